@@ -1,0 +1,53 @@
+"""qdeploy: INT8 engines of encoder transformers that keep their accuracy.
+
+    export(checkpoint, model_dir)     checkpoint → FP32 ONNX
+    calibrate(model_dir)              one streaming pass → statistics
+    build(model_dir, engine_dir)      strategy and target → engine directory
+    evaluate(engine_dir)              accuracy, latency, size, INT8 kernels
+    load(engine_dir).predict(pairs)   labels and scores
+    inspect(path), doctor(), demo(directory)
+
+Each is the Python form of the command of that name. Importing this package loads none of torch,
+transformers, onnxruntime and matplotlib: a function loads what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qdeploy import errors
+    from qdeploy.api import build, calibrate, demo, doctor, evaluate, export, inspect, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "build",
+    "calibrate",
+    "demo",
+    "doctor",
+    "errors",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+]
+
+# Names that are modules; those that are functions as well are callable modules (docs/adr/0001).
+_MODULES = ("calibrate", "demo", "errors", "evaluate")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'qdeploy' has no attribute '{name}'")
+    if name in _MODULES:
+        return importlib.import_module(f"qdeploy.{name}")
+    return getattr(importlib.import_module("qdeploy.api"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,316 @@
+"""The Python form of every command: one function each, and no work of their own.
+
+Every function imports what it needs when it is called, so that `import qdeploy` stays light. All of
+them raise the errors of `qdeploy.errors`, and take `progress`, called as `progress(stage, done,
+total)` while they work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
+    from qdeploy.evaluate.predictor import Predictor
+
+Progress = Callable[[str, int, int], None]
+PathLike = str | Path
+
+
+def export(
+    checkpoint: PathLike,
+    model_dir: PathLike,
+    *,
+    force: bool = False,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    task: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
+
+    Args:
+        checkpoint: Hugging Face directory, hub id, PEFT adapter directory, or `"embedded"`.
+        model_dir: directory to write.
+        force: replace `model_dir` when it is one that qdeploy wrote.
+        allow_pickle: read weights from pickle files, which can run code.
+        trust_remote_code: run modelling code that comes with the checkpoint.
+        task: `"sequence-classification"`, `"token-classification"` or `"question-answering"`;
+            None takes it from the checkpoint's configuration.
+        seed: of the random inputs of the verification.
+        progress: see the module.
+
+    Returns:
+        The manifest of the model directory; `verification.max_abs_diff` is against torch.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be exported.
+        VerificationError: the graph's logits differ from torch's by 1e-4 or more.
+        OutputError: `model_dir` exists or cannot be written.
+    """
+    from qdeploy.exporter.export import export_checkpoint
+
+    return export_checkpoint(
+        checkpoint,
+        model_dir,
+        force=force,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        task=task,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def calibrate(
+    model_dir: PathLike,
+    *,
+    data: str = "qnli-mini",
+    columns: Columns | str | None = None,
+    rows: int = 128,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Observe a model on calibration rows in one streaming pass.
+
+    Args:
+        model_dir: model directory.
+        data: file, directory, hub data set or `"qnli-mini"`.
+        columns: column names of `data`, as `Columns` or as `"question=premise"`.
+        rows: rows to sample from `data`.
+        seed: of the sample.
+        progress: see the module.
+
+    Returns:
+        Path of the statistics file. The same model, data, rows and seed give the same file.
+
+    Raises:
+        ModelError: not a model directory.
+        DataError: rows that cannot be read.
+    """
+    from qdeploy.calibrate.run import calibrate_model
+
+    return calibrate_model(
+        model_dir, data=data, columns=columns, rows=rows, seed=seed, progress=progress
+    )
+
+
+def build(
+    model_dir: PathLike,
+    engine_dir: PathLike,
+    *,
+    strategy: str = "peg",
+    target: str = "ort-cpu",
+    data: str | None = None,
+    columns: Columns | str | None = None,
+    calibration_rows: int = 128,
+    statistics: PathLike | None = None,
+    scope: str = "gemm",
+    activations: str | None = None,
+    weights: str = "per-channel",
+    grouping: str = "optimal",
+    groups: int | str = "auto",
+    outlier_channels: int | str | None = None,
+    percentile: float = 99.99,
+    mixed: str = "ffn",
+    alpha: float | str = "auto",
+    seed: int = 0,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build an engine directory: statistics → plan → graph of the target → engine.
+
+    Args:
+        model_dir: model directory.
+        engine_dir: directory to write.
+        strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`.
+        target: one of `qdeploy.deploy.targets.TARGETS`.
+        data: calibration data; None takes `"qnli-mini"`.
+        columns: column names of `data`, as `Columns` or as `"question=premise"`.
+        calibration_rows: rows to sample from `data`.
+        statistics: statistics of this model to use instead of calibrating.
+        scope: `"gemm"` or `"all"` (every activation).
+        activations: `"asymmetric"` (uint8) or `"symmetric"` (int8); None takes the target's.
+        weights: `"per-channel"` or `"per-tensor"`, int8 symmetric.
+        grouping: how `peg` cuts channels: `"optimal"`, `"sorted"` or `"contiguous"`.
+        groups: number of groups of `peg`, or `"auto"`.
+        outlier_channels: channels per site that `peg` keeps in float, `"auto"` or `"none"`; None is
+            `"auto"` with automatic groups and `"none"` where their number is given.
+        percentile: of the strategy `percentile`, two-sided, in percent.
+        mixed: which sites `mixed` keeps in float: `"ffn"` (FFN input and output, residual sum) or
+            `"auto"` (the noisiest).
+        alpha: of `smoothquant`, 0 to 1, or `"auto"` (the best of a grid, site by site).
+        seed: of the calibration sample.
+        force: replace `engine_dir` when it is one that qdeploy wrote.
+        dry_run: stop after lowering; the ONNX file is written, nothing is compiled.
+        progress: see the module.
+
+    Returns:
+        The manifest of the engine directory.
+
+    Raises:
+        ModelError, StatisticsError, PlanError, TargetError, DataError, OutputError: see
+            `qdeploy.errors`.
+    """
+    from qdeploy.deploy.build import build_engine
+
+    return build_engine(
+        model_dir,
+        engine_dir,
+        strategy=strategy,
+        target=target,
+        data=data,
+        columns=columns,
+        calibration_rows=calibration_rows,
+        statistics=statistics,
+        scope=scope,
+        activations=activations,
+        weights=weights,
+        grouping=grouping,
+        groups=groups,
+        outlier_channels=outlier_channels,
+        percentile=percentile,
+        mixed=mixed,
+        alpha=alpha,
+        seed=seed,
+        force=force,
+        dry_run=dry_run,
+        progress=progress,
+    )
+
+
+def evaluate(
+    engine_dir: PathLike,
+    *,
+    task: str = "qnli",
+    data: str | None = None,
+    columns: Columns | str | None = None,
+    baseline: PathLike | None = None,
+    limit: int | None = None,
+    batch_size: int = 8,
+    seq_len: int = 128,
+    warmup: int = 100,
+    iterations: int = 500,
+    threads: int = 2,
+    latency: bool = True,
+    accuracy: bool = True,
+    seed: int = 0,
+    max_drop: float | None = None,
+    require_int8: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
+
+    Args:
+        engine_dir: engine directory.
+        task: a name of `qdeploy.data.TASKS`.
+        data: evaluation data; None takes `"qnli-mini"`.
+        columns: column names of `data`, as `Columns` or as `"question=premise,label=gold"`.
+        baseline: engine directory to compare with; rounds of the two alternate.
+        limit: rows to take from the start; None takes all.
+        batch_size: rows per run, of the latency and of the accuracy.
+        seq_len: tokens per row of the latency.
+        warmup: runs before the timed ones.
+        iterations: timed runs.
+        threads: threads the engine may use.
+        latency: False leaves the latency out.
+        accuracy: False leaves the accuracy out.
+        seed: of the latency's inputs and of the bootstrap.
+        max_drop: gate: most accuracy points that may be lost against `baseline`.
+        require_int8: gate: least share (0 to 1) of planned GEMM FLOPs that must run in INT8.
+        progress: see the module.
+
+    Returns:
+        The report, as in docs/files.md.
+
+    Raises:
+        GateError: a gate was not met; its attribute `report` is the report.
+        PlanError, DataError, ModelError, TargetError, VerificationError: see `qdeploy.errors`.
+    """
+    from qdeploy.evaluate.run import evaluate_engine
+
+    return evaluate_engine(
+        engine_dir,
+        task=task,
+        data=data,
+        columns=columns,
+        baseline=baseline,
+        limit=limit,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        warmup=warmup,
+        iterations=iterations,
+        threads=threads,
+        latency=latency,
+        accuracy=accuracy,
+        seed=seed,
+        max_drop=max_drop,
+        require_int8=require_int8,
+        progress=progress,
+    )
+
+
+def load(engine_dir: PathLike, *, threads: int = 2) -> Predictor:
+    """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
+
+    Args:
+        engine_dir: engine directory.
+        threads: threads the engine may use.
+
+    Raises:
+        ModelError: not an engine directory.
+        TargetError: its target does not work on this machine.
+    """
+    from qdeploy.evaluate.predictor import Predictor
+
+    return Predictor(engine_dir, threads=threads)
+
+
+def inspect(path: PathLike) -> dict[str, Any]:
+    """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
+
+    Raises:
+        ModelError: nothing of the three.
+    """
+    from qdeploy.deploy.inspect import inspect_path
+
+    return inspect_path(path)
+
+
+def doctor() -> dict[str, Any]:
+    """Say which targets work on this machine, and for each other one the reason and the remedy."""
+    from qdeploy.deploy.doctor import diagnose
+
+    return diagnose()
+
+
+def demo(
+    directory: PathLike = "demo",
+    *,
+    force: bool = False,
+    threads: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run the whole path on the embedded checkpoint and compare the strategies.
+
+    Args:
+        directory: where the model and the engines go.
+        force: replace the engines of an earlier demo.
+        threads: threads the engines may use.
+        seed: of the calibration sample.
+        progress: see the module.
+
+    Returns:
+        `rows` (one per engine), `sentence` (what the figures say) and `seconds`.
+
+    Raises:
+        OutputError: `directory` exists or cannot be written.
+    """
+    from qdeploy.demo import run_demo
+
+    return run_demo(directory, force=force, threads=threads, seed=seed, progress=progress)

@@ -1,0 +1,173 @@
+"""Directories that are either whole or absent, each with a `qdeploy.json` that says what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from qdeploy.errors import ModelError, OutputError
+
+SCHEMA = 1
+MANIFEST = "qdeploy.json"
+_PACKAGES = ("qdeploy", "onnx", "onnx-ir", "onnxruntime", "torch", "transformers", "peft", "numpy")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, so that equal values give equal bytes."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is a `ModelError`."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist.") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}. Make it anew.") from error
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that decide what a build produces."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
+    """Write `qdeploy.json`: schema, kind, versions, sha256 of each file, and `fields`."""
+    files = {
+        str(path.relative_to(directory)): sha256_file(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    base = {"schema": SCHEMA, "kind": kind, "versions": package_versions(), "files": files}
+    write_json(directory / MANIFEST, base | fields)
+
+
+def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
+    """Read the manifest of a directory of this kind ("model" or "engine").
+
+    Raises:
+        ModelError: no such directory, no manifest, another kind, or a newer schema.
+    """
+    maker = {"model": "qdeploy export", "engine": "qdeploy build"}[kind]
+    if not directory.exists():
+        raise ModelError(f"{directory} does not exist. Make the {kind} directory with `{maker}`.")
+    if not (directory / MANIFEST).is_file():
+        raise ModelError(
+            f"{directory} is not a {kind} directory: it holds no {MANIFEST}. Make one with "
+            f"`{maker}`."
+        )
+    manifest: dict[str, Any] = read_json(directory / MANIFEST)
+    if manifest.get("kind") != kind:
+        raise ModelError(
+            f"{directory} is of kind '{manifest.get('kind')}', and a {kind} directory was "
+            f"expected. Make one with `{maker}`."
+        )
+    if manifest.get("schema", 0) > SCHEMA:
+        raise ModelError(f"{directory} was written by a newer qdeploy. Upgrade with pip.")
+    return manifest
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse an output that exists (unless `force`) or whose parent cannot be written.
+
+    Raises:
+        OutputError: with what to do next.
+    """
+    if path.exists() and not force:
+        raise OutputError(f"{path} already exists. Pass --force to replace it, or name another.")
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; the output is a directory. Name another.")
+    if path.exists() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise OutputError(
+            f"{path} holds files that qdeploy did not write; --force will not replace it. "
+            "Name another output."
+        )
+
+
+@contextlib.contextmanager
+def staged(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary sibling directory that takes the name `path` when the block ends well.
+
+    Whatever happens inside the block (an error, Ctrl-C), nothing half-written stands under `path`;
+    after a kill the leftover sibling is swept by the next run with the same output.
+
+    Raises:
+        OutputError: the output exists, is not writable, or the disk is full.
+    """
+    path = Path(os.path.abspath(path))
+    with contextlib.suppress(OSError):
+        _sweep(path)
+    check_output(path, force=force)
+    work = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir()
+        yield work
+        _publish(work, path)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(work: Path, path: Path) -> None:
+    """Put `work` under the name `path`; an older directory goes only once the new one is whole."""
+    if not path.exists():
+        work.rename(path)
+        return
+    old = path.parent / f".{path.name}.{os.getpid()}.old.partial"
+    path.rename(old)
+    work.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove leftovers of runs that were killed while writing `path`."""
+    for leftover in path.parent.glob(f".{path.name}.*.partial"):
+        pid = leftover.name.removeprefix(f".{path.name}.").split(".")[0]
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if leftover.name.endswith(".old.partial") and not path.exists():
+            leftover.rename(path)  # killed between the two renames: the older directory comes back
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    if error.errno == errno.ENOSPC:
+        return OutputError(f"The disk is full; {path} was not written. Free space and run again.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return OutputError(f"{path} cannot be written: {error.strerror}. Name another output.")
+    return OutputError(f"{path} was not written: {error}.")

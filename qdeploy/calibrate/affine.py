@@ -1,0 +1,91 @@
+"""Affine 8-bit quantization: from a range to scale and zero point, and back (pure functions).
+
+Codes are always uint8, since that is what the CPU kernels take: the symmetric scheme, int8 with
+zero point 0, is the same numbers with 128 added. `signed` turns a code into the int8 form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.errors import PlanError
+
+Array = npt.NDArray[Any]
+
+ASYMMETRIC = "asymmetric"
+SYMMETRIC = "symmetric"
+SCHEMES = (ASYMMETRIC, SYMMETRIC)
+
+LEVELS = 255  # steps between the codes 0 and 255
+MIDDLE = 128  # uint8 code that stands for int8 zero
+# Smallest scale: a site that is constantly zero still needs scale > 0, and 1e-12 keeps 1/scale and
+# scale · 255 normal FP32 numbers.
+SMALLEST_SCALE = 1e-12
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x ≈ scale · (code − zero_point), code in 0 … 255.
+
+    Attributes:
+        scale: FP32 value, > 0.
+        zero_point: uint8 code of the real value 0.
+    """
+
+    scale: float
+    zero_point: int
+
+
+def affine_from_range(low: float, high: float, scheme: str) -> Affine:
+    """Scale and zero point for the range [low, high], widened so that it holds zero.
+
+    Zero is represented exactly (Jacob et al. 2018, arXiv 1712.05877, §2.1): padding and masked
+    values must not turn into noise. Symmetric: scale = max|x| / 127, zero point 128 (int8 zero).
+
+    Raises:
+        PlanError: a range that is not finite, or upside down.
+    """
+    if not (np.isfinite(low) and np.isfinite(high)) or low > high:
+        raise PlanError(
+            f"A range must be finite and ordered, and [{low}, {high}] is not. "
+            "Does the model give NaN or infinity on the calibration rows?"
+        )
+    low, high = min(low, 0.0), max(high, 0.0)
+    if scheme == SYMMETRIC:
+        scale = max(-low, high) / 127
+        return Affine(_fp32(scale), MIDDLE)
+    scale = _fp32((high - low) / LEVELS)
+    return Affine(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
+
+
+def _fp32(scale: float) -> float:
+    return float(np.float32(max(scale, SMALLEST_SCALE)))
+
+
+def quantize(x: Array, scale: Array | float, zero_point: Array | int) -> Array:
+    """FP32 → uint8 codes, rounding half to even as ONNX QuantizeLinear does."""
+    codes = np.rint(x / np.float32(scale) if np.isscalar(scale) else x / scale) + zero_point
+    return np.clip(codes, 0, 255).astype(np.uint8)
+
+
+def dequantize(codes: Array, scale: Array | float, zero_point: Array | int) -> Array:
+    """uint8 codes → FP32."""
+    shifted = codes.astype(np.float32) - np.asarray(zero_point, np.float32)
+    result: Array = shifted * np.asarray(scale, np.float32)
+    return result
+
+
+def quantize_weight(weight: Array, *, per_channel: bool) -> tuple[Array, Array]:
+    """Symmetric int8 weight: codes [K, N] in −127 … 127 and FP32 scales [N] (or [1] per tensor).
+
+    Args:
+        weight: FP32 [K, N], output channels last.
+        per_channel: one scale per output channel, else one for all.
+    """
+    peak = np.abs(weight).max(axis=0) if per_channel else np.abs(weight).max(keepdims=True).ravel()
+    scale = np.maximum(peak / 127, SMALLEST_SCALE).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale

@@ -1,0 +1,143 @@
+"""What a strategy may look at, and the parts that all strategies share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.calibrate.affine import Affine, affine_from_range
+from qdeploy.calibrate.noise import NoiseModel, decibels
+from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.calibrate.options import GEMM_SCOPE, PlanOptions
+from qdeploy.calibrate.plan import (
+    FLOAT,
+    INT8,
+    Dynamic,
+    Float,
+    GemmPlan,
+    PerTensor,
+    Plan,
+    SitePlan,
+    Treatment,
+)
+from qdeploy.calibrate.ranges import Range
+from qdeploy.calibrate.sites import GEMM_INPUT, Gemm, Site, Structure, constant
+
+Array = npt.NDArray[Any]
+
+# A GEMM below this share of the GEMM FLOPs (pooler and classifier run on one token, or have a
+# handful of outputs) has nothing to win in scope gemm and stays in float.
+NEGLIGIBLE_FLOPS = 0.001
+# A table below this many numbers (token types: 2 rows) saves nothing.
+SMALL_TABLE = 16_384
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a plan is made from.
+
+    Attributes:
+        structure: sites, GEMMs and tables.
+        statistics: by tensor name; empty for strategies that need none.
+        weights: FP32 [K, N] by initializer name.
+        options: the user's choices.
+    """
+
+    structure: Structure
+    statistics: Mapping[str, SiteStatistics]
+    weights: Mapping[str, Array]
+    options: PlanOptions
+
+    @cached_property
+    def noise(self) -> NoiseModel:
+        """Expected noise of any treatment."""
+        return NoiseModel(
+            self.structure,
+            self.statistics,
+            self.weights,
+            per_channel_weights=self.options.per_channel_weights,
+            scope=self.options.scope,
+        )
+
+    @cached_property
+    def gemms(self) -> tuple[Gemm, ...]:
+        """The GEMMs that the scope quantizes."""
+        if self.options.scope != GEMM_SCOPE:
+            return self.structure.gemms
+        total = sum(g.flops for g in self.structure.gemms)
+        return tuple(g for g in self.structure.gemms if g.flops >= NEGLIGIBLE_FLOPS * total)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that the scope quantizes, in graph order."""
+        if self.options.scope != GEMM_SCOPE:
+            return self.structure.sites
+        inputs = {gemm.input for gemm in self.gemms}
+        return tuple(site for site in self.structure.sites if site.tensor in inputs)
+
+    def affine(self, bounds: Range) -> Affine:
+        """Scale and zero point of a range, in the chosen scheme."""
+        return affine_from_range(*bounds, self.options.activations)
+
+    def per_tensor(self, site: Site, bounds: Range, reason: str) -> SitePlan:
+        """A site with one scale, and its expected noise."""
+        affine = self.affine(bounds)
+        share = self.noise.share(site, np.full(site.channels, affine.scale))
+        return SitePlan(site.name, site.tensor, PerTensor(affine), reason, decibels(share))
+
+
+def weights_of(model: ir.Model, structure: Structure) -> dict[str, Array]:
+    """FP32 weights [K, N] of every GEMM, by initializer name, upright."""
+    found: dict[str, Array] = {}
+    for gemm in structure.gemms:
+        array = constant(model.graph.initializers[gemm.weight])
+        assert array is not None
+        found[gemm.weight] = array.T if gemm.transposed else array
+    return found
+
+
+def static_plan(context: Context, strategy: str, range_of: Callable[[Site], Range]) -> Plan:
+    """The plan of a strategy that gives each site one scale from a range."""
+    plans = [context.per_tensor(site, range_of(site), strategy) for site in context.sites]
+    return assemble(context, strategy, {plan.tensor: plan for plan in plans})
+
+
+def assemble(context: Context, strategy: str, sites: dict[str, SitePlan]) -> Plan:
+    """The whole plan around the treatments of the sites.
+
+    A GEMM is int8 when its input is; embedding tables are always int8 here.
+    """
+    return Plan(
+        strategy=strategy,
+        scope=context.options.scope,
+        activations=context.options.activations,
+        per_channel_weights=context.options.per_channel_weights,
+        sites=sites,
+        gemms={g.name: _gemm_plan(context, g, sites) for g in context.structure.gemms},
+        tables=tuple(t.name for t in context.structure.tables if t.rows * t.columns >= SMALL_TABLE),
+        options=context.options.to_json(),
+    )
+
+
+def _gemm_plan(context: Context, gemm: Gemm, sites: Mapping[str, SitePlan]) -> GemmPlan:
+    if gemm not in context.gemms:
+        reason = f"below {100 * NEGLIGIBLE_FLOPS} % of the GEMM FLOPs: nothing to gain"
+        return GemmPlan(gemm.name, gemm.weight, FLOAT, reason)
+    site = sites.get(gemm.input)
+    treatment: Treatment = Float() if site is None else site.treatment
+    if isinstance(treatment, Float):
+        reason = "input stays in float" if site is None else site.reason
+        return GemmPlan(gemm.name, gemm.weight, FLOAT, reason)
+    kind = "scale found at run time" if isinstance(treatment, Dynamic) else "static scale"
+    return GemmPlan(gemm.name, gemm.weight, INT8, kind)
+
+
+def is_gemm_input(site: Site) -> bool:
+    """True where the tensor feeds a constant-weight GEMM."""
+    return GEMM_INPUT in site.roles

@@ -1,0 +1,116 @@
+"""Run the canonical model over calibration batches and observe every site in one pass."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.calibrate.sites import Site, Structure
+from qdeploy.errors import ModelError, StatisticsError
+
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+def open_observed(model: ir.Model, sites: Iterable[Site], threads: int) -> ort.InferenceSession:
+    """A session of the model whose outputs are the site tensors.
+
+    Graph optimization is off, since a fused node would take the tensors away. The arena is off
+    too: batches differ in shape, and an arena would keep the largest of each tensor.
+    """
+    observed = model.clone()
+    values = {v.name: v for node in observed.graph for v in node.outputs}
+    observed.graph.outputs.clear()
+    for site in sites:
+        value = values[site.tensor]
+        if value.type is None:
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+        observed.graph.outputs.append(value)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "observed.onnx"
+        ir.save(observed, path, external_data="observed.onnx.data")
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def observe(
+    model: ir.Model, structure: Structure, batches: Iterable[Feeds], *, threads: int = 2
+) -> dict[str, SiteStatistics]:
+    """Statistics of every site, by tensor name; memory does not grow with the number of batches.
+
+    Args:
+        model: canonical model, FP32.
+        structure: its sites.
+        batches: int64 [B, S] feeds with an `attention_mask`; masked tokens are left out.
+        threads: of the run.
+
+    Raises:
+        StatisticsError: no batch, or NaN or infinity in a tensor (named).
+    """
+    session = open_observed(model, structure.sites, threads)
+    wanted = [value.name for value in session.get_inputs()]
+    collected: dict[str, SiteStatistics] = {}
+    for feeds in batches:
+        _require_inputs(wanted, feeds)
+        outputs = session.run(None, {name: feeds[name] for name in wanted})
+        mask = feeds["attention_mask"].astype(bool)
+        for site, value in zip(structure.sites, outputs, strict=True):
+            rows = real_rows(value, mask, site)
+            target = collected.setdefault(site.tensor, SiteStatistics.empty(rows.shape[1]))
+            try:
+                target.update(rows)
+            except StatisticsError as error:
+                raise StatisticsError(
+                    f"{site.name}: {error} on a calibration batch. Check the checkpoint's weights "
+                    "(`qdeploy export` verifies them) and the data."
+                ) from None
+    if not collected:
+        raise StatisticsError("There is no calibration row. Name data with --data.")
+    return collected
+
+
+def _require_inputs(wanted: list[str], feeds: Feeds) -> None:
+    missing = [name for name in (*wanted, "attention_mask") if name not in feeds]
+    if missing:
+        raise ModelError(
+            f"The model needs the inputs {missing}, which the tokenizer does not give."
+        )
+
+
+def real_rows(value: Array, mask: Array, site: Site) -> Array:
+    """The values of a site without padding, FP32 [rows, C] (C = 1 where channels mean nothing).
+
+    Args:
+        value: FP32 [B, …]; or [B·heads, …], as some encoders fold heads into the batch.
+        mask: bool [B, S], True for real tokens.
+        site: says which axes run over tokens.
+    """
+    batch, sequence = mask.shape
+    keep = np.ones((1,) * value.ndim, bool)
+    if value.ndim and value.shape[0] % batch == 0:
+        folded = np.repeat(mask, value.shape[0] // batch, axis=0)
+        for axis in site.sequence_axes:
+            if value.shape[axis] == sequence:
+                shape = [len(folded)] + [1] * (value.ndim - 1)
+                shape[axis] = sequence
+                keep = keep & folded.reshape(shape)
+    if site.channels > 1:
+        rows = np.broadcast_to(keep[..., 0], value.shape[:-1]).ravel()
+        flat: Array = value.reshape(-1, site.channels)
+        return flat if rows.all() else flat[rows]
+    everything = value.reshape(-1, 1)
+    flags = np.broadcast_to(keep, value.shape).ravel()
+    return everything if flags.all() else everything[flags]

@@ -1,0 +1,139 @@
+"""Streaming observation of one site: moments per channel and a histogram that widens as it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.errors import StatisticsError
+
+Array = npt.NDArray[Any]
+
+BINS = 8192
+_NARROWEST = -40  # exponent of the half-width where a histogram of zeros starts
+
+
+@dataclass
+class SiteStatistics:
+    """What is kept of a site; its size depends on channels and bins, never on rows.
+
+    Attributes:
+        count: elements seen per channel.
+        minimum, maximum: FP64 [C].
+        sums: FP64 [4, C], the sums of x, x², x³ and x⁴.
+        histogram: int64 [BINS] over [−2^exponent, 2^exponent), all channels together.
+        exponent: the half-width is a power of two, so that widening joins pairs of bins exactly
+            and two half passes merge into the same bits as one pass.
+    """
+
+    count: int
+    minimum: Array
+    maximum: Array
+    sums: Array
+    histogram: Array
+    exponent: int
+
+    @classmethod
+    def empty(cls, channels: int) -> SiteStatistics:
+        """Nothing seen yet."""
+        return cls(
+            count=0,
+            minimum=np.full(channels, np.inf),
+            maximum=np.full(channels, -np.inf),
+            sums=np.zeros((4, channels)),
+            histogram=np.zeros(BINS, np.int64),
+            exponent=_NARROWEST,
+        )
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self.minimum.size)
+
+    @property
+    def absolute(self) -> Array:
+        """Largest absolute value per channel, FP64 [C]."""
+        result: Array = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        return result
+
+    @property
+    def power(self) -> Array:
+        """Mean square per channel, FP64 [C]."""
+        result: Array = self.sums[1] / max(self.count, 1)
+        return result
+
+    @property
+    def variance(self) -> Array:
+        """Variance per channel, FP64 [C]."""
+        mean = self.sums[0] / max(self.count, 1)
+        result: Array = np.maximum(self.power - mean**2, 0.0)
+        return result
+
+    def update(self, x: Array) -> None:
+        """Take in FP32 values [rows, C].
+
+        Raises:
+            StatisticsError: NaN or infinity among them.
+        """
+        if x.size == 0:
+            return
+        low, high = x.min(axis=0), x.max(axis=0)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise StatisticsError("the model gave NaN or infinity")
+        self.count += len(x)
+        np.minimum(self.minimum, low, out=self.minimum)
+        np.maximum(self.maximum, high, out=self.maximum)
+        square = x * x
+        for row, values in zip(self.sums, (x, square, square * x, square * square), strict=True):
+            row += values.sum(axis=0, dtype=np.float64)
+        self._widen(exponent_for(float(max(-low.min(), high.max()))))
+        factor = np.float32(2.0 ** (-self.exponent) * (BINS // 2))
+        index = np.floor(x.ravel() * factor).astype(np.int32) + BINS // 2
+        self.histogram += np.bincount(index, minlength=BINS)
+
+    def merge(self, other: SiteStatistics) -> None:
+        """Take in what another pass saw.
+
+        Raises:
+            StatisticsError: another number of channels.
+        """
+        if self.channels != other.channels:
+            raise StatisticsError(
+                f"Statistics of {other.channels} channels cannot be merged into {self.channels}."
+            )
+        self.count += other.count
+        np.minimum(self.minimum, other.minimum, out=self.minimum)
+        np.maximum(self.maximum, other.maximum, out=self.maximum)
+        self.sums += other.sums
+        self._widen(other.exponent)
+        self.histogram += widen(other.histogram, self.exponent - other.exponent)
+
+    def _widen(self, exponent: int) -> None:
+        if exponent > self.exponent:
+            self.histogram = widen(self.histogram, exponent - self.exponent)
+            self.exponent = exponent
+
+
+def exponent_for(peak: float) -> int:
+    """Smallest exponent e with peak < 2^e, strictly, so that no value falls on the upper edge."""
+    if peak <= 0:
+        return _NARROWEST
+    return max(int(np.frexp(peak)[1]), _NARROWEST)
+
+
+def widen(histogram: Array, doublings: int) -> Array:
+    """The same counts over a range 2^doublings times as wide."""
+    for _ in range(min(doublings, BINS.bit_length())):
+        wide = np.zeros(BINS, np.int64)
+        wide[BINS // 4 : 3 * BINS // 4] = histogram.reshape(-1, 2).sum(axis=1)
+        histogram = wide
+    return histogram
+
+
+def bin_centers(statistics: SiteStatistics) -> Array:
+    """Middle of each bin, FP64 [BINS]."""
+    width = 2.0**statistics.exponent / (BINS // 2)
+    return (np.arange(BINS) - BINS // 2 + 0.5) * width

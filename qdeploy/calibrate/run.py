@@ -1,0 +1,137 @@
+"""`qdeploy calibrate`: statistics of a model directory, made once and kept beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.artifact import read_manifest, sha256_file
+from qdeploy.calibrate.observe import observe
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
+from qdeploy.data.rows import Rows, read_rows, row_hashes
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.errors import DataError, ModelError, QDeployWarning
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
+
+Progress = Callable[[str, int, int], None]
+FOLDER = "statistics"
+MAX_LENGTH = (
+    128  # tokens of a calibration row at most: the sequence length of the paper and of QNLI
+)
+# Tokens of one batch. Constant, so that peak memory depends neither on rows nor on their lengths.
+BATCH_TOKENS = 1024
+
+
+def load_model(model_dir: Path) -> tuple[ir.Model, str]:
+    """The canonical graph of a model directory, and the sha256 of its file.
+
+    Raises:
+        ModelError: not a model directory, a damaged file, or a weight that is NaN or infinite.
+    """
+    manifest = read_manifest(model_dir, "model")
+    path = model_dir / "model.onnx"
+    digest = sha256_file(path) if path.is_file() else "missing"
+    if digest != manifest["files"].get("model.onnx"):
+        raise ModelError(
+            f"{path} is {'missing' if digest == 'missing' else 'not the file that export wrote'}. "
+            "Export the checkpoint again."
+        )
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf's own decode errors
+        raise ModelError(
+            f"{path} cannot be read as ONNX: {error}. Export the checkpoint again."
+        ) from error
+    for name, value in model.graph.initializers.items():
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None:
+            continue
+        if not np.isfinite(value.const_value.numpy()).all():
+            raise ModelError(f"{path}: weight {name} holds NaN or infinity. Train it again.")
+    return model, digest
+
+
+def calibrate_model(
+    model_dir: str | Path,
+    *,
+    data: str = "qnli-mini",
+    columns: Columns | str | None = None,
+    rows: int = 128,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Observe the model on calibration rows in one pass; see `qdeploy.api.calibrate`.
+
+    Kept under a key of model, data, rows and seed; the same request finds it again.
+    """
+    directory = Path(model_dir)
+    manifest = read_manifest(directory, "model")
+    source = read_rows(data, task="qnli", columns=columns, split="calibration")
+    if len(source) < rows:
+        warnings.warn(
+            f"{source.source} has {len(source)} calibration rows, and {rows} were asked for.",
+            QDeployWarning,
+            stacklevel=2,
+        )
+    sample = source.sample(rows, seed)
+    max_length = min(MAX_LENGTH, int(manifest["max_length"]))
+    origin = _origin(directory, sample, seed, max_length)
+    path = directory / FOLDER / f"{_key(origin)}.npz"
+    if path.is_file():
+        return path
+    model, _ = load_model(directory)
+    batches = _batches(TextEncoder.from_directory(directory), sample, max_length, progress)
+    statistics = Statistics(origin, observe(model, find_structure(model), batches))
+    _save(statistics, path)
+    return path
+
+
+def _save(statistics: Statistics, path: Path) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        statistics.save(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written: {error.strerror}. Statistics are kept in the model "
+            "directory; make it writable, or free space."
+        ) from error
+
+
+def _origin(directory: Path, sample: Rows, seed: int, max_length: int) -> Origin:
+    return Origin(
+        model_sha256=sha256_file(directory / "model.onnx"),
+        data=sample.source,
+        data_hash=sample.content_hash(),
+        rows=len(sample),
+        seed=seed,
+        max_length=max_length,
+        row_hashes=tuple(row_hashes(sample)),
+    )
+
+
+def _key(origin: Origin) -> str:
+    parts = (FORMAT, origin.model_sha256, origin.data_hash, origin.rows, origin.max_length)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
+def _batches(
+    encoder: TextEncoder, rows: Rows, max_length: int, progress: Progress | None
+) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+    done = 0
+    encoded = encoder.encode(rows, max_length=max_length)
+    if encoded.lengths.max() < 1:
+        raise DataError(f"{rows.source} holds no text for the tokenizer.")
+    for batch in encoder.batches(encoded, batch_size=len(rows), max_tokens=BATCH_TOKENS):
+        yield batch.feeds
+        done += len(batch.index)
+        if progress is not None:
+            progress("calibrate", done, len(rows))

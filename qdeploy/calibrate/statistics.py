@@ -1,0 +1,134 @@
+"""The statistics of a model: one `SiteStatistics` per site, on disk as one npz file."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.errors import StatisticsError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What statistics were made from; two of the same model may be merged.
+
+    Attributes:
+        model_sha256: of model.onnx.
+        data: what the rows came from, for the reader.
+        data_hash: of the rows' content.
+        rows: how many.
+        seed: of the sampling.
+        max_length: tokens per row at most.
+        row_hashes: one short hash per row, so that evaluation can tell rows it has seen.
+    """
+
+    model_sha256: str
+    data: str
+    data_hash: str
+    rows: int
+    seed: int
+    max_length: int
+    row_hashes: tuple[str, ...] = ()
+
+
+@dataclass
+class Statistics:
+    """Statistics by tensor name, and their origin."""
+
+    origin: Origin
+    sites: dict[str, SiteStatistics]
+
+    def save(self, path: Path) -> None:
+        """Write one .npz, under a temporary name first."""
+        arrays: dict[str, Any] = {"origin": np.array(json.dumps(_origin_json(self.origin)))}
+        for name, site in self.sites.items():
+            arrays[f"{name}/range"] = np.stack([site.minimum, site.maximum])
+            arrays[f"{name}/sums"] = site.sums
+            arrays[f"{name}/histogram"] = site.histogram
+            arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as stream:
+                np.savez_compressed(stream, allow_pickle=False, **arrays)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        """Read what `save` wrote.
+
+        Raises:
+            StatisticsError: no such file, or not one of statistics.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                origin = json.loads(str(arrays["origin"]))
+                if origin.pop("format") != FORMAT:
+                    raise StatisticsError(
+                        f"{path} was written by another version of qdeploy. "
+                        "Run `qdeploy calibrate`."
+                    )
+                origin["row_hashes"] = tuple(origin["row_hashes"])
+                names = [k.removesuffix("/sums") for k in arrays.files if k.endswith("/sums")]
+                return cls(Origin(**origin), {name: _site(arrays, name) for name in names})
+        except FileNotFoundError:
+            raise StatisticsError(
+                f"{path} does not exist. Make statistics with `qdeploy calibrate MODEL_DIR`."
+            ) from None
+        except (KeyError, ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
+            raise StatisticsError(
+                f"{path} is not a file of statistics ({error}). Make it with `qdeploy calibrate`."
+            ) from error
+
+    def merge(self, other: Statistics) -> None:
+        """Take in statistics of the same model over other rows.
+
+        Raises:
+            StatisticsError: of another model.
+        """
+        self.require_model(other.origin.model_sha256)
+        for name, site in other.sites.items():
+            self.sites[name].merge(site)
+        self.origin = Origin(
+            model_sha256=self.origin.model_sha256,
+            data=f"{self.origin.data} + {other.origin.data}",
+            data_hash=f"{self.origin.data_hash}+{other.origin.data_hash}",
+            rows=self.origin.rows + other.origin.rows,
+            seed=self.origin.seed,
+            max_length=max(self.origin.max_length, other.origin.max_length),
+            row_hashes=self.origin.row_hashes + other.origin.row_hashes,
+        )
+
+    def require_model(self, model_sha256: str) -> None:
+        """Refuse statistics of another model.
+
+        Raises:
+            StatisticsError: with both hashes.
+        """
+        if self.origin.model_sha256 != model_sha256:
+            raise StatisticsError(
+                "The statistics belong to another model (model.onnx "
+                f"{self.origin.model_sha256[:12]}…, and this one is {model_sha256[:12]}…). Run `qdeploy calibrate` on this model."
+            )
+
+
+def _origin_json(origin: Origin) -> dict[str, Any]:
+    return {"format": FORMAT, **origin.__dict__, "row_hashes": list(origin.row_hashes)}
+
+
+def _site(arrays: Any, name: str) -> SiteStatistics:
+    minimum, maximum = arrays[f"{name}/range"]
+    count, exponent = (int(v) for v in arrays[f"{name}/shape"])
+    return SiteStatistics(
+        count, minimum, maximum, arrays[f"{name}/sums"], arrays[f"{name}/histogram"], exponent
+    )

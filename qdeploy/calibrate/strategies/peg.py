@@ -1,0 +1,165 @@
+"""`peg`: groups of channels with their own scale, and outlier channels in floating point.
+
+Per-embedding-group quantization (Bondarenko et al., EMNLP 2021, arXiv 2109.12948, §4), with two
+changes: the cuts are optimal, not equal, and each site gets only the treatment that its noise asks
+for. Most sites need none; each treated GEMM costs time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.calibrate.context import Context, assemble, is_gemm_input
+from qdeploy.calibrate.grouping import (
+    OPTIMAL,
+    Groups,
+    as_groups,
+    group_channels,
+    optimal_partitions,
+    spans,
+)
+from qdeploy.calibrate.noise import decibels
+from qdeploy.calibrate.options import AUTO, NONE, PlanOptions
+from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
+from qdeploy.calibrate.sites import Site
+
+Array = npt.NDArray[Any]
+
+# A GEMM input whose rounding noise is below −30 dB of the GEMM's output is left with one scale: on
+# the encoders measured int8 weights alone add about as much. One that is louder is treated until it
+# is below −34 dB, so that what is left of it does not count among its neighbours.
+QUIET = 10**-3.0
+TREATED = 10**-3.4
+# Where no GEMM reads the site (scope all) there is no output to compare with, and a scale per group
+# costs the same for any K: 40 dB of the site's own variance.
+PLAIN = 10**-4.0
+_MOST_GROUPS = 8
+_OUTLIER_STEPS = (1, 2, 4, 8, 16)
+# Order of trial, cheapest first. A second group usually joins the wide INT8 GEMM as a few repeated
+# rows (docs/targets.md); outlier channels need a float GEMM of their own and a sum over the output.
+_GROUP_COST, _OUTLIER_COST, _CHANNEL_COST = 1.0, 1.5, 0.05
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    groups: Groups
+    outliers: tuple[int, ...]
+
+
+def plan(context: Context) -> Plan:
+    """Group every site of the scope, each as far as its noise asks for."""
+    sites = [_treat(context, site) for site in context.sites]
+    return assemble(context, "peg", {site.tensor: site for site in sites})
+
+
+def _treat(context: Context, site: Site) -> SitePlan:
+    statistics = context.statistics[site.tensor]
+    if site.channels == 1:
+        bounds = float(statistics.minimum.min()), float(statistics.maximum.max())
+        return context.per_tensor(site, bounds, "no channels to group")
+    tried: list[tuple[float, _Candidate]] = []
+    for candidate in _candidates(context, site):
+        share = context.noise.share(site, _steps(context, site, candidate))
+        tried.append((share, candidate))
+        if share <= _target(site, untreated=len(tried) == 1):
+            return _site_plan(context, site, share, candidate)
+    return _site_plan(context, site, *min(tried, key=lambda pair: pair[0]))
+
+
+def _target(site: Site, *, untreated: bool) -> float:
+    """Noise share at which the search stops."""
+    if not is_gemm_input(site):
+        return PLAIN
+    return QUIET if untreated else TREATED
+
+
+def _candidates(context: Context, site: Site) -> Iterator[_Candidate]:
+    """Treatments to try, cheapest first."""
+    ks, counts = _group_counts(context.options), _outlier_counts(context.options, site)
+    partitions: dict[int, dict[int, Groups]] = {}
+    for k, n in sorted(product(ks, counts), key=lambda pair: _cost(*pair)):
+        outliers, rest = _split_outliers(context, site, n)
+        if n not in partitions:
+            partitions[n] = _partitions(context, site, rest, ks)
+        yield _Candidate(partitions[n][k], tuple(int(c) for c in outliers))
+
+
+def _cost(k: int, n: int) -> float:
+    return _GROUP_COST * (k - 1) + (_OUTLIER_COST + _CHANNEL_COST * n if n else 0.0)
+
+
+def _group_counts(options: PlanOptions) -> tuple[int, ...]:
+    if options.groups == AUTO:
+        return tuple(range(1, _MOST_GROUPS + 1))
+    return (int(options.groups),)
+
+
+def _outlier_counts(options: PlanOptions, site: Site) -> tuple[int, ...]:
+    wanted = options.outlier_channels
+    if wanted is None:
+        wanted = AUTO if options.groups == AUTO else NONE
+    if not is_gemm_input(site) or wanted == NONE:
+        return (0,)
+    if wanted == AUTO:
+        return (0, *(n for n in _OUTLIER_STEPS if n < site.channels // 4))
+    return (min(int(wanted), site.channels - 1),)
+
+
+def _split_outliers(context: Context, site: Site, n: int) -> tuple[Array, Array]:
+    """The n channels of widest range, and the others."""
+    statistics = context.statistics[site.tensor]
+    width = spans(statistics.minimum, statistics.maximum, context.options.activations)
+    order = np.argsort(width, kind="stable")
+    cut = len(order) - n
+    return np.sort(order[cut:]), np.sort(order[:cut])
+
+
+def _partitions(
+    context: Context, site: Site, rest: Array, ks: tuple[int, ...]
+) -> dict[int, Groups]:
+    """Groups of the channels `rest` for each K; one dynamic programme serves them all."""
+    statistics, options = context.statistics[site.tensor], context.options
+    low, high = statistics.minimum[rest], statistics.maximum[rest]
+    weight = context.noise.channel_weight(site)[rest]
+    if options.grouping == OPTIMAL:
+        order = np.argsort(spans(low, high, options.activations), kind="stable")
+        most = min(max(ks), len(rest))
+        parts = optimal_partitions(low, high, weight, order, most, options.activations)
+        return {k: as_groups(rest[p] for p in parts[min(k, most) - 1]) for k in ks}
+    cut = partial(
+        group_channels, low, high, weight, grouping=options.grouping, scheme=options.activations
+    )
+    return {k: as_groups(rest[list(p)] for p in cut(k)) for k in ks}
+
+
+def _bounds(context: Context, site: Site, group: tuple[int, ...]) -> tuple[float, float]:
+    statistics, channels = context.statistics[site.tensor], list(group)
+    return float(statistics.minimum[channels].min()), float(statistics.maximum[channels].max())
+
+
+def _steps(context: Context, site: Site, candidate: _Candidate) -> Array:
+    steps = np.zeros(site.channels)
+    for group in candidate.groups:
+        steps[list(group)] = context.affine(_bounds(context, site, group)).scale
+    return steps
+
+
+def _site_plan(context: Context, site: Site, share: float, chosen: _Candidate) -> SitePlan:
+    affines = tuple(context.affine(_bounds(context, site, group)) for group in chosen.groups)
+    if len(affines) == 1 and not chosen.outliers:
+        treatment: PerTensor | Grouped = PerTensor(affines[0])
+        reason = "one scale suffices"
+    else:
+        treatment = Grouped(chosen.groups, affines, chosen.outliers)
+        sizes = " + ".join(str(len(group)) for group in chosen.groups)
+        reason = f"{len(affines)} groups ({sizes})"
+        if chosen.outliers:
+            reason += f", {len(chosen.outliers)} outlier channels in float"
+    return SitePlan(site.name, site.tensor, treatment, reason, decibels(share))

@@ -1,0 +1,121 @@
+"""The command line: the group, and how errors become text and exit codes.
+
+Exit codes: 0 done, 1 a gate failed, 2 wrong use, 70 an error of qdeploy itself (EX_SOFTWARE of
+sysexits.h), 130 interrupted (128 + SIGINT, as shells count).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import qdeploy
+from qdeploy.cli import talk
+from qdeploy.cli.build import build
+from qdeploy.cli.calibrate import calibrate
+from qdeploy.cli.demo import demo
+from qdeploy.cli.doctor import doctor
+from qdeploy.cli.eval import evaluate
+from qdeploy.cli.export import export
+from qdeploy.cli.inspect import inspect
+from qdeploy.errors import QDeployError, QDeployWarning
+
+EX_SOFTWARE = 70
+INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """An error whose text is for the user; shown without a traceback."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        # click declares it for the class and reads it from the instance
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+class CommandGroup(click.Group):
+    """The group that turns errors of its commands into `Failure`, and lists them in order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands in the order of the work, not of the alphabet."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            with warnings.catch_warnings():
+                _show_own_warnings(ctx)
+                return super().invoke(ctx)
+        except QDeployError as error:
+            raise Failure(str(error), error.exit_code) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            raise Failure(_internal_error(ctx, error), EX_SOFTWARE) from error
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
+
+
+@click.group(cls=CommandGroup, context_settings=_SETTINGS)
+@click.version_option(qdeploy.__version__, prog_name="qdeploy")
+def cli() -> None:
+    """INT8 engines of encoder transformers that keep their accuracy.
+
+    \b
+      qdeploy export  CHECKPOINT  MODEL_DIR
+      qdeploy build   MODEL_DIR   ENGINE_DIR  --strategy peg --target ort-cpu
+      qdeploy eval    ENGINE_DIR  --task qnli --baseline BASE_ENGINE_DIR
+
+    Start with `qdeploy demo`. CHECKPOINT may be `embedded`.
+    """
+
+
+for _command in (export, calibrate, build, evaluate, inspect, doctor, demo):
+    cli.add_command(_command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; a user's mistake prints no traceback."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # click gives the code of --help and --version back, and a command's own return value (None)
+        code = cli.main(args, prog_name="qdeploy", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo(talk.interrupt_text(args), err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) left. What Python still holds for it would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _show_own_warnings(ctx: click.Context) -> None:
+    """Print qdeploy's warnings as one line; those of libraries only with --verbose."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    warnings.showwarning = show
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", QDeployWarning)
+    # The options of the command are read inside `Group.invoke`, after this, so --verbose widens
+    # the filter itself (talk.py); catch_warnings takes all of it back.
+
+
+def _internal_error(ctx: click.Context, error: Exception) -> str:
+    """The text of an error nobody expected."""
+    fact = f"qdeploy failed unexpectedly: {type(error).__name__}: {error}"
+    if talk.is_verbose(ctx):
+        return f"{''.join(traceback.format_exception(error))}{fact}"
+    return f"{fact}\nRun again with --verbose for the traceback, and please report it."

@@ -1,0 +1,128 @@
+"""`qdeploy build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, tables, talk
+
+
+@click.command()
+@click.argument("model_dir", type=options.PATH)
+@click.argument("engine_dir", type=options.PATH)
+@click.option(
+    "--strategy",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.strategies:STRATEGIES",
+    default="peg",
+    show_default=True,
+    help="How activations are quantized: docs/strategies.md.",
+)
+@click.option(
+    "--target",
+    cls=options.NamesOption,
+    names="qdeploy.deploy.targets:TARGETS",
+    default="ort-cpu",
+    show_default=True,
+    help="What the engine runs on: docs/targets.md.",
+)
+@options.calibration_data
+@options.columns
+@options.calibration_rows
+@click.option(
+    "--statistics",
+    type=options.PATH,
+    metavar="FILE",
+    help="Use these statistics of `qdeploy calibrate` instead of calibrating.",
+)
+@click.option(
+    "--scope",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.options:SCOPES",
+    default="gemm",
+    show_default=True,
+    help="Inputs and weights of GEMMs and embedding tables, or every activation.",
+)
+@click.option(
+    "--activations",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.affine:SCHEMES",
+    help="uint8 with a zero point, or int8 without one. The target's own when left out.",
+)
+@click.option(
+    "--weights",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.options:WEIGHTS",
+    default="per-channel",
+    show_default=True,
+    help="Scales of the int8 weights.",
+)
+@click.option(
+    "--grouping",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.grouping:GROUPINGS",
+    default="optimal",
+    show_default=True,
+    help="peg: how channels are cut into groups.",
+)
+@click.option(
+    "--groups",
+    type=options.NumberOrWord(int),
+    default="auto",
+    show_default=True,
+    metavar="[K|auto]",
+    help="peg: groups of channels per site; auto takes what the noise asks for.",
+)
+@click.option(
+    "--outlier-channels",
+    type=options.NumberOrWord(int),
+    metavar="[N|auto|none]",
+    help="peg: channels per GEMM input that stay in floating point. When left out: auto with"
+    " automatic groups, none where --groups is a number.",
+)
+@click.option(
+    "--percentile",
+    type=float,
+    default=99.99,
+    show_default=True,
+    metavar="P",
+    help="percentile: percent of the values kept on each side.",
+)
+@click.option(
+    "--mixed",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.options:MIXED_SETS",
+    default="ffn",
+    show_default=True,
+    help="mixed: sites in float; ffn is FFN input, FFN output and residual sum, auto the noisiest.",
+)
+@click.option(
+    "--alpha",
+    type=options.NumberOrWord(float),
+    default="auto",
+    show_default=True,
+    metavar="[A|auto]",
+    help="smoothquant: 0 to 1, how much of the range moves from activations into weights.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Stop after lowering; the ONNX file is written, nothing is compiled.",
+)
+@options.seed
+@options.force
+@options.reporting
+def build(model_dir: Path, engine_dir: Path, **settings: Any) -> None:
+    """Quantize a model and build its engine.
+
+    MODEL_DIR comes from `qdeploy export`; ENGINE_DIR is written and stands alone.
+    Calibrates first when no statistics of these rows exist.
+    """
+    # `settings` holds the options above under the names of `api.build`; a test compares the two.
+    with talk.progress() as progress:
+        result = api.build(model_dir, engine_dir, progress=progress, **settings)
+    talk.report(result, lambda engine: tables.engine(engine, engine_dir))

@@ -1,0 +1,37 @@
+"""`qdeploy calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, talk
+
+
+@click.command()
+@click.argument("model_dir", type=options.PATH)
+@options.calibration_data
+@options.columns
+@options.calibration_rows
+@options.seed
+@options.reporting
+def calibrate(
+    model_dir: Path, data: str | None, columns: str | None, calibration_rows: int, seed: int
+) -> None:
+    """Observe a model on calibration rows.
+
+    `build` does this by itself when it finds no statistics that match. Prints the path of the
+    statistics.
+    """
+    with talk.progress() as progress:
+        path = api.calibrate(
+            model_dir,
+            data=data or "qnli-mini",
+            columns=columns,
+            rows=calibration_rows,
+            seed=seed,
+            progress=progress,
+        )
+    talk.report({"statistics": str(path)}, lambda result: click.echo(result["statistics"]))

@@ -1,0 +1,106 @@
+"""`qdeploy eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, tables, talk
+from qdeploy.errors import GateError
+
+
+@click.command("eval")
+@click.argument("engine_dir", type=options.PATH)
+@click.option(
+    "--task",
+    cls=options.NamesOption,
+    names="qdeploy.data.tasks:TASKS",
+    default="qnli",
+    show_default=True,
+    help="What the rows ask for.",
+)
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="Evaluation rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME,"
+    " or qnli-mini (the default).",
+)
+@options.columns
+@click.option(
+    "--baseline",
+    type=options.PATH,
+    metavar="ENGINE_DIR",
+    help="Compare with this engine; rounds of the two alternate.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Rows per run.",
+)
+@click.option(
+    "--seq-len",
+    type=click.IntRange(min=2),
+    default=128,
+    show_default=True,
+    metavar="N",
+    help="Tokens per row of the latency.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Runs before the timed ones.",
+)
+@click.option(
+    "--iterations",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    metavar="N",
+    help="Timed runs.",
+)
+@options.threads
+@click.option("--no-latency", is_flag=True, help="Leave the latency out.")
+@click.option("--no-accuracy", is_flag=True, help="Leave the accuracy out.")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="Gate: exit code 1 when more accuracy points are lost against --baseline.",
+)
+@click.option(
+    "--require-int8",
+    type=click.FloatRange(0.0, 1.0),
+    metavar="SHARE",
+    help="Gate: exit code 1 when less of the planned GEMM FLOPs run in INT8.",
+)
+@options.seed
+@options.reporting
+def evaluate(engine_dir: Path, no_latency: bool, no_accuracy: bool, **settings: Any) -> None:
+    """Measure accuracy, latency, size and INT8 kernels.
+
+    ENGINE_DIR comes from `qdeploy build`. Without --baseline there is no drop and no ratio."""
+    # `settings` holds the options above under the names of `api.evaluate`; a test compares the two.
+    try:
+        with talk.progress() as progress:
+            result = api.evaluate(
+                engine_dir,
+                latency=not no_latency,
+                accuracy=not no_accuracy,
+                progress=progress,
+                **settings,
+            )
+    except GateError as error:  # a failed gate is a result too: its report is shown and written
+        if (unmet := getattr(error, "report", None)) is not None:
+            talk.report(unmet, tables.evaluation)
+        raise
+    talk.report(result, tables.evaluation)

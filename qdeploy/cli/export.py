@@ -1,0 +1,55 @@
+"""`qdeploy export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, tables, talk
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.argument("model_dir", type=options.PATH)
+@click.option(
+    "--task",
+    metavar="[sequence-classification|token-classification|question-answering]",
+    help="What the head does. Taken from the checkpoint's configuration when left out.",
+)
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read pickled weights, which can run code of their author."
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run the modelling code the checkpoint brings along."
+)
+@options.seed
+@options.force
+@options.reporting
+def export(
+    checkpoint: str,
+    model_dir: Path,
+    task: str | None,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+    seed: int,
+    force: bool,
+) -> None:
+    """Export a checkpoint to verified FP32 ONNX.
+
+    CHECKPOINT is a Hugging Face directory, a hub id, a PEFT adapter directory (merged into its
+    base), or `embedded`. MODEL_DIR is written.
+    """
+    with talk.progress() as progress:
+        result = api.export(
+            checkpoint,
+            model_dir,
+            force=force,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            task=task,
+            seed=seed,
+            progress=progress,
+        )
+    talk.report(result, lambda model: tables.model(model, model_dir))

@@ -1,0 +1,20 @@
+"""`qdeploy inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, tables, talk
+
+
+@click.command()
+@click.argument("path", type=options.PATH)
+@options.reporting
+def inspect(path: Path) -> None:
+    """Show a model, an engine or any ONNX file.
+
+    Of an engine: its plan and its certificate."""
+    talk.report(api.inspect(path), tables.mapping)

@@ -1,0 +1,121 @@
+"""Options that several commands share, so that each is spelled and explained once."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from qdeploy.cli import talk
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+class NamesOption(click.Option):
+    """An option whose help lists names that another room keeps.
+
+    The list is read when help is shown. A wrong name is refused by that room, with its "did you
+    mean", so that the command line and the Python functions say the same.
+    """
+
+    def __init__(self, *args: Any, names: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.names = names  # "module:CONSTANT"
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Put the names in front of the help text."""
+        self.metavar = "[" + "|".join(self._load()) + "]"
+        return super().get_help_record(ctx)
+
+    def _load(self) -> tuple[str, ...]:
+        module, constant = self.names.split(":")
+        return tuple(getattr(importlib.import_module(module), constant))
+
+
+class NumberOrWord(click.ParamType[int | float | str]):
+    """A number where the text is one; a word goes on as it is, to the room that knows the words."""
+
+    def __init__(self, number: type[int] | type[float]) -> None:
+        self.number = number
+        self.name = number.__name__
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float | str:
+        """Parse what the user typed."""
+        try:
+            return self.number(value)
+        except ValueError:
+            return str(value)
+
+
+def reporting(function: F) -> F:
+    """--json, --quiet and --verbose, for every command."""
+    for option in (
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            callback=talk.set_verbose,
+            is_eager=True,
+            help="Warnings of the libraries, and tracebacks of unexpected errors.",
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=talk.set_quiet,
+            is_eager=True,
+            help="No progress, no table, no warnings; errors only.",
+        ),
+        click.option(
+            "--json",
+            metavar="FILE",
+            expose_value=False,
+            callback=talk.set_json,
+            help="Write the result as JSON; '-' is standard output, with nothing else.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+_option = partial(click.option, show_default=True)
+
+force = click.option(
+    "--force", is_flag=True, help="Replace the output, if it is a directory that qdeploy wrote."
+)
+seed = _option("--seed", type=int, default=0, metavar="N", help="Seed of everything random.")
+threads = _option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    metavar="N",
+    help="Threads that an engine may use.",
+)
+columns = click.option(
+    "--columns",
+    metavar="NAME=COLUMN,...",
+    help="Columns of --data under other names: question=premise,sentence=text,label=gold.",
+)
+calibration_data = click.option(
+    "--data",
+    metavar="DATA",
+    help="Calibration rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME, or"
+    " qnli-mini (the default).",
+)
+calibration_rows = _option(
+    "--calibration-rows",
+    type=click.IntRange(min=1),
+    default=128,
+    metavar="N",
+    help="Rows to calibrate on.",
+)

@@ -1,0 +1,155 @@
+"""Results for the eye, on standard output. Figures come from the report; none is computed anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for the demo's table
+
+
+def model(manifest: Mapping[str, Any], directory: Path) -> None:
+    """The result of `export`."""
+    check = manifest.get("verification", {})
+    click.echo(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
+    if "max_abs_diff" in check:
+        click.echo(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}")
+    click.echo(f"Next: qdeploy build {directory} ENGINE_DIR --strategy peg")
+
+
+def engine(manifest: Mapping[str, Any], directory: Path) -> None:
+    """The result of `build`."""
+    names = (manifest.get(key) for key in ("strategy", "scope", "target"))
+    click.echo(f"{directory}: {', '.join(str(name) for name in names)}")
+    if manifest.get("int8"):
+        click.echo(f"{int8(manifest['int8'])} in the optimized graph")
+    click.echo(f"Next: qdeploy eval {directory} --baseline BASE_ENGINE_DIR")
+
+
+def evaluation(report: Mapping[str, Any]) -> None:
+    """The result of `eval`, with the INT8 check beside the latency."""
+    from rich.table import Table  # here and below: `qdeploy --version` need not wait for rich
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _evaluation_rows(report):
+        table.add_row(name, value)
+    _print(table)
+
+
+def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("engine", f"{report.get('engine')} ({report.get('strategy')}, {report.get('target')})")
+    ]
+    if metrics := report.get("metrics"):
+        rows.append(("accuracy", _accuracy(metrics)))
+        if metrics.get("constant_predictor"):
+            rows.append(("", "[bold red]CONSTANT PREDICTOR[/]: the engine answers one class only"))
+    if base := report.get("baseline"):
+        rows += _baseline_rows(base)
+    if latency := report.get("latency_ms"):
+        figures = ", ".join(f"{key} {value:.2f}" for key, value in latency.items())
+        rows += [("latency, ms", figures), ("", int8(report.get("int8")))]
+    if speedup := report.get("speedup"):
+        low, high = speedup["ci95"]
+        rows.append(("against baseline", f"{speedup['ratio']:.2f} × ({low:.2f} to {high:.2f})"))
+    rows += [(key.replace("_mb", ", MB"), _figures(report[key]))
+             for key in ("size_mb", "memory_mb") if report.get(key)]  # fmt: skip
+    return rows
+
+
+def _accuracy(metrics: Mapping[str, Any]) -> str:
+    low, high = metrics["ci95"]
+    return (
+        f"{100 * metrics['accuracy']:.2f} % of {metrics['n']} rows "
+        f"(95 %: {100 * low:.2f} to {100 * high:.2f})"
+    )
+
+
+def _baseline_rows(base: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if "drop" in base:
+        rows.append(("drop", f"{100 * base['drop']:+.2f} points (p = {base['mcnemar_p']:.3g})"))
+    if "agreement" in base:
+        rows.append(("agreement", f"{100 * base['agreement']:.2f} %"))
+    if base.get("sqnr_db") is not None:
+        rows.append(("logit SQNR", f"{base['sqnr_db']:.1f} dB"))
+    return rows
+
+
+def _figures(values: Any) -> str:
+    if not isinstance(values, Mapping):
+        return str(values)
+    return ", ".join(
+        f"{key} {value:.1f}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in values.items()
+    )
+
+
+def int8(check: Mapping[str, Any] | None) -> str:
+    """`INT8: 36/36 GEMMs, 100 % of GEMM FLOPs`, or that nothing was planned."""
+    if not check or not check.get("planned"):
+        return "INT8: no GEMM planned"
+    share = f"{100 * check['flops_share']:.0f} % of GEMM FLOPs"
+    return f"INT8: {check['executed']}/{check['planned']} GEMMs, {share}"
+
+
+def demo(result: Mapping[str, Any]) -> None:
+    """The demo's table and what it says."""
+    from rich.table import Table
+
+    table = Table(title=f"qnli-mini, {result['rows'][0]['n']} rows, {result['threads']} threads")
+    for name in ("engine", "accuracy %", "drop", "p50 ms", "× FP32", "size MB", "INT8 GEMMs"):
+        table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
+    for row in result["rows"]:
+        table.add_row(
+            row["name"],
+            f"{100 * row['accuracy']:.1f}" + (" CONSTANT" if row["constant_predictor"] else ""),
+            f"{100 * row['drop']:.1f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['speedup']:.2f}",
+            f"{row['size_mb']:.1f}",
+            f"{row['int8_executed']}/{row['int8_planned']}",
+        )
+    _print(table)
+    click.echo(result["sentence"])
+
+
+def health(report: Mapping[str, Any]) -> None:
+    """The result of `doctor`."""
+    for name, target in report["targets"].items():
+        mark = "works" if target["works"] else "does not work"
+        click.echo(f"{name}: {mark}. {target['detail']}")
+        if target.get("remedy"):
+            click.echo(f"  {target['remedy']}")
+    for name, value in report["cpu"].items():
+        click.echo(f"{name}: {value}")
+    for note in report["notes"]:
+        click.echo(note)
+
+
+def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
+    """Any report, as indented lines."""
+    pad = "  " * depth
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            click.echo(f"{pad}{key}:")
+            mapping(item, depth + 1)
+        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
+            click.echo(f"{pad}{key}:")
+            for entry in item:
+                click.echo(f"{pad}  - " + ", ".join(f"{k} {v}" for k, v in entry.items()))
+        else:
+            click.echo(f"{pad}{key}: {item}")
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)

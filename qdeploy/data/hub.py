@@ -1,0 +1,83 @@
+"""Data sets of the Hugging Face hub, through `datasets` (the extra `hub`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdeploy.data.readers import Table
+from qdeploy.errors import DataError
+
+# What the two splits of this project are called on the hub.
+SPLITS = {"evaluation": "validation", "calibration": "train"}
+
+
+def candidates(name: str) -> list[tuple[str, str | None]]:
+    """The (repository, configuration) pairs that a hub name can mean, likeliest first.
+
+    >>> candidates("glue/qnli")
+    [('nyu-mll/glue', 'qnli')]
+    >>> candidates("acme/reviews")
+    [('acme/reviews', None), ('acme', 'reviews')]
+    """
+    parts = name.split("/")
+    if parts[0] == "glue" and len(parts) == 2:
+        return [("nyu-mll/glue", parts[1])]
+    if len(parts) == 1:
+        return [(name, None)]
+    if len(parts) == 2:
+        return [(name, None), (parts[0], parts[1])]
+    return [("/".join(parts[:2]), "/".join(parts[2:]))]
+
+
+def read_hub(name: str, split: str) -> Table:
+    """Load one split of a hub data set; class labels come as names.
+
+    Args:
+        name: `NAME`, `NAME/CONFIG`, `OWNER/NAME` or `OWNER/NAME/CONFIG`.
+        split: "evaluation" (the hub's `validation`) or "calibration" (`train`).
+
+    Raises:
+        DataError: `datasets` is not installed, the hub is not reachable, or has no such set.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            f"hub:{name}: hub data sets need the package datasets, which is not installed here. "
+            "Run `pip install 'qdeploy[hub]'`, or pass a file or directory."
+        ) from None
+    failures = []
+    for repository, configuration in candidates(name):
+        try:
+            loaded = datasets.load_dataset(repository, configuration, split=SPLITS[split])
+        except Exception as error:  # every kind of network, hub and format error ends here
+            first_line = str(error).strip().partition("\n")[0]
+            failures.append(f"{type(error).__name__}: {first_line}")
+        else:
+            return _table(f"hub:{name} [{SPLITS[split]}]", loaded)
+    raise DataError(
+        f"hub:{name}: the split '{SPLITS[split]}' could not be loaded ({'; '.join(failures)}). "
+        "Check the name and the network, or download the files and pass their path."
+    )
+
+
+def _table(name: str, loaded: Any) -> Table:
+    columns = tuple(loaded.column_names)
+    classes = {
+        column: feature.names
+        for column, feature in loaded.features.items()
+        if getattr(feature, "names", None)
+    }
+    records = []
+    for at, values in enumerate(loaded, 1):
+        named = {
+            column: classes[column][value] if column in classes and _is_class(value) else value
+            for column, value in values.items()
+        }
+        records.append((f"row {at}", named))
+    return Table(name, columns, records)
+
+
+def _is_class(value: Any) -> bool:
+    """Whether a class label is set; the hub writes -1 for an unlabelled row."""
+    return isinstance(value, int) and value >= 0

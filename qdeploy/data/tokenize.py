@@ -1,0 +1,239 @@
+"""Texts into token batches, exactly as transformers' tokenizer of the same directory does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.artifact import MANIFEST, read_json, read_manifest
+from qdeploy.data.rows import Rows
+from qdeploy.errors import DataError, ModelError, PlanError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+Array = npt.NDArray[Any]
+
+# What the tokenizer can give, by input name.
+_FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokens of many rows, without padding.
+
+    Attributes:
+        tokens: per input name, one int64 array [S of the row] per row.
+        lengths: int64 [N], tokens of each row.
+        truncated: how many rows were cut.
+        max_length: the limit that cut them, tokens.
+    """
+
+    tokens: dict[str, list[Array]]
+    lengths: Array
+    truncated: int
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded inputs of an engine.
+
+    Attributes:
+        feeds: per input name, int64 [B, S].
+        index: int64 [B], the row that each batch row came from.
+    """
+
+    feeds: dict[str, Array]
+    index: Array
+
+
+class TextEncoder:
+    """The tokenizer of a model or engine directory.
+
+    Attributes:
+        max_length: what the model takes, tokens.
+        input_names: the model's inputs, in order.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        input_names: Sequence[str],
+        max_length: int,
+        pad_token_id: int = 0,
+        truncation_side: str = "right",
+        padding_side: str = "right",
+    ) -> None:
+        unknown = [name for name in input_names if name not in _FIELDS]
+        if unknown:
+            raise ModelError(
+                f"The model takes the input '{unknown[0]}', and a tokenizer gives "
+                f"{', '.join(_FIELDS)} only. Export the model without it."
+            )
+        # tokenizer.json may hold the padding of the day it was saved; transformers ignores it too
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._pad = dict.fromkeys(input_names, 0) | {"input_ids": pad_token_id}
+        self._truncation_side = truncation_side
+        self._padding_side = padding_side
+        self.input_names = tuple(input_names)
+        self.max_length = max_length
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> TextEncoder:
+        """Read `tokenizer.json`, `tokenizer_config.json` and `qdeploy.json`.
+
+        Raises:
+            ModelError: not a model or engine directory, or its tokenizer is missing or broken.
+        """
+        path = Path(directory)
+        manifest = _manifest(path)
+        sides = _sides(path)
+        return cls(
+            _load(path / "tokenizer.json"),
+            input_names=manifest["inputs"],
+            max_length=manifest["max_length"],
+            pad_token_id=manifest["pad_token_id"],
+            truncation_side=sides.get("truncation_side", "right"),
+            padding_side=sides.get("padding_side", "right"),
+        )
+
+    def encode(self, rows: Rows, max_length: int | None = 128) -> Encoded:
+        """Tokenize as transformers does with `truncation=True`: the longer text is cut first.
+
+        Args:
+            rows: texts or pairs.
+            max_length: tokens kept of a row, special tokens included; None: the model's limit.
+
+        Raises:
+            DataError: `max_length` is more than the model takes, or leaves no room for text.
+        """
+        limit = self._limit(max_length, pair=rows.second is not None)
+        self._tokenizer.enable_truncation(
+            limit, stride=0, strategy="longest_first", direction=self._truncation_side
+        )
+        texts: list[Any] = (
+            list(rows.first)
+            if rows.second is None
+            else list(zip(rows.first, rows.second, strict=True))
+        )
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=True)
+        return Encoded(
+            tokens={name: _column(encodings, name) for name in self.input_names},
+            lengths=np.array([len(encoding.ids) for encoding in encodings], np.int64),
+            truncated=sum(bool(encoding.overflowing) for encoding in encodings),
+            max_length=limit,
+        )
+
+    def batches(
+        self,
+        encoded: Encoded,
+        batch_size: int,
+        sort: bool = True,
+        pad_to: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Iterator[Batch]:
+        """Padded batches; the last one may be smaller.
+
+        Args:
+            encoded: rows of `encode`.
+            batch_size: rows of a batch.
+            sort: longest rows first, so that little is padding and the largest batch comes first.
+            pad_to: tokens S of every batch; the longest row of each batch by default.
+            max_tokens: B · S of a batch at most (a single longer row passes), so that memory does
+                not depend on how long the rows are; needs `sort`.
+
+        Raises:
+            PlanError: `batch_size` is below 1.
+            DataError: a row is longer than `pad_to`.
+        """
+        if batch_size < 1:
+            raise PlanError(f"batch size is {batch_size}, and at least 1 is needed.")
+        order = np.arange(len(encoded))
+        if sort:
+            order = np.argsort(-encoded.lengths, kind="stable")
+        start = 0
+        while start < len(encoded):
+            rows = batch_size
+            if max_tokens is not None:
+                longest = pad_to or int(encoded.lengths[order[start]])
+                rows = max(1, min(batch_size, max_tokens // longest))
+            index = order[start : start + rows].astype(np.int64)
+            start += rows
+            width = int(encoded.lengths[index].max())
+            if pad_to is not None and width > pad_to:
+                raise DataError(
+                    f"A row has {width} tokens, and batches of {pad_to} were asked for. Encode "
+                    f"with max_length={pad_to}."
+                )
+            yield Batch(self._pad_rows(encoded, index, pad_to or width), index)
+
+    def _pad_rows(self, encoded: Encoded, index: Array, width: int) -> dict[str, Array]:
+        feeds = {}
+        for name in self.input_names:
+            padded = np.full((len(index), width), self._pad[name], np.int64)
+            for at, row in enumerate(index):
+                tokens = encoded.tokens[name][row]
+                start = width - len(tokens) if self._padding_side == "left" else 0
+                padded[at, start : start + len(tokens)] = tokens
+            feeds[name] = padded
+        return feeds
+
+    def _limit(self, max_length: int | None, *, pair: bool) -> int:
+        limit = self.max_length if max_length is None else max_length
+        if limit > self.max_length:
+            raise DataError(
+                f"Rows of up to {limit} tokens were asked for, and the model takes at most "
+                f"{self.max_length}. Pass a sequence length of {self.max_length} or less."
+            )
+        special = self._tokenizer.num_special_tokens_to_add(pair)
+        least = special + (2 if pair else 1)
+        if limit < least:
+            raise DataError(
+                f"A row of {limit} tokens has no room for text beside its {special} special "
+                f"tokens. Pass a sequence length of {least} or more."
+            )
+        return limit
+
+
+def _column(encodings: Sequence[Encoding], name: str) -> list[Array]:
+    return [np.array(getattr(encoding, _FIELDS[name]), np.int64) for encoding in encodings]
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a model or of an engine directory."""
+    kind = "model"
+    if (directory / MANIFEST).is_file():
+        found = read_json(directory / MANIFEST)
+        kind = "engine" if found.get("kind") == "engine" else "model"
+    return read_manifest(directory, kind)
+
+
+def _sides(directory: Path) -> dict[str, str]:
+    """`truncation_side` and `padding_side`, where the tokenizer has other ones than right."""
+    path = directory / "tokenizer_config.json"
+    found: dict[str, str] = read_json(path) if path.is_file() else {}
+    return found
+
+
+def _load(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise ModelError(f"{path} is missing. Export the model anew: export writes it.")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelError(
+            f"{path} cannot be read as a tokenizer: {error}. Export the model anew."
+        ) from error

@@ -1,0 +1,1 @@
+"""Lowering of plans, one file per target, engines and their certificates."""

@@ -1,0 +1,284 @@
+"""`qdeploy build`: model directory + strategy + target → engine directory."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from qdeploy.artifact import (
+    MANIFEST,
+    check_output,
+    read_manifest,
+    staged,
+    write_json,
+    write_manifest,
+)
+from qdeploy.calibrate.context import Context, weights_of
+from qdeploy.calibrate.options import PlanOptions
+from qdeploy.calibrate.plan import Grouped, Plan
+from qdeploy.calibrate.run import calibrate_model, load_model
+from qdeploy.calibrate.sites import Structure, find_structure
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.calibrate.strategies import make_plan, needs_statistics
+from qdeploy.deploy.certificate import CERTIFICATE, certify
+from qdeploy.deploy.equivalence import require_equal
+from qdeploy.deploy.lower_ort_cpu import Lowered, lower_ort_cpu
+from qdeploy.deploy.permute import fold_permutations
+from qdeploy.deploy.targets import find_target
+from qdeploy.errors import OutputError, QDeployWarning, VerificationError
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
+
+Progress = Callable[[str, int, int], None]
+DEFAULT_DATA = "qnli-mini"
+_FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
+_STAGES = ("plan", "lower", "write", "certify")
+# Above this the weights go to a file of their own: protobuf cannot hold 2 GB.
+_SINGLE_FILE_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One build, with every choice made."""
+
+    model_dir: Path
+    strategy: str
+    target: str
+    options: PlanOptions
+    seed: int
+
+
+def build_engine(
+    model_dir: str | Path,
+    engine_dir: str | Path,
+    *,
+    strategy: str = "peg",
+    target: str = "ort-cpu",
+    data: str | None = None,
+    columns: Columns | str | None = None,
+    calibration_rows: int = 128,
+    statistics: str | Path | None = None,
+    scope: str = "gemm",
+    activations: str | None = None,
+    weights: str = "per-channel",
+    grouping: str = "optimal",
+    groups: int | str = "auto",
+    outlier_channels: int | str | None = None,
+    percentile: float = 99.99,
+    mixed: str = "ffn",
+    alpha: float | str = "auto",
+    seed: int = 0,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build an engine directory; see `qdeploy.api.build` for the arguments and errors."""
+    source, output = Path(model_dir), Path(engine_dir)
+    found = find_target(target)
+    calibrated = needs_statistics(strategy)
+    options = PlanOptions(
+        scope=scope,
+        activations=found.activations if activations is None else activations,
+        weights=weights,
+        percentile=percentile,
+        mixed=mixed,
+        alpha=alpha,
+        grouping=grouping,
+        groups=groups,
+        outlier_channels=outlier_channels,
+    )
+    read_manifest(source, "model")
+    _check_paths(source, output, force=force)
+    observed = None
+    if calibrated and statistics is None:
+        statistics = _calibrated(source, data, columns, calibration_rows, seed, progress)
+    if calibrated and statistics is not None:
+        observed = Statistics.load(Path(statistics))
+    request = _Request(source, strategy, target, options, seed)
+    with staged(output, force=force) as work:
+        return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+
+
+def _check_paths(source: Path, output: Path, *, force: bool) -> None:
+    if source.resolve() == output.resolve():
+        raise OutputError(f"The output {output} is the input. Name another output.")
+    check_output(output, force=force)
+
+
+def _calibrated(
+    source: Path,
+    data: str | None,
+    columns: Columns | str | None,
+    rows: int,
+    seed: int,
+    progress: Progress | None,
+) -> Path:
+    if data is None:
+        warnings.warn(
+            f"No calibration data was named; {DEFAULT_DATA} (general English pairs) is used. "
+            "Ranges fit your traffic better with --data and rows of your own task.",
+            QDeployWarning,
+            stacklevel=3,
+        )
+    return calibrate_model(
+        source, data=data or DEFAULT_DATA, columns=columns, rows=rows, seed=seed, progress=progress
+    )
+
+
+def _write_engine(
+    work: Path,
+    request: _Request,
+    observed: Statistics | None,
+    *,
+    dry_run: bool,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    def step(index: int) -> None:
+        if progress is not None:
+            progress(_STAGES[index], index, len(_STAGES))
+
+    manifest = read_manifest(request.model_dir, "model")
+    model, digest = load_model(request.model_dir)
+    structure = find_structure(model)
+    if observed is not None:
+        observed.require_model(digest)
+    step(0)
+    plan = _plan(request, model, structure, observed)
+    step(1)
+    lowered, orders = _lower(model, plan, structure, manifest["inputs"])
+    step(2)
+    _write_graph(lowered.model, work / "model.onnx")
+    _copy_companions(request.model_dir, work)
+    write_json(work / "plan.json", plan.to_json() | {"channel_orders": orders})
+    step(3)
+    certificate = _certificate(work, plan, structure, lowered, dry_run=dry_run)
+    write_json(work / CERTIFICATE, certificate)
+    fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run}
+    write_manifest(work, "engine", fields)
+    if progress is not None:
+        progress(_STAGES[3], len(_STAGES), len(_STAGES))
+    return fields | {
+        "int8": certificate.get("int8"),
+        "plan": summary(plan),
+        "size_mb": _size(work),
+    }
+
+
+def _plan(
+    request: _Request, model: ir.Model, structure: Structure, observed: Statistics | None
+) -> Plan:
+    context = Context(
+        structure=structure,
+        statistics={} if observed is None else observed.sites,
+        weights=weights_of(model, structure),
+        options=request.options,
+    )
+    return make_plan(request.strategy, context)
+
+
+def _lower(
+    model: ir.Model, plan: Plan, structure: Structure, inputs: list[str]
+) -> tuple[Lowered, dict[str, list[int]]]:
+    if not plan.int8_gemms and not plan.tables and not plan.sites:
+        return Lowered(model), {}
+    orders: dict[str, list[int]] = {}
+    if any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
+        original = model.clone()
+        plan, orders = fold_permutations(model, plan, structure)
+        if orders:
+            require_equal(original, model, inputs)
+    return lower_ort_cpu(model, plan, structure), orders
+
+
+def _write_graph(model: ir.Model, path: Path) -> None:
+    size = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    external = f"{path.name}.data" if size > _SINGLE_FILE_BYTES else None
+    ir.save(model, path, external_data=external)
+
+
+def _copy_companions(source: Path, work: Path) -> None:
+    """config.json and the tokenizer's files; graph, manifest and statistics stay behind."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name not in (MANIFEST, "model.onnx", "model.onnx.data"):
+            shutil.copyfile(path, work / path.name)
+
+
+def _certificate(
+    work: Path, plan: Plan, structure: Structure, lowered: Lowered, *, dry_run: bool
+) -> dict[str, Any]:
+    planned = {
+        gemm.name: {
+            "precision": plan.gemms[gemm.name].precision,
+            "reason": plan.gemms[gemm.name].reason,
+            "flops": gemm.flops,
+            "weights": list(lowered.weights.get(gemm.name, ())),
+        }
+        for gemm in structure.gemms
+    }
+    if dry_run:
+        return {"planned_gemms": planned}
+    int8 = certify(work / "model.onnx", planned)
+    if int8["fallbacks"]:
+        worst = int8["fallbacks"][0]
+        raise VerificationError(
+            f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
+            f"(first: {worst['site']}: {worst['reason']}). Nothing was written; report this with "
+            "the versions that `qdeploy doctor` prints."
+        )
+    return {"planned_gemms": planned, "int8": int8}
+
+
+def _manifest_fields(
+    manifest: dict[str, Any], request: _Request, digest: str, observed: Statistics | None
+) -> dict[str, Any]:
+    calibration = None
+    if observed is not None:
+        origin = observed.origin
+        calibration = {
+            "data": origin.data,
+            "data_hash": origin.data_hash,
+            "rows": origin.rows,
+            "seed": origin.seed,
+            "row_hashes": list(origin.row_hashes),
+        }
+    return {
+        "command": "build",
+        "source": {"path": request.model_dir.name, "sha256": digest},
+        "target": request.target,
+        "strategy": request.strategy,
+        "scope": request.options.scope,
+        "options": request.options.to_json(),
+        "seed": request.seed,
+        "calibration": calibration,
+        **{key: manifest[key] for key in _FROM_MODEL if key in manifest},
+    }
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """Counts a reader wants first: sites by treatment, and GEMMs by precision."""
+    kinds: dict[str, int] = {}
+    for site in plan.sites.values():
+        kinds[site.treatment.kind] = kinds.get(site.treatment.kind, 0) + 1
+    levels = [site.sqnr_db for site in plan.sites.values() if site.sqnr_db is not None]
+    return {
+        "sites": kinds,
+        "int8_gemms": len(plan.int8_gemms),
+        "float_gemms": len(plan.gemms) - len(plan.int8_gemms),
+        "lowest_sqnr_db": min(levels) if levels else None,
+    }
+
+
+def _size(directory: Path) -> float:
+    files = [p for p in directory.iterdir() if p.name.startswith("model.onnx")]
+    return round(sum(p.stat().st_size for p in files) / 1e6, 3)

@@ -1,0 +1,170 @@
+"""Which targets work on this machine, found out by trying, and the remedy for the others."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from qdeploy.artifact import package_versions
+
+# Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
+_CPU_FLAGS = {
+    "AVX512-VNNI": "avx512_vnni",
+    "AVX-VNNI": "avx_vnni",
+    "AMX-INT8": "amx_int8",
+    "AMX-BF16": "amx_bf16",
+}
+_INT8_KERNEL = "MatMulIntegerToFloat"
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found out about one target.
+
+    Attributes:
+        works: an engine of this target runs here, in INT8.
+        detail: the versions that work, or the reason that it does not.
+        remedy: what to type; empty when it works.
+    """
+
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+def diagnose() -> dict[str, Any]:
+    """Try every target that this version has.
+
+    Returns:
+        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `python`,
+        `versions` of the packages and `notes` about installations that break others.
+    """
+    return {
+        "targets": {name: asdict(check()) for name, check in CHECKS.items()},
+        "cpu": cpu_features(),
+        "python": platform.python_version(),
+        "versions": package_versions(),
+        "notes": _notes(),
+    }
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """Model, usable cores, and the INT8 instructions of the CPU (None where nobody can tell)."""
+    try:
+        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return {
+            "model": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+        } | dict.fromkeys(_CPU_FLAGS)
+    fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
+    flags = set(fields.get("flags", "").split())
+    known = {name: flag in flags if flags else None for name, flag in _CPU_FLAGS.items()}
+    model = fields.get("model name") or platform.machine()
+    return {"model": model, "cores": _usable_cores(), **known}
+
+
+def _usable_cores() -> int | None:
+    granted = getattr(os, "sched_getaffinity", None)  # Linux only; may be fewer than there are
+    return len(granted(0)) if granted else os.cpu_count()
+
+
+def check_ort_cpu() -> Health:
+    """Run one quantized GEMM in ONNX Runtime's CPU provider and see which kernel took it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Health(False, f"onnxruntime cannot be imported: {error}.", _INSTALL_CPU)
+    try:
+        kernels = _kernels_that_ran(onnxruntime)
+    except Exception as error:  # whatever it raises is the diagnosis
+        return Health(False, f"A quantized GEMM did not run: {error}", _INSTALL_CPU)
+    version = f"onnxruntime {onnxruntime.__version__}"
+    if _INT8_KERNEL not in kernels:
+        return Health(False, f"{version} ran a quantized GEMM in float ({kernels}).", _INSTALL_CPU)
+    return Health(True, f"{version}, INT8 kernel {_INT8_KERNEL}.")
+
+
+_INSTALL_CPU = "Type: pip install --upgrade 'qdeploy[cpu]'"
+
+# One entry per target that exists; a test compares the names with those of `build --target`.
+CHECKS: dict[str, Callable[[], Health]] = {"ort-cpu": check_ort_cpu}
+
+
+def _kernels_that_ran(onnxruntime: Any) -> list[str]:
+    """Operator types of a one-GEMM Q/DQ graph after ONNX Runtime optimized and ran it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, optimized = Path(folder) / "gemm.onnx", Path(folder) / "optimized.onnx"
+        ir.save(_quantized_gemm(), source)
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(optimized)
+        options.log_severity_level = 3  # it warns that the optimized file suits this machine only
+        session = onnxruntime.InferenceSession(
+            str(source), options, providers=["CPUExecutionProvider"]
+        )
+        session.run(None, {"x": np.ones((1, 2, 8), np.float32)})
+        return [node.op_type for node in ir.load(optimized).graph]
+
+
+def _quantized_gemm() -> ir.Model:
+    """uint8 [1, 2, 8] × int8 [8, 4] as Q/DQ: the form that runs in INT8 (docs/targets.md)."""
+    x = ir.Input("x", shape=ir.Shape((1, 2, 8)), type=ir.TensorType(ir.DataType.FLOAT))
+
+    def constant(name: str, value: Any) -> ir.Value:
+        tensor = ir.tensor(value, name=name)
+        shape, dtype = ir.Shape(np.shape(value)), ir.TensorType(tensor.dtype)
+        return ir.Value(name=name, const_value=tensor, shape=shape, type=dtype)
+
+    scale, zero = constant("scale", np.float32(0.1)), constant("zero", np.uint8(128))
+    weight = constant("weight", np.ones((8, 4), np.int8))
+    weight_scale = constant("weight_scale", np.full(4, 0.1, np.float32))
+    weight_zero = constant("weight_zero", np.zeros(4, np.int8))
+    quantize = ir.node("QuantizeLinear", [x, scale, zero])
+    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale, zero])
+    weights = ir.node("DequantizeLinear", [weight, weight_scale, weight_zero], {"axis": 1})
+    gemm = ir.node("MatMul", [dequantize.outputs[0], weights.outputs[0]])
+    y = gemm.outputs[0]
+    y.name, y.shape = "y", ir.Shape((1, 2, 4))
+    y.type = ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph(
+        [x],
+        [y],
+        nodes=[quantize, dequantize, weights, gemm],
+        initializers=[scale, zero, weight, weight_scale, weight_zero],
+        opset_imports={"": 20},
+        name="gemm",
+    )
+    return ir.Model(graph, ir_version=9)
+
+
+def _notes() -> list[str]:
+    """Installed packages that are known to break others."""
+    notes = []
+    if _installed("onnxruntime-tools"):
+        notes.append(
+            "onnxruntime-tools is installed. It is dead and breaks onnxruntime.quantization and "
+            "onnxruntime.transformers. Type: pip uninstall onnxruntime-tools"
+        )
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+        notes.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files. "
+            "Uninstall both, then install one."
+        )
+    return notes
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""`qdeploy inspect`: what a model, an engine or any ONNX file holds, and its INT8 kernels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from qdeploy.artifact import MANIFEST, read_json, read_manifest
+from qdeploy.calibrate.plan import Plan
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.deploy.certificate import CERTIFICATE, INT8_KERNELS, optimized_graph
+from qdeploy.errors import ModelError
+
+
+def inspect_path(path: str | Path) -> dict[str, Any]:
+    """Describe a model directory, an engine directory or an ONNX file.
+
+    Args:
+        path: directory with a `qdeploy.json`, or any .onnx file.
+
+    Returns:
+        For a model: its manifest and structure. For an engine: its plan (treatment, reason and
+        expected SQNR of each site), and its certificate. For a file: operators before and after
+        ONNX Runtime's optimizations, and the INT8 kernels among them.
+
+    Raises:
+        ModelError: nothing there, or not readable as ONNX.
+    """
+    target = Path(path)
+    if target.is_dir():
+        return _directory(target)
+    if not target.is_file():
+        raise ModelError(f"{target} does not exist. Name a model or engine directory, or a file.")
+    return _file(target)
+
+
+def _directory(directory: Path) -> dict[str, Any]:
+    kind = read_json(directory / MANIFEST).get("kind") if (directory / MANIFEST).is_file() else None
+    if kind == "engine":
+        return _engine(directory)
+    manifest = read_manifest(directory, "model")
+    structure = find_structure(_load(directory / "model.onnx"))
+    return {
+        "kind": "model",
+        **{key: manifest.get(key) for key in ("model_type", "task", "labels", "verification")},
+        "gemms": len(structure.gemms),
+        "sites": len(structure.sites),
+        "embedding_tables": {t.name: [t.rows, t.columns] for t in structure.tables},
+    }
+
+
+def _engine(directory: Path) -> dict[str, Any]:
+    manifest = read_manifest(directory, "engine")
+    plan = Plan.from_json(read_json(directory / "plan.json"))
+    certificate = read_json(directory / CERTIFICATE)
+    return {
+        "kind": "engine",
+        **{key: manifest.get(key) for key in ("strategy", "target", "scope", "options")},
+        "sites": [
+            {
+                "site": site.name,
+                "treatment": site.treatment.kind,
+                "sqnr_db": site.sqnr_db,
+                "reason": site.reason,
+            }
+            for site in plan.sites.values()
+        ],
+        "gemms": [
+            {
+                "gemm": name,
+                "precision": gemm.precision,
+                "kernel": certificate.get("int8", {}).get("gemms", {}).get(name, "-"),
+                "reason": gemm.reason,
+            }
+            for name, gemm in plan.gemms.items()
+        ],
+        "int8": certificate.get("int8"),
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    written = _load(path)
+    ran = optimized_graph(path)
+    kernels = Counter(node.op_type for node in ran.graph)
+    return {
+        "kind": "onnx",
+        "inputs": {str(v.name): str(v.shape) for v in written.graph.inputs},
+        "operators": dict(Counter(node.op_type for node in written.graph).most_common()),
+        "optimized": dict(kernels.most_common()),
+        "int8_kernels": sum(n for kernel, n in kernels.items() if kernel in INT8_KERNELS),
+    }
+
+
+def _load(path: Path) -> ir.Model:
+    try:
+        return ir.load(path)
+    except Exception as error:  # protobuf's own decode errors
+        raise ModelError(f"{path} cannot be read as ONNX: {error}.") from error

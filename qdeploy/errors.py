@@ -1,0 +1,94 @@
+"""Every error qdeploy raises on purpose.
+
+    QDeployError                  exit code 2: wrong use, the text says what to do next
+    ├── CheckpointError           the checkpoint cannot be exported
+    ├── ModelError                the model or engine directory is not what it should be
+    ├── DataError                 rows that cannot be read, or do not fit the model
+    ├── StatisticsError           statistics that do not belong to this model
+    ├── PlanError                 a strategy or an option that cannot be followed
+    ├── TargetError               a target that is unknown, missing here, or cannot express the plan
+    ├── OutputError               the output exists, or cannot be written
+    ├── VerificationError         a result that disagrees with its reference
+    └── GateError                 exit code 1: a gate the user set was not met
+
+`QDeployWarning` marks what is suspicious but not wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class QDeployError(Exception):
+    """Base of all errors; its text holds the fact, what was expected and what to do next."""
+
+    exit_code = 2
+
+
+class CheckpointError(QDeployError):
+    """The checkpoint cannot be exported."""
+
+
+class ModelError(QDeployError):
+    """The model or engine directory is not what it should be."""
+
+
+class DataError(QDeployError):
+    """Rows that cannot be read, or do not fit the model."""
+
+
+class StatisticsError(QDeployError):
+    """Statistics that do not belong to this model, or cannot be merged."""
+
+
+class PlanError(QDeployError):
+    """A strategy or an option that cannot be followed."""
+
+
+class TargetError(QDeployError):
+    """A target that is unknown, missing on this machine, or cannot express the plan."""
+
+
+class OutputError(QDeployError):
+    """The output exists already, or cannot be written."""
+
+
+class VerificationError(QDeployError):
+    """A result that disagrees with its reference."""
+
+
+class GateError(QDeployError):
+    """A gate that the user set (`--max-drop`, `--require-int8`) was not met.
+
+    Attributes:
+        report: the complete report of the evaluation that failed the gate.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report or {}
+
+
+class QDeployWarning(UserWarning):
+    """Something suspicious that does not stop the work."""
+
+
+def choose(kind: str, word: str, choices: Iterable[str], error: type[QDeployError]) -> str:
+    """Return `word` when it is one of `choices`, else raise `error` with the nearest one.
+
+    Args:
+        kind: what the word names, for the text ("strategy").
+        word: what the user typed.
+        choices: the allowed words.
+        error: the class to raise.
+    """
+    known = list(choices)
+    if word in known:
+        return word
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise error(f"Unknown {kind} '{word}'.{hint} Choose one of: {', '.join(known)}.")

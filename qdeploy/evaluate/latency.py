@@ -1,0 +1,163 @@
+"""Latency at one fixed shape, alone or in rounds that alternate with a baseline's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.data.rows import Rows
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.engine import Engine
+from qdeploy.errors import PlanError
+
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+Progress = Callable[[str, int, int], None]
+
+_ROUND = 10  # iterations of one engine before the other takes its turn
+_LEAST_ROUNDS = 20  # fewer leave the bootstrap little to draw from
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class LatencyProtocol:
+    """How latency is measured; the defaults are those of arXiv 2603.04308.
+
+    Attributes:
+        batch_size, seq_len: the fixed shape [B, S]: rows and tokens.
+        warmup: runs that are not timed, per engine.
+        iterations: runs that are, per engine.
+        threads: threads of the engine.
+    """
+
+    batch_size: int = 8
+    seq_len: int = 128
+    warmup: int = 100
+    iterations: int = 500
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name == "warmup" else 1
+            if value < least:
+                raise PlanError(f"{name} is {value}, and at least {least} is needed.")
+
+    def round_sizes(self) -> list[int]:
+        """Iterations of each round: of ten, or shorter where that gives fewer than 20 rounds."""
+        size = max(1, min(_ROUND, self.iterations // _LEAST_ROUNDS))
+        full, rest = divmod(self.iterations, size)
+        return [size] * full + ([rest] if rest else [])
+
+
+def fixed_feeds(encoder: TextEncoder, rows: Rows, protocol: LatencyProtocol) -> dict[str, Array]:
+    """Inputs of exactly [B, S] from real rows, repeated where there are fewer, padded to S.
+
+    Raises:
+        DataError: S is more than the model takes.
+    """
+    chosen = rows.select([at % len(rows) for at in range(protocol.batch_size)])
+    encoded = encoder.encode(chosen, protocol.seq_len)
+    batches = encoder.batches(encoded, protocol.batch_size, sort=False, pad_to=protocol.seq_len)
+    return next(batches).feeds
+
+
+def measure(
+    engine: Engine, feeds: Feeds, protocol: LatencyProtocol, progress: Progress | None = None
+) -> list[Array]:
+    """Time one engine.
+
+    Returns:
+        Rounds of times per run, float64 [runs] each, ms.
+    """
+    return measure_alternating([(engine, feeds)], protocol, progress)[0]
+
+
+def measure_alternating(
+    engines: Sequence[tuple[Engine, Feeds]],
+    protocol: LatencyProtocol,
+    progress: Progress | None = None,
+) -> list[list[Array]]:
+    """Time engines in alternating rounds of one process, so that all meet the same machine.
+
+    Every second turn goes backwards, so that none is always the first after the other.
+
+    Returns:
+        Per engine, its rounds of times per run, float64 [runs] each, ms.
+    """
+    for engine, feeds in engines:
+        _time(engine, feeds, protocol.warmup)
+    times: list[list[Array]] = [[] for _ in engines]
+    done = 0
+    for turn, runs in enumerate(protocol.round_sizes()):
+        places = range(len(engines)) if turn % 2 == 0 else reversed(range(len(engines)))
+        for place in places:
+            times[place].append(_time(*engines[place], runs))
+        done += runs
+        if progress:
+            progress("latency", done, protocol.iterations)
+    return times
+
+
+def summary(rounds: list[Array]) -> dict[str, float]:
+    """p50, p90, p95, p99 (linear interpolation) and mean of all runs, ms."""
+    times = np.concatenate(rounds)
+    found = {f"p{p}": float(np.percentile(times, p)) for p in (50, 90, 95, 99)}
+    return found | {"mean": float(times.mean())}
+
+
+def ratio_of_medians(
+    baseline: list[Array], engine: list[Array], seed: int = 0
+) -> tuple[float, float, float]:
+    """Baseline's median over the engine's, with its 95 % bootstrap interval.
+
+    Whole rounds are drawn, both engines' together: runs of one round share the machine's mood, so
+    that single runs are not independent.
+
+    Args:
+        baseline, engine: rounds of `measure_alternating`, as many of each.
+        seed: of the drawing.
+
+    Returns:
+        Ratio (above 1: the engine is faster), low, high.
+    """
+    ratio = float(np.median(np.concatenate(baseline)) / np.median(np.concatenate(engine)))
+    rounds = len(engine)
+    counts = np.random.default_rng(seed).multinomial(rounds, [1 / rounds] * rounds, _RESAMPLES)
+    drawn = medians_of_draws(baseline, counts) / medians_of_draws(engine, counts)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return ratio, float(low), float(high)
+
+
+def medians_of_draws(rounds: list[Array], counts: Array) -> Array:
+    """Median of all runs of each draw, without building the draws: by cumulative counts.
+
+    Args:
+        rounds: R rounds of times, ms.
+        counts: int [draws, R], how often a draw holds each round.
+
+    Returns:
+        float64 [draws], ms.
+    """
+    times = np.concatenate(rounds)
+    order = np.argsort(times)
+    owner = np.repeat(np.arange(len(rounds)), [len(r) for r in rounds])[order]
+    upto = np.cumsum(counts[:, owner], axis=1)
+    total = upto[:, -1:]
+    lower = np.argmax(upto > (total - 1) // 2, axis=1)
+    upper = np.argmax(upto > total // 2, axis=1)
+    medians: Array = (times[order][lower] + times[order][upper]) / 2
+    return medians
+
+
+def _time(engine: Engine, feeds: Feeds, runs: int) -> Array:
+    times = np.empty(runs)
+    for at in range(runs):
+        start = time.perf_counter_ns()
+        engine.run(feeds)
+        times[at] = time.perf_counter_ns() - start
+    return times / 1e6

@@ -1,0 +1,104 @@
+"""Peak memory of a fresh process that loads one engine and runs it.
+
+`python -m qdeploy.evaluate.memory ENGINE_DIR --threads 2 --batch-size 8 --seq-len 128`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qdeploy
+from qdeploy.errors import ModelError
+
+_MB = 1e6  # bytes; as in size_mb
+_RUNS = 3
+
+
+def peak_memory(
+    engine_dir: str | Path, *, threads: int = 2, batch_size: int = 8, seq_len: int = 128
+) -> dict[str, float]:
+    """Start a fresh process, load the engine, run it three times, and ask for its peak.
+
+    Returns:
+        `peak`: the most that was resident, MB of 10⁶ bytes; `interpreter`: what was before the
+        engine was loaded (Python and numpy).
+
+    Raises:
+        ModelError: the process failed; the text ends with its last line.
+    """
+    command = [sys.executable, "-m", "qdeploy.evaluate.memory", str(engine_dir)]
+    options = {"--threads": threads, "--batch-size": batch_size, "--seq-len": seq_len}
+    for flag, value in options.items():
+        command += [flag, str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ModelError(f"{engine_dir} does not load in a process of its own: {last}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def resident_peak() -> int:
+    """The most memory that this process ever had resident, bytes.
+
+    Read from VmHWM: `ru_maxrss` is inherited over fork, so that a child of a large process would
+    report its parent. It is the fallback where there is no /proc.
+    """
+    try:
+        status = Path("/proc/self/status").read_text("ascii", "replace")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        return _resident_peak_of_resource()
+
+
+def _resident_peak_of_resource() -> int:
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _environment() -> dict[str, str]:
+    """This process' environment, in which the same qdeploy is found from any folder."""
+    root = str(Path(qdeploy.__path__[0]).parent)
+    known = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([root, *([known] if known else [])])}
+
+
+def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[str, Any]:
+    from qdeploy.deploy.engine import open_engine
+
+    before = resident_peak()
+    engine = open_engine(engine_dir, threads=threads)
+    shape = (batch_size, seq_len)
+    # token 1 exists in every vocabulary, type 0 in every model that has types
+    feeds = {
+        name: np.full(shape, name != "token_type_ids", np.int64) for name in engine.input_names
+    }
+    for _ in range(_RUNS):
+        engine.run(feeds)
+    return {"peak": resident_peak() / _MB, "interpreter": before / _MB}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry of the fresh process: prints JSON on standard output."""
+    parser = argparse.ArgumentParser(description="Peak memory of one engine, as JSON.")
+    parser.add_argument("engine_dir")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--seq-len", type=int, default=128)
+    args = parser.parse_args(arguments)
+    print(json.dumps(_run(args.engine_dir, args.threads, args.batch_size, args.seq_len)))
+
+
+if __name__ == "__main__":
+    main()

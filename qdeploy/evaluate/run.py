@@ -1,0 +1,206 @@
+"""One evaluation from start to end: what `qdeploy eval` and `qdeploy.evaluate` do."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from qdeploy.data.mini import NAME as MINI
+from qdeploy.data.rows import Rows, read_rows
+from qdeploy.data.tasks import Columns, Task, find_task
+from qdeploy.errors import DataError, ModelError, QDeployWarning
+from qdeploy.evaluate import report as parts
+from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
+from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.memory import peak_memory
+from qdeploy.evaluate.predict import Progress
+from qdeploy.evaluate.size import engine_size
+from qdeploy.evaluate.subject import Subject, open_subject
+
+Array = npt.NDArray[Any]
+
+
+def evaluate_engine(
+    engine_dir: str | Path,
+    *,
+    task: str = "qnli",
+    data: str | Path | None = None,
+    columns: Columns | str | None = None,
+    baseline: str | Path | None = None,
+    limit: int | None = None,
+    batch_size: int = 8,
+    seq_len: int = 128,
+    warmup: int = 100,
+    iterations: int = 500,
+    threads: int = 2,
+    latency: bool = True,
+    accuracy: bool = True,
+    seed: int = 0,
+    max_drop: float | None = None,
+    require_int8: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
+
+    Args:
+        engine_dir: engine directory.
+        task: a name of `qdeploy.data.TASKS`.
+        data: evaluation rows; None takes `qnli-mini` for qnli (and for latency alone).
+        columns: the file's columns, or the text of `--columns`.
+        baseline: engine directory to compare with, on the same rows and in alternating rounds.
+        limit: the first rows only.
+        batch_size: rows per run, of accuracy and latency.
+        seq_len: tokens per row of the latency; of accuracy too where above 128.
+        warmup, iterations: runs before, and runs in, the timing of each engine.
+        threads: of each engine.
+        latency: measure latency and memory.
+        accuracy: measure accuracy.
+        seed: of the latency's rows and of the bootstrap.
+        max_drop: gate: accuracy points that may be lost against the baseline.
+        require_int8: gate: least share of GEMM FLOPs in INT8, 0 … 1.
+        progress: called as progress(stage, done, total).
+
+    Returns:
+        report.json, schema 1. Shares (accuracy, drop, agreement, ci95) are 0 … 1, times ms, sizes
+        MB of 10⁶ bytes; a section that was left out is None.
+
+    Raises:
+        PlanError: an option that cannot be followed, or accuracy of an engine that has none.
+        DataError: rows that cannot be read or do not fit the model.
+        ModelError, TargetError: engines that do not load, or have different classes.
+        VerificationError: logits that are not finite.
+        GateError: a gate was not met; its attribute `report` is the whole report.
+    """
+    protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads)
+    gates = Gates(max_drop, require_int8)
+    gates.check_use(baseline=baseline is not None, accuracy=accuracy)
+    known = find_task(task)
+    subjects = [open_subject(path, threads) for path in (engine_dir, baseline) if path is not None]
+    rows = _rows(data, known, columns, accuracy=accuracy)
+    rows = rows if limit is None else rows.take(limit)
+
+    report = parts.heading(subjects[0], task, protocol)
+    if len(subjects) > 1:
+        report["baseline"] = parts.about_baseline(subjects[1])
+    judged = _accuracy(report, subjects, rows, known, protocol, progress) if accuracy else None
+    report["data"] = parts.about_data(rows, subjects[0], judged)
+    feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
+    if latency:
+        _latency(report, subjects, feeds, protocol, seed, progress)
+    _structure(report, subjects, feeds)
+    report["warnings"] += parts.suspicions(report, judged)
+    for text in report["warnings"]:
+        warnings.warn(text, QDeployWarning, stacklevel=2)
+    gates.check(report)
+    return report
+
+
+def _rows(
+    data: str | Path | None, task: Task, columns: Columns | str | None, *, accuracy: bool
+) -> Rows:
+    """The rows asked for, or the embedded ones where they can stand in."""
+    if data is not None:
+        return read_rows(data, task=task.name, columns=columns)
+    if accuracy and task.name != "qnli":
+        raise DataError(
+            f"Task {task.name} has no embedded rows ({MINI} is for qnli). Pass --data with a file, "
+            "a directory or hub:NAME."
+        )
+    return read_rows(MINI, columns=columns)
+
+
+def _accuracy(
+    report: dict[str, Any],
+    subjects: list[Subject],
+    rows: Rows,
+    task: Task,
+    protocol: LatencyProtocol,
+    progress: Progress | None,
+) -> Judged:
+    """Fill `metrics`, `labels` and `baseline`; return the engine's own predictions."""
+    found = [
+        judge(
+            subject,
+            rows,
+            task,
+            seq_len=protocol.seq_len,
+            batch_size=protocol.batch_size,
+            progress=progress,
+            stage=stage,
+        )
+        for subject, stage in zip(subjects, ("accuracy", "accuracy of the baseline"), strict=False)
+    ]
+    report["metrics"] = metrics_of(found[0])
+    report["labels"] = parts.about_labels(found[0])
+    if len(found) > 1:
+        report["baseline"] |= compare(found[0], found[1])
+    return found[0]
+
+
+def _feeds(
+    subject: Subject, rows: Rows, protocol: LatencyProtocol, seed: int, *, exact: bool
+) -> dict[str, Array]:
+    """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do."""
+    if not exact:
+        limit = min(protocol.seq_len, subject.encoder.max_length)
+        protocol = replace(protocol, seq_len=limit)
+    return fixed_feeds(subject.encoder, rows.sample(protocol.batch_size, seed), protocol)
+
+
+def _latency(
+    report: dict[str, Any],
+    subjects: list[Subject],
+    feeds: list[dict[str, Array]],
+    protocol: LatencyProtocol,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    """Fill `latency_ms`, `throughput`, `speedup` and `memory_mb`, and the baseline's."""
+    engines = [(s.engine, f) for s, f in zip(subjects, feeds, strict=True)]
+    times = measure_alternating(engines, protocol, progress)
+    sections, baseline = parts.about_speed(times, protocol, seed)
+    report |= sections
+    memory = []
+    for done, subject in enumerate(subjects, 1):
+        memory.append(_memory(report, subject, protocol))
+        if progress:
+            progress("memory", done, len(subjects))
+    report["memory_mb"] = memory[0]
+    if baseline is not None:
+        report["baseline"] |= {"latency_ms": baseline, "memory_mb": memory[1]}
+
+
+def _memory(
+    report: dict[str, Any], subject: Subject, protocol: LatencyProtocol
+) -> dict[str, float] | None:
+    """Peak of a fresh process; when that fails the rest of the report still stands, and says so."""
+    try:
+        return peak_memory(
+            subject.directory,
+            threads=protocol.threads,
+            batch_size=protocol.batch_size,
+            seq_len=protocol.seq_len,
+        )
+    except ModelError as error:
+        report["warnings"].append(f"Peak memory was not measured. {error}")
+        return None
+
+
+def _structure(
+    report: dict[str, Any], subjects: list[Subject], feeds: list[dict[str, Array]]
+) -> None:
+    """Fill `size_mb` and `int8`, and the baseline's."""
+    from qdeploy.deploy.certificate import check_int8
+
+    sections = [
+        {"size_mb": engine_size(s.directory), "int8": check_int8(s.directory, s.engine, f)}
+        for s, f in zip(subjects, feeds, strict=True)
+    ]
+    report |= sections[0]
+    if len(sections) > 1:
+        report["baseline"] |= sections[1]

@@ -1,0 +1,45 @@
+"""Bytes of an engine directory on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdeploy.errors import ModelError
+
+_MB = 1e6
+
+
+def engine_size(engine_dir: str | Path) -> dict[str, float]:
+    """Size of a directory, MB of 10⁶ bytes.
+
+    Returns:
+        `total`: every file; `model`: `model.*`, the graph with its weights; `weights`: the
+        initializers of an ONNX graph, or the whole file of an engine that only its target reads.
+
+    Raises:
+        ModelError: no such directory, no `model.*` in it, or its ONNX file is corrupted.
+    """
+    directory = Path(engine_dir)
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    model = [path for path in files if path.parent == directory and path.name.startswith("model.")]
+    if not model:
+        raise ModelError(f"{directory} holds no model.onnx and no model.plan. Build it again.")
+    bytes_of_model = sum(path.stat().st_size for path in model)
+    onnx = directory / "model.onnx"
+    weights = _weights(onnx) if onnx.is_file() else bytes_of_model
+    return {
+        "total": sum(path.stat().st_size for path in files) / _MB,
+        "model": bytes_of_model / _MB,
+        "weights": weights / _MB,
+    }
+
+
+def _weights(path: Path) -> int:
+    import onnx_ir as ir
+
+    try:
+        graph = ir.load(path).graph
+    except Exception as error:  # protobuf raises its own, unexported kind
+        raise ModelError(f"{path} is not a readable ONNX file: {error}. Build it again.") from error
+    tensors = [value.const_value for value in graph.initializers.values()]
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

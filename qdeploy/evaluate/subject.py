@@ -1,0 +1,52 @@
+"""An engine that is about to be measured, with what stands beside it in its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import read_manifest
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.engine import Engine, open_engine
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One engine directory, loaded.
+
+    Attributes:
+        directory: the engine directory.
+        manifest: its `qdeploy.json`.
+        engine: the engine.
+        encoder: its tokenizer.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    engine: Engine
+    encoder: TextEncoder
+
+    @property
+    def classifies(self) -> bool:
+        """Whether accuracy means anything for it."""
+        return bool(self.manifest["task"] == "sequence-classification")
+
+    @property
+    def calibration_hashes(self) -> frozenset[str]:
+        """`row_hashes` of the rows it was calibrated on; empty where none were."""
+        calibration = self.manifest.get("calibration") or {}
+        return frozenset(calibration.get("row_hashes") or ())
+
+
+def open_subject(engine_dir: str | Path, threads: int) -> Subject:
+    """Load an engine directory.
+
+    Raises:
+        ModelError: not an engine directory, or its tokenizer is missing or broken.
+        TargetError: its target does not work on this machine.
+    """
+    directory = Path(engine_dir)
+    manifest = read_manifest(directory, "engine")
+    encoder = TextEncoder.from_directory(directory)
+    return Subject(directory, manifest, open_engine(directory, threads=threads), encoder)

@@ -1,0 +1,1 @@
+"""Checkpoint → canonical FP32 ONNX; the one room that knows torch and transformers."""

@@ -1,0 +1,252 @@
+"""Find a checkpoint (directory, hub id, PEFT adapter, `embedded`) and vet its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import MANIFEST, sha256_file
+from qdeploy.errors import CheckpointError
+from qdeploy.exporter.weight_files import adapter_weights, find_weights
+from qdeploy.models import embedded, hub
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+# Any of these lets transformers build a tokenizer.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are all there and whole.
+
+    Attributes:
+        name: as the user typed it.
+        directory: of the (base) weights.
+        weights: their files.
+        config_directory: whose `config.json` counts: the adapter's where it has one.
+        config: that file.
+        tokenizer: directory of the tokenizer: the adapter's where it has one.
+        adapter: PEFT adapter directory, or None.
+        adapter_config: its `adapter_config.json`, or None.
+        adapter_file: its weights, or None.
+        labels: class names that the files do not tell, or None.
+        trust_remote_code: whether code of the checkpoint may run.
+    """
+
+    name: str
+    directory: Path
+    weights: tuple[Path, ...]
+    config_directory: Path
+    config: dict[str, Any]
+    tokenizer: Path
+    adapter: Path | None = None
+    adapter_config: dict[str, Any] | None = None
+    adapter_file: Path | None = None
+    labels: tuple[str, ...] | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Every directory that is read."""
+        return (self.directory, *([self.adapter] if self.adapter else []))
+
+    def source(self) -> dict[str, str]:
+        """What the manifest says of it: path or hub id, and the sha256 of all its weights."""
+        kind = "path" if Path(self.name).is_dir() else "id"
+        files = [*self.weights, *([self.adapter_file] if self.adapter_file else [])]
+        if len(files) == 1:
+            return {kind: self.name, "sha256": sha256_file(files[0])}
+        digests = "\n".join(f"{path.name} {sha256_file(path)}" for path in files)
+        return {kind: self.name, "sha256": hashlib.sha256(digests.encode()).hexdigest()}
+
+
+def find_checkpoint(
+    checkpoint: str | Path, *, allow_pickle: bool = False, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Find a checkpoint and check that its files are there and whole.
+
+    Args:
+        checkpoint: Hugging Face directory, hub id, PEFT adapter directory (or hub id of one), or
+            "embedded".
+        allow_pickle: accept weights in pickles.
+        trust_remote_code: accept modelling code that comes with the checkpoint.
+
+    Raises:
+        CheckpointError: with what is wrong and what to do.
+    """
+    name = str(checkpoint)
+    consent = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    if name == embedded.NAME:
+        return _with_adapter(name, embedded.adapter_directory(), embedded.LABELS, consent)
+    directory = _directory(name, consent)
+    if (directory / ADAPTER_CONFIG).is_file():
+        return _with_adapter(name, directory, None, consent)
+    config = _config(directory, trust_remote_code=trust_remote_code)
+    _check_tokenizer(directory)
+    return Checkpoint(
+        name=name,
+        directory=directory,
+        weights=find_weights(directory, allow_pickle=allow_pickle),
+        config_directory=directory,
+        config=config,
+        tokenizer=directory,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _directory(name: str, consent: dict[str, bool]) -> Path:
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise CheckpointError(
+            f"{name} is a file; a checkpoint is a directory with {CONFIG}, weights and tokenizer. "
+            f"Pass its directory: {path.parent}."
+        )
+    if path.is_dir():
+        return path
+    if not hub.is_hub_id(name):
+        raise CheckpointError(
+            f"{name} does not exist. Pass the directory of a checkpoint, a hub id such as "
+            "acme/bert-base-qnli, or `embedded`."
+        )
+    try:
+        return hub.download(name, **consent)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"There is no directory '{name}' here, and as a hub id {error}"
+        ) from (error)
+
+
+def _with_adapter(
+    name: str, adapter: Path, labels: tuple[str, ...] | None, consent: dict[str, bool]
+) -> Checkpoint:
+    adapter_config = _json(adapter / ADAPTER_CONFIG)
+    file = adapter_weights(adapter, allow_pickle=consent["allow_pickle"])
+    base = _base_of(adapter, adapter_config, consent)
+    config_directory = adapter if (adapter / CONFIG).is_file() else base
+    tokenizer = adapter if _has_tokenizer(adapter) else base
+    _check_tokenizer(tokenizer)
+    return Checkpoint(
+        name=name,
+        directory=base,
+        weights=find_weights(base, allow_pickle=consent["allow_pickle"]),
+        config_directory=config_directory,
+        config=_config(config_directory, trust_remote_code=consent["trust_remote_code"]),
+        tokenizer=tokenizer,
+        adapter=adapter,
+        adapter_config=adapter_config,
+        adapter_file=file,
+        labels=labels,
+        trust_remote_code=consent["trust_remote_code"],
+    )
+
+
+def _base_of(adapter: Path, config: dict[str, Any], consent: dict[str, bool]) -> Path:
+    """The base checkpoint that an adapter names: packaged, a directory, or on the hub."""
+    base = str(config.get("base_model_name_or_path") or "")
+    if not base:
+        raise CheckpointError(
+            f"{adapter / ADAPTER_CONFIG} does not name a base model. Set "
+            '"base_model_name_or_path" in it to the directory or hub id of the base.'
+        )
+    if base == embedded.HUB_ID:
+        return embedded.base_checkpoint()
+    for path in (Path(base).expanduser(), adapter / base):
+        if path.is_dir():
+            return path
+    advice = (
+        f'Set "base_model_name_or_path" in {adapter / ADAPTER_CONFIG} to the base\'s directory.'
+    )
+    if not hub.is_hub_id(base):
+        raise CheckpointError(
+            f"{adapter} is an adapter of the base model {base}, which does not exist. {advice}"
+        )
+    try:
+        return hub.download(base, **consent)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{adapter} is an adapter of the base model {base}, which is not here: {error} {advice}"
+        ) from error
+
+
+def _config(directory: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+    """Read `config.json` and check that transformers can make a model of it."""
+    path = directory / CONFIG
+    if (directory / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{directory} was written by qdeploy already: it holds a {MANIFEST}. Pass it to "
+            "`qdeploy build` or `qdeploy inspect`, or name the checkpoint it came from."
+        )
+    if not path.is_file():
+        raise CheckpointError(
+            f"{directory} has no {CONFIG}, so it is not a Hugging Face checkpoint. Pass the "
+            "directory that `model.save_pretrained(...)` wrote."
+        )
+    config = _json(path)
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            f"{directory} is quantized already ({CONFIG} has a quantization_config), and qdeploy "
+            "starts from float weights. Pass the checkpoint before quantization."
+        )
+    _check_model_type(path, config, trust_remote_code=trust_remote_code)
+    return config
+
+
+def _check_model_type(path: Path, config: dict[str, Any], *, trust_remote_code: bool) -> None:
+    from transformers import __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    model_type = config.get("model_type")
+    if model_type in CONFIG_MAPPING_NAMES or (trust_remote_code and config.get("auto_map")):
+        return
+    if config.get("auto_map"):
+        raise CheckpointError(
+            f"{path} needs modelling code that comes with the checkpoint (architecture "
+            f"'{model_type}'), which is not run unasked. Read that code, then pass "
+            "--trust-remote-code."
+        )
+    if model_type is None:
+        raise CheckpointError(
+            f"{path} has no 'model_type', so its architecture is not known. Add it (for example "
+            '"model_type": "bert"), or save the model again with `model.save_pretrained(...)`.'
+        )
+    raise CheckpointError(
+        f"{path} names the architecture '{model_type}', which transformers {__version__} does not "
+        "know. Correct a spelling mistake there, or upgrade with `pip install -U transformers`."
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as JSON: {error}. Copy or download it again."
+        ) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object. Copy or download it again.")
+    return value
+
+
+def _has_tokenizer(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def _check_tokenizer(directory: Path) -> None:
+    # transformers would build an empty tokenizer in silence and every text would become [UNK]
+    if not _has_tokenizer(directory):
+        raise CheckpointError(
+            f"{directory} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there. Save "
+            "the one the model was trained with: `tokenizer.save_pretrained(...)` into that "
+            "directory."
+        )

@@ -1,0 +1,177 @@
+"""`export_checkpoint`: checkpoint → model directory, whole and verified or not there at all."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from qdeploy.artifact import check_output, read_manifest, staged, write_manifest
+from qdeploy.errors import OutputError, QDeployWarning
+from qdeploy.exporter.canonical import clean
+from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
+from qdeploy.exporter.loading import load_model
+from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.tasks import task_of
+from qdeploy.exporter.tokenizer import (
+    check_vocabulary,
+    length_limit,
+    load_tokenizer,
+    model_inputs,
+    pad_token_id,
+    save_tokenizer,
+)
+from qdeploy.exporter.trace import trace
+from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
+
+Progress = Callable[[str, int, int], None]
+GRAPH = "model.onnx"
+# Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
+EXTERNAL_DATA_BYTES = 1_500_000_000
+
+
+def export_checkpoint(
+    checkpoint: str | Path,
+    model_dir: str | Path,
+    *,
+    force: bool = False,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    task: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
+
+    The graph has int64 inputs [batch, sequence], both dynamic, opset 20, and is one file, which
+    every tool loads and nobody can separate from its weights; only above 1.5 GB of weights they
+    stand in `model.onnx.data`, since protobuf ends at 2 GB.
+
+    Args:
+        checkpoint: Hugging Face directory, hub id, PEFT adapter directory (merged in FP32), or
+            "embedded".
+        model_dir: directory to write.
+        force: replace `model_dir` when qdeploy wrote it.
+        allow_pickle: read weights from pickles, which can run code.
+        trust_remote_code: run modelling code that comes with the checkpoint.
+        task: "sequence-classification", "token-classification" or "question-answering"; None takes
+            it from the checkpoint.
+        seed: of the random rows of the verification.
+        progress: called as progress(stage, done, total).
+
+    Returns:
+        The manifest of the model directory.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be exported.
+        VerificationError: logits differ from torch's by 1e-4 or more, or tokens from
+            transformers'.
+        OutputError: `model_dir` exists, overlaps the checkpoint, or cannot be written.
+    """
+    report = progress or (lambda stage, done, total: None)
+    target = Path(model_dir)
+    _check_apart(target, [Path(checkpoint)])
+    check_output(target, force=force)
+    report("find checkpoint", 0, 1)
+    found = find_checkpoint(
+        checkpoint, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+    )
+    _check_apart(target, found.directories)
+    kind = task_of(found.name, found.config, found.adapter_config, task)
+    report("find checkpoint", 1, 1)
+    report("load weights", 0, 1)
+    tokenizer = load_tokenizer(found)
+    model = load_model(found, kind)
+    check_vocabulary(tokenizer, model, found)
+    _warn_of_nameless_classes(found, model)
+    report("load weights", 1, 1)
+    report("trace", 0, 1)
+    inputs = model_inputs(tokenizer, model)
+    graph = clean(trace(model, inputs, kind.outputs), model)
+    report("trace", 1, 1)
+    interface = Interface(
+        inputs=tuple(str(value.name) for value in graph.graph.inputs),
+        outputs=kind.outputs,
+        max_length=length_limit(tokenizer, model),
+        pad_token_id=pad_token_id(tokenizer, model),
+    )
+    source = found.source()
+    with staged(target, force=force) as work:
+        _write(work, graph, model, tokenizer)
+        difference = verify_logits(
+            model,
+            work / GRAPH,
+            tokenizer,
+            interface,
+            seed=seed,
+            step=lambda done, total: report("verify", done, total),
+        )
+        rows = verify_tokenizer(tokenizer, work / "tokenizer.json", interface.inputs)
+        fields = {
+            "source": source,
+            "task": kind.name,
+            "labels": _labels(model),
+            "model_type": model.config.model_type,
+            "hidden_size": model.config.hidden_size,
+            "max_length": interface.max_length,
+            "pad_token_id": interface.pad_token_id,
+            "inputs": list(interface.inputs),
+            "outputs": list(interface.outputs),
+            "verification": {
+                "max_abs_diff": difference,
+                "shapes": [list(shape) for shape in interface.shapes()],
+                "tokenizer_rows": rows,
+            },
+            "command": _command(found, target, task, seed),
+            "seed": seed,
+        }
+        write_manifest(work, "model", fields)
+    return read_manifest(target, "model")
+
+
+def _check_apart(target: Path, sources: Sequence[Path]) -> None:
+    """Refuse an output that is, holds, or lies inside a directory that is read."""
+    target = target.resolve()
+    for source in (path.resolve() for path in sources if path.is_dir()):
+        if target == source or source in target.parents or target in source.parents:
+            raise OutputError(
+                f"The output {target} and the checkpoint {source} overlap, and export never "
+                "writes into what it reads. Name an output directory outside the checkpoint."
+            )
+
+
+def _write(work: Path, graph: ir.Model, model: Any, tokenizer: Any) -> None:
+    size = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value)
+    external = f"{GRAPH}.data" if size > EXTERNAL_DATA_BYTES else None
+    ir.save(graph, work / GRAPH, external_data=external)
+    with quiet():
+        model.config.save_pretrained(work)
+    save_tokenizer(tokenizer, work)
+
+
+def _labels(model: Any) -> list[str]:
+    """Class names by index."""
+    return [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+
+
+def _warn_of_nameless_classes(checkpoint: Checkpoint, model: Any) -> None:
+    if checkpoint.adapter is not None and _labels(model)[0] == "LABEL_0":
+        warnings.warn(
+            f"{checkpoint.adapter} does not name its classes, so they are called "
+            f"{', '.join(_labels(model))}. Put a config.json with id2label beside the adapter.",
+            QDeployWarning,
+            stacklevel=3,
+        )
+
+
+def _command(checkpoint: Checkpoint, target: Path, task: str | None, seed: int) -> str:
+    """The command line that does the same."""
+    words = ["qdeploy", "export", checkpoint.name, str(target), "--seed", str(seed)]
+    words += ["--task", task] if task else []
+    words += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
+    words += ["--allow-pickle"] if checkpoint.weights[0].suffix == ".bin" else []
+    return shlex.join(words)

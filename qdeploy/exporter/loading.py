@@ -1,0 +1,191 @@
+"""Checkpoint → torch model in FP32, every parameter of it trained and finite."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from qdeploy.errors import CheckpointError
+from qdeploy.exporter.adapter import merge_adapter, stored_parameters
+from qdeploy.exporter.checkpoint import Checkpoint
+from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.tasks import Task
+
+_SHOWN = 3  # names listed in an error text
+
+
+def load_model(checkpoint: Checkpoint, task: Task) -> torch.nn.Module:
+    """Load the weights in FP32 with eager attention, merge the adapter, and vet every tensor.
+
+    Args:
+        checkpoint: from `find_checkpoint`.
+        task: of its head.
+
+    Returns:
+        A transformers model in evaluation mode, on the CPU; its `config` names the classes.
+
+    Raises:
+        CheckpointError: weights that do not fit the configuration, a head that was never trained,
+            NaN or infinity in a weight, or an adapter that does not fit.
+    """
+    supplied = stored_parameters(checkpoint.adapter_file)
+    with quiet():
+        config = _configuration(checkpoint, task, supplied)
+        model, missing = _load(checkpoint, task, config)
+        check_trained(checkpoint, model, missing - set(supplied))
+        check_finite(model, checkpoint.directory)
+        if checkpoint.adapter is not None:
+            model = merge_adapter(model, checkpoint.adapter)
+            check_finite(model, checkpoint.adapter)
+    model.config.architectures = [type(model).__name__]
+    return model.float().eval()
+
+
+def _configuration(
+    checkpoint: Checkpoint, task: Task, supplied: Mapping[str, tuple[int, ...]]
+) -> Any:
+    """The configuration, with as many classes as the adapter's head has."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.config_directory, trust_remote_code=checkpoint.trust_remote_code
+        )
+    except Exception as error:  # any value in the file may be the wrong one
+        path = checkpoint.config_directory / "config.json"
+        raise CheckpointError(
+            f"transformers cannot make a configuration of {path}: {_first_line(error)} Save the "
+            "model again with `model.save_pretrained(...)`."
+        ) from error
+    classes = _head_classes(checkpoint, task, config, supplied)
+    if classes is not None and classes != config.num_labels:
+        config.num_labels = classes  # transformers names them LABEL_0, LABEL_1, ...
+    if checkpoint.labels is not None:
+        config.id2label = dict(enumerate(checkpoint.labels))
+        config.label2id = {label: index for index, label in enumerate(checkpoint.labels)}
+    return config
+
+
+def _head_classes(
+    checkpoint: Checkpoint, task: Task, config: Any, supplied: Mapping[str, tuple[int, ...]]
+) -> int | None:
+    """How many classes the head in the adapter has; None where the adapter holds no head.
+
+    The head is found by shape: the parameters that grow with the number of classes.
+    """
+    if not supplied:
+        return None
+    with torch.device("meta"):
+        small, large = (_shapes(checkpoint, task, config, classes) for classes in (3, 5))
+    for name, shape in small.items():
+        if shape[:1] == (3,) and large[name][:1] == (5,) and name in supplied:
+            return supplied[name][0]
+    return None
+
+
+def _shapes(
+    checkpoint: Checkpoint, task: Task, config: Any, classes: int
+) -> dict[str, tuple[int, ...]]:
+    config = copy.deepcopy(config)
+    config.num_labels = classes
+    model = _auto_class(checkpoint, task, config).from_config(
+        config, trust_remote_code=checkpoint.trust_remote_code
+    )
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+def _auto_class(checkpoint: Checkpoint, task: Task, config: Any) -> Any:
+    auto = getattr(transformers, task.auto_class)
+    remote = task.auto_class in (getattr(config, "auto_map", None) or {})
+    if type(config) not in auto._model_mapping and not remote:
+        raise CheckpointError(
+            f"The architecture '{config.model_type}' of {checkpoint.name} has no model for "
+            f"{task.name} in transformers {transformers.__version__}. Pass another --task, or a "
+            "checkpoint of another architecture."
+        )
+    return auto
+
+
+def _load(checkpoint: Checkpoint, task: Task, config: Any) -> tuple[Any, set[str]]:
+    """The model, and the names of its parameters that the files do not hold."""
+    auto = _auto_class(checkpoint, task, config)
+    try:
+        model, info = auto.from_pretrained(
+            checkpoint.directory,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",  # the graph shows MatMul, Softmax, MatMul
+            use_safetensors=checkpoint.weights[0].suffix == ".safetensors",
+            output_loading_info=True,
+            trust_remote_code=checkpoint.trust_remote_code,
+            local_files_only=True,
+            adapter_kwargs={},
+        )
+    except Exception as error:  # transformers raises many kinds; each means: cannot be loaded
+        raise CheckpointError(
+            f"transformers cannot load {checkpoint.directory} as {config.model_type} for "
+            f"{task.name}: {_first_line(error)} Check that config.json belongs to these weights, "
+            "or save the model again with `model.save_pretrained(...)`."
+        ) from error
+    return model, set(info["missing_keys"])
+
+
+def check_trained(checkpoint: Checkpoint, model: Any, missing: Collection[str]) -> None:
+    """Refuse parameters that no file holds: they are random numbers.
+
+    Raises:
+        CheckpointError: a head that was never trained, or weights of another model.
+    """
+    if not missing:
+        return
+    names = _names(sorted(missing))
+    encoder = f"{model.base_model_prefix}."
+    total = len(dict(model.named_parameters()))
+    if any(name.startswith(encoder) and "pooler" not in name for name in missing):
+        raise CheckpointError(
+            f"{len(missing)} of {total} parameters of {type(model).__name__} are not in "
+            f"{checkpoint.directory}: {names}. The weights belong to another architecture, or some "
+            "are missing. Check config.json, or save the model again with "
+            "`model.save_pretrained(...)`."
+        )
+    raise CheckpointError(
+        f"The head of {checkpoint.name} was never trained: {names} would be random numbers, since "
+        "no weight file holds them. Fine-tune the model and pass the fine-tuned checkpoint, or a "
+        "PEFT adapter with the head among its modules_to_save."
+    )
+
+
+def check_finite(model: torch.nn.Module, origin: Path) -> None:
+    """Refuse NaN and infinity in a weight.
+
+    Args:
+        model: to look through.
+        origin: directory that the weights came from, for the text.
+
+    Raises:
+        CheckpointError: naming the first such tensor.
+    """
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise CheckpointError(
+                f"{name} of {origin} holds {bad} values of {tensor.numel()} that are NaN or "
+                "infinite, so no logit can be right. The training diverged or the file is damaged: "
+                "pass an earlier checkpoint, or download it again."
+            )
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if text.endswith(".") else f"{text}."

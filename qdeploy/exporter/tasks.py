@@ -1,0 +1,91 @@
+"""What an encoder's head can do, and how a checkpoint says which of it is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qdeploy.errors import CheckpointError, choose
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of head.
+
+    Attributes:
+        name: the word of `--task` and of the manifest.
+        suffix: how the names of transformers' classes for it end.
+        peft_type: the word of PEFT's `task_type`.
+        outputs: output names of the graph; all FP32, [B, classes], [B, S, classes] or [B, S].
+    """
+
+    name: str
+    suffix: str
+    peft_type: str
+    outputs: tuple[str, ...]
+
+    @property
+    def auto_class(self) -> str:
+        """Name of the transformers class that loads it."""
+        return f"AutoModel{self.suffix}"
+
+
+TASKS = (
+    Task("sequence-classification", "ForSequenceClassification", "SEQ_CLS", ("logits",)),
+    Task("token-classification", "ForTokenClassification", "TOKEN_CLS", ("logits",)),
+    Task(
+        "question-answering",
+        "ForQuestionAnswering",
+        "QUESTION_ANS",
+        ("start_logits", "end_logits"),
+    ),
+)
+_NAMES = tuple(task.name for task in TASKS)
+_GENERATIVE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
+
+
+def task_of(
+    name: str, config: Mapping[str, Any], adapter: Mapping[str, Any] | None, asked: str | None
+) -> Task:
+    """The task of a checkpoint.
+
+    Args:
+        name: the checkpoint, for the text.
+        config: its `config.json`.
+        adapter: its `adapter_config.json`, or None.
+        asked: the user's `--task`, or None to take it from the checkpoint.
+
+    Raises:
+        CheckpointError: an unknown task, a generative one, or none that the checkpoint tells.
+    """
+    if adapter is not None and adapter.get("task_type") in _GENERATIVE:
+        raise CheckpointError(
+            f"{name} is an adapter of a generative task ({adapter['task_type']}), and qdeploy "
+            f"exports encoders with a head for {', '.join(_NAMES)}. Fine-tune an adapter with "
+            'task_type="SEQ_CLS", "TOKEN_CLS" or "QUESTION_ANS".'
+        )
+    if asked is not None:
+        return TASKS[_NAMES.index(choose("task", asked, _NAMES, CheckpointError))]
+    if adapter is not None:
+        for task in TASKS:
+            if adapter.get("task_type") == task.peft_type:
+                return task
+    return _task_of_architecture(name, config)
+
+
+def _task_of_architecture(name: str, config: Mapping[str, Any]) -> Task:
+    architectures = [str(a) for a in config.get("architectures") or []]
+    for task in TASKS:
+        if any(a.endswith(task.suffix) for a in architectures):
+            return task
+    if not architectures:
+        raise CheckpointError(
+            f"{name} does not say what its head is for: config.json has no 'architectures'. Pass "
+            f"--task with one of: {', '.join(_NAMES)}."
+        )
+    raise CheckpointError(
+        f"{name} is a {architectures[0]}, which has no head that was trained for "
+        f"{' or '.join(_NAMES)}. Fine-tune it first and pass the fine-tuned checkpoint or its PEFT "
+        "adapter; if config.json is wrong about that, pass --task."
+    )

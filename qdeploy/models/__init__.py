@@ -1,0 +1,1 @@
+"""Which checkpoints exist, where their files are, and the embedded default; knows no torch."""

@@ -1,0 +1,1 @@
+"""Tests of statistics, ranges, groupings, plans and strategies."""

@@ -1,0 +1,230 @@
+"""Each command passes what was typed to its function, and nothing else."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qdeploy import api
+from qdeploy.cli import cli, main
+from qdeploy.errors import GateError
+
+FUNCTIONS = {"eval": "evaluate"}
+# What a command names differently from its function, and why.
+RENAMED = {
+    "eval": {"no_latency": "latency", "no_accuracy": "accuracy"},  # flags are off by default
+    "calibrate": {"calibration_rows": "rows"},  # the same flag as in build
+}
+SHARED = {"json", "quiet", "verbose"}
+REPORT: dict[str, Any] = {
+    "engine": "e",
+    "strategy": "peg",
+    "target": "ort-cpu",
+    "metrics": {"accuracy": 0.866, "n": 5463, "ci95": [0.857, 0.875], "constant_predictor": True},
+    "baseline": {"drop": 0.32, "mcnemar_p": 1e-9, "agreement": 0.6, "sqnr_db": None},
+    "latency_ms": {"p50": 30.0, "mean": 31.0},
+    "speedup": {"ratio": 3.2, "ci95": [3.1, 3.3]},
+    "size_mb": {"total": 23.4},
+    "memory_mb": None,
+    "int8": {"planned": 36, "executed": 35, "flops_share": 0.97, "fallbacks": []},
+}
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """What each function of the API was called with, by name; none of them runs."""
+    noted: dict[str, dict[str, Any]] = {}
+
+    def stand_in(name: str, result: Any) -> None:
+        signature = inspect.signature(getattr(api, name))
+
+        def function(*args: Any, **kwargs: Any) -> Any:
+            noted[name] = dict(signature.bind(*args, **kwargs).arguments)
+            return result
+
+        monkeypatch.setattr(api, name, function)
+
+    stand_in("export", {"model_type": "bert", "task": "t", "verification": {"max_abs_diff": 3e-7}})
+    stand_in("calibrate", Path("statistics.npz"))
+    stand_in("build", {"strategy": "peg", "scope": "gemm", "target": "ort-cpu"})
+    stand_in("evaluate", REPORT)
+    stand_in("inspect", {"kind": "model", "plan": {"a": 1}, "gemms": [{"name": "x", "ms": 2}]})
+    return noted
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_options_are_the_parameters_of_the_function(name: str) -> None:
+    parameters = inspect.signature(getattr(api, FUNCTIONS.get(name, name))).parameters
+    renamed = RENAMED.get(name, {})
+    typed = {renamed.get(param.name or "", param.name) for param in cli.commands[name].params}
+    assert typed - SHARED == set(parameters) - {"progress"}
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [("export", ["c", "m"]), ("calibrate", ["m"]), ("build", ["m", "e"]), ("eval", ["e"])],
+)
+def test_defaults_are_those_of_the_function(
+    name: str, paths: list[str], called: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = FUNCTIONS.get(name, name)
+    assert main([name, *paths]) == 0
+    monkeypatch.undo()  # the signature of the function itself, not of its stand-in
+    parameters = inspect.signature(getattr(api, function)).parameters
+    passed = {key: value for key, value in called[function].items() if key != "progress"}
+    for key, value in list(passed.items())[len(paths) :]:
+        assert value == parameters[key].default, key
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_reports_the_same_way(name: str) -> None:
+    flags = {flag for param in cli.commands[name].params for flag in param.opts}
+    assert {"--json", "--quiet", "--verbose"} <= flags
+
+
+def test_build_passes_what_was_typed(called: dict[str, dict[str, Any]]) -> None:
+    flags = "--scope all --activations symmetric --weights per-tensor --groups 4 --alpha 0.5"
+    more = "--outlier-channels none --percentile 99.9 --force --dry-run --seed 7"
+    assert main(["build", "m", "e", *flags.split(), *more.split()]) == 0
+    expected = {
+        "model_dir": Path("m"),
+        "engine_dir": Path("e"),
+        "scope": "all",
+        "activations": "symmetric",
+        "weights": "per-tensor",
+        "groups": 4,
+        "alpha": 0.5,
+        "outlier_channels": "none",
+        "percentile": 99.9,
+        "force": True,
+        "dry_run": True,
+        "seed": 7,
+        "data": None,
+    }
+    assert called["build"].items() >= expected.items()
+
+
+def test_build_says_what_it_built_and_what_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = {"strategy": "peg", "scope": "gemm", "target": "ort-cpu", "int8": REPORT["int8"]}
+    monkeypatch.setattr(api, "build", lambda *_, **__: built)
+    assert main(["build", "m", "e"]) == 0
+    assert capsys.readouterr().out == (
+        "e: peg, gemm, ort-cpu\n"
+        "INT8: 35/36 GEMMs, 97 % of GEMM FLOPs in the optimized graph\n"
+        "Next: qdeploy eval e --baseline BASE_ENGINE_DIR\n"
+    )
+
+
+def test_words_stay_words(called: dict[str, dict[str, Any]]) -> None:
+    """The room that knows the words refuses a wrong one, with its own text."""
+    assert main(["build", "m", "e", "--groups", "auot"]) == 0
+    assert called["build"]["groups"] == "auot"
+    assert called["build"]["alpha"] == "auto"
+
+
+def test_eval_passes_what_was_typed(called: dict[str, dict[str, Any]]) -> None:
+    flags = "--baseline b --limit 9 --no-latency --max-drop 0.5 --require-int8 0.99 --columns a=b"
+    assert main(["eval", "e", *flags.split()]) == 0
+    expected = {
+        "baseline": Path("b"),
+        "limit": 9,
+        "latency": False,
+        "accuracy": True,
+        "max_drop": 0.5,
+        "require_int8": 0.99,
+        "columns": "a=b",
+    }
+    assert called["evaluate"].items() >= expected.items()
+
+
+def test_eval_prints_int8_beside_the_latency_and_calls_a_constant_predictor_out(
+    called: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", "e"]) == 0
+    out = capsys.readouterr().out
+    assert "86.60 % of 5463 rows" in out
+    assert "CONSTANT PREDICTOR" in out
+    assert "+32.00 points" in out
+    lines = out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("latency, ms"))
+    assert "INT8: 35/36 GEMMs, 97 % of GEMM FLOPs" in lines[at + 1]
+    assert "3.20 ×" in out
+
+
+def test_a_failed_gate_is_1_and_its_report_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = GateError("Accuracy drops by 32.00 points.")
+    error.__dict__["report"] = REPORT
+
+    def function(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(api, "evaluate", function)
+    assert main(["eval", "e", "--json", str(tmp_path / "report.json")]) == 1
+    out, err = capsys.readouterr()
+    assert (tmp_path / "report.json").is_file()
+    assert "86.60 %" in out
+    assert err == "Error: Accuracy drops by 32.00 points.\n"
+
+
+def test_export_says_how_near_and_what_next(
+    called: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "bert", "m", "--allow-pickle"]) == 0
+    assert called["export"]["allow_pickle"] is True
+    assert called["export"]["checkpoint"] == "bert"
+    out = capsys.readouterr().out
+    assert "max |difference| 3.0e-07" in out
+    assert "Next: qdeploy build m ENGINE_DIR" in out
+
+
+def test_calibrate_prints_the_path(
+    called: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", "m", "--calibration-rows", "64"]) == 0
+    assert called["calibrate"]["rows"] == 64
+    assert capsys.readouterr().out == "statistics.npz\n"
+
+
+def test_inspect_shows_what_is_nested(
+    called: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", "m"]) == 0
+    assert capsys.readouterr().out == "kind: model\nplan:\n  a: 1\ngemms:\n  - name x, ms 2\n"
+
+
+def test_doctor_names_every_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "ort-cpu: " in out
+    assert "AVX512-VNNI: " in out
+
+
+def test_demo_ends_with_its_table_and_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "name": "w8a8",
+        "accuracy": 0.537,
+        "n": 300,
+        "constant_predictor": True,
+        "drop": 0.32,
+        "p50_ms": 30.0,
+        "speedup": 3.2,
+        "size_mb": 23.4,
+        "int8_executed": 18,
+        "int8_planned": 36,
+    }
+    result = {"rows": [row], "threads": 2, "sentence": "It broke."}
+    monkeypatch.setattr(api, "demo", lambda *_, **__: result)
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    for text in ("accuracy %", "53.7 CONSTANT", "32.0", "3.20", "23.4", "18/36"):
+        assert text in out
+    assert out.endswith("It broke.\n")

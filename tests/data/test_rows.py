@@ -1,0 +1,315 @@
+"""Rows of a task from every source, and the errors of a user's data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qdeploy.data import Columns, Rows, parse_columns, read_rows, row_hashes, rows_from_texts
+from qdeploy.data.hub import candidates
+from qdeploy.errors import DataError, PlanError
+from tests.data.real import QNLI, needs_qnli
+
+GLUE = "index\tquestion\tsentence\tlabel\n"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+def made(count: int) -> Rows:
+    return rows_from_texts([(f"q{i}", f"s{i}") for i in range(count)])
+
+
+# Real data
+
+
+@needs_qnli
+def test_all_rows_of_the_real_dev_set_arrive() -> None:
+    """A reader with quoting drops or joins rows here."""
+    rows = read_rows(str(QNLI))
+    assert len(rows) == 5463
+    assert rows.labels is not None and rows.second is not None
+    assert rows.labels.count("entailment") == 2702
+    assert rows.labels.count("not_entailment") == 2761
+    assert rows.first[0] == "What came into force after the new constitution was herald?"
+    assert any(text.count('"') % 2 for text in rows.second)
+    assert rows.source == str(QNLI / "dev.tsv")
+    assert read_rows(QNLI / "dev.tsv").content_hash() == rows.content_hash()
+
+
+@needs_qnli
+def test_calibration_rows_of_a_glue_directory_are_its_train_rows() -> None:
+    train = read_rows(QNLI, split="calibration")
+    assert len(train) == 104_743
+    assert not set(row_hashes(train)) & set(row_hashes(read_rows(QNLI)))
+
+
+# Columns
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", 'gold,premise,hypothesis\n1,"a, b",c\n0,d,e\n')
+    rows = read_rows(path, columns="question=premise,sentence=hypothesis,label=gold")
+    assert rows.first == ("a, b", "d")
+    assert rows.second == ("c", "e")
+    assert rows.labels == ("not_entailment", "entailment")
+    assert rows.row_ids == (0, 1)
+
+
+def test_columns_keep_their_names_where_none_is_given() -> None:
+    assert parse_columns(" sentence = passage ") == Columns("question", "passage", "label")
+    assert parse_columns("label=gold").label_required
+    assert parse_columns("sentence=text", "sst2") == Columns("text", None, "label")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question", r"'question' is not NAME=COLUMN. Write it like question=COLUMN,"),
+        ("question=", "is not NAME=COLUMN"),
+        ("questoin=a", r"Unknown name in --columns for task qnli 'questoin'. Did you mean 'quest"),
+        ("label=a,label=b", "names 'label' twice"),
+    ],
+)
+def test_wrong_columns_option(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_columns(text)
+
+
+def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", "premise\thypothesis\tlabel\na\tb\t0\n")
+    with pytest.raises(DataError, match=r"no column 'question'; it has: premise, hypothesis, lab"):
+        read_rows(path)
+    with pytest.raises(DataError, match=r"no column 'gold'; .*--columns question=COLUMN,"):
+        read_rows(path, columns="question=premise,sentence=hypothesis,label=gold")
+
+
+# Labels
+
+
+def test_integers_are_names_for_qnli_and_stay_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    rows: list[dict[str, Any]] = [
+        {"question": "a", "sentence": "b", "label": label} for label in (0, 1, 1.0, "0", True)
+    ]
+    write(path, "\n".join(map(json.dumps, rows)))
+    assert read_rows(path).labels == (
+        "entailment",
+        "not_entailment",
+        "not_entailment",
+        "entailment",
+        "not_entailment",
+    )
+    renamed = read_rows(path, task="mnli", columns="premise=question,hypothesis=sentence")
+    assert renamed.labels == ("0", "1", "1", "0", "1")
+
+
+def test_rows_without_a_label_column_have_no_labels(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path / "x.tsv", "question\tsentence\na\tb\n")).labels is None
+
+
+@pytest.mark.parametrize("missing", ["-1", "null", '""'])
+def test_a_row_without_a_class_matters_to_evaluation_alone(tmp_path: Path, missing: str) -> None:
+    path = write(tmp_path / "x.jsonl", f'{{"question":"a","sentence":"b","label":{missing}}}\n')
+    with pytest.raises(DataError, match="line 1: column 'label' holds no class"):
+        read_rows(path)
+    assert read_rows(path, split="calibration").labels is None
+
+
+# Sources and their errors
+
+
+def test_directory_takes_the_file_of_the_split(tmp_path: Path) -> None:
+    write(tmp_path / "dev.tsv", GLUE + "0\tdev\ts\tentailment\n")
+    write(tmp_path / "train.tsv", GLUE + "0\ttrain\ts\tentailment\n")
+    assert read_rows(tmp_path).first == ("dev",)
+    assert read_rows(tmp_path, split="calibration").first == ("train",)
+
+
+def test_directory_without_the_file_says_what_it_holds(tmp_path: Path) -> None:
+    write(tmp_path / "test.tsv", GLUE)
+    with pytest.raises(DataError, match=r"has no dev\.tsv, .* it holds test\.tsv"):
+        read_rows(tmp_path)
+    with pytest.raises(DataError, match=r"has no train\.tsv, .* calibration rows"):
+        read_rows(tmp_path, split="calibration")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.tsv", r"nowhere\.tsv does not exist\. Data is a file \(\.tsv, \.csv"),
+        ("qnli-mni", r"qnli-mni does not exist\. Did you mean 'qnli-mini'\?"),
+        ("imdb", r"imdb does not exist\. For a hub data set write hub:imdb"),
+        ("./glue/qnli/", r"does not exist"),
+    ],
+)
+def test_missing_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=message):
+        read_rows(source)
+
+
+def test_a_mistyped_path_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match="data/qnli does not exist"):
+        read_rows("data/qnli")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", r"holds no rows"),
+        ("0\t\ts\tentailment\n", r"line 2: column 'question' holds no text"),
+        ("0\tq\t \tentailment\n", r"line 2: column 'sentence' is ' '"),
+        ("0\tq\ts\n", r"line 2: 3 fields"),
+    ],
+)
+def test_rows_that_hold_nothing(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_rows(write(tmp_path / "x.tsv", GLUE + body))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [("7", "is 7"), ("null", "no text"), ('"\\ud800"', "surrogate")]
+)
+def test_json_values_that_are_no_text(tmp_path: Path, value: str, message: str) -> None:
+    path = write(tmp_path / "x.jsonl", f'{{"question": {value}, "sentence": "b"}}\n')
+    with pytest.raises(DataError, match=f"line 1: column 'question' .*{message}"):
+        read_rows(path)
+
+
+def test_unknown_task_and_split(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"Unknown task 'qnil'\. Did you mean 'qnli'"):
+        read_rows(tmp_path, task="qnil")
+    with pytest.raises(PlanError, match="Unknown split 'train'"):
+        read_rows(tmp_path, split="train")
+
+
+# The hub
+
+
+def fake_datasets(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
+    module = ModuleType("datasets")
+    module.load_dataset = load  # type: ignore[attr-defined]  # a stand-in module
+    monkeypatch.setitem(sys.modules, "datasets", module)
+
+
+class Loaded(list[dict[str, Any]]):
+    """What `datasets.load_dataset` gives, as far as it is used."""
+
+    column_names = ("question", "sentence", "label")
+    features = {  # noqa: RUF012  # as in datasets
+        "question": SimpleNamespace(),
+        "label": SimpleNamespace(names=["entailment", "not_entailment"]),
+    }
+
+
+@pytest.mark.parametrize("source", ["hub:glue/qnli", "glue/qnli"])
+def test_hub_rows_come_with_class_names(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    asked = []
+
+    def load(repository: str, configuration: str | None, split: str) -> Loaded:
+        asked.append((repository, configuration, split))
+        return Loaded([{"question": "a", "sentence": "b", "label": 1}])
+
+    fake_datasets(monkeypatch, load)
+    assert read_rows(source).labels == ("not_entailment",)
+    assert read_rows(source, split="calibration").source == "hub:glue/qnli [train]"
+    assert asked == [("nyu-mll/glue", "qnli", split) for split in ("validation", "train")]
+
+
+def test_hub_names_are_tried_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(repository: str, configuration: str | None, split: str) -> Loaded:
+        if configuration is None:
+            raise FileNotFoundError("no such data set")
+        return Loaded([{"question": "a", "sentence": "b", "label": 0}])
+
+    fake_datasets(monkeypatch, load)
+    assert len(read_rows("hub:super/set")) == 1
+    assert candidates("a/b/c") == [("a/b", "c")]
+    assert candidates("imdb") == [("imdb", None)]
+
+
+def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> Loaded:
+        raise ConnectionError("cannot reach the hub\nlong trace")
+
+    fake_datasets(monkeypatch, load)
+    with pytest.raises(DataError, match=r"'validation' could not be loaded \(ConnectionError: ca"):
+        read_rows("hub:imdb")
+
+
+def test_hub_without_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"pip install 'qdeploy\[hub\]'"):
+        read_rows("hub:imdb")
+
+
+# Rows themselves
+
+
+@given(count=st.integers(1, 30), n=st.integers(1, 40), seed=st.integers(0, 5))
+def test_sample_keeps_order_and_repeats_none(count: int, n: int, seed: int) -> None:
+    rows = made(count).sample(n, seed)
+    assert len(rows) == min(n, count)
+    assert list(rows.row_ids) == sorted(set(rows.row_ids))
+    assert rows == made(count).sample(n, seed)
+    assert rows.first == tuple(f"q{i}" for i in rows.row_ids)
+
+
+def test_sample_depends_on_the_seed_and_is_not_the_start() -> None:
+    assert made(100).sample(10, 0).row_ids != made(100).sample(10, 1).row_ids
+    assert made(100).sample(10, 0).row_ids != tuple(range(10))
+
+
+def test_take() -> None:
+    assert made(5).take(2).first == ("q0", "q1")
+    assert made(5).take(9) == made(5)
+    with pytest.raises(DataError, match="0 rows were asked for"):
+        made(5).take(0)
+    with pytest.raises(DataError, match="-1 rows were asked for"):
+        made(5).sample(-1, 0)
+
+
+def test_row_hashes_are_the_start_of_sha256() -> None:
+    digest = hashlib.sha256(b"q0\x1fs0").hexdigest()
+    assert row_hashes(made(2))[0] == digest[:16]
+    assert row_hashes(rows_from_texts(["a"])) == [hashlib.sha256(b"a\x1f").hexdigest()[:16]]
+
+
+def test_content_hash_knows_texts_and_order_but_not_labels(tmp_path: Path) -> None:
+    rows = made(4)
+    assert rows.content_hash() == made(4).content_hash()
+    assert rows.content_hash() != rows.select([1, 0, 2, 3]).content_hash()
+    assert rows.content_hash() != made(3).content_hash()
+    labelled = write(tmp_path / "x.tsv", "question\tsentence\tlabel\nq0\ts0\t0\n")
+    assert read_rows(labelled).content_hash() == made(1).content_hash()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([], "No rows were given"),
+        ("lonely", r"One string was given.*pass \[text\]"),
+        ([("a", "b"), "c"], "Row 1 is 'c', and a pair"),
+        ([("a", "b", "c")], r"Row 0 is \('a', 'b', 'c'\)"),
+        ([3], "Row 0 is 3"),
+        ([("a", None)], "Row 0 is"),
+    ],
+)
+def test_given_texts_that_are_none(texts: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        rows_from_texts(texts)

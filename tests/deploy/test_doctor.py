@@ -1,0 +1,105 @@
+"""The diagnosis of a machine: found by trying, with a remedy for what fails."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qdeploy.deploy import doctor
+
+CPUINFO = """processor : 0
+model name : Test CPU
+flags : fpu avx512_vnni amx_int8
+
+processor : 1
+model name : Test CPU
+flags : fpu avx512_vnni amx_int8
+"""
+
+
+def test_every_target_is_tried() -> None:
+    targets = pytest.importorskip("qdeploy.deploy.targets")
+    assert set(doctor.CHECKS) == set(targets.TARGETS)
+
+
+def test_the_diagnosis_is_json_with_a_remedy_for_each_target_that_fails() -> None:
+    report = json.loads(json.dumps(doctor.diagnose()))
+    assert set(report) == {"targets", "cpu", "python", "versions", "notes"}
+    for target in report["targets"].values():
+        assert target["detail"]
+        assert target["works"] or target["remedy"]
+
+
+def test_ort_cpu_is_proved_by_the_kernel_that_ran() -> None:
+    pytest.importorskip("onnxruntime")
+    health = doctor.check_ort_cpu()
+    assert health.works, health.detail
+    assert "MatMulIntegerToFloat" in health.detail
+
+
+def test_a_gemm_that_ran_in_float_is_no_working_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(doctor, "_kernels_that_ran", lambda _: ["MatMul"])
+    health = doctor.check_ort_cpu()
+    assert not health.works
+    assert "in float" in health.detail
+    assert health.remedy == "Type: pip install --upgrade 'qdeploy[cpu]'"
+
+
+def test_a_missing_package_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "onnxruntime":
+            raise ImportError("No module named 'onnxruntime'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    health = doctor.check_ort_cpu()
+    assert not health.works
+    assert "No module named 'onnxruntime'" in health.detail
+    assert "qdeploy[cpu]" in health.remedy
+
+
+def test_cpu_features_are_read_from_the_flags(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    features = doctor.cpu_features(tmp_path / "cpuinfo")
+    assert features["model"] == "Test CPU"
+    assert features["cores"] >= 1
+    assert features["AVX512-VNNI"] is True
+    assert features["AMX-INT8"] is True
+    assert features["AVX-VNNI"] is False
+
+
+@pytest.mark.parametrize("text", [None, "Processor : ARM\nFeatures : fp asimd\n"])
+def test_features_that_nobody_can_tell_are_none(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert doctor.cpu_features(tmp_path / "cpuinfo")["AVX512-VNNI"] is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [
+        (("onnxruntime", "onnxruntime-tools"), "pip uninstall onnxruntime-tools"),
+        (("onnxruntime", "onnxruntime-gpu"), "overwrite each other's files"),
+        (("onnxruntime",), ""),
+    ],
+)
+def test_packages_that_break_others_are_said(
+    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], said: str
+) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    notes = doctor._notes()
+    assert len(notes) == (1 if said else 0)
+    assert said in "".join(notes)

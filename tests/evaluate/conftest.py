@@ -1,0 +1,41 @@
+"""An evaluation without ONNX Runtime: the bag-of-words engine behind the same interface."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from qdeploy.evaluate import run, subject
+from tests.evaluate.bag import load_bag
+
+settings.register_profile("no-deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no-deadline")
+
+INT8: dict[str, Any] = {
+    "planned": 4,
+    "executed": 3,
+    "flops_share": 0.75,
+    "fallbacks": [{"site": "pooler", "kernel": "MatMul", "reason": "2-D input"}],
+    "kernels": {"MatMulIntegerToFloat": 3, "MatMul": 1},
+}
+
+
+@pytest.fixture
+def numpy_engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Engines compute in numpy; the INT8 check answers with the dict that is returned here."""
+    int8 = dict(INT8)
+    certificate = ModuleType("qdeploy.deploy.certificate")
+    certificate.check_int8 = lambda directory, engine, feeds: int8  # type: ignore[attr-defined]  # a stand-in module
+    monkeypatch.setitem(sys.modules, "qdeploy.deploy.certificate", certificate)
+    monkeypatch.setattr(subject, "open_engine", load_bag)
+
+    def peak(directory: Path, **_: Any) -> dict[str, float]:
+        return {"peak": 50.0, "interpreter": 30.0}
+
+    monkeypatch.setattr(run, "peak_memory", peak)
+    return int8

@@ -1,0 +1,134 @@
+"""PEFT adapters: merged in FP32, the head taken from the adapter, misfits refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from qdeploy.errors import CheckpointError
+from qdeploy.exporter.checkpoint import find_checkpoint
+from qdeploy.exporter.loading import load_model
+from qdeploy.exporter.tasks import TASKS
+from tests.tiny import tiny_adapter
+
+SEQUENCE = TASKS[0]
+QUERY = "bert.encoder.layer.1.attention.self.query"
+PREFIX = "base_model.model."
+
+
+@pytest.fixture
+def bare(damaged: Path) -> Path:
+    """The encoder with its pooler, without a head: what adapters are trained over."""
+    tensors = load_file(damaged / "model.safetensors")
+    kept = {n: t for n, t in tensors.items() if not n.startswith("classifier")}
+    save_file(kept, damaged / "model.safetensors", {"format": "pt"})
+    config = json.loads((damaged / "config.json").read_text())
+    for name in ("id2label", "label2id"):
+        del config[name]
+    (damaged / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    return damaged
+
+
+def refused(text: str, adapter: Path) -> None:
+    with pytest.raises(CheckpointError, match=text):
+        load_model(find_checkpoint(adapter), SEQUENCE)
+
+
+def rewrite(adapter: Path, drop: str = "", **tensors: torch.Tensor) -> None:
+    file = adapter / "adapter_model.safetensors"
+    content = {n: t for n, t in load_file(file).items() if not drop or drop not in n}
+    save_file(content | {n.replace("__", "."): t for n, t in tensors.items()}, file)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_merged_weight_is_the_fp32_sum(bare: Path, tmp_path: Path, dtype: str) -> None:
+    """W + (alpha / rank)·B·A against float64; an FP16 merge would be off by 1e-4 and more."""
+    adapter = tiny_adapter(tmp_path / "adapter", bare, dtype=dtype)
+    model = load_model(find_checkpoint(adapter), SEQUENCE)
+    stored = load_file(adapter / "adapter_model.safetensors")
+    a, b = (stored[f"{PREFIX}{QUERY}.lora_{x}.weight"].double() for x in "AB")
+    base = load_file(bare / "model.safetensors")[f"{QUERY}.weight"].double()
+    merged = model.state_dict()[f"{QUERY}.weight"]
+    assert merged.dtype == torch.float32
+    expected = base + 8 / 4 * (b @ a)
+    assert (expected - base).abs().max() > 1e-2  # the adapter does change the weight
+    assert np.abs(merged.double().numpy() - expected.numpy()).max() < 1e-6
+
+
+def test_head_of_the_adapter_counts_as_trained(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    model = load_model(find_checkpoint(adapter), SEQUENCE)
+    stored = load_file(adapter / "adapter_model.safetensors")
+    head = model.state_dict()["classifier.weight"]
+    assert torch.equal(head, stored[f"{PREFIX}classifier.weight"])
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert model.config.architectures == ["BertForSequenceClassification"]
+    assert not any("lora" in name for name in model.state_dict())
+
+
+def test_number_of_classes_is_that_of_the_adapters_head(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    name = f"{PREFIX}classifier".replace(".", "__")
+    rewrite(adapter, **{f"{name}__weight": torch.ones(7, 32), f"{name}__bias": torch.zeros(7)})
+    model = load_model(find_checkpoint(adapter), SEQUENCE)
+    assert model.config.num_labels == 7
+    assert model.state_dict()["classifier.weight"].shape == (7, 32)
+
+
+def test_head_that_neither_base_nor_adapter_has(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    rewrite(adapter, drop="classifier")
+    refused("never trained: classifier.bias, classifier.weight .* modules_to_save", adapter)
+
+
+def test_tensor_that_the_adapter_lacks(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    rewrite(adapter, drop=f"{QUERY}.lora_B")
+    refused(rf"lacks 1 of its \d+ tensors, {QUERY}.lora_B.weight first. Save it again", adapter)
+
+
+def test_adapter_of_a_wider_base(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    name = f"{PREFIX}{QUERY}.lora_A.weight".replace(".", "__")
+    rewrite(adapter, **{name: torch.zeros(4, 48)})
+    refused("does not fit its base .*Check base_model_name_or_path", adapter)
+
+
+def test_nan_in_the_adapter(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    name = f"{PREFIX}{QUERY}.lora_A.weight".replace(".", "__")
+    rewrite(adapter, **{name: torch.full((4, 32), float("nan"))})
+    refused(f"{QUERY}.weight of {adapter} holds 1024 values", adapter)
+
+
+def test_prompt_adapters_cannot_be_merged(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    config = {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "SEQ_CLS",
+        "num_virtual_tokens": 4,
+        "base_model_name_or_path": str(bare),
+    }
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    refused("PROMPT_TUNING adapter: it adds virtual tokens.*LoRA", adapter)
+
+
+def test_unknown_kind_of_adapter(bare: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "NOVEL"}))
+    refused("cannot be read by peft .*pip install -U peft", adapter)
+
+
+def test_peft_that_is_not_installed(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    refused(r"package peft is not installed. Run `pip install 'qdeploy\[peft\]'`", adapter)
