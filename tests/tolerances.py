@@ -14,7 +14,8 @@ PADDED_BATCH = 1e-4
 GAUSSIAN_SQNR_FLOOR_DB = 39.0
 # Symmetric activations lose half a level (254 steps over ±4.5σ), nothing more.
 GAUSSIAN_SYMMETRIC_SQNR_FLOOR_DB = 38.9
-# Weights per output channel, 256 Gaussian numbers each, max about 3σ: 20·log10(127/3) + 10.8 = 43.3.
+# Weights per output channel, 256 Gaussian numbers each, max about 3σ:
+# 20·log10(127/3) + 10.8 = 43.3.
 WEIGHT_SQNR_FLOOR_DB = 42.0
 # Expected noise against noise measured on a few thousand random rows: rounding errors are uniform
 # and independent only nearly, and the sample has an error of its own.

@@ -68,7 +68,7 @@ def _fp32(scale: float) -> float:
 
 def quantize(x: Array, scale: Array | float, zero_point: Array | int) -> Array:
     """FP32 → uint8 codes, rounding half to even as ONNX QuantizeLinear does."""
-    codes = np.rint(x / np.float32(scale) if np.isscalar(scale) else x / scale) + zero_point
+    codes = np.rint(x / np.asarray(scale, np.float32)) + zero_point
     return np.clip(codes, 0, 255).astype(np.uint8)
 
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from qdeploy.calibrate.observer import SiteStatistics
-from qdeploy.calibrate.sites import Site, Structure
+from qdeploy.calibrate.structure import Site, Structure
 from qdeploy.errors import ModelError, StatisticsError
 
 Array = npt.NDArray[Any]

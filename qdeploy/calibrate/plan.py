@@ -162,7 +162,7 @@ class Plan:
                 tables=tuple(value["tables"]),
                 options=value["options"],
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PlanError(f"plan.json is damaged: {error}. Build the engine again.") from error
 
 

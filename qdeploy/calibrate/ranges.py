@@ -63,7 +63,8 @@ def mse(statistics: SiteStatistics, scheme: str) -> Range:
     """
     values, counts = _occupied(statistics)
     candidates = _candidates(statistics, scheme)
-    errors = [_squared_error(values, counts, low, high) for low, high in candidates]
+    width = 2.0**statistics.exponent / (BINS // 2)
+    errors = [_squared_error(values, counts, low, high, width) for low, high in candidates]
     return candidates[int(np.argmin(errors))]
 
 
@@ -94,11 +95,14 @@ def _candidates(statistics: SiteStatistics, scheme: str) -> list[Range]:
     return [(low * s, high * s) for s in np.linspace(1.0, _SMALLEST_SHARE, _SEARCH)]
 
 
-def _squared_error(values: Array, counts: Array, low: float, high: float) -> float:
+def _squared_error(values: Array, counts: Array, low: float, high: float, width: float) -> float:
     step = max((high - low) / LEVELS, 1e-30)
-    grid = np.clip(np.rint((values - low) / step), 0, LEVELS) * step + low
-    # A bin is wider than a step where an outlier stretches it: add the rounding inside the bin.
-    return float((counts * ((values - grid) ** 2 + step**2 / 12)).sum())
+    if width < step:
+        grid = np.clip(np.rint((values - low) / step), 0, LEVELS) * step + low
+        return float((counts * (values - grid) ** 2).sum())
+    # A bin as wide as a step says nothing of the rounding inside it: expect that of any value.
+    clipping = values - np.clip(values, low, high)
+    return float((counts * (clipping**2 + step**2 / 12)).sum())
 
 
 def _divergence(values: Array, counts: Array, low: float, high: float) -> float:

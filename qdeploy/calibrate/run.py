@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
+GRAPH = "model.onnx"
 FOLDER = "statistics"
 MAX_LENGTH = (
     128  # tokens of a calibration row at most: the sequence length of the paper and of QNLI
@@ -32,20 +33,34 @@ MAX_LENGTH = (
 BATCH_TOKENS = 1024
 
 
+def model_digest(model_dir: Path) -> str:
+    """What identifies a model: the sha256 of its graph file, and of its weight file if it has one.
+
+    Two fine-tunings of one large encoder differ in `model.onnx.data` alone.
+
+    Raises:
+        ModelError: not a model directory, or a file that export did not write.
+    """
+    files = read_manifest(model_dir, "model").get("files", {})
+    digests = []
+    for name in (GRAPH, *(name for name in (f"{GRAPH}.data",) if name in files)):
+        path = model_dir / name
+        digest = sha256_file(path) if path.is_file() else "missing"
+        if digest != files.get(name):
+            what = "missing" if digest == "missing" else "not the file that export wrote"
+            raise ModelError(f"{path} is {what}. Export the checkpoint again.")
+        digests.append(digest)
+    return digests[0] if len(digests) == 1 else hashlib.sha256(repr(digests).encode()).hexdigest()
+
+
 def load_model(model_dir: Path) -> tuple[ir.Model, str]:
-    """The canonical graph of a model directory, and the sha256 of its file.
+    """The canonical graph of a model directory, and its `model_digest`.
 
     Raises:
         ModelError: not a model directory, a damaged file, or a weight that is NaN or infinite.
     """
-    manifest = read_manifest(model_dir, "model")
-    path = model_dir / "model.onnx"
-    digest = sha256_file(path) if path.is_file() else "missing"
-    if digest != manifest["files"].get("model.onnx"):
-        raise ModelError(
-            f"{path} is {'missing' if digest == 'missing' else 'not the file that export wrote'}. "
-            "Export the checkpoint again."
-        )
+    digest = model_digest(model_dir)
+    path = model_dir / GRAPH
     try:
         model = ir.load(path)
     except Exception as error:  # protobuf's own decode errors
@@ -108,7 +123,7 @@ def _save(statistics: Statistics, path: Path) -> None:
 
 def _origin(directory: Path, sample: Rows, seed: int, max_length: int) -> Origin:
     return Origin(
-        model_sha256=sha256_file(directory / "model.onnx"),
+        model_sha256=model_digest(directory),
         data=sample.source,
         data_hash=sample.content_hash(),
         rows=len(sample),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,19 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.errors import StatisticsError
 
 FORMAT = 1
+# What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,8 @@ class Statistics:
             StatisticsError: no such file, or not one of statistics.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # np.load leaves a file that it opened itself open when the archive is damaged
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 origin = json.loads(str(arrays["origin"]))
                 if origin.pop("format") != FORMAT:
                     raise StatisticsError(
@@ -85,7 +100,7 @@ class Statistics:
             raise StatisticsError(
                 f"{path} does not exist. Make statistics with `qdeploy calibrate MODEL_DIR`."
             ) from None
-        except (KeyError, ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise StatisticsError(
                 f"{path} is not a file of statistics ({error}). Make it with `qdeploy calibrate`."
             ) from error
@@ -117,8 +132,9 @@ class Statistics:
         """
         if self.origin.model_sha256 != model_sha256:
             raise StatisticsError(
-                "The statistics belong to another model (model.onnx "
-                f"{self.origin.model_sha256[:12]}…, and this one is {model_sha256[:12]}…). Run `qdeploy calibrate` on this model."
+                f"The statistics belong to another model (model.onnx "
+                f"{self.origin.model_sha256[:12]}…, and this one is {model_sha256[:12]}…). "
+                "Run `qdeploy calibrate` on this model."
             )
 
 

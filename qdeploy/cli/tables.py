@@ -47,6 +47,8 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("engine", f"{report.get('engine')} ({report.get('strategy')}, {report.get('target')})")
     ]
+    if data := report.get("data"):
+        rows.append(("data", f"{data['source']}, {data['n']} rows"))
     if metrics := report.get("metrics"):
         rows.append(("accuracy", _accuracy(metrics)))
         if metrics.get("constant_predictor"):
@@ -56,6 +58,8 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if latency := report.get("latency_ms"):
         figures = ", ".join(f"{key} {value:.2f}" for key, value in latency.items())
         rows += [("latency, ms", figures), ("", int8(report.get("int8")))]
+        if protocol := report.get("protocol"):
+            rows.append(("", _protocol(protocol)))
     if speedup := report.get("speedup"):
         low, high = speedup["ci95"]
         rows.append(("against baseline", f"{speedup['ratio']:.2f} × ({low:.2f} to {high:.2f})"))
@@ -77,10 +81,18 @@ def _baseline_rows(base: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "drop" in base:
         rows.append(("drop", f"{100 * base['drop']:+.2f} points (p = {base['mcnemar_p']:.3g})"))
     if "agreement" in base:
-        rows.append(("agreement", f"{100 * base['agreement']:.2f} %"))
+        flipped = f", {base['flipped']} rows flipped" if "flipped" in base else ""
+        rows.append(("agreement", f"{100 * base['agreement']:.2f} %{flipped}"))
     if base.get("sqnr_db") is not None:
         rows.append(("logit SQNR", f"{base['sqnr_db']:.1f} dB"))
     return rows
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    return (
+        f"{protocol['batch_size']} × {protocol['seq_len']}, {protocol['warmup']} + "
+        f"{protocol['iterations']} runs, {protocol['threads']} threads"
+    )
 
 
 def _figures(values: Any) -> str:

@@ -23,9 +23,10 @@ from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.plan import Grouped, Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
-from qdeploy.calibrate.sites import Structure, find_structure
+from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan, needs_statistics
+from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify
 from qdeploy.deploy.equivalence import require_equal
 from qdeploy.deploy.lower_ort_cpu import Lowered, lower_ort_cpu

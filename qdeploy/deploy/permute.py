@@ -22,7 +22,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
-from qdeploy.calibrate.sites import ACTIVATION_FUNCTIONS, Structure
+from qdeploy.calibrate.sites import ACTIVATION_FUNCTIONS
+from qdeploy.calibrate.structure import Structure
 
 Array = npt.NDArray[Any]
 Axis = tuple[str, int]  # value name and axis; −1 for the last

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.sites import Structure, constant
+from qdeploy.calibrate.sites import constant
+from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.graph import GraphEditor
 
 

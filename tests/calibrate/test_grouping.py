@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def cuts(order: list[int], k: int) -> Iterator[Parts]:
     """Every way to cut a sequence into exactly k runs."""
     for at in combinations(range(1, len(order)), k - 1):
         bounds = [0, *at, len(order)]
-        yield [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        yield [order[a:b] for a, b in pairwise(bounds)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -104,9 +104,7 @@ def test_the_cuts_of_all_k_agree_with_each_k(scheme: str) -> None:
     st.sampled_from(GROUPINGS),
     st.sampled_from(SCHEMES),
 )
-def test_groups_are_a_partition(
-    seed: int, count: int, k: int, grouping: str, scheme: str
-) -> None:
+def test_groups_are_a_partition(seed: int, count: int, k: int, grouping: str, scheme: str) -> None:
     low, high, weight = channels(seed, count)
     groups = group_channels(low, high, weight, k, grouping=grouping, scheme=scheme)
     assert 1 <= len(groups) <= min(k, count) and all(groups)
@@ -132,7 +130,7 @@ def test_contiguous_and_sorted_are_equal_in_size() -> None:
     ordered = group_channels(low, high, weight, 4, grouping="sorted", scheme=SYMMETRIC)
     assert [len(group) for group in ordered] == [3, 3, 2, 2]
     width = spans(low, high, SYMMETRIC)
-    for narrow, wide in zip(ordered[:-1], ordered[1:], strict=True):
+    for narrow, wide in pairwise(ordered):
         assert max(width[list(narrow)]) <= min(width[list(wide)])
     assert ordered != contiguous
 
@@ -153,7 +151,7 @@ def test_an_outlier_gets_a_group_of_its_own() -> None:
 
 def test_what_is_refused() -> None:
     one = np.ones(4)
-    with pytest.raises(PlanError, match="--groups must be 1 or more, or 'auto'; it is 0"):
+    with pytest.raises(PlanError, match=r"--groups must be 1 or more, or 'auto'; it is 0"):
         group_channels(-one, one, one, 0, grouping="sorted", scheme=SYMMETRIC)
-    with pytest.raises(PlanError, match="Unknown grouping 'optimum'. Did you mean 'optimal'"):
+    with pytest.raises(PlanError, match=r"Unknown grouping 'optimum'. Did you mean 'optimal'"):
         group_channels(-one, one, one, 2, grouping="optimum", scheme=SYMMETRIC)

@@ -127,21 +127,20 @@ def test_nan_and_infinity_are_refused(bad: float) -> None:
     x = values(0, 10, 3)
     found = seen(x)
     x[4, 1] = bad
-    with pytest.raises(StatisticsError, match="the model gave NaN or infinity"):
+    with pytest.raises(StatisticsError, match=r"the model gave NaN or infinity"):
         found.update(x)
     assert_same(found, seen(values(0, 10, 3)))  # and nothing of the batch was taken in
 
 
 def test_other_channels_are_refused() -> None:
-    with pytest.raises(StatisticsError, match="Statistics of 4 channels cannot be merged into 3"):
+    with pytest.raises(StatisticsError, match=r"Statistics of 4 channels cannot be merged into 3"):
         seen(values(0, 5, 3)).merge(seen(values(0, 5, 4)))
 
 
 def test_size_does_not_depend_on_rows() -> None:
     def size(found: SiteStatistics) -> int:
         return sum(
-            array.nbytes
-            for array in (found.minimum, found.maximum, found.sums, found.histogram)
+            array.nbytes for array in (found.minimum, found.maximum, found.sums, found.histogram)
         )
 
     few, many = seen(values(0, 2, 8)), seen(*(values(i, 500, 8, 10.0**i) for i in range(6)))

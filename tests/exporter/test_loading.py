@@ -22,7 +22,7 @@ def edit(checkpoint: Path, **tensors: torch.Tensor | None) -> None:
     file = checkpoint / "model.safetensors"
     content = load_file(file)
     for name, tensor in tensors.items():
-        content[name.replace("__", ".")] = tensor  # type: ignore[assignment]
+        content[name.replace("__", ".")] = tensor
     save_file({n: t for n, t in content.items() if t is not None}, file, {"format": "pt"})
 
 

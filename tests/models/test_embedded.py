@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qdeploy.artifact import sha256_file
 from qdeploy.errors import CheckpointError
 from qdeploy.models import embedded
 
@@ -41,7 +42,7 @@ def test_weights_are_checked(package: Path, monkeypatch: pytest.MonkeyPatch) -> 
         CheckpointError, match=r"has sha256 9a12.*, and 53aa51.* was expected: it is"
     ):
         embedded.base_checkpoint()
-    monkeypatch.setattr(embedded, "WEIGHTS_SHA256", embedded.sha256_file(package / "config.json"))
+    monkeypatch.setattr(embedded, "WEIGHTS_SHA256", sha256_file(package / "config.json"))
     (package / "model.safetensors").write_text("{}")
     assert embedded.base_checkpoint() == package
 
@@ -61,7 +62,7 @@ def test_hub_is_asked_when_the_package_is_not_there(
         embedded.base_checkpoint()
     (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setattr(embedded, "download", lambda hub_id: tmp_path)
-    empty = embedded.sha256_file(tmp_path / "model.safetensors")
+    empty = sha256_file(tmp_path / "model.safetensors")
     monkeypatch.setattr(embedded, "WEIGHTS_SHA256", empty)
     assert embedded.base_checkpoint() == tmp_path
 

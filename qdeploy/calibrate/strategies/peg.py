@@ -28,7 +28,7 @@ from qdeploy.calibrate.grouping import (
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import AUTO, NONE, PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
-from qdeploy.calibrate.sites import Site
+from qdeploy.calibrate.structure import Site
 
 Array = npt.NDArray[Any]
 

@@ -17,7 +17,7 @@ from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import AUTO
 from qdeploy.calibrate.plan import PerTensor, Plan, SitePlan
 from qdeploy.calibrate.ranges import minmax
-from qdeploy.calibrate.sites import Site
+from qdeploy.calibrate.structure import Site
 
 Array = npt.NDArray[Any]
 

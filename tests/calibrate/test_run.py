@@ -1,0 +1,191 @@
+"""`calibrate` on a model directory: found again, never mixed up, and every damage told."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qdeploy.calibrate import run
+from qdeploy.calibrate.run import calibrate_model, load_model, model_digest
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.data.rows import read_rows, row_hashes
+from qdeploy.errors import DataError, ModelError, QDeployWarning
+from tests.calibrate.encoder import encoder, model_directory, sign
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    lines = ["index\tquestion\tsentence\tlabel"]
+    lines += [
+        f"{i}\twhich city number {i}?\tthe city is {'x ' * i}.\tentailment" for i in range(12)
+    ]
+    path = tmp_path / "rows.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_statistics_of_a_model(model_dir: Path, rows: str) -> None:
+    ticks: list[tuple[str, int, int]] = []
+    path = calibrate_model(model_dir, data=rows, rows=8, progress=lambda *tick: ticks.append(tick))
+    assert path.parent == model_dir / "statistics" and path.suffix == ".npz"
+    found = Statistics.load(path)
+    sample = read_rows(rows, task="qnli", split="calibration").sample(8, 0)
+    assert found.origin.rows == 8 and found.origin.seed == 0 and found.origin.max_length == 64
+    assert found.origin.data_hash == sample.content_hash()
+    assert list(found.origin.row_hashes) == row_hashes(sample)
+    assert found.origin.model_sha256 == load_model(model_dir)[1]
+    assert found.sites["first"].count == 8  # one classifier input per row
+    assert ticks[-1] == ("calibrate", 8, 8) and [t[1] for t in ticks] == sorted(t[1] for t in ticks)
+
+
+def test_found_again_without_a_second_pass(
+    model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = calibrate_model(model_dir, data=rows, rows=8)
+    before = path.stat().st_mtime_ns
+
+    def observed(*_: Any) -> None:
+        raise AssertionError("a second pass")
+
+    monkeypatch.setattr(run, "observe", observed)
+    assert calibrate_model(model_dir, data=rows, rows=8) == path
+    assert path.stat().st_mtime_ns == before
+    for count, seed in ((7, 0), (8, 1)):
+        with pytest.raises(AssertionError, match=r"a second pass"):
+            calibrate_model(model_dir, data=rows, rows=count, seed=seed)
+
+
+def test_the_key_is_of_content(tmp_path: Path, model_dir: Path, rows: str) -> None:
+    first = calibrate_model(model_dir, data=rows, rows=4)
+    copy = tmp_path / "copy.tsv"
+    copy.write_text(Path(rows).read_text())
+    assert calibrate_model(model_dir, data=str(copy), rows=4) == first
+    copy.write_text(Path(rows).read_text().replace("city", "river"))
+    assert calibrate_model(model_dir, data=str(copy), rows=4) != first
+    other = model_directory(tmp_path / "other", encoder(seed=1))
+    assert calibrate_model(other, data=rows, rows=4).name != first.name
+
+
+def test_batches_do_not_change_statistics(
+    model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Statistics.load(calibrate_model(model_dir, data=rows, rows=12))
+    (model_dir / "statistics").rename(model_dir / "old")
+    monkeypatch.setattr(run, "BATCH_TOKENS", 64)
+    few = Statistics.load(calibrate_model(model_dir, data=rows, rows=12))
+    for tensor, site in many.sites.items():
+        assert site.count == few.sites[tensor].count, tensor
+        np.testing.assert_allclose(site.maximum, few.sites[tensor].maximum, rtol=1e-3, atol=1e-3)
+
+
+def test_fewer_rows_than_asked_for_warns(model_dir: Path, rows: str) -> None:
+    with pytest.warns(QDeployWarning, match=r"rows.tsv has 12 calibration rows, and 13 were asked"):
+        path = calibrate_model(model_dir, data=rows, rows=13)
+    assert Statistics.load(path).origin.rows == 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibrate_model(model_dir, data=rows, rows=12)
+
+
+def test_no_rows_at_all(model_dir: Path, rows: str) -> None:
+    with pytest.raises(DataError, match=r"0 rows were asked for"):
+        calibrate_model(model_dir, data=rows, rows=0)
+
+
+# What is refused
+
+
+def test_no_model_directory(tmp_path: Path, model_dir: Path, rows: str) -> None:
+    with pytest.raises(
+        ModelError, match=r"does not exist. Make the model directory with `qdeploy e"
+    ):
+        calibrate_model(tmp_path / "none", data=rows)
+    with pytest.raises(
+        ModelError, match=r"it holds no qdeploy.json. Make one with `qdeploy export`"
+    ):
+        calibrate_model(tmp_path, data=rows)
+    manifest = model_dir / "qdeploy.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"kind": "engine"}))
+    with pytest.raises(ModelError, match=r"of kind 'engine', and a model directory was expected"):
+        calibrate_model(model_dir, data=rows)
+
+
+@pytest.mark.parametrize("call", [load_model, model_digest, calibrate_model])
+def test_a_file_that_export_did_not_write(model_dir: Path, call: Callable[..., Any]) -> None:
+    options = {"rows": 4} if call is calibrate_model else {}
+    graph = model_dir / "model.onnx"
+    graph.write_bytes(graph.read_bytes() + b" ")
+    with pytest.raises(
+        ModelError, match=r"model.onnx is not the file that export wrote. Export th"
+    ):
+        call(model_dir, **options)
+    graph.unlink()
+    with pytest.raises(ModelError, match=r"model.onnx is missing. Export the checkpoint again"):
+        call(model_dir, **options)
+
+
+def test_weights_beside_the_graph_count(tmp_path: Path) -> None:
+    """Above 1.5 GB weights stand in model.onnx.data, and two models' graph files may be equal."""
+    found = {}
+    for seed in (0, 1):
+        model = encoder()
+        weight = model.graph.initializers["layer.1.up.weight"]
+        array = np.full((16, 32), 1 + seed, np.float32)
+        weight.const_value = ir.tensor(array, name=weight.name)
+        path = model_directory(tmp_path / f"{seed}")
+        ir.save(model, path / "model.onnx", external_data="model.onnx.data")
+        sign(path)
+        found[seed] = load_model(path)[1]
+    graphs = [(tmp_path / s / "model.onnx").read_bytes() for s in "01"]
+    assert graphs[0] == graphs[1] and found[0] != found[1]
+    weights = tmp_path / "0" / "model.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(ModelError, match=r"model.onnx.data is not the file that export wrote"):
+        load_model(tmp_path / "0")
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"model.onnx.data is missing"):
+        load_model(tmp_path / "0")
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "empty"])
+def test_a_broken_graph_with_a_matching_manifest(model_dir: Path, damage: str) -> None:
+    graph = model_dir / "model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes({"text": b"this is no graph", "cut": whole[:3000], "empty": b""}[damage])
+    sign(model_dir)
+    with pytest.raises(ModelError, match=r"cannot be read as ONNX|no matrix product"):
+        calibrate_model(model_dir, rows=4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number(tmp_path: Path, value: float) -> None:
+    model = encoder()
+    weight = model.graph.initializers["layer.1.up.weight"]
+    array = np.ones((16, 32), np.float32)
+    array[3, 4] = value
+    weight.const_value = ir.tensor(array, name=weight.name)
+    path = model_directory(tmp_path / "bad", model)
+    with pytest.raises(ModelError, match=r"weight layer\.1\.up\.weight holds NaN or infinity"):
+        load_model(path)
+
+
+def test_statistics_that_cannot_be_written(
+    model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: Any, **__: Any) -> None:  # as root nothing is read-only, so by hand
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(ModelError, match=r"npz cannot be written: Permission denied.*writable, or"):
+        calibrate_model(model_dir, data=rows, rows=4)
+    monkeypatch.undo()
+    (model_dir / "statistics").write_text("a file stands in the way")
+    with pytest.raises(ModelError, match=r"npz cannot be written: File exists"):
+        calibrate_model(model_dir, data=rows, rows=4)

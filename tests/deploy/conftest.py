@@ -1,0 +1,101 @@
+"""Exports, statistics and engines that the tests of this folder share; each is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+
+from qdeploy.calibrate.run import calibrate_model, load_model
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.calibrate.structure import Structure
+from qdeploy.data.rows import read_rows
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.build import build_engine
+
+ROWS = 16
+DATA = "qnli-mini"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tiny model directory and its statistics over `ROWS` rows; not to be changed."""
+
+    directory: Path
+    statistics: Path
+
+    def graph(self) -> tuple[ir.Model, Structure]:
+        """A fresh copy of the canonical graph."""
+        model, _ = load_model(self.directory)
+        return model, find_structure(model)
+
+    def feeds(self, rows: int = 8) -> dict[str, npt.NDArray[Any]]:
+        """One padded batch of evaluation rows."""
+        encoder = TextEncoder.from_directory(self.directory)
+        sample = read_rows(DATA, task="qnli", split="evaluation").take(rows)
+        encoded = encoder.encode(sample, max_length=64)
+        return next(encoder.batches(encoded, rows)).feeds
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine directory and what `build_engine` returned."""
+
+    directory: Path
+    report: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Source]:
+    """Export a family's tiny checkpoint and observe it, once per session."""
+    from qdeploy.exporter.export import export_checkpoint
+    from tests.tiny import tiny_checkpoint
+
+    made: dict[str, Source] = {}
+
+    def find(family: str) -> Source:
+        if family not in made:
+            home = tmp_path_factory.mktemp("source")
+            export_checkpoint(tiny_checkpoint(home / family, family), home / "model")
+            statistics = calibrate_model(home / "model", data=DATA, rows=ROWS)
+            made[family] = Source(home / "model", statistics)
+        return made[family]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def bert(source: Callable[[str], Source]) -> Source:
+    """The tiny BERT."""
+    return source("bert")
+
+
+@pytest.fixture(scope="session")
+def engine(
+    source: Callable[[str], Source], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Built]:
+    """Build an engine of a family with the given options, once per session; not to be changed."""
+    made: dict[str, Built] = {}
+
+    def build(family: str = "bert", **options: Any) -> Built:
+        key = repr((family, sorted(options.items())))
+        if key not in made:
+            target = tmp_path_factory.mktemp("engine") / "engine"
+            where = source(family)
+            report = build_engine(where.directory, target, statistics=where.statistics, **options)
+            made[key] = Built(target, report)
+        return made[key]
+
+    return build
+
+
+def sqnr_db(reference: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Signal to noise ratio of `other`, dB."""
+    noise = float(np.square(other - reference).sum())
+    return 10 * float(np.log10(np.square(reference).sum() / max(noise, 1e-30)))

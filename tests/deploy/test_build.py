@@ -1,0 +1,413 @@
+"""Engine directories: what is in them, what is refused, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from qdeploy.artifact import read_json, sha256_file, write_manifest
+from qdeploy.calibrate.strategies import STRATEGIES
+from qdeploy.data.rows import read_rows, row_hashes
+from qdeploy.deploy import build as building
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.engine import open_engine
+from qdeploy.errors import (
+    ModelError,
+    OutputError,
+    PlanError,
+    QDeployWarning,
+    StatisticsError,
+    TargetError,
+    VerificationError,
+)
+from tests.deploy.conftest import DATA, ROWS, Built, Source
+from tests.deploy.tolerances import SAME_ENGINE
+
+COMBINATIONS = [
+    (strategy, scope)
+    for strategy in STRATEGIES
+    for scope in ("gemm", "all")
+    if (strategy, scope) != ("dynamic", "all")
+]
+OWN_FILES = {"model.onnx", "plan.json", "certificate.json", "qdeploy.json"}
+
+
+# the tiny pooler is saturated: nearly all of its values lie on the edge that a percentile cuts at
+@pytest.mark.filterwarnings("ignore:.*clip more than:qdeploy.errors.QDeployWarning")
+@pytest.mark.parametrize(("strategy", "scope"), COMBINATIONS)
+def test_each_strategy_builds_in_each_scope(
+    strategy: str, scope: str, engine: Callable[..., Built], bert: Source
+) -> None:
+    built = engine(strategy=strategy, scope=scope)
+    int8 = built.report["int8"]
+    assert int8["executed"] == int8["planned"]
+    assert not int8["fallbacks"]
+    assert (int8["planned"] == 0) == (strategy == "fp32")
+    manifest = read_json(built.directory / "qdeploy.json")
+    assert (manifest["strategy"], manifest["scope"]) == (strategy, scope)
+    assert manifest["target"] == "ort-cpu"
+    (logits,) = open_engine(built.directory, threads=1).run(bert.feeds(2)).values()
+    assert logits.shape == (2, 2)
+    assert np.isfinite(logits).all()
+
+
+def test_dynamic_has_no_scope_all(bert: Source, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="Use --scope gemm, or a static strategy"):
+        build_engine(bert.directory, tmp_path / "engine", strategy="dynamic", scope="all")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_directory_holds_exactly_these_files(
+    engine: Callable[..., Built], bert: Source
+) -> None:
+    directory = engine(strategy="peg").directory
+    companions = {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert companions <= {path.name for path in bert.directory.iterdir()}
+    assert {path.name for path in directory.iterdir()} == OWN_FILES | companions
+    for name in companions:
+        assert (directory / name).read_bytes() == (bert.directory / name).read_bytes()
+
+
+def test_the_manifest_tells_where_everything_came_from(
+    engine: Callable[..., Built], bert: Source
+) -> None:
+    directory = engine(strategy="peg").directory
+    manifest, model = (
+        read_json(directory / "qdeploy.json"),
+        read_json(bert.directory / "qdeploy.json"),
+    )
+    assert manifest["source"]["sha256"] == sha256_file(bert.directory / "model.onnx")
+    assert manifest["files"] == {
+        path.name: sha256_file(path) for path in directory.iterdir() if path.name != "qdeploy.json"
+    }
+    for key in ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type"):
+        assert manifest[key] == model[key]
+    rows = read_rows(DATA, task="qnli", split="calibration").sample(ROWS, 0)
+    assert manifest["calibration"] == {
+        "data": rows.source,
+        "data_hash": rows.content_hash(),
+        "rows": ROWS,
+        "seed": 0,
+        "row_hashes": list(row_hashes(rows)),
+    }
+    assert manifest["options"]["grouping"] == "optimal"
+    assert not manifest["dry_run"]
+
+
+def test_a_strategy_without_statistics_names_no_calibration(engine: Callable[..., Built]) -> None:
+    for strategy in ("fp32", "dynamic"):
+        manifest = read_json(engine(strategy=strategy).directory / "qdeploy.json")
+        assert manifest["calibration"] is None
+
+
+def test_the_engine_runs_in_plain_onnxruntime(engine: Callable[..., Built], bert: Source) -> None:
+    directory = engine(strategy="peg").directory
+    session = ort.InferenceSession(directory / "model.onnx", providers=["CPUExecutionProvider"])
+    feeds = bert.feeds()
+    expected = open_engine(directory, threads=1).run(feeds)["logits"]
+    np.testing.assert_allclose(session.run(["logits"], feeds)[0], expected, atol=SAME_ENGINE)
+
+
+def test_fp32_is_the_exported_model(engine: Callable[..., Built], bert: Source) -> None:
+    feeds = bert.feeds()
+    session = ort.InferenceSession(
+        bert.directory / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    found = open_engine(engine(strategy="fp32").directory, threads=1).run(feeds)["logits"]
+    np.testing.assert_allclose(found, session.run(None, feeds)[0], atol=SAME_ENGINE)
+
+
+def test_an_int8_engine_is_smaller_than_fp32(engine: Callable[..., Built]) -> None:
+    sizes = {s: engine(strategy=s).report["size_mb"] for s in ("fp32", "peg", "w8a8")}
+    # GEMM weights, half of a tiny model's bytes, shrink to a quarter; node names stay
+    assert sizes["peg"] < 0.9 * sizes["fp32"]
+    assert sizes["w8a8"] < 0.9 * sizes["fp32"]
+
+
+@pytest.mark.parametrize("strategy", ["peg", "smoothquant"])
+def test_the_same_inputs_give_the_same_bytes(
+    strategy: str, engine: Callable[..., Built], bert: Source, tmp_path: Path
+) -> None:
+    first = engine(strategy=strategy).directory
+    build_engine(bert.directory, tmp_path / "again", strategy=strategy, statistics=bert.statistics)
+    for name in ("model.onnx", "plan.json", "certificate.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (first / name).read_bytes(), name
+
+
+def test_calibration_runs_by_itself_and_says_which_data(bert: Source, tmp_path: Path) -> None:
+    with pytest.warns(QDeployWarning, match="No calibration data was named; qnli-mini"):
+        build_engine(bert.directory, tmp_path / "engine", strategy="w8a8", calibration_rows=ROWS)
+    manifest = read_json(tmp_path / "engine" / "qdeploy.json")
+    assert manifest["calibration"]["rows"] == ROWS
+
+
+def test_a_dry_run_leaves_the_graph_and_no_certificate(bert: Source, tmp_path: Path) -> None:
+    report = build_engine(
+        bert.directory, tmp_path / "dry", statistics=bert.statistics, dry_run=True
+    )
+    assert report["dry_run"] is True
+    assert report["int8"] is None
+    kernels = [node.op_type for node in ir.load(tmp_path / "dry" / "model.onnx").graph]
+    assert "MatMulIntegerToFloat" in kernels
+    assert set(read_json(tmp_path / "dry" / "certificate.json")) == {"planned_gemms"}
+
+
+def test_progress_goes_through_all_stages(bert: Source, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    build_engine(
+        bert.directory,
+        tmp_path / "engine",
+        statistics=bert.statistics,
+        progress=lambda *step: seen.append(step),
+    )
+    assert seen == [
+        ("plan", 0, 4), ("lower", 1, 4), ("write", 2, 4), ("certify", 3, 4), ("certify", 4, 4)
+    ]  # fmt: skip
+
+
+# What is refused
+
+
+def test_the_output_is_never_the_input(bert: Source, tmp_path: Path) -> None:
+    before = sorted(path.name for path in bert.directory.iterdir())
+    link = tmp_path / "link"
+    link.symlink_to(bert.directory)
+    for output in (bert.directory, link):
+        with pytest.raises(OutputError, match="is the input. Name another output"):
+            build_engine(bert.directory, output, statistics=bert.statistics, force=True)
+    assert sorted(path.name for path in bert.directory.iterdir()) == before
+
+
+def test_an_existing_output_is_refused_and_kept(bert: Source, tmp_path: Path) -> None:
+    output = tmp_path / "engine"
+    output.mkdir()
+    (output / "mine").write_text("keep")
+    with pytest.raises(OutputError, match="already exists. Pass --force"):
+        build_engine(bert.directory, output, statistics=bert.statistics)
+    with pytest.raises(OutputError, match="files that qdeploy did not write"):
+        build_engine(bert.directory, output, statistics=bert.statistics, force=True)
+    assert [path.name for path in output.iterdir()] == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
+
+
+def test_force_replaces_an_engine_and_a_failure_keeps_the_old_one(
+    bert: Source, tmp_path: Path
+) -> None:
+    output = tmp_path / "engine"
+    build_engine(bert.directory, output, strategy="fp32")
+    old = (output / "model.onnx").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(
+            bert.directory, output, statistics=bert.statistics, force=True, progress=_interrupt
+        )
+    assert (output / "model.onnx").read_bytes() == old
+    build_engine(bert.directory, output, statistics=bert.statistics, force=True)
+    assert (output / "model.onnx").read_bytes() != old
+    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
+
+
+def _interrupt(stage: str, done: int, total: int) -> None:
+    if stage == "certify":
+        raise KeyboardInterrupt
+
+
+def test_statistics_of_another_model_are_refused(
+    bert: Source, source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    other = source("distilbert")
+    with pytest.raises(StatisticsError, match="belong to another model.*qdeploy calibrate"):
+        build_engine(bert.directory, tmp_path / "engine", statistics=other.statistics)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"strategy": "pegg"}, PlanError, "Did you mean 'peg'"),
+        ({"target": "ort-cup"}, TargetError, "Did you mean 'ort-cpu'"),
+        ({"scope": "gem"}, PlanError, "Did you mean 'gemm'"),
+        ({"activations": "symetric"}, PlanError, "Did you mean 'symmetric'"),
+        ({"groups": 0}, PlanError, "--groups is 0; give a whole number from 1 up"),
+        ({"statistics": "nowhere.npz"}, StatisticsError, "nowhere.npz does not exist"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_words_are_answered_with_the_nearest_one(
+    options: dict[str, Any], error: type[Exception], text: str, bert: Source, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=text):
+        build_engine(
+            bert.directory, tmp_path / "engine", **({"statistics": bert.statistics} | options)
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_none(engine: Callable[..., Built], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="does not exist. Make the model directory"):
+        build_engine(tmp_path / "nothing", tmp_path / "engine")
+    with pytest.raises(ModelError, match="holds no qdeploy.json"):
+        build_engine(tmp_path / "empty", tmp_path / "engine")
+    with pytest.raises(ModelError, match="is of kind 'engine', and a model directory"):
+        build_engine(engine(strategy="fp32").directory, tmp_path / "engine")
+
+
+@pytest.fixture
+def damaged(bert: Source, tmp_path: Path) -> Path:
+    """A copy of the model directory, for the test to damage."""
+    return Path(shutil.copytree(bert.directory, tmp_path / "damaged"))
+
+
+def test_a_truncated_graph_is_refused(damaged: Path, tmp_path: Path) -> None:
+    graph = damaged / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:2000])
+    with pytest.raises(ModelError, match="is not the file that export wrote. Export"):
+        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
+    _sign_again(damaged)
+    with pytest.raises(ModelError, match="cannot be read as ONNX"):
+        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
+    graph.unlink()
+    with pytest.raises(ModelError, match="is missing. Export"):
+        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_weight_that_is_nan_is_named(damaged: Path, tmp_path: Path) -> None:
+    model = ir.load(damaged / "model.onnx")
+    name, value = next(
+        (n, v) for n, v in model.graph.initializers.items() if n.endswith("LayerNorm.weight")
+    )
+    assert value.const_value is not None
+    array = value.const_value.numpy().copy()
+    array[3] = np.nan
+    value.const_value = ir.Tensor(array, name=name)
+    ir.save(model, damaged / "model.onnx")
+    _sign_again(damaged)
+    with pytest.raises(ModelError, match=f"weight {name} holds NaN"):
+        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
+
+
+def _sign_again(directory: Path) -> None:
+    manifest = read_json(directory / "qdeploy.json")
+    own = ("schema", "kind", "versions", "files")
+    write_manifest(directory, "model", {k: v for k, v in manifest.items() if k not in own})
+
+
+def test_a_gemm_that_would_run_in_float_is_no_engine(
+    bert: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fallback = {"site": "encoder.x", "kernel": "MatMul", "reason": "it computes in float"}
+    monkeypatch.setattr(
+        building, "certify", lambda *_: {"fallbacks": [fallback], "planned": 12, "executed": 11}
+    )
+    with pytest.raises(VerificationError, match=r"1 of 12 planned GEMMs.*encoder\.x: it computes"):
+        build_engine(bert.directory, tmp_path / "engine", statistics=bert.statistics)
+    assert not list(tmp_path.iterdir())
+
+
+# Places that are no place
+
+
+def test_through_a_link_to_the_parent(bert: Source, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    build_engine(bert.directory, tmp_path / "link" / "engine", strategy="fp32")
+    assert (tmp_path / "real" / "engine" / "model.onnx").is_file()
+
+
+def test_a_parent_that_is_a_file(bert: Source, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="engine.*Name another output"):
+        build_engine(bert.directory, tmp_path / "file" / "engine", strategy="fp32")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only directory")
+def test_a_read_only_parent(bert: Source, tmp_path: Path) -> None:
+    (tmp_path / "parent").mkdir(mode=0o555)
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+        build_engine(bert.directory, tmp_path / "parent" / "engine", strategy="fp32")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(errno.ENOSPC, "The disk is full"), (errno.EROFS, "cannot be written: Read-only file system")],
+)
+def test_a_disk_that_refuses(
+    code: int, text: str, bert: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(building, "write_json", refuse)
+    with pytest.raises(OutputError, match=text):
+        build_engine(bert.directory, tmp_path / "engine", strategy="fp32")
+    assert not list(tmp_path.iterdir())
+
+
+# Interruptions
+
+SCRIPT = """
+import os, signal, sys
+from qdeploy.deploy.build import build_engine
+
+model, engine, statistics, stage, name = sys.argv[1:]
+
+def stop(reached, done, total):
+    if reached == stage:
+        os.kill(os.getpid(), getattr(signal, name))
+
+build_engine(model, engine, statistics=statistics, progress=stop)
+"""
+
+
+def _in_a_process(bert: Source, engine: Path, stage: str, name: str) -> int:
+    arguments = [str(bert.directory), str(engine), str(bert.statistics), stage, name]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode
+
+
+def test_killed_while_writing_the_next_run_works(
+    bert: Source, engine: Callable[..., Built], tmp_path: Path
+) -> None:
+    output = tmp_path / "engine"
+    assert _in_a_process(bert, output, "certify", "SIGKILL") == -signal.SIGKILL
+    assert not output.exists()
+    (leftover,) = tmp_path.iterdir()  # nobody can clean up after a kill but the next run
+    assert leftover.name.endswith(".partial")
+    assert (leftover / "model.onnx").is_file()
+    assert _in_a_process(bert, output, "never", "SIGKILL") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
+    for name in ("model.onnx", "plan.json"):  # another process, another order of hashes
+        expected = (engine().directory / name).read_bytes()
+        assert (output / name).read_bytes() == expected, name
+
+
+@pytest.mark.parametrize("stage", ["plan", "certify"])
+def test_ctrl_c_leaves_nothing(bert: Source, stage: str, tmp_path: Path) -> None:
+    assert _in_a_process(bert, tmp_path / "engine", stage, "SIGINT") == -signal.SIGINT
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_in_the_engine_is_plain_json(engine: Callable[..., Built]) -> None:
+    plan = json.loads((engine(strategy="peg").directory / "plan.json").read_text("utf-8"))
+    assert {"sites", "gemms", "tables", "channel_orders", "options"} <= set(plan)
+    assert all(site["reason"] for site in plan["sites"])

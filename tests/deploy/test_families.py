@@ -1,0 +1,49 @@
+"""Every encoder family through `build`: INT8 kernels, and values that are still the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qdeploy.deploy.certificate import INT8_KERNELS, optimized_graph
+from qdeploy.deploy.engine import open_engine
+from tests.deploy.conftest import Built, Source, sqnr_db
+from tests.deploy.tolerances import GEMM_FLOOR_DB
+from tests.deploy.toys import output_of, tap
+from tests.tiny import FAMILIES, LAYERS
+
+
+@pytest.mark.parametrize("strategy", ["peg", "w8a8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_planned_gemm_is_int8_and_keeps_its_values(
+    family: str,
+    strategy: str,
+    engine: Callable[..., Built],
+    source: Callable[[str], Source],
+    tmp_path: Path,
+) -> None:
+    where, built = source(family), engine(family, strategy=strategy)
+    int8 = built.report["int8"]
+    assert int8["executed"] == int8["planned"] >= 4 * LAYERS
+    assert not int8["fallbacks"]
+    ran = sum(
+        n.op_type in INT8_KERNELS for n in optimized_graph(built.directory / "model.onnx").graph
+    )
+    assert ran >= int8["planned"]
+
+    feeds = where.feeds()
+    assert np.isfinite(open_engine(built.directory, threads=1).run(feeds)["logits"]).all()
+    model, structure = where.graph()
+    gemms = [gemm for gemm in structure.gemms if gemm.name in int8["gemms"]]
+    lowered = ir.load(built.directory / "model.onnx")
+    exact = tap(model, [g.output for g in gemms], tmp_path / "a.onnx", feeds)
+    names = [output_of(lowered, g.name) for g in gemms]
+    found = tap(lowered, names, tmp_path / "b.onnx", feeds)
+    mask = feeds["attention_mask"].astype(bool)
+    for gemm, a, b in zip(gemms, exact, found, strict=True):
+        kept = mask if a.ndim == 3 and a.shape[:2] == mask.shape else ...
+        assert sqnr_db(a[kept], b[kept]) >= GEMM_FLOOR_DB, gemm.name

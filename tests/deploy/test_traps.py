@@ -1,0 +1,196 @@
+"""Which graphs become INT8 kernels in ONNX Runtime's CPU provider, and which silently do not.
+
+Each test builds one GEMM as another tool would write it, opens it with default options, and looks
+at the graph that ONNX Runtime really runs. They explain why the lowering writes its kernel out, and
+tell when a new version of ONNX Runtime changes one of the facts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qdeploy.deploy.certificate import INT8_KERNELS, certify, optimized_graph
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from tests.deploy.toys import Toy, saved
+
+K, N = 64, 48
+RNG = np.random.default_rng(0)
+CODES = RNG.integers(-127, 128, (K, N)).astype(np.int8)
+COLUMN_SCALES = RNG.uniform(0.01, 0.02, N).astype(np.float32)
+BIAS = RNG.normal(size=N).astype(np.float32)
+SCALE, UINT8_ZERO, INT8_ZERO = np.float32(0.05), np.uint8(128), np.int8(0)
+
+
+def uint8_qdq() -> ir.Model:
+    """The form that works: uint8 per tensor, int8 weight per column, 3-D MatMul."""
+    toy = Toy(("batch", "sequence", K))
+    x = toy.dequantized(toy.x, "x", SCALE, UINT8_ZERO)
+    weight = toy.int8_weight("weight", CODES, COLUMN_SCALES)
+    return toy.model(toy.op("MatMul", x, weight, channels=N))
+
+
+def int8_activations(readers: int) -> ir.Model:
+    """The same with int8 activations, read by one GEMM or shared by several as Q, K and V do."""
+    toy = Toy(("batch", "sequence", K))
+    x = toy.dequantized(toy.x, "x", SCALE, INT8_ZERO)
+    names = ["weight", "second", "third"][:readers]
+    weights = [toy.int8_weight(name, CODES, COLUMN_SCALES) for name in names]
+    products = [toy.op("MatMul", x, weight, channels=N) for weight in weights]
+    return toy.model(toy.op("Sum", *products, channels=N))
+
+
+def int8_activations_shared() -> ir.Model:
+    """int8 activations that three GEMMs read."""
+    return int8_activations(3)
+
+
+def per_axis_activations() -> ir.Model:
+    """One activation scale per channel, the obvious form of PEG."""
+    toy = Toy(("batch", "sequence", K))
+    scales, zeros = np.linspace(0.01, 0.1, K, dtype=np.float32), np.full(K, UINT8_ZERO)
+    x = toy.dequantized(toy.x, "x", scales, zeros, axis=-1)
+    weight = toy.int8_weight("weight", CODES, COLUMN_SCALES)
+    return toy.model(toy.op("MatMul", x, weight, channels=N))
+
+
+def flat_with_bias() -> ir.Model:
+    """2-D MatMul and Add, as in a pooler."""
+    toy = Toy(("batch", K))
+    x = toy.dequantized(toy.x, "x", SCALE, UINT8_ZERO)
+    product = toy.op("MatMul", x, toy.int8_weight("weight", CODES, COLUMN_SCALES), channels=N)
+    return toy.model(toy.op("Add", product, toy.constant("bias", BIAS), channels=N))
+
+
+def flat_without_bias() -> ir.Model:
+    """2-D MatMul alone: it is the Add that spoils the one above."""
+    toy = Toy(("batch", K))
+    x = toy.dequantized(toy.x, "x", SCALE, UINT8_ZERO)
+    weight = toy.int8_weight("weight", CODES, COLUMN_SCALES)
+    return toy.model(toy.op("MatMul", x, weight, channels=N))
+
+
+def fp16_typed() -> ir.Model:
+    """FP16 data and FP16 scales, the form that TensorRT wants."""
+    toy = Toy(("batch", "sequence", K))
+    half = ir.DataType.FLOAT16
+    x = toy.op("Cast", toy.x, to=int(half), dtype=half, channels=K)
+    x = toy.dequantized(x, "x", np.float16(SCALE), UINT8_ZERO)
+    weight = toy.int8_weight("weight", CODES, COLUMN_SCALES.astype(np.float16))
+    product = toy.op("MatMul", x, weight, dtype=half, channels=N)
+    return toy.model(toy.op("Cast", product, to=int(ir.DataType.FLOAT), channels=N))
+
+
+def slices_of_groups() -> ir.Model:
+    """Two channel slices, each with its own scale and MatMul, and a Sum."""
+    toy = Toy(("batch", "sequence", K))
+    parts = []
+    for name, start, end in (("first", 0, K // 2), ("second", K // 2, K)):
+        bounds = [
+            toy.constant(f"{name}.{part}", np.array([number], np.int64))
+            for part, number in (("start", start), ("end", end), ("axis", 2))
+        ]
+        cut = toy.op("Slice", toy.x, *bounds, channels=K // 2)
+        x = toy.dequantized(cut, name, SCALE, UINT8_ZERO)
+        weight = toy.int8_weight(f"{name}.weight", CODES[start:end], COLUMN_SCALES)
+        parts.append(toy.op("MatMul", x, weight, channels=N))
+    return toy.model(toy.op("Sum", *parts, channels=N))
+
+
+def dynamic() -> ir.Model:
+    """DynamicQuantizeLinear, MatMulInteger, Cast and Mul."""
+    toy = Toy(("batch", "sequence", K))
+    codes = toy.op("DynamicQuantizeLinear", toy.x, name="q", outputs=3, dtype=ir.DataType.UINT8)
+    node = codes.producer()
+    assert node is not None
+    scale, zero = node.outputs[1], node.outputs[2]
+    weight, weight_zero = toy.constant("weight", CODES), toy.constant("zero", np.int8(0))
+    weight_scale = toy.constant("weight.scale", COLUMN_SCALES)
+    sums = toy.op("MatMulInteger", codes, weight, zero, weight_zero, dtype=ir.DataType.INT32)
+    floats = toy.op("Cast", sums, to=int(ir.DataType.FLOAT), channels=N)
+    scales = toy.op("Mul", scale, weight_scale)
+    return toy.model(toy.op("Mul", floats, scales, channels=N))
+
+
+def kernels(path: Path) -> Counter[str]:
+    """Operator types of the graph that runs."""
+    return Counter(node.op_type for node in optimized_graph(path).graph)
+
+
+def certificate(path: Path, weight: str = "weight") -> dict[str, Any]:
+    """The certificate of a plan that wants this one GEMM in INT8."""
+    gemm = {"precision": "int8", "reason": "", "flops": 2 * K * N, "weights": [weight]}
+    return certify(path, {"the GEMM": gemm})
+
+
+@pytest.mark.parametrize("build", [uint8_qdq, flat_without_bias])
+def test_uint8_per_tensor_qdq_becomes_an_int8_kernel(
+    build: Callable[[], ir.Model], tmp_path: Path
+) -> None:
+    path = saved(build(), tmp_path / "toy.onnx")
+    assert kernels(path)["MatMulIntegerToFloat"] == 1
+    assert kernels(path)["MatMul"] == 0
+    report = certificate(path)
+    assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
+    assert report["flops_share"] == 1.0
+
+
+@pytest.mark.parametrize("build", [int8_activations_shared, flat_with_bias, fp16_typed])
+def test_silently_float_and_the_certificate_says_so(
+    build: Callable[[], ir.Model], tmp_path: Path
+) -> None:
+    path = saved(build(), tmp_path / "toy.onnx")
+    assert not INT8_KERNELS & set(kernels(path))
+    report = certificate(path)
+    assert (report["planned"], report["executed"], report["flops_share"]) == (1, 0, 0.0)
+    (fallback,) = report["fallbacks"]
+    assert fallback == {
+        "site": "the GEMM",
+        "kernel": "DequantizeLinear",
+        "reason": "its int8 weight is read by DequantizeLinear, which computes in float",
+    }
+
+
+def test_int8_activations_of_a_single_reader_do_become_int8(tmp_path: Path) -> None:
+    """Only shared int8 activations fall back (1.31.1): ONNX Runtime turns a lone pair into uint8.
+
+    Of the six GEMMs of a BERT layer Q, K and V share theirs, which is the half that stays float.
+    """
+    path = saved(int8_activations(1), tmp_path / "toy.onnx")
+    assert kernels(path)["MatMulIntegerToFloat"] == 1
+    assert certificate(path)["executed"] == 1
+
+
+def test_per_axis_activations_are_fused_into_a_kernel_that_refuses_them(tmp_path: Path) -> None:
+    """Worse than a float MatMul (what older versions made of it): 1.31.1 loads and then fails."""
+    path = saved(per_axis_activations(), tmp_path / "toy.onnx")
+    assert kernels(path)["MatMulIntegerToFloat"] == 1
+    session = open_session(path, session_options(1))
+    with pytest.raises(Exception, match="zero point must be a scalar"):
+        session.run(None, {"x": np.ones((1, 2, K), np.float32)})
+
+
+def test_a_weight_that_nobody_reads_is_a_fallback(tmp_path: Path) -> None:
+    path = saved(uint8_qdq(), tmp_path / "toy.onnx")
+    (fallback,) = certificate(path, "a name that is gone")["fallbacks"]
+    assert fallback["kernel"] == "missing"
+    assert fallback["reason"] == "no node reads its int8 weight"
+
+
+def test_slices_become_one_int8_kernel_each(tmp_path: Path) -> None:
+    path = saved(slices_of_groups(), tmp_path / "toy.onnx")
+    assert kernels(path)["MatMulIntegerToFloat"] == 2
+    for weight in ("first.weight", "second.weight"):
+        assert certificate(path, weight)["executed"] == 1
+
+
+def test_dynamic_quantization_becomes_one_kernel(tmp_path: Path) -> None:
+    path = saved(dynamic(), tmp_path / "toy.onnx")
+    assert kernels(path)["DynamicQuantizeMatMul"] == 1
+    assert certificate(path)["executed"] == 1
