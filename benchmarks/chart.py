@@ -45,9 +45,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def _accuracy(axes: Any, rows: dict[str, Any]) -> None:
     found = [(rows[key], text, color) for key, text, color in SHOWN]
     values = [100 * row["accuracy"] for row, _, _ in found]
-    bars = axes.barh(
-        [text for _, text, _ in found], values, color=[color for _, _, color in found]
-    )
+    bars = axes.barh([text for _, text, _ in found], values, color=[color for _, _, color in found])
     axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=3)
     axes.invert_yaxis()
     axes.set_xlim(45, 95)

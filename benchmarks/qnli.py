@@ -12,7 +12,6 @@ import argparse
 import datetime
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -173,6 +172,17 @@ def peak_of_statistics(model: Path, data: Path, rows: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def processor() -> str:
+    """Model name of the processor where Linux tells it, and its integer instructions."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return platform.machine()
+    name = next((x.split(":")[1].strip() for x in text.splitlines() if "model name" in x), "")
+    units = [unit for unit in ("avx512_vnni", "avx_vnni", "amx_int8") if unit in text]
+    return f"{name} ({', '.join(units)})"
+
+
 def markdown(result: dict[str, Any]) -> str:
     """The result as a page."""
     lines = [f"# QNLI on the embedded model, {result['date']}", "", f"`{result['command']}`", ""]
@@ -207,8 +217,8 @@ def main() -> None:
     warnings.simplefilter("ignore", QDeployWarning)
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "command": f"python benchmarks/qnli.py --data DIR --sections {args.sections}",
-        "machine": f"{platform.machine()}, {args.threads} threads",
+        "command": "python benchmarks/qnli.py --data DIR",
+        "machine": f"{processor()}, {args.threads} threads",
         "versions": package_versions() | {"python": platform.python_version()},
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -221,10 +231,12 @@ def main() -> None:
             result["latency"] = latency(work / "model", statistics, work, args.threads)
         if "cost" in args.sections:
             result["cost"] = cost(args.data, work)
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     RESULTS.mkdir(exist_ok=True)
     name = f"qnli-{result['date']}"
-    write_json(RESULTS / f"{name}.json", result)
+    earlier = RESULTS / f"{name}.json"
+    if earlier.is_file():  # sections measured one by one on a day make one result
+        result = json.loads(earlier.read_text("utf-8")) | result
+    write_json(earlier, result)
     (RESULTS / f"{name}.md").write_text(markdown(result), "utf-8")
     print(markdown(result))
 

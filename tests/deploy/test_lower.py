@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -269,9 +270,9 @@ class _Recipe:
             self.name
         ]
         bounds = [0, *(len(order) + size for size in sizes), len(order)]
-        groups = [tuple(sorted(order[a:b])) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        groups = [tuple(sorted(order[a:b])) for a, b in pairwise(bounds)]
         if len(groups) == 1:
-            return PerTensor(*self._affines(peak, groups))
+            return PerTensor(self._affines(peak, groups)[0])
         return Grouped(tuple(groups), self._affines(peak, groups))
 
     def _affines(self, peak: Array, groups: list[tuple[int, ...]]) -> tuple[Affine, ...]:
@@ -327,19 +328,20 @@ def test_each_gemm_of_an_encoder_is_within_its_rounding_errors(
     assert report["executed"] == report["planned"] == len(structure.gemms)
 
     results = [output_of(lowered.model, g.name) for g in structure.gemms]
-    taps = tap(lowered.model, inputs + results, tmp_path / "b.onnx", feeds)
+    ends = dict(zip((g.output for g in structure.gemms), results, strict=True))
+    reached = [ends.get(tensor, tensor) for tensor in inputs]  # may be a GEMM's output
+    taps = tap(lowered.model, reached + results, tmp_path / "b.onnx", feeds)
     sources = dict(zip(inputs, taps, strict=False))
     for gemm, found in zip(structure.gemms, taps[len(inputs) :], strict=True):
         weight = constants[gemm.weight].T if gemm.transposed else constants[gemm.weight]
         x, treatment = sources[gemm.input].astype(np.float64), plan.treatment(gemm.input)
         expected = x @ weight + (constants[gemm.bias] if gemm.bias else 0)
         step = steps(treatment, x)
-        scaled = weight / np.array(treatment.prescale)[:, None] if recipe == "prescale" else weight
-        weight_step = np.abs(scaled).max(axis=0) / 127
-        spread = np.abs(x) + step
-        if recipe == "prescale":
-            assert isinstance(treatment, PerTensor)
-            spread = spread * np.array(treatment.prescale)
+        factors = np.ones(gemm.k)
+        if isinstance(treatment, PerTensor) and treatment.prescale:
+            factors = np.array(treatment.prescale)
+        weight_step = np.abs(weight / factors[:, None]).max(axis=0) / 127
+        spread = (np.abs(x) + step) * factors
         bound = (step / 2) @ np.abs(weight) + spread.sum(axis=-1, keepdims=True) * weight_step / 2
         assert (np.abs(found - expected) <= bound + 1e-4).all(), gemm.name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def inner_sites(structure: Structure) -> list[Site]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fp32_logits_stay(family: str, source: Callable[[str], Source], tmp_path: Path) -> None:
-    """All free sets reordered at once: the residual stream, where nothing freezes it, among them."""
+    """All free sets reordered at once, the residual stream among them where it is free."""
     where = source(family)
     model, structure = where.graph()
     feeds = where.feeds()
@@ -164,7 +165,7 @@ def test_per_tensor_sites_of_a_moved_set_keep_their_prescale(bert: Source, tmp_p
 def test_channel_order_of_one_site_gives_runs() -> None:
     order = channel_order([Grouped(((0, 2, 4, 6), (1, 5)), (NARROW, WIDE), (3, 7))])
     kinds = ["group" if c in (0, 2, 4, 6) else "loud" if c in (1, 5) else "out" for c in order]
-    assert sum(a != b for a, b in zip(kinds, kinds[1:], strict=False)) == 2
+    assert sum(a != b for a, b in pairwise(kinds)) == 2
 
 
 def test_channel_order_puts_first_what_most_sites_single_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Toy:
         return first
 
     def dequantized(
-        self, value: ir.Value, name: str, scale: Any, zero: Any, **axis: int
+        self, value: ir.Value, name: str, scale: Any, zero: Any, **axis: Any
     ) -> ir.Value:
         """`value` through QuantizeLinear and DequantizeLinear; typed as scale and zero are."""
         pair = [self.constant(f"{name}.scale", scale), self.constant(f"{name}.zero", zero)]
@@ -129,7 +130,7 @@ def output_of(model: ir.Model, gemm: str) -> str:
 
 def plan_of(
     structure: Structure,
-    treatments: dict[str, Treatment],
+    treatments: Mapping[str, Treatment],
     *,
     scope: str = "gemm",
     per_channel_weights: bool = True,

@@ -41,6 +41,9 @@ TREATED = 10**-3.4
 # costs the same for any K: 40 dB of the site's own variance.
 PLAIN = 10**-4.0
 _MOST_GROUPS = 8
+# Of a GEMM input cut automatically one group keeps at least this share of the channels: the others
+# are small additions to one wide GEMM, never a second one of its size.
+_MOST_CHANNELS = 0.75
 _OUTLIER_STEPS = (1, 2, 4, 8, 16)
 # Order of trial, cheapest first. A second group usually joins the wide INT8 GEMM as a few repeated
 # rows (docs/targets.md); outlier channels need a float GEMM of their own and a sum over the output.
@@ -67,10 +70,12 @@ def _treat(context: Context, site: Site) -> SitePlan:
     tried: list[tuple[float, _Candidate]] = []
     for candidate in _candidates(context, site):
         share = context.noise.share(site, _steps(context, site, candidate))
-        tried.append((share, candidate))
-        if share <= _target(site, untreated=len(tried) == 1):
+        if share <= _target(site, untreated=not tried):
             return _site_plan(context, site, share, candidate)
-    return _site_plan(context, site, *min(tried, key=lambda pair: pair[0]))
+        tried.append((share, candidate))
+    quiet = [pair for pair in tried if pair[0] <= QUIET and is_gemm_input(site)]
+    best = quiet[0] if quiet else min(tried, key=lambda pair: pair[0])
+    return _site_plan(context, site, *best)
 
 
 def _target(site: Site, *, untreated: bool) -> float:
@@ -80,15 +85,23 @@ def _target(site: Site, *, untreated: bool) -> float:
     return QUIET if untreated else TREATED
 
 
+def _slim(candidate: _Candidate, site: Site) -> bool:
+    """True where one group keeps most channels, so that the treatment stays a small addition."""
+    return max(map(len, candidate.groups)) >= _MOST_CHANNELS * site.channels
+
+
 def _candidates(context: Context, site: Site) -> Iterator[_Candidate]:
     """Treatments to try, cheapest first."""
     ks, counts = _group_counts(context.options), _outlier_counts(context.options, site)
     partitions: dict[int, dict[int, Groups]] = {}
+    automatic = context.options.groups == AUTO and is_gemm_input(site)
     for k, n in sorted(product(ks, counts), key=lambda pair: _cost(*pair)):
         outliers, rest = _split_outliers(context, site, n)
         if n not in partitions:
             partitions[n] = _partitions(context, site, rest, ks)
-        yield _Candidate(partitions[n][k], tuple(int(c) for c in outliers))
+        candidate = _Candidate(partitions[n][k], tuple(int(c) for c in outliers))
+        if not automatic or _slim(candidate, site):
+            yield candidate
 
 
 def _cost(k: int, n: int) -> float:
