@@ -1,9 +1,9 @@
 """Lowering for ONNX Runtime on the CPU: each planned GEMM becomes MatMulIntegerToFloat.
 
-The kernel is written out, not left to the optimizer's Q/DQ fusions: of those, several silently give
+The kernel is written out, not left to the optimizer's Q/DQ fusions. Of those, several silently give
 up INT8 (shared int8 activations, 2-D MatMul + Add) or fail (activation scales along an axis; see
-docs/targets.md), and the bias joins the kernel only this way. Activations are uint8; the symmetric scheme is uint8 with
-zero point 128, the same numbers as int8.
+docs/targets.md), and the bias joins the kernel only this way. Activations are uint8; the symmetric
+scheme is uint8 with zero point 128, the same numbers as int8.
 
 A grouped input (PEG) becomes:
 

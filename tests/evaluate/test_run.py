@@ -225,7 +225,7 @@ def failed(call: Callable[[], object], message: str) -> dict[str, Any]:
     with pytest.raises(GateError, match=message) as caught:
         call()
     assert caught.value.exit_code == 1
-    report: dict[str, Any] = caught.value.report  # type: ignore[attr-defined]  # set by Gates.check
+    report: dict[str, Any] = caught.value.report
     return report
 
 
