@@ -48,10 +48,10 @@ def _accuracy(axes: Any, rows: dict[str, Any]) -> None:
     bars = axes.barh([text for _, text, _ in found], values, color=[color for _, _, color in found])
     axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=3)
     axes.invert_yaxis()
-    axes.set_xlim(45, 95)
+    axes.set_xlim(0, 100)
     axes.axvline(50, color="#999999", linewidth=0.8, linestyle=":")
     n = found[0][0]["n"]
-    axes.set_title(f"QNLI accuracy, %, full validation set ({n:,} rows); dotted: guessing")
+    axes.set_title(f"QNLI accuracy, %, {n:,} rows (dotted: guessing)", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -62,7 +62,7 @@ def _latency(axes: Any, lines: list[dict[str, Any]]) -> None:
     axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2)
-    axes.set_title("time of a batch, 8 × 128, FP32 = 1")
+    axes.set_title("time of 8 × 128, FP32 = 1", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
 
 

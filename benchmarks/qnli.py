@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
+from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import open_subject
 
@@ -145,12 +147,26 @@ def latency(model: Path, statistics: Path, work: Path, threads: int) -> list[dic
     return lines
 
 
+def profile(model: Path, statistics: Path, work: Path, threads: int) -> dict[str, Any]:
+    """Share of a run's kernel time by operator, at 8 × 128, for fp32 and peg."""
+    rows = read_rows("qnli-mini")
+    shares = {}
+    for strategy in ("fp32", "peg"):
+        subject = open_subject(build(Trial(strategy, strategy), model, statistics, work), threads)
+        feeds = fixed_feeds(subject.encoder, rows.take(8), LatencyProtocol())
+        times: Counter[str] = Counter()
+        for kernel in subject.engine.profile(feeds, iterations=50):
+            times[kernel.kernel] += kernel.ms
+        shares[strategy] = {name: ms / times.total() for name, ms in times.most_common(8)}
+    return shares
+
+
 def cost(data: Path, work: Path) -> dict[str, Any]:
     """Wall time of export and build, and peak memory of statistics over 128 and 2,048 rows."""
     began = time.monotonic()
-    script = [sys.executable, "-m", "qdeploy", "--quiet"]
-    subprocess.run([*script, "export", "embedded", str(work / "timed")], check=True)
-    arguments = ["--strategy", "peg", "--data", str(data), "--calibration-rows", "128"]
+    script = [sys.executable, "-m", "qdeploy"]
+    subprocess.run([*script, "export", "embedded", str(work / "timed"), "--quiet"], check=True)
+    arguments = ["--strategy", "peg", "--data", str(data), "--calibration-rows", "128", "--quiet"]
     subprocess.run(
         [*script, "build", str(work / "timed"), str(work / "timed-peg"), *arguments], check=True
     )
@@ -163,10 +179,12 @@ def peak_of_statistics(model: Path, data: Path, rows: int) -> float:
     """Peak resident memory, MB, of a fresh process that calibrates on so many rows."""
     for kept in (model / "statistics").glob("*.npz"):
         kept.unlink()
+    # VmHWM, not getrusage: the latter starts from the parent's peak in a forked process.
     code = (
-        "import resource, sys, qdeploy\n"
+        "import re, sys, qdeploy\n"
         "qdeploy.calibrate(sys.argv[1], data=sys.argv[2], rows=int(sys.argv[3]))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1000)\n"
     )
     command = [sys.executable, "-c", code, str(model), str(data), str(rows)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -200,6 +218,9 @@ def markdown(result: dict[str, Any]) -> str:
                 f"| {row['strategy']} | {row['p50_ms']:.1f} | {row['fp32_p50_ms']:.1f} | "
                 f"{row['speedup']['ratio']:.2f} ({low:.2f} to {high:.2f}) | {row['int8']} |"
             )
+    for strategy, shares in result.get("profile", {}).items():
+        kernels = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        lines += ["", f"Kernel time of {strategy}: {kernels}."]
     if "cost" in result:
         seconds, peaks = (result["cost"][key] for key in ("export_and_build_seconds", PEAKS))
         memory = ", ".join(f"{peak:.0f} MB over {rows} rows" for rows, peak in peaks.items())
@@ -212,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--sections", default="accuracy,latency,cost")
+    parser.add_argument("--sections", default="accuracy,latency,profile,cost")
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
     result: dict[str, Any] = {
@@ -229,6 +250,8 @@ def main() -> None:
             result["accuracy"] = accuracy(work / "model", statistics, args.data, work, args.threads)
         if "latency" in args.sections:
             result["latency"] = latency(work / "model", statistics, work, args.threads)
+        if "profile" in args.sections:
+            result["profile"] = profile(work / "model", statistics, work, args.threads)
         if "cost" in args.sections:
             result["cost"] = cost(args.data, work)
     RESULTS.mkdir(exist_ok=True)

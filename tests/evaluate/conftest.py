@@ -8,13 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from qdeploy.evaluate import run, subject
 from tests.evaluate.bag import load_bag
-
-settings.register_profile("no-deadline", deadline=None)  # a busy machine is no failure
-settings.load_profile("no-deadline")
 
 INT8: dict[str, Any] = {
     "planned": 4,
