@@ -221,7 +221,7 @@ def evaluate(
         accuracy: False leaves the accuracy out.
         seed: of the latency's inputs and of the bootstrap.
         max_drop: gate: most accuracy points that may be lost against `baseline`.
-        require_int8: gate: least share (0 to 1) of planned GEMM FLOPs that must run in INT8.
+        require_int8: gate: least share (0 to 1) of all GEMM FLOPs that must run in INT8.
         progress: see the module.
 
     Returns:

@@ -79,6 +79,8 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
             f"`{maker}`."
         )
     manifest: dict[str, Any] = read_json(directory / MANIFEST)
+    if not isinstance(manifest, dict):
+        raise ModelError(f"{directory / MANIFEST} is damaged. Make the directory with `{maker}`.")
     if manifest.get("kind") != kind:
         raise ModelError(
             f"{directory} is of kind '{manifest.get('kind')}', and a {kind} directory was "

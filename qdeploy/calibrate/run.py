@@ -18,7 +18,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tokenize import TextEncoder
-from qdeploy.errors import DataError, ModelError, QDeployWarning
+from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -101,13 +101,22 @@ def calibrate_model(
     max_length = min(MAX_LENGTH, int(manifest["max_length"]))
     origin = _origin(directory, sample, seed, max_length)
     path = directory / FOLDER / f"{_key(origin)}.npz"
-    if path.is_file():
+    if _is_whole(path):
         return path
     model, _ = load_model(directory)
     batches = _batches(TextEncoder.from_directory(directory), sample, max_length, progress)
     statistics = Statistics(origin, observe(model, find_structure(model), batches))
     _save(statistics, path)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether statistics are kept there; a damaged file is made anew."""
+    try:
+        Statistics.load(path)
+    except StatisticsError:
+        return False
+    return True
 
 
 def _save(statistics: Statistics, path: Path) -> None:

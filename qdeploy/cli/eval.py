@@ -81,7 +81,7 @@ from qdeploy.errors import GateError
     "--require-int8",
     type=click.FloatRange(0.0, 1.0),
     metavar="SHARE",
-    help="Gate: exit code 1 when less of the planned GEMM FLOPs run in INT8.",
+    help="Gate: exit code 1 when less of all GEMM FLOPs run in INT8 (default plans: 0.999).",
 )
 @options.seed
 @options.reporting

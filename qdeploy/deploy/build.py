@@ -108,8 +108,14 @@ def build_engine(
 
 
 def _check_paths(source: Path, output: Path, *, force: bool) -> None:
-    if source.resolve() == output.resolve():
+    inside, outside = output.resolve(), source.resolve()
+    if inside == outside:
         raise OutputError(f"The output {output} is the input. Name another output.")
+    if inside in outside.parents or outside in inside.parents:
+        raise OutputError(
+            f"The output {output} and the model directory {source} overlap: replacing one would "
+            "lose the other. Name another output."
+        )
     check_output(output, force=force)
 
 

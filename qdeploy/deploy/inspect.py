@@ -38,8 +38,8 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
 
 
 def _directory(directory: Path) -> dict[str, Any]:
-    kind = read_json(directory / MANIFEST).get("kind") if (directory / MANIFEST).is_file() else None
-    if kind == "engine":
+    found = read_json(directory / MANIFEST) if (directory / MANIFEST).is_file() else None
+    if isinstance(found, dict) and found.get("kind") == "engine":
         return _engine(directory)
     manifest = read_manifest(directory, "model")
     structure = find_structure(_load(directory / "model.onnx"))

@@ -107,13 +107,12 @@ class _Lowering:
             result = self._grouped_round_trip(value, name, treatment)
         else:
             assert isinstance(treatment, PerTensor)
-            shared = operands and not treatment.prescale
-            codes = (
-                operands[0]
-                if shared
-                else self._writer.quantized(value, name, treatment.affine, np.arange(0))
-            )
-            result = self._dequantized(codes, name, value)
+            codes = operands or self._writer.operands(value, name, treatment)
+            result = self._dequantized(codes[0], name, value)
+            if treatment.prescale:  # what was scaled before the codes is scaled back behind them
+                back = 1 / np.array(treatment.prescale, np.float32)
+                factor = self._editor.constant(f"{name}.unscale", back)
+                result = self._elementwise("Mul", result, factor, f"{name}/unscale")
         added = {use.node for use in value.uses()} - before
         self._editor.replace_uses(value, result, besides=keep | added)
 

@@ -84,7 +84,7 @@ class Gates:
         )
         more = len(int8["fallbacks"]) - _SHOWN
         return (
-            f"INT8 kernels did {100 * int8['flops_share']:.1f} % of the GEMM FLOPs "
+            f"INT8 kernels did {100 * int8['flops_share']:.4g} % of all GEMM FLOPs "
             f"({int8['executed']} of {int8['planned']} GEMMs), and --require-int8 asks for "
             f"{100 * self.require_int8:g} %. Fell back: {fallbacks or 'none named'}"
             f"{f'; and {more} more' if more > 0 else ''}."

@@ -62,6 +62,13 @@ def test_found_again_without_a_second_pass(
             calibrate_model(model_dir, data=rows, rows=count, seed=seed)
 
 
+def test_damaged_statistics_are_made_anew(model_dir: Path, rows: str) -> None:
+    path = calibrate_model(model_dir, data=rows, rows=8)
+    path.write_bytes(path.read_bytes()[:3000])
+    assert calibrate_model(model_dir, data=rows, rows=8) == path
+    assert Statistics.load(path).origin.rows == 8
+
+
 def test_the_key_is_of_content(tmp_path: Path, model_dir: Path, rows: str) -> None:
     first = calibrate_model(model_dir, data=rows, rows=4)
     copy = tmp_path / "copy.tsv"

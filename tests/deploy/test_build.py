@@ -178,7 +178,29 @@ def test_progress_goes_through_all_stages(bert: Source, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_smoothquant_of_every_activation_is_no_worse_than_plain(
+    engine: Callable[..., Built], bert: Source
+) -> None:
+    """Readers that are no GEMM must see the tensor scaled back, or noise drowns the signal."""
+    feeds = bert.feeds()
+
+    def logits(strategy: str, scope: str) -> Any:
+        built = engine(strategy=strategy, scope=scope)
+        return open_engine(built.directory, threads=1).run(feeds)["logits"]
+
+    exact = logits("fp32", "gemm")
+    noise = [np.square(logits(name, "all") - exact).sum() for name in ("smoothquant", "w8a8")]
+    assert noise[0] <= 2 * noise[1]
+
+
 # What is refused
+
+
+def test_an_output_around_the_input_is_refused(bert: Source) -> None:
+    for output in (bert.directory.parent, bert.directory / "engine"):
+        with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
+            build_engine(bert.directory, output, statistics=bert.statistics, force=True)
+    assert (bert.directory / "model.onnx").is_file()
 
 
 def test_the_output_is_never_the_input(bert: Source, tmp_path: Path) -> None:
