@@ -132,7 +132,7 @@ class Statistics:
         """
         if self.origin.model_sha256 != model_sha256:
             raise StatisticsError(
-                f"The statistics belong to another model (model.onnx "
+                "The statistics belong to another model (model.onnx "
                 f"{self.origin.model_sha256[:12]}…, and this one is {model_sha256[:12]}…). "
                 "Run `qdeploy calibrate` on this model."
             )

@@ -108,10 +108,10 @@ def build_engine(
 
 
 def _check_paths(source: Path, output: Path, *, force: bool) -> None:
-    inside, outside = output.resolve(), source.resolve()
-    if inside == outside:
+    written, read = output.resolve(), source.resolve()
+    if written == read:
         raise OutputError(f"The output {output} is the input. Name another output.")
-    if inside in outside.parents or outside in inside.parents:
+    if written in read.parents or read in written.parents:
         raise OutputError(
             f"The output {output} and the model directory {source} overlap: replacing one would "
             "lose the other. Name another output."
