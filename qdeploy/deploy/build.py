@@ -21,16 +21,15 @@ from qdeploy.artifact import (
 )
 from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.options import PlanOptions
-from qdeploy.calibrate.plan import Grouped, Plan
+from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify
-from qdeploy.deploy.equivalence import require_equal
 from qdeploy.deploy.lower_ort_cpu import Lowered, lower_ort_cpu
-from qdeploy.deploy.permute import fold_permutations
+from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import find_target
 from qdeploy.errors import OutputError, QDeployWarning, VerificationError
 
@@ -159,11 +158,11 @@ def _write_engine(
     step(0)
     plan = _plan(request, model, structure, observed)
     step(1)
-    lowered, orders = _lower(model, plan, structure, manifest["inputs"])
+    lowered, rewrites = _lower(model, plan, structure, manifest)
     step(2)
     _write_graph(lowered.model, work / "model.onnx")
     _copy_companions(request.model_dir, work)
-    write_json(work / "plan.json", plan.to_json() | {"channel_orders": orders})
+    write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
     certificate = _certificate(work, plan, structure, lowered, dry_run=dry_run)
     write_json(work / CERTIFICATE, certificate)
@@ -191,17 +190,13 @@ def _plan(
 
 
 def _lower(
-    model: ir.Model, plan: Plan, structure: Structure, inputs: list[str]
-) -> tuple[Lowered, dict[str, list[int]]]:
+    model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
+) -> tuple[Lowered, dict[str, Any]]:
+    """The lowered graph, and what was rewritten in FP32 before."""
     if not plan.int8_gemms and not plan.tables and not plan.sites:
         return Lowered(model), {}
-    orders: dict[str, list[int]] = {}
-    if any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
-        original = model.clone()
-        plan, orders = fold_permutations(model, plan, structure)
-        if orders:
-            require_equal(original, model, inputs)
-    return lower_ort_cpu(model, plan, structure), orders
+    plan, rewrites = rewrite(model, plan, structure, manifest)
+    return lower_ort_cpu(model, plan, structure), rewrites
 
 
 def _write_graph(model: ir.Model, path: Path) -> None:

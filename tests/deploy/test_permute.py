@@ -12,13 +12,16 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from qdeploy.artifact import read_manifest
 from qdeploy.calibrate.affine import affine_from_range
-from qdeploy.calibrate.plan import Grouped, PerTensor, Treatment
+from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, Treatment
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import Site, Structure
-from qdeploy.deploy.equivalence import require_equal
+from qdeploy.deploy import rewrite as rewrite_module
+from qdeploy.deploy.equivalence import TOLERANCE, compare
 from qdeploy.deploy.lower_ort_cpu import lower_ort_cpu
 from qdeploy.deploy.permute import ChannelSets, channel_order, fold_permutations
+from qdeploy.deploy.rewrite import rewrite
 from qdeploy.errors import VerificationError
 from tests.deploy.conftest import Source
 from tests.deploy.tolerances import PERMUTED
@@ -176,15 +179,24 @@ def test_channel_order_puts_first_what_most_sites_single_out() -> None:
     assert set(order[1:3]) == {6, 7}
 
 
-def test_a_changed_graph_is_refused(bert: Source) -> None:
+def test_a_changed_graph_is_refused(bert: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     model, structure = bert.graph()
     changed = model.clone()
     weight = changed.graph.initializers[structure.gemms[0].weight]
     weight.const_value = ir.Tensor(np.roll(_array(model, structure.gemms[0].weight), 1, axis=0))
-    inputs = [str(value.name) for value in model.graph.inputs]
-    assert require_equal(model, model.clone(), inputs) == 0
+    feeds = bert.feeds()
+    assert compare(model, model.clone(), feeds).difference == 0
+    assert compare(model, changed, feeds).difference > TOLERANCE
+
+    def spoil(graph: ir.Model, plan: Plan, _: Structure) -> tuple[Plan, dict[str, list[int]]]:
+        name = structure.gemms[0].weight
+        graph.graph.initializers[name].const_value = ir.Tensor(_array(changed, name))
+        return plan, {"spoiled": [0]}
+
+    monkeypatch.setattr(rewrite_module, "fold_permutations", spoil)
+    plan = plan_of(structure, grouped_inputs(structure))
     with pytest.raises(VerificationError, match="changed the FP32 outputs by"):
-        require_equal(model, changed, inputs)
+        rewrite(model, plan, structure, read_manifest(bert.directory, "model"))
 
 
 def test_structure_survives_a_permutation(bert: Source) -> None:

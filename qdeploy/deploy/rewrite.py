@@ -1,0 +1,66 @@
+"""What is rewritten in FP32 before a plan is lowered, and the proof that nothing changed by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from qdeploy.calibrate.plan import Grouped, Plan
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.equivalence import TOLERANCE, compare, padded_feeds
+from qdeploy.deploy.masks import LARGEST_LEAK, MASKED, leak, lighten_masks, softmax_outputs
+from qdeploy.deploy.permute import fold_permutations
+from qdeploy.errors import VerificationError
+
+
+def rewrite(
+    model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
+) -> tuple[Plan, dict[str, Any]]:
+    """Fold channel permutations and lighten attention masks, in place.
+
+    Both graphs run on a padded batch of random tokens; a mask under which a masked token would get
+    any attention there stays as it was.
+
+    Args:
+        model: canonical FP32 graph.
+        plan: of that graph.
+        structure: of that graph; it holds for the rewritten one too.
+        manifest: of the model directory.
+
+    Returns:
+        The plan with the new channel indices, and what plan.json says of the rewrites:
+        {"channel_orders": {set: order}, "attention_mask": {"value", "largest_leak"} or None}.
+
+    Raises:
+        VerificationError: a permutation changed an output by 1e-4 or more.
+    """
+    original = model.clone()
+    orders: dict[str, list[int]] = {}
+    if any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
+        plan, orders = fold_permutations(model, plan, structure)
+    changes = lighten_masks(model)
+    report: dict[str, Any] = {"channel_orders": orders, "attention_mask": None}
+    if not orders and not changes:
+        return plan, report
+    feeds = padded_feeds(
+        model,
+        manifest["inputs"],
+        max_length=manifest["max_length"],
+        pad_token_id=manifest["pad_token_id"],
+    )
+    found = compare(original, model, feeds, softmax_outputs(model))
+    if changes:
+        largest = leak(found.before, found.after)
+        kept = largest <= LARGEST_LEAK and found.difference < TOLERANCE
+        report["attention_mask"] = {"value": MASKED if kept else None, "largest_leak": largest}
+        if not kept:
+            for change in changes:
+                change.undo()
+            found = compare(original, model, feeds)
+    if not found.difference < TOLERANCE:
+        raise VerificationError(
+            f"Folding a channel permutation changed the FP32 outputs by {found.difference:.3g} (at "
+            f"most {TOLERANCE} was expected). Report this with the model's architecture."
+        )
+    return plan, report
