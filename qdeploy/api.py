@@ -68,7 +68,8 @@ def export(
 def calibrate(
     model_dir: PathLike,
     *,
-    data: str = "qnli-mini",
+    data: str | None = None,
+    task: str = "qnli",
     columns: Columns | str | None = None,
     rows: int = 128,
     seed: int = 0,
@@ -78,7 +79,8 @@ def calibrate(
 
     Args:
         model_dir: model directory.
-        data: file, directory, hub data set or `"qnli-mini"`.
+        data: file, directory or hub data set; None takes `"qnli-mini"`, and warns.
+        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         rows: rows to sample from `data`.
         seed: of the sample.
@@ -94,7 +96,7 @@ def calibrate(
     from qdeploy.calibrate.run import calibrate_model
 
     return calibrate_model(
-        model_dir, data=data, columns=columns, rows=rows, seed=seed, progress=progress
+        model_dir, data=data, task=task, columns=columns, rows=rows, seed=seed, progress=progress
     )
 
 
@@ -105,6 +107,7 @@ def build(
     strategy: str = "peg",
     target: str = "ort-cpu",
     data: str | None = None,
+    task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     statistics: PathLike | None = None,
@@ -129,7 +132,8 @@ def build(
         engine_dir: directory to write.
         strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`.
         target: one of `qdeploy.deploy.targets.TARGETS`.
-        data: calibration data; None takes `"qnli-mini"`.
+        data: calibration data; None takes `"qnli-mini"`, and warns.
+        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         calibration_rows: rows to sample from `data`.
         statistics: statistics of this model to use instead of calibrating.
@@ -164,6 +168,7 @@ def build(
         strategy=strategy,
         target=target,
         data=data,
+        task=task,
         columns=columns,
         calibration_rows=calibration_rows,
         statistics=statistics,

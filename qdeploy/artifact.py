@@ -8,15 +8,20 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError, OutputError
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
+# Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
+EXTERNAL_DATA_BYTES = 1_500_000_000
 _PACKAGES = ("qdeploy", "onnx", "onnx-ir", "onnxruntime", "torch", "transformers", "peft", "numpy")
 
 
@@ -106,6 +111,32 @@ def check_output(path: Path, *, force: bool) -> None:
             f"{path} holds files that qdeploy did not write; --force will not replace it. "
             "Name another output."
         )
+
+
+def check_apart(output: Path, sources: Sequence[Path]) -> None:
+    """Refuse an output that is, holds, or lies inside a directory that is read.
+
+    Raises:
+        OutputError: naming both.
+    """
+    written = output.resolve()
+    for source in (path for path in sources if path.is_dir()):
+        read = source.resolve()
+        if written == read or read in written.parents or written in read.parents:
+            raise OutputError(
+                f"The output {output} and the input {source} overlap: replacing one would lose "
+                "the other. Name another output."
+            )
+
+
+def write_graph(model: ir.Model, path: Path) -> None:
+    """Write an ONNX file; weights above 1.5 GB stand beside it in `<name>.data`."""
+    import onnx_ir as ir
+
+    constants = (value.const_value for value in model.graph.initializers.values())
+    size = sum(tensor.nbytes for tensor in constants if tensor is not None)
+    external = f"{path.name}.data" if size > EXTERNAL_DATA_BYTES else None
+    ir.save(model, path, external_data=external)
 
 
 @contextlib.contextmanager

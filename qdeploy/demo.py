@@ -183,4 +183,4 @@ def _kept(shipped: Mapping[str, Any]) -> str:
 
 
 def _points(fraction: float) -> str:
-    return f"{100 * fraction:.1f} points"
+    return f"{max(100 * fraction, 0.0):.1f} points"

@@ -63,7 +63,6 @@ class Context:
             self.statistics,
             self.weights,
             per_channel_weights=self.options.per_channel_weights,
-            scope=self.options.scope,
         )
 
     @cached_property

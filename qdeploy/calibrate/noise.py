@@ -30,14 +30,12 @@ class NoiseModel:
         weights: Mapping[str, Array],
         *,
         per_channel_weights: bool,
-        scope: str,
     ) -> None:
         """Args: statistics by tensor name; weights [K, N] by initializer name, upright."""
         self._structure = structure
         self._statistics = statistics
         self._weights = weights
         self._per_channel = per_channel_weights
-        self._scope = scope
 
     def channel_weight(self, site: Site) -> Array:
         """Share of noise per unit of error variance in each channel, FP64 [C].

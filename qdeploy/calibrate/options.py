@@ -53,7 +53,7 @@ class PlanOptions:
             raise PlanError(
                 f"--percentile is {self.percentile}; give a percentage above 50, such as 99.99."
             )
-        if self.alpha != AUTO and not (isinstance(self.alpha, float) and 0 <= self.alpha <= 1):
+        if self.alpha != AUTO and not _is_share(self.alpha):
             raise PlanError(f"--alpha is {self.alpha}; give a number from 0 to 1, or 'auto'.")
         _check_count("--groups", self.groups, (AUTO,), least=1)
         if self.outlier_channels is not None:
@@ -67,6 +67,11 @@ class PlanOptions:
     def to_json(self) -> dict[str, Any]:
         """For plan.json."""
         return asdict(self)
+
+
+def _is_share(value: float | str) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= float(value) <= 1
 
 
 def _check_count(flag: str, value: int | str, words: tuple[str, ...], *, least: int) -> None:

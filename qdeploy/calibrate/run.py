@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 GRAPH = "model.onnx"
+DEFAULT_DATA = "qnli-mini"
 FOLDER = "statistics"
 MAX_LENGTH = (
     128  # tokens of a calibration row at most: the sequence length of the paper and of QNLI
@@ -78,7 +79,8 @@ def load_model(model_dir: Path) -> tuple[ir.Model, str]:
 def calibrate_model(
     model_dir: str | Path,
     *,
-    data: str = "qnli-mini",
+    data: str | None = None,
+    task: str = "qnli",
     columns: Columns | str | None = None,
     rows: int = 128,
     seed: int = 0,
@@ -90,7 +92,7 @@ def calibrate_model(
     """
     directory = Path(model_dir)
     manifest = read_manifest(directory, "model")
-    source = read_rows(data, task="qnli", columns=columns, split="calibration")
+    source = _read(data, task, columns)
     if len(source) < rows:
         warnings.warn(
             f"{source.source} has {len(source)} calibration rows, and {rows} were asked for.",
@@ -108,6 +110,18 @@ def calibrate_model(
     statistics = Statistics(origin, observe(model, find_structure(model), batches))
     _save(statistics, path)
     return path
+
+
+def _read(data: str | None, task: str, columns: Columns | str | None) -> Rows:
+    if data is not None:
+        return read_rows(data, task=task, columns=columns, split="calibration")
+    warnings.warn(
+        f"No calibration data was named; {DEFAULT_DATA} (general English pairs) is used. Ranges "
+        "fit your traffic better with --data and rows of your own task.",
+        QDeployWarning,
+        stacklevel=3,
+    )
+    return read_rows(DEFAULT_DATA, split="calibration")
 
 
 def _is_whole(path: Path) -> bool:

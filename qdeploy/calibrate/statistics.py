@@ -69,6 +69,8 @@ class Statistics:
             arrays[f"{name}/sums"] = site.sums
             arrays[f"{name}/histogram"] = site.histogram
             arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
+        for left in path.parent.glob(f".{path.name}.*.partial"):  # of a run that was killed
+            left.unlink(missing_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as stream:

@@ -31,6 +31,7 @@ from qdeploy.cli import options, tables, talk
     help="What the engine runs on: docs/targets.md.",
 )
 @options.calibration_data
+@options.task
 @options.columns
 @options.calibration_rows
 @click.option(

@@ -13,12 +13,18 @@ from qdeploy.cli import options, talk
 @click.command()
 @click.argument("model_dir", type=options.PATH)
 @options.calibration_data
+@options.task
 @options.columns
 @options.calibration_rows
 @options.seed
 @options.reporting
 def calibrate(
-    model_dir: Path, data: str | None, columns: str | None, calibration_rows: int, seed: int
+    model_dir: Path,
+    data: str | None,
+    task: str,
+    columns: str | None,
+    calibration_rows: int,
+    seed: int,
 ) -> None:
     """Observe a model on calibration rows.
 
@@ -28,7 +34,8 @@ def calibrate(
     with talk.progress() as progress:
         path = api.calibrate(
             model_dir,
-            data=data or "qnli-mini",
+            data=data,
+            task=task,
             columns=columns,
             rows=calibration_rows,
             seed=seed,

@@ -14,14 +14,7 @@ from qdeploy.errors import GateError
 
 @click.command("eval")
 @click.argument("engine_dir", type=options.PATH)
-@click.option(
-    "--task",
-    cls=options.NamesOption,
-    names="qdeploy.data.tasks:TASKS",
-    default="qnli",
-    show_default=True,
-    help="What the rows ask for.",
-)
+@options.task
 @click.option(
     "--data",
     metavar="DATA",

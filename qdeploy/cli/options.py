@@ -101,6 +101,14 @@ threads = _option(
     metavar="N",
     help="Threads that an engine may use.",
 )
+task = click.option(
+    "--task",
+    cls=NamesOption,
+    names="qdeploy.data.tasks:TASKS",
+    default="qnli",
+    show_default=True,
+    help="What the rows of --data ask for, and so which columns hold their text.",
+)
 columns = click.option(
     "--columns",
     metavar="NAME=COLUMN,...",

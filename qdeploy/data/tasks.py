@@ -84,7 +84,8 @@ def parse_columns(text: str, task: str = "qnli") -> Columns:
     The left sides are the task's own names; a name that is not mentioned stays as it is.
 
     Raises:
-        DataError: a part without `=`, an unknown or repeated left side, an empty right side.
+        DataError: a part without `=`, an unknown or repeated left side, an empty right side, one
+            column for both texts.
 
     >>> parse_columns("sentence=passage").second
     'passage'
@@ -105,4 +106,10 @@ def parse_columns(text: str, task: str = "qnli") -> Columns:
         if field in changes:
             raise DataError(f"--columns names '{name}' twice. Name each column once.")
         changes[field] = column
-    return replace(known.columns, **changes, label_required="label" in changes)
+    chosen = replace(known.columns, **changes, label_required="label" in changes)
+    if chosen.first == chosen.second:
+        raise DataError(
+            f"--columns: both texts of task {task} would be read from '{chosen.first}'. Name the "
+            f"column of each, or pass --task text for rows of one text."
+        )
+    return chosen

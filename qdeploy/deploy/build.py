@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ import onnx_ir as ir
 
 from qdeploy.artifact import (
     MANIFEST,
+    check_apart,
     check_output,
     read_manifest,
     staged,
+    write_graph,
     write_json,
     write_manifest,
 )
@@ -31,17 +32,14 @@ from qdeploy.deploy.certificate import CERTIFICATE, certify
 from qdeploy.deploy.lower_ort_cpu import Lowered, lower_ort_cpu
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import find_target
-from qdeploy.errors import OutputError, QDeployWarning, VerificationError
+from qdeploy.errors import VerificationError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
-DEFAULT_DATA = "qnli-mini"
 _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
 _STAGES = ("plan", "lower", "write", "certify")
-# Above this the weights go to a file of their own: protobuf cannot hold 2 GB.
-_SINGLE_FILE_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ def build_engine(
     strategy: str = "peg",
     target: str = "ort-cpu",
     data: str | None = None,
+    task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     statistics: str | Path | None = None,
@@ -95,47 +94,24 @@ def build_engine(
         outlier_channels=outlier_channels,
     )
     read_manifest(source, "model")
-    _check_paths(source, output, force=force)
+    check_apart(output, [source])
+    check_output(output, force=force)
     observed = None
     if calibrated and statistics is None:
-        statistics = _calibrated(source, data, columns, calibration_rows, seed, progress)
+        statistics = calibrate_model(
+            source,
+            data=data,
+            task=task,
+            columns=columns,
+            rows=calibration_rows,
+            seed=seed,
+            progress=progress,
+        )
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
     request = _Request(source, strategy, target, options, seed)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
-
-
-def _check_paths(source: Path, output: Path, *, force: bool) -> None:
-    written, read = output.resolve(), source.resolve()
-    if written == read:
-        raise OutputError(f"The output {output} is the input. Name another output.")
-    if written in read.parents or read in written.parents:
-        raise OutputError(
-            f"The output {output} and the model directory {source} overlap: replacing one would "
-            "lose the other. Name another output."
-        )
-    check_output(output, force=force)
-
-
-def _calibrated(
-    source: Path,
-    data: str | None,
-    columns: Columns | str | None,
-    rows: int,
-    seed: int,
-    progress: Progress | None,
-) -> Path:
-    if data is None:
-        warnings.warn(
-            f"No calibration data was named; {DEFAULT_DATA} (general English pairs) is used. "
-            "Ranges fit your traffic better with --data and rows of your own task.",
-            QDeployWarning,
-            stacklevel=3,
-        )
-    return calibrate_model(
-        source, data=data or DEFAULT_DATA, columns=columns, rows=rows, seed=seed, progress=progress
-    )
 
 
 def _write_engine(
@@ -160,7 +136,7 @@ def _write_engine(
     step(1)
     lowered, rewrites = _lower(model, plan, structure, manifest)
     step(2)
-    _write_graph(lowered.model, work / "model.onnx")
+    write_graph(lowered.model, work / "model.onnx")
     _copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
@@ -197,16 +173,6 @@ def _lower(
         return Lowered(model), {}
     plan, rewrites = rewrite(model, plan, structure, manifest)
     return lower_ort_cpu(model, plan, structure), rewrites
-
-
-def _write_graph(model: ir.Model, path: Path) -> None:
-    size = sum(
-        value.const_value.nbytes
-        for value in model.graph.initializers.values()
-        if value.const_value is not None
-    )
-    external = f"{path.name}.data" if size > _SINGLE_FILE_BYTES else None
-    ir.save(model, path, external_data=external)
 
 
 def _copy_companions(source: Path, work: Path) -> None:

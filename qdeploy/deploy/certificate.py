@@ -126,7 +126,7 @@ def check_int8(
 
 
 def _readers(model: ir.Model) -> dict[str, str]:
-    """Operator type of the node that reads each initializer, through layout-only nodes."""
+    """Operator type of the node that reads each initializer."""
     found = {}
     for node in model.graph:
         for value in node.inputs:

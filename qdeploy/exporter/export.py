@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from qdeploy.artifact import check_output, read_manifest, staged, write_manifest
-from qdeploy.errors import OutputError, QDeployWarning
+from qdeploy.artifact import (
+    check_apart,
+    check_output,
+    read_manifest,
+    staged,
+    write_graph,
+    write_manifest,
+)
+from qdeploy.errors import QDeployWarning
 from qdeploy.exporter.canonical import clean
 from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
 from qdeploy.exporter.loading import load_model
@@ -27,11 +34,10 @@ from qdeploy.exporter.tokenizer import (
 )
 from qdeploy.exporter.trace import trace
 from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
+from qdeploy.models import embedded
 
 Progress = Callable[[str, int, int], None]
 GRAPH = "model.onnx"
-# Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
-EXTERNAL_DATA_BYTES = 1_500_000_000
 
 
 def export_checkpoint(
@@ -74,13 +80,13 @@ def export_checkpoint(
     """
     report = progress or (lambda stage, done, total: None)
     target = Path(model_dir)
-    _check_apart(target, [Path(checkpoint)])
+    check_apart(target, [] if str(checkpoint) == embedded.NAME else [Path(checkpoint)])
     check_output(target, force=force)
     report("find checkpoint", 0, 1)
     found = find_checkpoint(
         checkpoint, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
     )
-    _check_apart(target, found.directories)
+    check_apart(target, found.directories)
     kind = task_of(found.name, found.config, found.adapter_config, task)
     report("find checkpoint", 1, 1)
     report("load weights", 0, 1)
@@ -133,21 +139,8 @@ def export_checkpoint(
     return read_manifest(target, "model")
 
 
-def _check_apart(target: Path, sources: Sequence[Path]) -> None:
-    """Refuse an output that is, holds, or lies inside a directory that is read."""
-    target = target.resolve()
-    for source in (path.resolve() for path in sources if path.is_dir()):
-        if target == source or source in target.parents or target in source.parents:
-            raise OutputError(
-                f"The output {target} and the checkpoint {source} overlap, and export never "
-                "writes into what it reads. Name an output directory outside the checkpoint."
-            )
-
-
 def _write(work: Path, graph: ir.Model, model: Any, tokenizer: Any) -> None:
-    size = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value)
-    external = f"{GRAPH}.data" if size > EXTERNAL_DATA_BYTES else None
-    ir.save(graph, work / GRAPH, external_data=external)
+    write_graph(graph, work / GRAPH)
     with quiet():
         model.config.save_pretrained(work)
     save_tokenizer(tokenizer, work)

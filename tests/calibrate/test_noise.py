@@ -105,7 +105,6 @@ def test_an_output_that_was_not_observed_is_estimated(synthetic: Synthetic) -> N
             statistics,
             synthetic.weights,
             per_channel_weights=True,
-            scope="gemm",
         )
         return decibels(noise.share(site, np.full(site.channels, 0.1)))
 

@@ -45,6 +45,21 @@ def test_statistics_of_a_model(model_dir: Path, rows: str) -> None:
     assert ticks[-1] == ("calibrate", 8, 8) and [t[1] for t in ticks] == sorted(t[1] for t in ticks)
 
 
+def test_rows_of_one_text(model_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text\n" + "\n".join(f"a film of {i} hours" for i in range(6)) + "\n")
+    found = Statistics.load(calibrate_model(model_dir, data=str(path), task="text", rows=6))
+    assert found.origin.rows == 6
+    with pytest.raises(DataError, match="no column 'question'"):
+        calibrate_model(model_dir, data=str(path), rows=6)
+
+
+def test_the_stand_in_data_is_said(model_dir: Path) -> None:
+    with pytest.warns(QDeployWarning, match="No calibration data was named; qnli-mini"):
+        path = calibrate_model(model_dir, rows=4)
+    assert Statistics.load(path).origin.data == "qnli-mini"
+
+
 def test_found_again_without_a_second_pass(
     model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +141,7 @@ def test_no_model_directory(tmp_path: Path, model_dir: Path, rows: str) -> None:
 
 @pytest.mark.parametrize("call", [load_model, model_digest, calibrate_model])
 def test_a_file_that_export_did_not_write(model_dir: Path, call: Callable[..., Any]) -> None:
-    options = {"rows": 4} if call is calibrate_model else {}
+    options = {"data": "qnli-mini"} if call is calibrate_model else {}
     graph = model_dir / "model.onnx"
     graph.write_bytes(graph.read_bytes() + b" ")
     with pytest.raises(
@@ -168,7 +183,7 @@ def test_a_broken_graph_with_a_matching_manifest(model_dir: Path, damage: str) -
     graph.write_bytes({"text": b"this is no graph", "cut": whole[:3000], "empty": b""}[damage])
     sign(model_dir)
     with pytest.raises(ModelError, match=r"cannot be read as ONNX|no matrix product"):
-        calibrate_model(model_dir, rows=4)
+        calibrate_model(model_dir, data="qnli-mini", rows=4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

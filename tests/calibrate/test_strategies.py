@@ -13,7 +13,7 @@ from qdeploy.calibrate.alarms import affine_range
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan
 from qdeploy.calibrate.strategies import STRATEGIES, make_plan, needs_statistics
 from qdeploy.calibrate.structure import GEMM_INPUT, LAYER_NORM
-from qdeploy.errors import PlanError
+from qdeploy.errors import PlanError, QDeployWarning
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import HIDDEN, OUTLIER
 from tests.tolerances import FP32_ROUNDING
@@ -239,3 +239,36 @@ def test_an_unknown_strategy(synthetic: Synthetic) -> None:
         with pytest.raises(PlanError, match=r"Unknown strategy 'pge'. Did you mean 'peg'"):
             call()
     assert set(STATIC) | {"fp32", "dynamic"} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "named"),
+    [
+        ("w8a8", {"groups": 3, "grouping": "sorted"}, "--grouping, --groups"),
+        ("dynamic", {"activations": "symmetric"}, "--activations"),
+        ("fp32", {"scope": "all", "weights": "per-tensor"}, "--scope, --weights"),
+        ("peg", {"percentile": 99.0}, "--percentile"),
+    ],
+)
+def test_options_that_a_strategy_does_not_read(
+    synthetic: Synthetic, strategy: str, options: dict[str, Any], named: str
+) -> None:
+    with pytest.warns(QDeployWarning, match=f"{strategy} does not read {named}: the engine is"):
+        make_plan(strategy, synthetic.context(**options))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_options_that_a_strategy_reads_pass_in_silence(
+    synthetic: Synthetic, strategy: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    make_plan(strategy, synthetic.context())
+    assert not [w for w in recwarn if "does not read" in str(w.message)]
+
+
+def test_a_percentile_that_clips_nothing_warns(synthetic: Synthetic) -> None:
+    with pytest.warns(QDeployWarning, match="exactly the same ranges as w8a8"):
+        make_plan("percentile", synthetic.context(percentile=100.0))
+
+
+def test_alpha_may_be_a_whole_number(synthetic: Synthetic) -> None:
+    assert make_plan("smoothquant", synthetic.context(alpha=1)).options["alpha"] == 1

@@ -77,6 +77,7 @@ def test_columns_keep_their_names_where_none_is_given() -> None:
     [
         ("question", r"'question' is not NAME=COLUMN. Write it like question=COLUMN,"),
         ("question=", "is not NAME=COLUMN"),
+        ("question=sentence", "both texts of task qnli would be read from 'sentence'"),
         ("questoin=a", r"Unknown name in --columns for task qnli 'questoin'. Did you mean 'quest"),
         ("label=a,label=b", "names 'label' twice"),
     ],

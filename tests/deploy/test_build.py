@@ -40,7 +40,7 @@ COMBINATIONS = [
     (strategy, scope)
     for strategy in STRATEGIES
     for scope in ("gemm", "all")
-    if (strategy, scope) != ("dynamic", "all")
+    if scope == "gemm" or strategy not in ("dynamic", "fp32")
 ]
 OWN_FILES = {"model.onnx", "plan.json", "certificate.json", "qdeploy.json"}
 
@@ -208,7 +208,7 @@ def test_the_output_is_never_the_input(bert: Source, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(bert.directory)
     for output in (bert.directory, link):
-        with pytest.raises(OutputError, match="is the input. Name another output"):
+        with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
             build_engine(bert.directory, output, statistics=bert.statistics, force=True)
     assert sorted(path.name for path in bert.directory.iterdir()) == before
 

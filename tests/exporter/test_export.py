@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import transformers
 
+from qdeploy import artifact
 from qdeploy.artifact import read_manifest
 from qdeploy.errors import CheckpointError, OutputError, QDeployWarning, VerificationError
 from qdeploy.exporter import export as module
@@ -59,15 +60,26 @@ def test_existing_output(bert: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_trace")
 @pytest.mark.parametrize("inside", [".", "onnx", "..", "a/b"])
 def test_output_that_overlaps_the_checkpoint(damaged: Path, inside: str) -> None:
-    with pytest.raises(OutputError, match="overlap, and export never writes into what it reads"):
+    with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
         export_checkpoint(damaged, damaged / inside, force=True)
     assert (damaged / "model.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("no_trace")
+def test_a_model_directory_called_embedded_is_not_taken_for_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "embedded" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="already exists"):
+        export_checkpoint("embedded", "embedded")
+
+
+@pytest.mark.usefixtures("no_trace")
 def test_output_inside_the_base_of_an_adapter(damaged: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", damaged)
-    with pytest.raises(OutputError, match=r"damaged/model and the checkpoint .*/damaged overlap"):
+    with pytest.raises(OutputError, match=r"damaged/model and the input .*/damaged overlap"):
         export_checkpoint(adapter, damaged / "model")
 
 
@@ -136,7 +148,7 @@ def test_large_weights_go_beside_the_graph(
 ) -> None:
     done = exported("bert")
     auto = transformers.AutoModelForSequenceClassification
-    monkeypatch.setattr(module, "EXTERNAL_DATA_BYTES", 1000)
+    monkeypatch.setattr(artifact, "EXTERNAL_DATA_BYTES", 1000)
     module._write(
         tmp_path,
         ir.load(done.model_dir / "model.onnx"),

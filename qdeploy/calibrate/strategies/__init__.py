@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from dataclasses import fields
 
-from qdeploy.calibrate.alarms import check_plan
+from qdeploy.calibrate.alarms import check_distinct, check_plan
 from qdeploy.calibrate.context import Context
+from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.plan import Plan
-from qdeploy.errors import PlanError, choose
+from qdeploy.errors import PlanError, QDeployWarning, choose
 
 STRATEGIES = (
     "fp32",
@@ -21,6 +24,20 @@ STRATEGIES = (
     "peg",
 )
 _WITHOUT_STATISTICS = frozenset({"fp32", "dynamic"})
+# Rules for one range per tensor: each ought to give other ranges than minimum and maximum.
+_RANGE_RULES = ("percentile", "mse", "entropy")
+# Options that only some strategies read.
+_READ_BY = {
+    "percentile": ("percentile",),
+    "mixed": ("mixed",),
+    "alpha": ("smoothquant",),
+    "grouping": ("peg",),
+    "groups": ("peg",),
+    "outlier_channels": ("peg",),
+    "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
+    "weights": tuple(s for s in STRATEGIES if s != "fp32"),
+    "scope": tuple(s for s in STRATEGIES if s != "fp32"),
+}
 
 
 def needs_statistics(strategy: str) -> bool:
@@ -33,13 +50,35 @@ def needs_statistics(strategy: str) -> bool:
 
 
 def make_plan(strategy: str, context: Context) -> Plan:
-    """The plan of a strategy, after the sanity alarms.
+    """The plan of a strategy, after the sanity alarms; options that it does not read are named.
 
     Raises:
         PlanError: an unknown strategy, or a plan that an alarm stops.
     """
     choose("strategy", strategy, STRATEGIES, PlanError)
-    module = importlib.import_module(f"qdeploy.calibrate.strategies.{strategy}")
-    plan: Plan = module.plan(context)
+    _warn_of_unread(strategy, context.options)
+    plan = _planned(strategy, context)
     check_plan(plan, context.statistics)
+    if strategy in _RANGE_RULES:
+        check_distinct(plan, _planned("w8a8", context))
     return plan
+
+
+def _planned(strategy: str, context: Context) -> Plan:
+    plan: Plan = importlib.import_module(f"qdeploy.calibrate.strategies.{strategy}").plan(context)
+    return plan
+
+
+def _warn_of_unread(strategy: str, options: PlanOptions) -> None:
+    """Warn of options that were set and change nothing, so that nobody compares equal engines."""
+    unread = [
+        f"--{entry.name.replace('_', '-')}"
+        for entry in fields(options)
+        if getattr(options, entry.name) != entry.default and strategy not in _READ_BY[entry.name]
+    ]
+    if unread:
+        warnings.warn(
+            f"{strategy} does not read {', '.join(unread)}: the engine is the same without.",
+            QDeployWarning,
+            stacklevel=3,
+        )
