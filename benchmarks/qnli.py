@@ -237,9 +237,10 @@ def markdown(result: dict[str, Any]) -> str:
         lines += ["|---|---|---|---|---|---|"]
         for row in result["latency"]:
             low, high = row["speedup"]["ci95"]
+            times = f"{row['p50_ms']:.1f} | {row['fp32_p50_ms']:.1f}"
+            ratio = f"{row['speedup']['ratio']:.2f} ({low:.2f} to {high:.2f})"
             lines.append(
-                f"| {row['strategy']} | {row['rows']} | {row['p50_ms']:.1f} | {row['fp32_p50_ms']:.1f} | "
-                f"{row['speedup']['ratio']:.2f} ({low:.2f} to {high:.2f}) | {row['int8']} |"
+                f"| {row['strategy']} | {row['rows']} | {times} | {ratio} | {row['int8']} |"
             )
     for strategy, shares in result.get("profile", {}).items():
         kernels = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
