@@ -243,7 +243,8 @@ def markdown(result: dict[str, Any]) -> str:
                 f"| {row['strategy']} | {row['rows']} | {times} | {ratio} | {row['int8']} |"
             )
     for strategy, shares in result.get("profile", {}).items():
-        kernels = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        largest = sorted(shares.items(), key=lambda pair: -pair[1])
+        kernels = ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest)
         lines += ["", f"Kernel time of {strategy}: {kernels}."]
     if "cost" in result:
         seconds, peaks = (result["cost"][key] for key in ("export_and_build_seconds", PEAKS))
