@@ -106,6 +106,7 @@ def build(
     *,
     strategy: str = "peg",
     target: str = "ort-cpu",
+    rest_precision: str | None = None,
     data: str | None = None,
     task: str = "qnli",
     columns: Columns | str | None = None,
@@ -132,6 +133,8 @@ def build(
         engine_dir: directory to write.
         strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`.
         target: one of `qdeploy.deploy.targets.TARGETS`.
+        rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
+            takes the target's own.
         data: calibration data; None takes `"qnli-mini"`, and warns.
         task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
@@ -167,6 +170,7 @@ def build(
         engine_dir,
         strategy=strategy,
         target=target,
+        rest_precision=rest_precision,
         data=data,
         task=task,
         columns=columns,

@@ -22,7 +22,17 @@ SCHEMA = 1
 MANIFEST = "qdeploy.json"
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
-_PACKAGES = ("qdeploy", "onnx", "onnx-ir", "onnxruntime", "torch", "transformers", "peft", "numpy")
+_PACKAGES = (
+    "qdeploy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+)
 
 
 def sha256_file(path: Path) -> str:
@@ -80,15 +90,15 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
         raise ModelError(f"{directory} does not exist. Make the {kind} directory with `{maker}`.")
     if not (directory / MANIFEST).is_file():
         raise ModelError(
-            f"{directory} is not a {kind} directory: it holds no {MANIFEST}. Make one with "
-            f"`{maker}`."
+            f"{directory} is no {kind} directory: it holds no {MANIFEST}. Make one with `{maker}`."
         )
     manifest: dict[str, Any] = read_json(directory / MANIFEST)
     if not isinstance(manifest, dict):
         raise ModelError(f"{directory / MANIFEST} is damaged. Make the directory with `{maker}`.")
     if manifest.get("kind") != kind:
+        article = "an" if kind == "engine" else "a"
         raise ModelError(
-            f"{directory} is of kind '{manifest.get('kind')}', and a {kind} directory was "
+            f"{directory} is of kind '{manifest.get('kind')}', and {article} {kind} directory was "
             f"expected. Make one with `{maker}`."
         )
     if manifest.get("schema", 0) > SCHEMA:
@@ -114,13 +124,13 @@ def check_output(path: Path, *, force: bool) -> None:
 
 
 def check_apart(output: Path, sources: Sequence[Path]) -> None:
-    """Refuse an output that is, holds, or lies inside a directory that is read.
+    """Refuse an output that is, holds, or lies inside what is read; files that do not exist pass.
 
     Raises:
         OutputError: naming both.
     """
     written = output.resolve()
-    for source in (path for path in sources if path.is_dir()):
+    for source in (path for path in sources if path.exists()):
         read = source.resolve()
         if written == read or read in written.parents or written in read.parents:
             raise OutputError(
@@ -130,8 +140,15 @@ def check_apart(output: Path, sources: Sequence[Path]) -> None:
 
 
 def write_graph(model: ir.Model, path: Path) -> None:
-    """Write an ONNX file; weights above 1.5 GB stand beside it in `<name>.data`."""
+    """Write an ONNX file; weights above 1.5 GB stand beside it in `<name>.data`.
+
+    Types and shapes of initializers are left out, since each tensor says its own: where they stand
+    twice, `onnxruntime.quantization.quantize_dynamic` transposes one of the two and stops.
+    """
     import onnx_ir as ir
+
+    for value in model.graph.initializers.values():
+        value.type = value.shape = None
 
     constants = (value.const_value for value in model.graph.initializers.values())
     size = sum(tensor.nbytes for tensor in constants if tensor is not None)

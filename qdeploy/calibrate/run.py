@@ -17,6 +17,7 @@ from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.data.rows import Rows, read_rows, row_hashes
+from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 
@@ -115,6 +116,11 @@ def calibrate_model(
 def _read(data: str | None, task: str, columns: Columns | str | None) -> Rows:
     if data is not None:
         return read_rows(data, task=task, columns=columns, split="calibration")
+    if find_task(task).name != "qnli" or columns is not None:
+        raise DataError(
+            f"Task {task} with these columns has no embedded rows ({DEFAULT_DATA} is for qnli). "
+            "Pass --data with a file, a directory or hub:NAME."
+        )
     warnings.warn(
         f"No calibration data was named; {DEFAULT_DATA} (general English pairs) is used. Ranges "
         "fit your traffic better with --data and rows of your own task.",

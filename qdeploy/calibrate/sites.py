@@ -64,18 +64,32 @@ def find_structure(model: ir.Model) -> Structure:
 
 def _gemms(graph: ir.Graph) -> Iterator[Gemm]:
     taken: set[str] = set()
+    varying = _varying(graph)
     for node in graph:
         if node.op_type not in ("MatMul", "Gemm") or node.domain not in ("", "ai.onnx"):
             continue
         weight, source = node.inputs[1], node.inputs[0]
         if weight is None or source is None or not weight.is_initializer():
             continue
-        if weight.shape is None or weight.shape.rank() != 2 or source.is_initializer():
+        if weight.shape is None or weight.shape.rank() != 2 or source not in varying:
             continue
         gemm = _gemm(node, source, weight)
         if gemm is not None:
             name = _unique(gemm.name, taken)
             yield gemm if name == gemm.name else replace(gemm, name=name)
+
+
+def _varying(graph: ir.Graph) -> set[ir.Value]:
+    """The tensors that depend on an input of the graph.
+
+    The others are constants, whatever nodes they pass: runtimes compute them once, at load
+    (DeBERTa's products of its relative position embeddings).
+    """
+    found = set(graph.inputs)
+    for node in graph:
+        if any(value in found for value in node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def _gemm(node: ir.Node, source: ir.Value, weight: ir.Value) -> Gemm | None:

@@ -30,6 +30,11 @@ from qdeploy.cli import options, tables, talk
     show_default=True,
     help="What the engine runs on: docs/targets.md.",
 )
+@click.option(
+    "--rest-precision",
+    metavar="[f32|bf16]",
+    help="openvino: precision of what is not INT8. f32 when left out.",
+)
 @options.calibration_data
 @options.task
 @options.columns

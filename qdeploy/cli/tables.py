@@ -44,9 +44,7 @@ def evaluation(report: Mapping[str, Any]) -> None:
 
 
 def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [
-        ("engine", f"{report.get('engine')} ({report.get('strategy')}, {report.get('target')})")
-    ]
+    rows = [("engine", f"{report.get('engine')} ({_what(report)})")]
     if data := report.get("data"):
         rows.append(("data", f"{data['source']}, {data['n']} rows"))
     if metrics := report.get("metrics"):
@@ -66,6 +64,12 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(key.replace("_mb", ", MB"), _figures(report[key]))
              for key in ("size_mb", "memory_mb") if report.get(key)]  # fmt: skip
     return rows
+
+
+def _what(report: Mapping[str, Any]) -> str:
+    rest = report.get("rest_precision", "f32")
+    parts = [report.get("strategy"), report.get("target"), *([] if rest == "f32" else [rest])]
+    return ", ".join(str(part) for part in parts)
 
 
 def _accuracy(metrics: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +29,18 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan, needs_statistics
 from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.certificate import CERTIFICATE, certify
-from qdeploy.deploy.lower_ort_cpu import Lowered, lower_ort_cpu
+from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
+from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.rewrite import rewrite
-from qdeploy.deploy.targets import find_target
-from qdeploy.errors import VerificationError
+from qdeploy.deploy.targets import Target, choose_rest, find_target
+from qdeploy.errors import QDeployWarning, VerificationError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
 _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
+_PROBE = (8, 128)  # rows and tokens of the run that a certificate is made from
 _STAGES = ("plan", "lower", "write", "certify")
 
 
@@ -48,7 +50,8 @@ class _Request:
 
     model_dir: Path
     strategy: str
-    target: str
+    target: Target
+    rest: str
     options: PlanOptions
     seed: int
 
@@ -59,6 +62,7 @@ def build_engine(
     *,
     strategy: str = "peg",
     target: str = "ort-cpu",
+    rest_precision: str | None = None,
     data: str | None = None,
     task: str = "qnli",
     columns: Columns | str | None = None,
@@ -94,7 +98,8 @@ def build_engine(
         outlier_channels=outlier_channels,
     )
     read_manifest(source, "model")
-    check_apart(output, [source])
+    check_apart(output, [source, *(Path(p) for p in (data, statistics) if p is not None)])
+    _warn_of_unread(strategy, statistics, data=data, columns=columns)
     check_output(output, force=force)
     observed = None
     if calibrated and statistics is None:
@@ -109,9 +114,23 @@ def build_engine(
         )
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
-    request = _Request(source, strategy, target, options, seed)
+    rest = choose_rest(found, rest_precision)
+    request = _Request(source, strategy, found, rest, options, seed)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+
+
+def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
+    """Warn of calibration data that is not looked at."""
+    named = [f"--{name}" for name, value in rows.items() if value is not None]
+    if not needs_statistics(strategy):
+        reason = f"{strategy} does not calibrate"
+    elif statistics is not None:
+        reason = "--statistics is given"
+    else:
+        return
+    if named:
+        warnings.warn(f"{reason}: {', '.join(named)} not read.", QDeployWarning, stacklevel=3)
 
 
 def _write_engine(
@@ -134,13 +153,15 @@ def _write_engine(
     step(0)
     plan = _plan(request, model, structure, observed)
     step(1)
-    lowered, rewrites = _lower(model, plan, structure, manifest)
+    lowered, rewrites = _lower(request, model, plan, structure, manifest)
     step(2)
     write_graph(lowered.model, work / "model.onnx")
     _copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
-    certificate = _certificate(work, plan, structure, lowered, dry_run=dry_run)
+    certificate: dict[str, Any] = {"planned_gemms": planned_gemms(plan, structure, lowered)}
+    if not dry_run:
+        certificate["int8"] = _certificate(work, request, manifest, certificate["planned_gemms"])
     write_json(work / CERTIFICATE, certificate)
     fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run}
     write_manifest(work, "engine", fields)
@@ -166,13 +187,13 @@ def _plan(
 
 
 def _lower(
-    model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
+    request: _Request, model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
 ) -> tuple[Lowered, dict[str, Any]]:
     """The lowered graph, and what was rewritten in FP32 before."""
     if not plan.int8_gemms and not plan.tables and not plan.sites:
         return Lowered(model), {}
     plan, rewrites = rewrite(model, plan, structure, manifest)
-    return lower_ort_cpu(model, plan, structure), rewrites
+    return request.target.lower(model, plan, structure), rewrites
 
 
 def _copy_companions(source: Path, work: Path) -> None:
@@ -183,20 +204,16 @@ def _copy_companions(source: Path, work: Path) -> None:
 
 
 def _certificate(
-    work: Path, plan: Plan, structure: Structure, lowered: Lowered, *, dry_run: bool
+    work: Path, request: _Request, manifest: dict[str, Any], planned: dict[str, Any]
 ) -> dict[str, Any]:
-    planned = {
-        gemm.name: {
-            "precision": plan.gemms[gemm.name].precision,
-            "reason": plan.gemms[gemm.name].reason,
-            "flops": gemm.flops,
-            "weights": list(lowered.weights.get(gemm.name, ())),
-        }
-        for gemm in structure.gemms
-    }
-    if dry_run:
-        return {"planned_gemms": planned}
-    int8 = certify(work / "model.onnx", planned)
+    """The certificate of the engine as it will be opened.
+
+    Raises:
+        VerificationError: a planned GEMM does not run in INT8.
+    """
+    engine = request.target.open(work, manifest | {"rest_precision": request.rest}, threads=2)
+    shape = {"batch": _PROBE[0], "sequence": min(_PROBE[1], manifest["max_length"])}
+    int8 = certify(engine, planned, probe_feeds(manifest["inputs"], **shape))
     if int8["fallbacks"]:
         worst = int8["fallbacks"][0]
         raise VerificationError(
@@ -204,7 +221,7 @@ def _certificate(
             f"(first: {worst['site']}: {worst['reason']}). Nothing was written; report this with "
             "the versions that `qdeploy doctor` prints."
         )
-    return {"planned_gemms": planned, "int8": int8}
+    return int8
 
 
 def _manifest_fields(
@@ -223,7 +240,8 @@ def _manifest_fields(
     return {
         "command": "build",
         "source": {"path": request.model_dir.name, "sha256": digest},
-        "target": request.target,
+        "target": request.target.name,
+        "rest_precision": request.rest,
         "strategy": request.strategy,
         "scope": request.options.scope,
         "options": request.options.to_json(),

@@ -1,138 +1,148 @@
-"""Did the planned GEMMs run as INT8 kernels? Read from the graph that ONNX Runtime really runs.
+"""Did the planned GEMMs run as INT8 kernels, how much of the work is that, and if not, why not?
 
-An engine that silently runs in float scores *better*, so the proof is structural: each planned GEMM
-is known by the int8 weight that the lowering wrote, and the node that reads this weight in the
-optimized graph must be an INT8 kernel. Names of nodes prove nothing; optimizers rename them.
+An engine that silently runs in float scores *better*, so the proof is of what ran: each planned
+GEMM is followed by what its lowering left in the graph (`Lowered.marks`) to the kernels of a
+profiled run. Names that optimizers give prove nothing.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
 from qdeploy.artifact import read_json
-from qdeploy.deploy.engine import Engine
+from qdeploy.calibrate.plan import INT8, Plan
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.engine import Engine, KernelTime
+from qdeploy.deploy.lowered import Lowered
 
 Array = npt.NDArray[Any]
 CERTIFICATE = "certificate.json"
-
-INT8_KERNELS = frozenset(
-    {
-        "MatMulIntegerToFloat",
-        "MatMulInteger",
-        "DynamicQuantizeMatMul",
-        "QLinearMatMul",
-        "QGemm",
-        "QAttention",
-    }
-)
+MISSING = "missing"
+_NOT_FOUND = "no kernel reads its int8 weight"
+_ONE_OF_SEVERAL = "not all of its parts run in INT8"
 
 
-def optimized_graph(path: Path, threads: int = 1) -> ir.Model:
-    """The graph after ONNX Runtime's own optimizations, as a session of `path` runs it."""
-    from qdeploy.deploy.ort_cpu_engine import open_session, session_options
-
-    with tempfile.TemporaryDirectory() as folder:
-        options = session_options(threads)
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        open_session(path, options)
-        model = ir.load(options.optimized_model_filepath)
-        for value in model.graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
-    return model
-
-
-def certify(path: Path, planned: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Compare the planned INT8 GEMMs with the kernels of the optimized graph.
-
-    Args:
-        path: the engine's model.onnx.
-        planned: per GEMM name {"weights": int8 initializer names, "flops": per row of 128 tokens,
-            "precision": "int8" or "float"}.
+def planned_gemms(plan: Plan, structure: Structure, lowered: Lowered) -> dict[str, Any]:
+    """What a certificate is held against, by GEMM name.
 
     Returns:
-        {"planned", "executed": counts, "flops_share": of all GEMM FLOPs run in INT8,
-        "fallbacks": [{"site", "kernel", "reason"}], "gemms": {name: kernel}}.
+        {"precision", "reason": of the plan, "flops": per row of 128 tokens, "float_flops": those of
+        them that outlier channels take in a float GEMM, "marks": see `Lowered`}.
     """
-    readers = _readers(optimized_graph(path)) if any(g["weights"] for g in planned.values()) else {}
-    kernels: dict[str, str] = {}
-    fallbacks = []
-    for name, gemm in planned.items():
-        if gemm["precision"] != "int8":
-            continue
-        found = [readers.get(weight, "missing") for weight in gemm["weights"]] or ["missing"]
-        wrong = [kernel for kernel in found if kernel not in INT8_KERNELS]
-        kernels[name] = wrong[0] if wrong else found[0]
-        if wrong:
-            reason = (
-                "no node reads its int8 weight"
-                if wrong[0] == "missing"
-                else (f"its int8 weight is read by {wrong[0]}, which computes in float")
-            )
-            fallbacks.append({"site": name, "kernel": wrong[0], "reason": reason})
-    total = sum(gemm["flops"] for gemm in planned.values())
-    failed = {entry["site"] for entry in fallbacks}
-    executed = [name for name in kernels if name not in failed]
-    share = sum(planned[name]["flops"] for name in executed) / max(total, 1)
     return {
-        "planned": len(kernels),
-        "executed": len(executed),
-        "flops_share": round(share, 6),
-        "fallbacks": fallbacks,
-        "gemms": kernels,
+        gemm.name: {
+            "precision": plan.gemms[gemm.name].precision,
+            "reason": plan.gemms[gemm.name].reason,
+            "flops": gemm.flops,
+            "float_flops": 2 * gemm.rows * gemm.n * lowered.float_columns.get(gemm.name, 0),
+            "marks": list(lowered.marks.get(gemm.name, (gemm.weight,))),
+        }
+        for gemm in structure.gemms
     }
+
+
+def certify(
+    engine: Engine, planned: Mapping[str, Any], feeds: Mapping[str, Array], iterations: int = 3
+) -> dict[str, Any]:
+    """Profile an engine and hold what ran against what was planned.
+
+    Args:
+        engine: loaded.
+        planned: of `planned_gemms`.
+        feeds: int64 [B, S] inputs of the run.
+        iterations: profiled runs after one warm-up.
+
+    Returns:
+        `tally`, with "kernels" (calls per run of everything that multiplies matrices) and "shape"
+        ([B, S] of the run).
+    """
+    witness = engine.witness({n: g["marks"] for n, g in planned.items()}, feeds, iterations)
+    calls: Counter[str] = Counter()
+    for kernel in witness.kernels:
+        calls[kernel.kernel] += kernel.calls
+    products = {k: n for k, n in sorted(calls.items()) if _multiplies(k)}
+    shape = list(next(iter(feeds.values())).shape) if feeds else []
+    return tally(planned, witness.gemms, witness.ms) | {"kernels": products, "shape": shape}
 
 
 def check_int8(
     engine_dir: str | Path, engine: Engine, feeds: Mapping[str, Array]
 ) -> dict[str, Any]:
-    """The certificate's counts, with the INT8 kernels that a profiled run really called.
+    """`certify` for an engine directory whose engine is loaded."""
+    return certify(engine, read_json(Path(engine_dir) / CERTIFICATE)["planned_gemms"], feeds)
+
+
+def tally(
+    planned: Mapping[str, Any], ran: Mapping[str, Sequence[KernelTime]], total_ms: float
+) -> dict[str, Any]:
+    """Counts and shares.
 
     Args:
-        engine_dir: engine directory.
-        engine: the same engine, loaded.
-        feeds: int64 [B, S] inputs of the run.
+        planned: of `planned_gemms`.
+        ran: the kernels of each GEMM.
+        total_ms: kernel time of a run; 0 where no run was timed.
 
     Returns:
-        What `certify` returns, and "kernels": {kernel: calls per run}.
+        {"planned", "executed": GEMMs; "flops_share": of all GEMM FLOPs, the part that INT8 kernels
+        did; "time_share": of the run's kernel time, that of INT8 GEMMs; "fallbacks": [{"site",
+        "kernel", "reason"}]; "gemms": {name: {"planned", "kernel", "flops_share", "time_share",
+        "reason"}}}. A share of time is None where no run was timed.
     """
-    directory = Path(engine_dir)
-    planned = read_json(directory / CERTIFICATE)["planned_gemms"]
-    report = certify(directory / "model.onnx", planned)
-    ran = Counter[str]()
-    for kernel in engine.profile(feeds, iterations=1):
-        ran[kernel.kernel] += kernel.calls
-    report["kernels"] = {k: n for k, n in sorted(ran.items()) if "MatMul" in k or "Gemm" in k}
-    int8_calls = sum(n for kernel, n in ran.items() if kernel in INT8_KERNELS)
-    if report["executed"] and int8_calls < report["executed"]:
-        report["fallbacks"].append(
-            {
-                "site": "profile",
-                "kernel": "none",
-                "reason": f"the run called {int8_calls} INT8 kernels only",
-            }
-        )
-        report["flops_share"] *= int8_calls / report["executed"]
-        report["executed"] = int8_calls
-    return report
+    total = sum(gemm["flops"] for gemm in planned.values())
+    fallbacks, gemms = [], {}
+    executed, flops, ms = 0, 0.0, 0.0
+    for name, gemm in planned.items():
+        kernels = list(ran.get(name, ()))
+        reason = _fault(kernels) if gemm["precision"] == INT8 else gemm["reason"]
+        spent = sum(kernel.ms for kernel in kernels)
+        gemms[name] = {
+            "planned": gemm["precision"],
+            "kernel": _kernel(kernels),
+            "flops_share": round(gemm["flops"] / max(total, 1), 6),
+            "time_share": round(spent / total_ms, 6) if total_ms else None,
+            "reason": reason,
+        }
+        if gemm["precision"] != INT8:
+            continue
+        if reason:
+            fallbacks.append({"site": name, "kernel": gemms[name]["kernel"], "reason": reason})
+            continue
+        executed += 1
+        flops += gemm["flops"] - gemm.get("float_flops", 0)
+        ms += spent
+    return {
+        "planned": sum(gemm["precision"] == INT8 for gemm in planned.values()),
+        "executed": executed,
+        "flops_share": round(flops / max(total, 1), 6),
+        "time_share": round(ms / total_ms, 6) if total_ms else None,
+        "fallbacks": fallbacks,
+        "gemms": gemms,
+    }
 
 
-def _readers(model: ir.Model) -> dict[str, str]:
-    """Operator type of the node that reads each initializer."""
-    found = {}
-    for node in model.graph:
-        for value in node.inputs:
-            if value is not None and value.is_initializer():
-                found[str(value.name)] = node.op_type
-    return found
+def _kernel(kernels: Sequence[KernelTime]) -> str:
+    """The kernel that says most: the first float one of a fallback, else the first."""
+    if not kernels:
+        return MISSING
+    return next((k for k in kernels if not k.int8), kernels[0]).kernel
+
+
+def _fault(kernels: Sequence[KernelTime]) -> str:
+    """Why a planned GEMM is not INT8; empty where it is."""
+    if not kernels:
+        return _NOT_FOUND
+    wrong = [kernel for kernel in kernels if not kernel.int8]
+    return wrong[0].fault or _ONE_OF_SEVERAL if wrong else ""
+
+
+def _multiplies(kernel: str) -> bool:
+    return any(part in kernel for part in ("MatMul", "Gemm", "FullyConnected", "Attention"))
 
 
 def probe_feeds(inputs: list[str], *, batch: int = 1, sequence: int = 16) -> dict[str, Array]:

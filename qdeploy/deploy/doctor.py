@@ -94,10 +94,38 @@ def check_ort_cpu() -> Health:
     return Health(True, f"{version}, INT8 kernel {_INT8_KERNEL}.")
 
 
+def check_openvino() -> Health:
+    """Compile one quantized GEMM in OpenVINO's CPU plugin and see in which precision it runs."""
+    install = "Type: pip install --upgrade 'qdeploy[openvino]'"
+    try:
+        import openvino
+
+        from qdeploy.deploy.openvino_engine import OpenVinoEngine
+    except ImportError as error:
+        return Health(False, f"openvino cannot be imported: {error}.", install)
+    version = f"openvino {openvino.__version__.split('-')[0]}"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "gemm.onnx"
+            ir.save(_quantized_gemm(), path)
+            engine = OpenVinoEngine(path, threads=1)
+            ran = engine.witness({"gemm": ["weight"]}, {"x": np.ones((1, 2, 8), np.float32)})
+    except Exception as error:  # whatever it raises is the diagnosis
+        return Health(False, f"A quantized GEMM did not run: {error}", install)
+    kernels = ran.gemms["gemm"]
+    if not kernels or not kernels[0].int8:
+        names = [kernel.kernel for kernel in kernels] or "no kernel found"
+        return Health(False, f"{version} ran a quantized GEMM in float ({names}).", install)
+    return Health(True, f"{version}, INT8 kernel {kernels[0].kernel}.")
+
+
 _INSTALL_CPU = "Type: pip install --upgrade 'qdeploy[cpu]'"
 
 # One entry per target that exists; a test compares the names with those of `build --target`.
-CHECKS: dict[str, Callable[[], Health]] = {"ort-cpu": check_ort_cpu}
+CHECKS: dict[str, Callable[[], Health]] = {
+    "ort-cpu": check_ort_cpu,
+    "openvino": check_openvino,
+}
 
 
 def _kernels_that_ran(onnxruntime: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
-from qdeploy.errors import TargetError, choose
+from qdeploy.deploy.targets import find_target
 
 Array = npt.NDArray[Any]
 
@@ -21,15 +21,37 @@ class KernelTime:
 
     Attributes:
         name: node name in the graph that ran.
-        kernel: operator type that ran ("MatMulIntegerToFloat").
+        kernel: what ran ("MatMulIntegerToFloat").
         ms: mean time per run, milliseconds.
         calls: times it ran per run of the engine.
+        int8: whether it multiplies 8-bit integers.
+        fault: of a kernel that was to be INT8 and is not, why; else empty.
     """
 
     name: str
     kernel: str
     ms: float
     calls: int
+    int8: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What a profiled run saw.
+
+    Attributes:
+        gemms: the kernels that stood for each GEMM, in order; none where it was not found.
+        kernels: all kernels of the run.
+    """
+
+    gemms: Mapping[str, Sequence[KernelTime]]
+    kernels: Sequence[KernelTime]
+
+    @property
+    def ms(self) -> float:
+        """Kernel time of a run, milliseconds."""
+        return sum(kernel.ms for kernel in self.kernels)
 
 
 class Engine(Protocol):
@@ -47,6 +69,18 @@ class Engine(Protocol):
         """Time each kernel over `iterations` runs (after one warm-up run)."""
         ...
 
+    def witness(
+        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+    ) -> Witness:
+        """Profile a run and find the kernels of each GEMM.
+
+        Args:
+            gemms: GEMM name → the marks that its lowering left (`Lowered.marks`).
+            feeds: int64 [B, S] by input name.
+            iterations: profiled runs after one warm-up.
+        """
+        ...
+
 
 def open_engine(engine_dir: str | Path, *, threads: int = 2) -> Engine:
     """Load the engine of an engine directory with a stated number of threads.
@@ -57,7 +91,4 @@ def open_engine(engine_dir: str | Path, *, threads: int = 2) -> Engine:
     """
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
-    choose("target", manifest["target"], ("ort-cpu",), TargetError)
-    from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine
-
-    return OrtCpuEngine(directory / "model.onnx", threads=threads)
+    return find_target(manifest["target"]).open(directory, manifest, threads)

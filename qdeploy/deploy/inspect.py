@@ -11,7 +11,8 @@ import onnx_ir as ir
 from qdeploy.artifact import MANIFEST, read_json, read_manifest
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.sites import find_structure
-from qdeploy.deploy.certificate import CERTIFICATE, INT8_KERNELS, optimized_graph
+from qdeploy.deploy.certificate import CERTIFICATE
+from qdeploy.deploy.judge import judge
 from qdeploy.errors import ModelError
 
 
@@ -23,8 +24,8 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
 
     Returns:
         For a model: its manifest and structure. For an engine: its plan (treatment, reason and
-        expected SQNR of each site), and its certificate. For a file: operators before and after
-        ONNX Runtime's optimizations, and the INT8 kernels among them.
+        expected SQNR of each site), and its certificate. For a file: its operators, and under
+        "int8" what ONNX Runtime's CPU provider makes of its GEMMs, as a certificate says it.
 
     Raises:
         ModelError: nothing there, or not readable as ONNX.
@@ -68,29 +69,18 @@ def _engine(directory: Path) -> dict[str, Any]:
             }
             for site in plan.sites.values()
         ],
-        "gemms": [
-            {
-                "gemm": name,
-                "precision": gemm.precision,
-                "kernel": certificate.get("int8", {}).get("gemms", {}).get(name, "-"),
-                "reason": gemm.reason,
-            }
-            for name, gemm in plan.gemms.items()
-        ],
+        "planned_gemms": certificate["planned_gemms"],
         "int8": certificate.get("int8"),
     }
 
 
 def _file(path: Path) -> dict[str, Any]:
     written = _load(path)
-    ran = optimized_graph(path)
-    kernels = Counter(node.op_type for node in ran.graph)
     return {
         "kind": "onnx",
         "inputs": {str(v.name): str(v.shape) for v in written.graph.inputs},
         "operators": dict(Counter(node.op_type for node in written.graph).most_common()),
-        "optimized": dict(kernels.most_common()),
-        "int8_kernels": sum(n for kernel, n in kernels.items() if kernel in INT8_KERNELS),
+        "int8": judge(path),
     }
 
 

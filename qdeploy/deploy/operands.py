@@ -1,8 +1,7 @@
-"""The quantized forms of a GEMM's input on ONNX Runtime CPU, and the weight rows that they meet."""
+"""The quantized forms of a GEMM's input, and the weight rows that they meet."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,23 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.calibrate.affine import LEVELS, Affine
+from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
 from qdeploy.deploy.graph import GraphEditor
+from qdeploy.deploy.parts import Group, Parts, Repeated, parts_of
 
 Array = npt.NDArray[Any]
-
-# The first group keeps the full width when it holds at least this share of the channels; below, its
-# channels are cut out too, as the zero rows would cost more than the cut.
-WIDE_SHARE = 0.75
-# A group joins the wide GEMM as repeated rows while these are at most this share of its rows, and
-# while rounding its scale up to m·s widens its step by no more than this factor (m is whole, so 2
-# refuses only what the shared zero point stretches).
-REPEATED_SHARE = 0.3
-COARSER = 2.0
-
-
-_Pair = tuple[tuple[int, ...], Affine]
+_ALL_ROWS = np.arange(0)
 
 
 @dataclass(frozen=True)
@@ -45,19 +34,64 @@ class Operand:
 
 
 class OperandWriter:
-    """Adds the nodes that quantize an activation to a graph."""
+    """Adds the nodes that quantize an activation to a graph.
 
-    def __init__(self, editor: GraphEditor) -> None:
+    Attributes:
+        signed: symmetric ranges as int8 with zero point 0; else as uint8 with zero point 128, the
+            same numbers.
+        least_rows: rows K that a product needs at least to stay one.
+    """
+
+    def __init__(self, editor: GraphEditor, *, signed: bool, least_rows: int) -> None:
         self._editor = editor
+        self.signed = signed
+        self.least_rows = least_rows
 
     def operands(self, value: ir.Value, name: str, treatment: Treatment) -> list[Operand]:
+        """Everything that stands for `value` in a product."""
         if isinstance(treatment, Dynamic):
             return [self._dynamic(value, name)]
         if isinstance(treatment, PerTensor):
-            source = self._prescaled(value, name, treatment)
-            return [self.quantized(source, name, treatment.affine, np.arange(0))]
+            source = value
+            if treatment.prescale:
+                factor = np.array(treatment.prescale, np.float32)
+                source = self.elementwise("Mul", value, factor, f"{name}/prescale")
+            return [self.quantized(source, name, treatment.affine)]
         assert isinstance(treatment, Grouped)
-        return self._grouped(value, name, treatment)
+        return self._grouped(value, name, parts_of(treatment))
+
+    def quantized(
+        self, source: ir.Value, name: str, affine: Affine, rows: Array = _ALL_ROWS
+    ) -> Operand:
+        """Codes of a tensor on one scale."""
+        scale = self._editor.constant(f"{name}.scale", np.array(affine.scale, np.float32))
+        signed = self.signed and affine.zero_point == MIDDLE
+        number = np.array(0, np.int8) if signed else np.array(affine.zero_point, np.uint8)
+        zero = self._editor.constant(f"{name}.zero_point", number)
+        assert zero.dtype is not None
+        node = self._editor.node(
+            "QuantizeLinear",
+            [source, scale, zero],
+            f"{name}/quantize",
+            dtype=zero.dtype,
+            like=source,
+        )
+        return Operand(rows, node.outputs[0], scale, zero)
+
+    def dequantized(self, operand: Operand, name: str) -> ir.Value:
+        """Values of an operand's codes."""
+        node = self._editor.node(
+            "DequantizeLinear",
+            [operand.value, operand.scale, operand.zero_point],
+            f"{name}/dequantize",
+            like=operand.value,
+        )
+        return node.outputs[0]
+
+    def elementwise(self, op_type: str, value: ir.Value, vector: Array, name: str) -> ir.Value:
+        """A tensor and a constant vector over its channels."""
+        constant = self._editor.constant(f"{name}.vector", vector)
+        return self._editor.node(op_type, [value, constant], name, like=value).outputs[0]
 
     def _dynamic(self, value: ir.Value, name: str) -> Operand:
         node = self._editor.node(
@@ -69,63 +103,45 @@ class OperandWriter:
             like=value,
         )
         codes, scale, zero_point = node.outputs
-        return Operand(np.arange(0), codes, scale, zero_point)
+        return Operand(_ALL_ROWS, codes, scale, zero_point)
 
-    def _prescaled(self, value: ir.Value, name: str, treatment: PerTensor) -> ir.Value:
-        if not treatment.prescale:
-            return value
-        factor = self._editor.constant(f"{name}.prescale", np.array(treatment.prescale, np.float32))
-        node = self._editor.node("Mul", [value, factor], f"{name}/prescale", like=value)
-        return node.outputs[0]
-
-    def _grouped(self, value: ir.Value, name: str, treatment: Grouped) -> list[Operand]:
-        pairs = sorted(zip(treatment.groups, treatment.affines, strict=True), key=_size)
-        total = sum(len(g) for g in treatment.groups) + len(treatment.outlier_channels)
+    def _grouped(self, value: ir.Value, name: str, parts: Parts) -> list[Operand]:
         operands = []
-        if len(pairs[0][0]) >= WIDE_SHARE * total:
-            wide, pairs = self._wide(value, name, pairs, total)
-            operands.append(wide)
-        for index, (group, affine) in enumerate(pairs, len(operands) + 1):
-            channels, label = np.array(group), f"{name}/group{index}"
-            source = self._pick(value, channels, label)
-            operands.append(self.quantized(source, label, affine, channels))
-        if treatment.outlier_channels:
-            channels = np.array(treatment.outlier_channels)
-            operands.append(Operand(channels, self._pick(value, channels, f"{name}/outliers")))
+        if parts.wide is not None:
+            operands.append(self._wide(value, name, parts, parts.wide))
+        for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
+            picked, label = np.array(channels), f"{name}/group{index}"
+            rows = picked
+            if len(picked) < self.least_rows:  # the same channel again, which meets zeros
+                short = self.least_rows - len(picked)
+                rows = np.concatenate([picked, np.full(short, -1)])
+                picked = np.concatenate([picked, np.repeat(picked[:1], short)])
+            operands.append(self.quantized(self._pick(value, picked, label), label, affine, rows))
+        if parts.outliers:
+            picked = np.array(parts.outliers)
+            operands.append(Operand(picked, self._pick(value, picked, f"{name}/outliers")))
         return operands
 
-    def _wide(
-        self, value: ir.Value, name: str, pairs: list[_Pair], total: int
-    ) -> tuple[Operand, list[_Pair]]:
-        """The first group at full width with every group that can join it, and the other groups."""
-        (group, affine), *others = pairs
-        rows = np.full(total, -1)
-        rows[list(group)] = group
-        wide = self.quantized(value, f"{name}/wide", affine, rows)
-        parts, left, room = [wide.value], [], int(REPEATED_SHARE * total)
-        for other, its_affine in others:
-            times = repetitions(affine, its_affine)
-            if times is None or times * len(other) > room:
-                left.append((other, its_affine))
-                continue
-            room -= times * len(other)
-            rows = np.concatenate([rows, np.tile(np.array(other), times)])
-            parts += times * [self._coarse(value, name, affine, times, np.array(other))]
-        if len(parts) == 1:
-            return wide, left
-        joined = self._editor.node(
-            "Concat", list(parts), f"{name}/join", axis=-1, dtype=ir.DataType.UINT8
-        )
-        return Operand(rows, joined.outputs[0], wide.scale, wide.zero_point), left
+    def _wide(self, value: ir.Value, name: str, parts: Parts, group: Group) -> Operand:
+        """The first group at full width, with the codes of every group that joins it."""
+        wide = self.quantized(value, f"{name}/wide", group[1])
+        codes = [wide.value]
+        for part in parts.repeated:
+            codes += part.times * [self._coarse(value, name, part)]
+        joined = wide.value
+        if len(codes) > 1:
+            assert wide.value.dtype is not None
+            node = self._editor.node(
+                "Concat", list(codes), f"{name}/join", axis=-1, dtype=wide.value.dtype
+            )
+            joined = node.outputs[0]
+        return Operand(parts.wide_rows(), joined, wide.scale, wide.zero_point)
 
-    def _coarse(
-        self, value: ir.Value, name: str, affine: Affine, times: int, channels: Array
-    ) -> ir.Value:
+    def _coarse(self, value: ir.Value, name: str, part: Repeated) -> ir.Value:
         """Codes of some channels on the scale times·s."""
-        label = f"{name}/times{times}"
-        picked = self._pick(value, channels, label)
-        coarse = Affine(float(np.float32(affine.scale * times)), affine.zero_point)
-        return self.quantized(picked, label, coarse, channels).value
+        label = f"{name}/times{part.times}"
+        picked = self._pick(value, np.array(part.channels), label)
+        return self.quantized(picked, label, part.affine).value
 
     def _pick(self, value: ir.Value, channels: Array, name: str) -> ir.Value:
         """Some channels of the last axis: a Slice where they are neighbours, else a Gather."""
@@ -141,48 +157,3 @@ class OperandWriter:
             return self._editor.node("Slice", [value, *bounds], f"{name}/slice").outputs[0]
         index = self._editor.constant(f"{name}.channels", channels.astype(np.int64))
         return self._editor.node("Gather", [value, index], f"{name}/gather", axis=-1).outputs[0]
-
-    def quantized(self, source: ir.Value, name: str, affine: Affine, rows: Array) -> Operand:
-        scale = self._editor.constant(f"{name}.scale", np.array(affine.scale, np.float32))
-        zero = self._editor.constant(f"{name}.zero_point", np.array(affine.zero_point, np.uint8))
-        node = self._editor.node(
-            "QuantizeLinear",
-            [source, scale, zero],
-            f"{name}/quantize",
-            dtype=ir.DataType.UINT8,
-            like=source,
-        )
-        return Operand(rows, node.outputs[0], scale, zero)
-
-
-def repetitions(wide: Affine, other: Affine) -> int | None:
-    """The least m for which m times the wide group's scale spans the other group's range.
-
-    Both share the wide group's zero point in one GEMM, so each side of zero must fit by itself.
-    None where m·s would be more than `COARSER` times as coarse as the group's own scale.
-
-    >>> repetitions(Affine(0.1, 128), Affine(1.0, 128))
-    10
-    """
-    sides = [
-        (other.zero_point * other.scale, wide.zero_point * wide.scale),
-        ((LEVELS - other.zero_point) * other.scale, (LEVELS - wide.zero_point) * wide.scale),
-    ]
-    if any(needed > 0 and held <= 0 for needed, held in sides):
-        return None
-    times = max(math.ceil(needed / held * (1 - 1e-6)) for needed, held in sides if needed > 0)
-    return times if times * wide.scale <= COARSER * other.scale else None
-
-
-def _size(pair: _Pair) -> tuple[int, tuple[int, ...]]:
-    """Sort key: largest group first, then by channels so that the order is fixed."""
-    return -len(pair[0]), pair[0]
-
-
-def rows_of(weight: Array, operand: Operand) -> Array:
-    """The weight [K', N] that an operand's columns meet; see `Operand.rows`."""
-    if len(operand.rows) == 0:
-        return weight
-    picked: Array = weight[operand.rows]
-    picked[operand.rows < 0] = 0
-    return picked

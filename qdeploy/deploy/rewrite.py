@@ -8,10 +8,21 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, Plan
 from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.equivalence import TOLERANCE, compare, padded_feeds
-from qdeploy.deploy.masks import LARGEST_LEAK, MASKED, leak, lighten_masks, softmax_outputs
+from qdeploy.deploy.certificate import probe_feeds
+from qdeploy.deploy.equivalence import TOLERANCE, compare, padded_feeds, run_once
+from qdeploy.deploy.masks import (
+    LARGEST_LEAK,
+    MASKED,
+    MaskChange,
+    conditions,
+    leak,
+    lighten_masks,
+    softmax_outputs,
+)
 from qdeploy.deploy.permute import fold_permutations
 from qdeploy.errors import VerificationError
+
+_LONGEST = 4096  # tokens; the conditions of longer rows take too much memory
 
 
 def rewrite(
@@ -39,7 +50,7 @@ def rewrite(
     orders: dict[str, list[int]] = {}
     if any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
         plan, orders = fold_permutations(model, plan, structure)
-    changes = lighten_masks(model)
+    changes = _of_padding(model, lighten_masks(model), manifest)
     report: dict[str, Any] = {"channel_orders": orders, "attention_mask": None}
     if not orders and not changes:
         return plan, report
@@ -64,3 +75,23 @@ def rewrite(
             f"most {TOLERANCE} was expected). Report this with the model's architecture."
         )
     return plan, report
+
+
+def _of_padding(
+    model: ir.Model, changes: list[MaskChange], manifest: dict[str, Any]
+) -> list[MaskChange]:
+    """Undo the changes of masks that hide more than padding; return the others.
+
+    Seen on a row as long as the model takes, without padding: there such a mask hides nothing.
+    """
+    if not changes:
+        return []
+    length = min(_LONGEST, manifest["max_length"])
+    feeds = probe_feeds(manifest["inputs"], batch=1, sequence=length)
+    part = conditions(model, changes)
+    names = [str(value.name) for value in part.graph.outputs]
+    seen = dict(zip(names, run_once(part, feeds), strict=True))
+    more = [change for change in changes if change.masked(seen[change.condition])]
+    for change in more:
+        change.undo()
+    return [change for change in changes if change not in more]

@@ -16,7 +16,7 @@ from qdeploy.calibrate import run
 from qdeploy.calibrate.run import calibrate_model, load_model, model_digest
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.rows import read_rows, row_hashes
-from qdeploy.errors import DataError, ModelError, QDeployWarning
+from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
 from tests.calibrate.encoder import encoder, model_directory, sign
 
 
@@ -52,6 +52,21 @@ def test_rows_of_one_text(model_dir: Path, tmp_path: Path) -> None:
     assert found.origin.rows == 6
     with pytest.raises(DataError, match="no column 'question'"):
         calibrate_model(model_dir, data=str(path), rows=6)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"task": "sst2"}, DataError, "Task sst2 with these columns has no embedded rows"),
+        ({"columns": "question=x"}, DataError, "Task qnli with these columns has no embedded rows"),
+        ({"task": "nonsense"}, PlanError, "Unknown task 'nonsense'"),
+    ],
+)
+def test_another_task_needs_data(
+    model_dir: Path, options: dict[str, str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        calibrate_model(model_dir, rows=4, **options)  # type: ignore[arg-type]
 
 
 def test_the_stand_in_data_is_said(model_dir: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from qdeploy.artifact import read_manifest
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import Structure
@@ -34,6 +35,10 @@ class Source:
         """A fresh copy of the canonical graph."""
         model, _ = load_model(self.directory)
         return model, find_structure(model)
+
+    def manifest(self) -> dict[str, Any]:
+        """Its qdeploy.json."""
+        return read_manifest(self.directory, "model")
 
     def feeds(self, rows: int = 8) -> dict[str, npt.NDArray[Any]]:
         """One padded batch of evaluation rows."""

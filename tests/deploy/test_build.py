@@ -143,7 +143,7 @@ def test_the_same_inputs_give_the_same_bytes(
 ) -> None:
     first = engine(strategy=strategy).directory
     build_engine(bert.directory, tmp_path / "again", strategy=strategy, statistics=bert.statistics)
-    for name in ("model.onnx", "plan.json", "certificate.json"):
+    for name in ("model.onnx", "plan.json"):  # the certificate holds times
         assert (tmp_path / "again" / name).read_bytes() == (first / name).read_bytes(), name
 
 
@@ -201,6 +201,29 @@ def test_an_output_around_the_input_is_refused(bert: Source) -> None:
         with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
             build_engine(bert.directory, output, statistics=bert.statistics, force=True)
     assert (bert.directory / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("option", ["data", "statistics"])
+def test_a_file_that_is_read_is_never_replaced(bert: Source, tmp_path: Path, option: str) -> None:
+    engine = tmp_path / "engine"
+    build_engine(bert.directory, engine, strategy="fp32")
+    (engine / "mine").write_bytes(bert.statistics.read_bytes())
+    with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
+        build_engine(bert.directory, engine, force=True, **{option: str(engine / "mine")})  # type: ignore[arg-type]
+    assert (engine / "mine").is_file()
+
+
+def test_data_that_is_not_read_is_said(bert: Source, tmp_path: Path) -> None:
+    with pytest.warns(QDeployWarning, match=r"dynamic does not calibrate: --data, --columns not"):
+        build_engine(
+            bert.directory,
+            tmp_path / "a",
+            strategy="dynamic",
+            data="nothere.csv",
+            columns="question=x",
+        )
+    with pytest.warns(QDeployWarning, match=r"--statistics is given: --data not read"):
+        build_engine(bert.directory, tmp_path / "b", statistics=bert.statistics, data="nothere")
 
 
 def test_the_output_is_never_the_input(bert: Source, tmp_path: Path) -> None:

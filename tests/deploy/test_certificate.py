@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.calibrate.sites import find_structure
-from qdeploy.deploy.certificate import INT8_KERNELS, certify, check_int8, probe_feeds
-from qdeploy.deploy.engine import KernelTime, open_engine
-from qdeploy.deploy.lower_ort_cpu import lower_ort_cpu
+from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
+from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.ort_cpu_engine import optimized_graph
+from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.errors import ModelError
 from tests.deploy.conftest import Built, Source
-from tests.deploy.toys import Toy, plan_of, planned, saved
+from tests.deploy.toys import Toy, certified, plan_of, planned, saved
 
 K = 16
 
@@ -39,98 +40,100 @@ def two_gemms(path: Path) -> dict[str, Any]:
     plan = plan_of(structure, {"hidden.out": PerTensor(Affine(0.05, 128))})
     lowered = lower_ort_cpu(model, plan, structure)
     saved(lowered.model, path)
-    return planned(plan, structure, lowered.weights)
+    return planned(plan, structure, lowered.marks)
 
 
-def test_counts_and_the_share_of_flops(tmp_path: Path) -> None:
-    report = certify(tmp_path / "m.onnx", two_gemms(tmp_path / "m.onnx"))
+def test_counts_and_shares(tmp_path: Path) -> None:
+    report = certified(tmp_path / "m.onnx", two_gemms(tmp_path / "m.onnx"))
+    gemms = report.pop("gemms")
     assert report == {
         "planned": 1,
         "executed": 1,
         "flops_share": 0.25,
+        "time_share": None,
         "fallbacks": [],
-        "gemms": {"first": "MatMulIntegerToFloat"},
     }
+    assert gemms["first"] == {
+        "planned": "int8",
+        "kernel": "MatMulIntegerToFloat",
+        "flops_share": 0.25,
+        "time_share": None,
+        "reason": "",
+    }
+    assert (gemms["second"]["planned"], gemms["second"]["reason"]) == ("float", "test")
+
+
+def test_outlier_channels_are_not_counted_as_int8(tmp_path: Path) -> None:
+    gemms = two_gemms(tmp_path / "m.onnx")
+    gemms["first"]["float_flops"] = gemms["first"]["flops"] // 4
+    assert certified(tmp_path / "m.onnx", gemms)["flops_share"] == 0.25 * 0.75
 
 
 def test_one_float_part_makes_the_whole_gemm_a_fallback(tmp_path: Path) -> None:
     """A GEMM in several parts is INT8 only if all of them are."""
     gemms = two_gemms(tmp_path / "m.onnx")
-    gemms["first"]["weights"].append("second.weight")
-    report = certify(tmp_path / "m.onnx", gemms)
+    gemms["first"]["marks"].append("second.weight")
+    report = certified(tmp_path / "m.onnx", gemms)
     assert (report["executed"], report["flops_share"]) == (0, 0.0)
-    assert report["gemms"] == {"first": "MatMul"}
+    assert report["gemms"]["first"]["kernel"] == "MatMul"
     (fallback,) = report["fallbacks"]
-    assert fallback["reason"] == "its int8 weight is read by MatMul, which computes in float"
+    assert "its input is not quantized where it enters the product" in fallback["reason"]
 
 
-def test_a_planned_gemm_without_a_weight_is_a_fallback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("marks", [[], ["a name that is gone"]])
+def test_a_planned_gemm_without_a_weight_is_a_fallback(marks: list[str], tmp_path: Path) -> None:
     gemms = two_gemms(tmp_path / "m.onnx")
-    gemms["second"] = gemms["second"] | {"precision": "int8"}
-    (fallback,) = certify(tmp_path / "m.onnx", gemms)["fallbacks"]
-    assert (fallback["site"], fallback["kernel"]) == ("second", "missing")
+    gemms["first"]["marks"] = marks
+    (fallback,) = certified(tmp_path / "m.onnx", gemms)["fallbacks"]
+    assert fallback == {
+        "site": "first",
+        "kernel": "missing",
+        "reason": "no kernel reads its int8 weight",
+    }
 
 
-def test_a_plan_without_int8_needs_no_session(tmp_path: Path) -> None:
-    gemm = {"precision": "float", "reason": "", "flops": 10, "weights": []}
-    report = certify(tmp_path / "nowhere.onnx", {"gemm": gemm})
+def test_a_plan_without_int8() -> None:
+    gemm = {"precision": "float", "reason": "", "flops": 10, "marks": []}
+    report = tally({"gemm": gemm}, {}, 0.0)
     assert (report["planned"], report["executed"], report["flops_share"]) == (0, 0, 0.0)
 
 
 def test_a_damaged_file_is_no_certificate(tmp_path: Path) -> None:
-    gemms = two_gemms(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").write_bytes(b"not a graph")
     with pytest.raises(ModelError, match=r"m\.onnx does not load in ONNX Runtime"):
-        certify(tmp_path / "m.onnx", gemms)
+        optimized_graph(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("strategy", ["peg", "w8a8", "dynamic"])
-def test_the_profile_of_a_run_agrees(
+def test_the_run_agrees_with_what_build_wrote(
     strategy: str, engine: Callable[..., Built], bert: Source
 ) -> None:
     built = engine(strategy=strategy)
-    running = open_engine(built.directory, threads=1)
-    report = check_int8(built.directory, running, bert.feeds(2))
+    report = check_int8(built.directory, open_engine(built.directory, threads=1), bert.feeds(2))
     assert report["executed"] == report["planned"] == built.report["int8"]["planned"]
     assert not report["fallbacks"]
+    assert report["shape"] == list(bert.feeds(2)["input_ids"].shape)
     calls = sum(n for kernel, n in report["kernels"].items() if kernel in INT8_KERNELS)
     assert calls >= report["planned"]
-    certificate = read_json(built.directory / "certificate.json")
-    assert certificate["int8"]["gemms"] == report["gemms"]
+    written = read_json(built.directory / "certificate.json")["int8"]
+    assert written["shape"] == [8, 128]
+    for name, gemm in written["gemms"].items():
+        assert gemm["kernel"] == report["gemms"][name]["kernel"]
+        assert (gemm["planned"] == "int8") == (gemm["kernel"] in INT8_KERNELS)
+        assert 0 < gemm["time_share"] < 1
+    assert sum(gemm["flops_share"] for gemm in written["gemms"].values()) == pytest.approx(
+        1, abs=1e-4
+    )
+    int8 = [gemm["time_share"] for gemm in written["gemms"].values() if gemm["planned"] == "int8"]
+    assert written["time_share"] == pytest.approx(sum(int8), abs=1e-4)
 
 
-def test_the_profile_of_fp32_names_float_kernels_only(
-    engine: Callable[..., Built], bert: Source
-) -> None:
+def test_fp32_has_float_kernels_only(engine: Callable[..., Built], bert: Source) -> None:
     directory = engine(strategy="fp32").directory
     report = check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))
     assert report["kernels"]
     assert not INT8_KERNELS & set(report["kernels"])
-
-
-@dataclass
-class _FloatEngine:
-    """An engine whose run calls fewer INT8 kernels than its file holds."""
-
-    input_names: tuple[str, ...] = ("input_ids",)
-    output_names: tuple[str, ...] = ("logits",)
-    threads: int = 1
-
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """Not called."""
-        raise AssertionError
-
-    def profile(self, feeds: Mapping[str, Any], iterations: int = 20) -> list[KernelTime]:
-        """Three INT8 kernels."""
-        return [KernelTime("a", "MatMulIntegerToFloat", 1.0, 3), KernelTime("b", "MatMul", 1.0, 9)]
-
-
-def test_a_run_that_called_fewer_int8_kernels_is_said(engine: Callable[..., Built]) -> None:
-    report = check_int8(engine(strategy="w8a8").directory, _FloatEngine(), {})
-    assert report["executed"] == 3 < report["planned"]
-    assert report["fallbacks"] == [
-        {"site": "profile", "kernel": "none", "reason": "the run called 3 INT8 kernels only"}
-    ]
+    assert {gemm["kernel"] for gemm in report["gemms"].values()} <= {"MatMul", "Gemm", "FusedGemm"}
 
 
 def test_probe_feeds_fit_every_family(source: Callable[[str], Source]) -> None:
@@ -145,7 +148,7 @@ def test_probe_feeds_fit_every_family(source: Callable[[str], Source]) -> None:
 def test_the_file_on_disk_is_not_touched(tmp_path: Path) -> None:
     gemms = two_gemms(tmp_path / "m.onnx")
     before = (tmp_path / "m.onnx").read_bytes()
-    certify(tmp_path / "m.onnx", gemms)
+    certified(tmp_path / "m.onnx", gemms)
     assert (tmp_path / "m.onnx").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     assert "MatMulIntegerToFloat" in {n.op_type for n in ir.load(tmp_path / "m.onnx").graph}

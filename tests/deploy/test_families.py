@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.deploy.certificate import INT8_KERNELS, optimized_graph
 from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.ort_cpu_engine import optimized_graph
+from qdeploy.deploy.ort_proof import INT8_KERNELS
 from tests.deploy.conftest import Built, Source, sqnr_db
 from tests.deploy.tolerances import GEMM_FLOOR_DB
 from tests.deploy.toys import output_of, tap
@@ -38,7 +39,7 @@ def test_every_planned_gemm_is_int8_and_keeps_its_values(
     feeds = where.feeds()
     assert np.isfinite(open_engine(built.directory, threads=1).run(feeds)["logits"]).all()
     model, structure = where.graph()
-    gemms = [gemm for gemm in structure.gemms if gemm.name in int8["gemms"]]
+    gemms = [gemm for gemm in structure.gemms if int8["gemms"][gemm.name]["planned"] == "int8"]
     lowered = ir.load(built.directory / "model.onnx")
     exact = tap(model, [g.output for g in gemms], tmp_path / "a.onnx", feeds)
     names = [output_of(lowered, g.name) for g in gemms]

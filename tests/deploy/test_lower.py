@@ -20,13 +20,14 @@ from qdeploy.calibrate.affine import Affine, affine_from_range
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Plan, Treatment
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.certificate import certify, optimized_graph
-from qdeploy.deploy.lower_ort_cpu import lower_ort_cpu
-from qdeploy.deploy.operands import COARSER, REPEATED_SHARE, repetitions
+from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.ort_cpu_engine import optimized_graph
+from qdeploy.deploy.parts import COARSER, REPEATED_SHARE, repetitions
 from tests.deploy.conftest import Source
 from tests.deploy.tolerances import ROUNDING, TIES
 from tests.deploy.toys import (
     Toy,
+    certified,
     fake_quantize,
     output_of,
     plan_of,
@@ -115,7 +116,7 @@ def lower(
     structure = find_structure(model)
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms}, **options)
     lowered = lower_ort_cpu(model, plan, structure)
-    return lowered.model, plan, structure, lowered.weights
+    return lowered.model, plan, structure, lowered.marks
 
 
 def reference(x: Array, weight: Array, treatment: Treatment) -> Array:
@@ -144,7 +145,7 @@ def test_values_and_kernels_of_a_single_gemm(name: str, per_channel: bool, tmp_p
     )
     (found,) = run(model, tmp_path / "model.onnx", {"x": X})
     assert_close(found, reference(-X, weight, treatment))
-    report = certify(tmp_path / "model.onnx", planned(plan, structure, weights))
+    report = certified(tmp_path / "model.onnx", planned(plan, structure, weights))
     assert report["planned"] == report["executed"] == 1
     assert not report["fallbacks"]
 
@@ -322,8 +323,8 @@ def test_each_gemm_of_an_encoder_is_within_its_rounding_errors(
     }
     plan = plan_of(structure, {t: _Recipe(recipe).treatment(p) for t, p in peaks.items()})
     lowered = lower_ort_cpu(model, plan, structure)
-    report = certify(
-        saved(lowered.model, tmp_path / "b.onnx"), planned(plan, structure, lowered.weights)
+    report = certified(
+        saved(lowered.model, tmp_path / "b.onnx"), planned(plan, structure, lowered.marks)
     )
     assert report["executed"] == report["planned"] == len(structure.gemms)
 

@@ -19,7 +19,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import Site, Structure
 from qdeploy.deploy import rewrite as rewrite_module
 from qdeploy.deploy.equivalence import TOLERANCE, compare
-from qdeploy.deploy.lower_ort_cpu import lower_ort_cpu
+from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
 from qdeploy.deploy.permute import ChannelSets, channel_order, fold_permutations
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.errors import VerificationError

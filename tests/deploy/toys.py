@@ -21,7 +21,13 @@ from qdeploy.calibrate.plan import (
     Treatment,
 )
 from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.deploy.certificate import tally
+from qdeploy.deploy.ort_cpu_engine import (
+    find_kernels,
+    open_session,
+    optimized_graph,
+    session_options,
+)
 
 Array = npt.NDArray[Any]
 OPSET = 21  # the first whose Q/DQ takes FP16 scales beside the FP32 ones
@@ -157,19 +163,23 @@ def plan_of(
     )
 
 
-def planned(
-    plan: Plan, structure: Structure, weights: dict[str, tuple[str, ...]]
-) -> dict[str, Any]:
-    """What `certify` wants to know."""
+def planned(plan: Plan, structure: Structure, marks: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What `tally` wants to know."""
     return {
         gemm.name: {
             "precision": plan.gemms[gemm.name].precision,
             "reason": "test",
             "flops": gemm.flops,
-            "weights": list(weights.get(gemm.name, ())),
+            "marks": list(marks.get(gemm.name, ())),
         }
         for gemm in structure.gemms
     }
+
+
+def certified(path: Path, gemms: dict[str, Any]) -> dict[str, Any]:
+    """The certificate of a toy, from the graph that ONNX Runtime makes of it."""
+    marks = {name: gemm["marks"] for name, gemm in gemms.items()}
+    return tally(gemms, find_kernels(optimized_graph(path), marks), 0.0)
 
 
 # The numpy side: the definition of fake quantization, written without the project's own code.

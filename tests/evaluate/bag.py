@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import write_json, write_manifest
-from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.engine import KernelTime, Witness
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +59,12 @@ class BagEngine:
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         """One kernel: the gather."""
         return [KernelTime("gather", "Gather", 0.01, 1)]
+
+    def witness(
+        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+    ) -> Witness:
+        """It has no GEMM."""
+        return Witness({}, self.profile(feeds))
 
 
 def tokenizer() -> Any:

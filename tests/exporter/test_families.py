@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -84,6 +85,9 @@ def test_graph_is_canonical(family: str, exported: Export) -> None:
     (logits,) = model.graph.outputs
     assert [str(d) for d in logits.shape or ()] == ["batch", "2"]
     assert {key for node in model.graph for key in node.metadata_props} <= {SCOPES}
+    written = onnx.load(exported(family).model_dir / "model.onnx").graph
+    initializers = {tensor.name for tensor in written.initializer}
+    assert not initializers & {value.name for value in written.value_info}
     names = [node.name for node in model.graph]
     assert len(set(names)) == len(names)
     operators = [node.op_type for node in model.graph]

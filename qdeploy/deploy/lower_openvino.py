@@ -1,0 +1,64 @@
+"""Lowering for OpenVINO on the CPU: each planned GEMM becomes a MatMul between Q/DQ pairs.
+
+OpenVINO's low-precision transformations turn DequantizeLinear → MatMul ← DequantizeLinear into one
+INT8 FullyConnected, with bias, residual sum and activation function behind it inside. Symmetric
+ranges are int8; asymmetric ones uint8 with a zero point, which runs as fast. Codes that are joined
+before they are dequantized (a group as repeated rows, docs/adr/0003) keep their kernel.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from qdeploy.calibrate.plan import Dynamic, Plan
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.lowering import Lowering
+from qdeploy.deploy.operands import Operand
+from qdeploy.errors import TargetError
+
+
+def lower(model: ir.Model, plan: Plan, structure: Structure) -> Lowered:
+    """The graph of a plan for OpenVINO. `model` is consumed.
+
+    Args:
+        model: canonical graph, or its permuted form.
+        plan: with channel indices of that same graph.
+        structure: of that same graph.
+
+    Returns:
+        The graph, in standard ONNX; its marks are the names of the int8 weights.
+
+    Raises:
+        TargetError: ranges found at run time, which OpenVINO's CPU plugin does not have for GEMMs.
+    """
+    if any(isinstance(site.treatment, Dynamic) for site in plan.sites.values()):
+        raise TargetError(
+            "openvino has no GEMM with ranges found at run time (strategy dynamic). Build w8a8 or "
+            "peg, which calibrate, or take --target ort-cpu."
+        )
+    return _OpenVino(model, plan, structure).run()
+
+
+class _OpenVino(Lowering):
+    signed = True
+    least_rows = 2  # of a single row it makes a multiplication in float
+
+    def int8_product(
+        self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
+    ) -> tuple[ir.Value, str]:
+        weight = self.editor.node(
+            "DequantizeLinear", [codes, scale], f"{label}.weight/dequantize", axis=1, like=codes
+        )
+        values = self._values(operand, label)
+        result = self.editor.node("MatMul", [values, weight.outputs[0]], label).outputs[0]
+        if bias is not None:
+            result = self.editor.node("Add", [result, bias], f"{label}/bias").outputs[0]
+        return result, str(codes.name)
+
+    def _values(self, operand: Operand, label: str) -> ir.Value:
+        """The operand's values; dequantized once for all of its GEMMs."""
+        for use in operand.value.uses():
+            if use.node.op_type == "DequantizeLinear" and use.node.inputs[1] is operand.scale:
+                return use.node.outputs[0]
+        return self.writer.dequantized(operand, f"{label}.input")

@@ -1,0 +1,127 @@
+"""How a grouped GEMM input is cut into products, the same for every target.
+
+1. The widest group is quantized over the full width with its own scale s, and meets the weight
+   whose other rows are zero: the GEMM keeps its shape, and channels that saturate there meet zeros.
+2. A group whose scale is about m·s for a whole number m is quantized with m·s; its codes and its
+   weight rows are joined to the wide GEMM m times: m · s · code · row is exact, in one kernel
+   (docs/adr/0003).
+3. Any other group: its channels, with their own scale, times a slim INT8 GEMM.
+4. The outlier channels times a slim FP32 GEMM.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.calibrate.affine import LEVELS, Affine
+from qdeploy.calibrate.plan import Grouped
+
+Array = npt.NDArray[Any]
+Group = tuple[tuple[int, ...], Affine]
+
+# The first group keeps the full width when it holds at least this share of the channels; below, its
+# channels are cut out too, as the zero rows would cost more than the cut.
+WIDE_SHARE = 0.75
+# A group joins the wide GEMM as repeated rows while these are at most this share of its rows, and
+# while rounding its scale up to m·s widens its step by no more than this factor (m is whole, so 2
+# refuses only what the shared zero point stretches).
+REPEATED_SHARE = 0.3
+COARSER = 2.0
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Channels whose codes, on the scale times·s, stand `times` times in the wide GEMM."""
+
+    channels: tuple[int, ...]
+    affine: Affine
+    times: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The products of one grouped input.
+
+    Attributes:
+        total: channels C of the input.
+        wide: the group at full width, or None where no group is large enough.
+        repeated: groups that join it.
+        slim: groups with a product of their own.
+        outliers: channels in float.
+    """
+
+    total: int
+    wide: Group | None
+    repeated: tuple[Repeated, ...]
+    slim: tuple[Group, ...]
+    outliers: tuple[int, ...]
+
+    def wide_rows(self) -> Array:
+        """The weight row that each column of the wide operand meets; −1 for a row of zeros."""
+        assert self.wide is not None
+        rows = np.full(self.total, -1)
+        rows[list(self.wide[0])] = self.wide[0]
+        tiles = [np.tile(np.array(part.channels), part.times) for part in self.repeated]
+        return np.concatenate([rows, *tiles])
+
+
+def parts_of(treatment: Grouped) -> Parts:
+    """Decide the form of every group."""
+    pairs = sorted(zip(treatment.groups, treatment.affines, strict=True), key=_size)
+    total = sum(len(g) for g in treatment.groups) + len(treatment.outlier_channels)
+    if len(pairs[0][0]) < WIDE_SHARE * total:
+        return Parts(total, None, (), tuple(pairs), treatment.outlier_channels)
+    wide, *others = pairs
+    repeated, slim, room = [], [], int(REPEATED_SHARE * total)
+    for channels, affine in others:
+        times = repetitions(wide[1], affine)
+        if times is None or times * len(channels) > room:
+            slim.append((channels, affine))
+            continue
+        room -= times * len(channels)
+        coarse = Affine(float(np.float32(wide[1].scale * times)), wide[1].zero_point)
+        repeated.append(Repeated(channels, coarse, times))
+    return Parts(total, wide, tuple(repeated), tuple(slim), treatment.outlier_channels)
+
+
+def repetitions(wide: Affine, other: Affine) -> int | None:
+    """The least m for which m times the wide group's scale spans the other group's range.
+
+    Both share the wide group's zero point in one GEMM, so each side of zero must fit by itself.
+    None where m·s would be more than `COARSER` times as coarse as the group's own scale.
+
+    >>> repetitions(Affine(0.1, 128), Affine(1.0, 128))
+    10
+    """
+    sides = [
+        (other.zero_point * other.scale, wide.zero_point * wide.scale),
+        ((LEVELS - other.zero_point) * other.scale, (LEVELS - wide.zero_point) * wide.scale),
+    ]
+    if any(needed > 0 and held <= 0 for needed, held in sides):
+        return None
+    times = max(math.ceil(needed / held * (1 - 1e-6)) for needed, held in sides if needed > 0)
+    return times if times * wide.scale <= COARSER * other.scale else None
+
+
+def rows_of(weight: Array, rows: Array) -> Array:
+    """The weight [K', N] that an operand's columns meet.
+
+    Args:
+        weight: [K, N].
+        rows: [K'], −1 for a row of zeros; empty for all rows in order.
+    """
+    if len(rows) == 0:
+        return weight
+    picked: Array = weight[rows]
+    picked[rows < 0] = 0
+    return picked
+
+
+def _size(pair: Group) -> tuple[int, tuple[int, ...]]:
+    """Sort key: largest group first, then by channels so that the order is fixed."""
+    return -len(pair[0]), pair[0]

@@ -1,0 +1,156 @@
+"""The target openvino: kernels from its runtime model, values as ONNX Runtime has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from qdeploy.artifact import read_json
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.deploy import doctor
+from qdeploy.deploy.certificate import check_int8, tally
+from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.lower_openvino import lower
+from qdeploy.errors import DataError, ModelError, TargetError
+from tests.deploy.conftest import Built, Source, sqnr_db
+from tests.deploy.test_lower import SIGNS, TREATMENTS, X, one_gemm, reference
+from tests.deploy.toys import plan_of, planned, saved
+from tests.tiny import FAMILIES, LAYERS
+
+openvino_engine = pytest.importorskip("qdeploy.deploy.openvino_engine")
+pytest.importorskip("openvino")
+Array = npt.NDArray[Any]
+STATIC = [name for name in TREATMENTS if name != "dynamic"]
+# OpenVINO rounds codes of ties its own way, and sums in another order. Relative to the largest.
+ROUNDING = 0.01
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_values_and_kernels_of_a_single_gemm(name: str, tmp_path: Path) -> None:
+    weight = SIGNS * 0.25
+    treatment = TREATMENTS[name]
+    if factors := getattr(treatment, "prescale", None):
+        weight = weight * np.array(factors, np.float32)[:, None]
+    model = one_gemm(weight)
+    structure = find_structure(model)
+    plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
+    lowered = lower(model, plan, structure)
+    path = saved(lowered.model, tmp_path / "model.onnx")
+    engine = openvino_engine.OpenVinoEngine(path, threads=1)
+    found = engine.run({"x": X})["y"]
+    expected = reference(-X, weight, treatment)
+    np.testing.assert_allclose(found, expected, atol=ROUNDING * np.abs(expected).max())
+    witness = engine.witness(lowered.marks, {"x": X}, 1)
+    report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
+    assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("strategy", ["peg", "w8a8"])
+def test_every_family_runs_in_int8_and_agrees_with_onnx_runtime(
+    family: str, strategy: str, engine: Callable[..., Built], source: Callable[[str], Source]
+) -> None:
+    built = engine(family, strategy=strategy, target="openvino")
+    int8 = built.report["int8"]
+    assert int8["executed"] == int8["planned"] >= 4 * LAYERS
+    assert not int8["fallbacks"]
+    feeds = source(family).feeds()
+    here = open_engine(built.directory, threads=1).run(feeds)["logits"]
+    there = engine(family, strategy=strategy).directory
+    assert np.isfinite(here).all()
+    exact = open_engine(engine(family, strategy="fp32").directory, threads=1).run(feeds)["logits"]
+    ours, theirs = (
+        sqnr_db(exact, logits)
+        for logits in (here, open_engine(there, threads=1).run(feeds)["logits"])
+    )
+    assert ours > theirs - 6  # the same plan in another order of sums: the same noise
+
+
+@pytest.mark.parametrize("activations", ["asymmetric", "symmetric"])
+def test_scope_all(activations: str, engine: Callable[..., Built]) -> None:
+    options = {"groups": 3, "scope": "all", "activations": activations}
+    int8 = engine(strategy="peg", target="openvino", **options).report["int8"]
+    assert int8["executed"] == int8["planned"]
+
+
+def test_the_rest_in_bf16_is_said_and_done(engine: Callable[..., Built], bert: Source) -> None:
+    built = engine(strategy="w8a8", target="openvino", rest_precision="bf16")
+    assert read_json(built.directory / "qdeploy.json")["rest_precision"] == "bf16"
+    running = open_engine(built.directory, threads=1)
+    assert running.rest == "bf16"  # type: ignore[attr-defined]
+    report = check_int8(built.directory, running, bert.feeds(2))
+    assert report["executed"] == report["planned"]
+
+
+def test_what_ran_in_float_is_a_fallback(engine: Callable[..., Built], bert: Source) -> None:
+    """An FP32 engine under the plan of an INT8 one."""
+    directory = engine(strategy="fp32", target="openvino").directory
+    gemms = read_json(directory / "certificate.json")["planned_gemms"]
+    for gemm in gemms.values():
+        gemm["precision"] = "int8"
+    witness = open_engine(directory, threads=1).witness(
+        {name: gemm["marks"] for name, gemm in gemms.items()}, bert.feeds(2)
+    )
+    report = tally(gemms, witness.gemms, witness.ms)
+    assert (report["executed"], report["flops_share"]) == (0, 0.0)
+    assert len(report["fallbacks"]) == report["planned"] == len(gemms)
+    for fallback in report["fallbacks"]:
+        assert fallback["reason"].startswith("OpenVINO computes it in f32 (")
+
+
+def test_ranges_at_run_time_are_refused(bert: Source, tmp_path: Path) -> None:
+    from qdeploy.deploy.build import build_engine
+
+    with pytest.raises(TargetError, match=r"strategy dynamic\)\. Build w8a8 or peg"):
+        build_engine(bert.directory, tmp_path / "e", strategy="dynamic", target="openvino")
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_rest_precision_that_the_target_lacks(bert: Source, tmp_path: Path) -> None:
+    from qdeploy.deploy.build import build_engine
+
+    for target, wanted in (("ort-cpu", "bf16"), ("openvino", "f16")):
+        with pytest.raises(
+            TargetError, match=f"{target} computes what is not INT8 in f32.*{wanted}"
+        ):
+            build_engine(
+                bert.directory,
+                tmp_path / "e",
+                strategy="fp32",
+                target=target,
+                rest_precision=wanted,
+            )
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelError, match=r"m\.onnx does not compile in OpenVINO"):
+        openvino_engine.OpenVinoEngine(tmp_path / "m.onnx")
+
+
+def test_a_missing_input_is_named(engine: Callable[..., Built], bert: Source) -> None:
+    running = open_engine(engine(strategy="w8a8", target="openvino").directory, threads=1)
+    feeds = bert.feeds(1)
+    del feeds["attention_mask"]
+    with pytest.raises(DataError, match="The engine needs the inputs attention_mask"):
+        running.run(feeds)
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(TargetError, match=r"pip install 'qdeploy\[openvino\]'"):
+        openvino_engine.compile_file(tmp_path / "m.onnx", threads=1)
+    health = doctor.check_openvino()
+    assert not health.works
+    assert "qdeploy[openvino]" in health.remedy
+
+
+def test_doctor_sees_the_int8_kernel() -> None:
+    health = doctor.check_openvino()
+    assert health.works, health.detail
+    assert "FullyConnected" in health.detail
