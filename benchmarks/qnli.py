@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from machine import processor  # benchmarks/machine.py
+
 import qdeploy
 from qdeploy.artifact import package_versions, write_json
 from qdeploy.data.rows import read_rows
@@ -208,17 +210,6 @@ def peak_of_statistics(model: Path, data: Path, rows: int) -> float:
     )
     command = [sys.executable, "-c", code, str(model), str(data), str(rows)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def processor() -> str:
-    """Model name of the processor where Linux tells it, and its integer instructions."""
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return platform.machine()
-    name = next((x.split(":")[1].strip() for x in text.splitlines() if "model name" in x), "")
-    units = [unit for unit in ("avx512_vnni", "avx_vnni", "amx_int8") if unit in text]
-    return f"{name} ({', '.join(units)})"
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ total)` while they work.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,8 @@ def build(
         model_dir: model directory.
         engine_dir: directory to write.
         strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`.
-        target: one of `qdeploy.deploy.targets.TARGETS`.
+        target: one of `qdeploy.deploy.targets.TARGETS`, or `"auto"`: builds for every one that
+            works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
             takes the target's own.
         data: calibration data; None takes `"qnli-mini"`, and warns.
@@ -163,13 +165,17 @@ def build(
         ModelError, StatisticsError, PlanError, TargetError, DataError, OutputError: see
             `qdeploy.errors`.
     """
-    from qdeploy.deploy.build import build_engine
+    make: Callable[..., dict[str, Any]]
+    if target == "auto":
+        from qdeploy.auto import build_fastest as make
+    else:
+        from qdeploy.deploy.build import build_engine
 
-    return build_engine(
+        make = partial(build_engine, target=target)
+    return make(
         model_dir,
         engine_dir,
         strategy=strategy,
-        target=target,
         rest_precision=rest_precision,
         data=data,
         task=task,

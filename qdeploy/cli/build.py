@@ -25,10 +25,10 @@ from qdeploy.cli import options, tables, talk
 @click.option(
     "--target",
     cls=options.NamesOption,
-    names="qdeploy.deploy.targets:TARGETS",
+    names="qdeploy.deploy.targets:TARGET_NAMES",
     default="ort-cpu",
     show_default=True,
-    help="What the engine runs on: docs/targets.md.",
+    help="What the engine runs on: docs/targets.md. auto keeps the fastest that works here.",
 )
 @click.option(
     "--rest-precision",

@@ -28,6 +28,8 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
     """The result of `build`."""
     names = (manifest.get(key) for key in ("strategy", "scope", "target"))
     click.echo(f"{directory}: {', '.join(str(name) for name in names)}")
+    if manifest.get("auto"):
+        click.echo(_choice(manifest["auto"]))
     if manifest.get("int8"):
         click.echo(f"{int8(manifest['int8'])} in the optimized graph")
     click.echo(f"Next: qdeploy eval {directory} --baseline BASE_ENGINE_DIR")
@@ -45,6 +47,8 @@ def evaluation(report: Mapping[str, Any]) -> None:
 
 def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("engine", f"{report.get('engine')} ({_what(report)})")]
+    if report.get("auto"):
+        rows.append(("target", _choice(report["auto"])))
     if data := report.get("data"):
         rows.append(("data", f"{data['source']}, {data['n']} rows"))
     if metrics := report.get("metrics"):
@@ -64,6 +68,14 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(key.replace("_mb", ", MB"), _figures(report[key]))
              for key in ("size_mb", "memory_mb") if report.get(key)]  # fmt: skip
     return rows
+
+
+def _choice(auto: Mapping[str, Any]) -> str:
+    """Which targets `--target auto` timed."""
+    batch, tokens = auto["shape"]
+    times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in auto["p50_ms"].items())
+    skipped = ", ".join(auto["skipped"])
+    return f"fastest of {times} at {batch} × {tokens}" + (f"; not {skipped}" if skipped else "")
 
 
 def _what(report: Mapping[str, Any]) -> str:

@@ -73,6 +73,7 @@ OPENVINO = Target(
     runtime="qdeploy.deploy.openvino_engine",
 )
 TARGETS: dict[str, Target] = {target.name: target for target in (ORT_CPU, OPENVINO)}
+TARGET_NAMES = (*TARGETS, "auto")  # what may be typed; auto is in `qdeploy.auto`
 
 
 def choose_rest(target: Target, wanted: str | None) -> str:
@@ -97,4 +98,4 @@ def find_target(name: str) -> Target:
     Raises:
         TargetError: unknown, with the nearest name.
     """
-    return TARGETS[choose("target", name, TARGETS, TargetError)]
+    return TARGETS[choose("target", name, TARGET_NAMES, TargetError)]

@@ -1,0 +1,265 @@
+"""qdeploy against its peers: latency, accuracy, size and cost of calibration, side by side.
+
+    python benchmarks/peers.py --data DIR
+
+DIR is a GLUE QNLI directory. Latency on the BERT-base shape (random weights: it does not depend on
+them, but for what `peg` treats, so once with planted outlier channels too) and on the embedded
+model; accuracy on the embedded model. Peers are installed into environments of their own
+(.venv-peers, .venv-optimum) on the first run. Writes benchmarks/results/peers-DATE.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import processor  # benchmarks/machine.py
+from runners import RUNNERS, Runner, interleaved  # benchmarks/runners.py
+
+import qdeploy
+from qdeploy.artifact import package_versions, write_json
+from qdeploy.calibrate.run import BATCH_TOKENS
+from qdeploy.data.rows import read_rows
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.errors import QDeployWarning
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+SHAPES = ((1, 128), (8, 128), (1, 384), (32, 128))
+ENVIRONMENTS = {
+    ".venv-peers": HERE / "peers-requirements.txt",
+    ".venv-optimum": HERE.parent / "tests" / "deploy" / "optimum-requirements.txt",
+}
+# Peer → environment that builds it.
+BUILDERS = {
+    "ort-dynamic": ".venv-peers",
+    "ort-dynamic-fused": ".venv-optimum",  # its optimizer imports torch
+    "ort-static-minmax": ".venv-peers",
+    "ort-static-percentile": ".venv-peers",
+    "ort-static-entropy": ".venv-peers",
+    "openvino-nncf": ".venv-peers",
+    "optimum": ".venv-optimum",
+}
+OURS = {
+    "qdeploy-w8a8-ort-cpu": {"strategy": "w8a8"},
+    "qdeploy-peg-ort-cpu": {"strategy": "peg"},
+    "qdeploy-w8a8-openvino": {"strategy": "w8a8", "target": "openvino"},
+    "qdeploy-peg-openvino": {"strategy": "peg", "target": "openvino"},
+    "qdeploy-peg-openvino-bf16": {
+        "strategy": "peg",
+        "target": "openvino",
+        "rest_precision": "bf16",
+    },
+}
+
+
+def python_of(environment: str) -> Path:
+    """The interpreter of an environment, installed where it is not yet."""
+    home = HERE.parent / environment
+    python = home / "bin" / "python"
+    if not (home / ".stamp").is_file():
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+        requirements = ["-r", str(ENVIRONMENTS[environment])]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        (home / ".stamp").touch()
+    return python
+
+
+def save_feeds(model: Path, data: Path, rows: int, path: Path) -> None:
+    """Calibration batches for the peers: rows, lengths and batches as qdeploy calibrates."""
+    encoder = TextEncoder.from_directory(model)
+    sample = read_rows(data, split="calibration").sample(rows, 0)
+    encoded = encoder.encode(sample, max_length=128)
+    batches = encoder.batches(encoded, len(sample), max_tokens=BATCH_TOKENS)
+    arrays = {f"{at}/{k}": v for at, batch in enumerate(batches) for k, v in batch.feeds.items()}
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def build_peer(peer: str, model: Path, feeds: Path, out: Path) -> dict[str, Any]:
+    """Run peers_build.py in the peer's environment; {"error"} where it fails."""
+    script = HERE / "peers_build.py"
+    command = [python_of(BUILDERS[peer]), script, peer, model, feeds, out]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return {"error": lines[-1][:300] if lines else f"exit code {done.returncode}"}
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+def base_shape(folder: Path, *, outliers: bool) -> Path:
+    """A model directory of BERT-base's shape with random weights.
+
+    Args:
+        outliers: in every LayerNorm two channels 20 times as large, as trained encoders have them.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    labels = ("entailment", "not_entailment")
+    config = transformers.BertConfig(num_labels=2, id2label=dict(enumerate(labels)))
+    model = transformers.BertForSequenceClassification(config)
+    if outliers:
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, torch.nn.LayerNorm):
+                    module.weight[[308, 381]] *= 20
+    model.save_pretrained(folder / "checkpoint")
+    embedded = folder.parent / "embedded"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / "checkpoint" / name).write_bytes((embedded / name).read_bytes())
+    qdeploy.export(folder / "checkpoint", folder / "model")
+    return folder / "model"
+
+
+def engines(
+    model: Path, data: Path, work: Path, rows: int, peers: Iterable[str]
+) -> tuple[dict[str, Runner], dict[str, Any]]:
+    """Everything that runs, opened by name, and what building each said."""
+    feeds = work / "feeds.npz"
+    save_feeds(model, data, rows, feeds)
+    statistics = qdeploy.calibrate(model, data=str(data), rows=rows)
+    opened: dict[str, Runner] = {
+        "ort-fp32": RUNNERS["ort"](model / "model.onnx"),
+        "openvino-fp32": RUNNERS["openvino"](model / "model.onnx"),
+        "openvino-bf16": RUNNERS["openvino"](model / "model.onnx", rest="bf16"),
+    }
+    built: dict[str, Any] = {}
+    for peer in peers:
+        built[peer] = build_peer(peer, model, feeds, work / peer)
+        if "error" not in built[peer]:
+            path = Path(built[peer]["file"])
+            kind = "openvino" if path.suffix == ".xml" else "ort"
+            opened[peer] = RUNNERS[kind](path)
+    for name, options in OURS.items():
+        report = qdeploy.build(model, work / name, statistics=statistics, **options)
+        opened[name] = RUNNERS["qdeploy"](work / name)
+        built[name] = {"int8": {k: report["int8"][k] for k in ("planned", "executed")}}
+        built[name]["plan"] = report["plan"]
+    return opened, built
+
+
+def latency(model: Path, opened: dict[str, Runner], shapes: Iterable[tuple[int, int]]) -> Any:
+    """Median time of each engine at each shape, all interleaved; rows fill all tokens."""
+    found = {}
+    for batch, tokens in shapes:
+        encoder = TextEncoder.from_directory(model)
+        rng = np.random.default_rng(0)
+        ids = rng.integers(1000, 20000, (batch, tokens))
+        ones, zeros = np.ones_like(ids), np.zeros_like(ids)
+        known = {"input_ids": ids, "attention_mask": ones, "token_type_ids": zeros}
+        feeds = {name: known[name] for name in encoder.input_names}
+        found[f"{batch}x{tokens}"] = interleaved(opened, feeds)
+        print(f"{batch}x{tokens}", found[f"{batch}x{tokens}"], file=sys.stderr, flush=True)
+    return found
+
+
+def accuracy(model: Path, opened: dict[str, Runner], data: Path) -> dict[str, Any]:
+    """Accuracy and logit SQNR of each engine on every row of dev.tsv."""
+    rows = read_rows(data, split="evaluation")
+    encoder = TextEncoder.from_directory(model)
+    encoded = encoder.encode(rows, max_length=128)
+    classes = json.loads((model / "qdeploy.json").read_text("utf-8"))["labels"]
+    assert rows.labels is not None
+    gold = np.array([classes.index(label) for label in rows.labels])
+    logits = {}
+    for name, runner in opened.items():
+        result = np.zeros((len(rows), 2), np.float32)
+        for batch in encoder.batches(encoded, 32):
+            result[batch.index] = runner(batch.feeds)
+        logits[name] = result
+        print(name, float((result.argmax(1) == gold).mean()), file=sys.stderr, flush=True)
+    exact = logits["ort-fp32"].astype(np.float64)
+    return {
+        name: {
+            "accuracy": float((found.argmax(1) == gold).mean()),
+            "sqnr_db": _decibels(exact, found) if name != "ort-fp32" else None,
+        }
+        for name, found in logits.items()
+    }
+
+
+def _decibels(exact: Any, found: Any) -> float:
+    noise = float(np.square(found - exact).sum())
+    return 10 * float(np.log10(np.square(exact).sum() / max(noise, 1e-30)))
+
+
+def calibration(model: Path, data: Path, work: Path, rows: int) -> dict[str, Any]:
+    """Seconds and peak MB of a fresh process that calibrates on so many rows and builds."""
+    feeds = work / "feeds-cost.npz"
+    save_feeds(model, data, rows, feeds)
+    static = [peer for peer in BUILDERS if "static" in peer or "nncf" in peer]
+    found = {peer: build_peer(peer, model, feeds, work / f"cost-{peer}") for peer in static}
+    for kept in (model / "statistics").glob("*.npz"):
+        kept.unlink()
+    code = (
+        "import re, sys, time, qdeploy\n"
+        "began = time.monotonic()\n"
+        "qdeploy.build(sys.argv[1], sys.argv[2], strategy='peg', data=sys.argv[3],\n"
+        "              calibration_rows=int(sys.argv[4]))\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(time.monotonic() - began, int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1000)\n"
+    )
+    command = [sys.executable, "-c", code, str(model), str(work / "cost"), str(data), str(rows)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    seconds, peak = map(float, text.split())
+    return found | {"qdeploy-peg-ort-cpu": {"seconds": seconds, "peak_mb": peak}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
+    parser.add_argument("--sections", default="base,outliers,embedded,accuracy,calibration")
+    parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", QDeployWarning)
+    sections, peers = args.sections.split(","), args.peers.split(",")
+    result: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "command": "python benchmarks/peers.py --data DIR",
+        "machine": f"{processor()}, 2 threads",
+        "versions": package_versions() | {"python": platform.python_version()},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        qdeploy.export("embedded", work / "embedded")
+        for section in ("base", "outliers"):
+            if section in sections:
+                (work / section).mkdir()
+                model = base_shape(work / section, outliers=section == "outliers")
+                chosen = [p for p in peers if section == "base" and p in BUILDERS]
+                opened, built = engines(model, args.data, work / section, 64, chosen)
+                result[section] = {"latency": latency(model, opened, SHAPES), "built": built}
+                del opened
+        if "embedded" in sections or "accuracy" in sections:
+            (work / "mini").mkdir()
+            opened, built = engines(work / "embedded", args.data, work / "mini", 128, peers)
+            result["embedded"] = {"built": built}
+            if "embedded" in sections:
+                result["embedded"]["latency"] = latency(work / "embedded", opened, SHAPES)
+            if "accuracy" in sections:
+                result["embedded"]["accuracy"] = accuracy(work / "embedded", opened, args.data)
+            del opened
+        if "calibration" in sections:
+            result["calibration"] = calibration(work / "embedded", args.data, work, 512)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"peers-{result['date']}.json"
+    if path.is_file():  # sections measured one by one on a day make one result
+        result = json.loads(path.read_text("utf-8")) | result
+    write_json(path, result)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

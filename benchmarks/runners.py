@@ -1,0 +1,62 @@
+"""One call per engine, whatever runs it, and their times in alternating rounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.openvino_engine import OpenVinoEngine
+from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine
+
+THREADS = 2
+ROUNDS = 10
+SECONDS = 0.4  # of one engine in one round, at least one run
+Runner = Callable[[Mapping[str, Any]], Any]
+
+
+def _ort(path: Path) -> Runner:
+    """ONNX Runtime; without its slow SkipLayerNormalization, which helps FP32 (docs/targets.md)."""
+    engine = OrtCpuEngine(path, threads=THREADS)
+    return lambda feeds: next(iter(engine.run(feeds).values()))
+
+
+def _openvino(path: Path, rest: str = "f32") -> Runner:
+    engine = OpenVinoEngine(path, threads=THREADS, rest=rest)
+    return lambda feeds: next(iter(engine.run(feeds).values()))
+
+
+def _qdeploy(directory: Path) -> Runner:
+    engine = open_engine(directory, threads=THREADS)
+    return lambda feeds: engine.run(feeds)["logits"]
+
+
+RUNNERS: dict[str, Callable[..., Runner]] = {
+    "ort": _ort,
+    "openvino": _openvino,
+    "qdeploy": _qdeploy,
+}
+
+
+def interleaved(opened: Mapping[str, Runner], feeds: Mapping[str, Any]) -> dict[str, float]:
+    """Median ms of each engine; each takes its turn in every round, every second one backwards."""
+    runs = {}
+    for name, runner in opened.items():
+        runner(feeds)
+        began = time.perf_counter()
+        runner(feeds)
+        runs[name] = max(1, round(SECONDS / (time.perf_counter() - began)))
+    times: dict[str, list[float]] = {name: [] for name in opened}
+    for turn in range(ROUNDS):
+        order = list(opened) if turn % 2 == 0 else list(reversed(opened))
+        for name in order:
+            opened[name](feeds)  # wakes its threads; the last engine's may still spin
+            for _ in range(runs[name]):
+                began = time.perf_counter()
+                opened[name](feeds)
+                times[name].append((time.perf_counter() - began) * 1e3)
+    return {name: round(float(np.median(found)), 3) for name, found in times.items()}

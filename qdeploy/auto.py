@@ -1,0 +1,111 @@
+"""`--target auto`: build for every target that works here, time them, keep the fastest."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdeploy.artifact import MANIFEST, check_apart, check_output, read_json, staged, write_json
+from qdeploy.calibrate.run import calibrate_model
+from qdeploy.calibrate.strategies import needs_statistics
+from qdeploy.data.rows import read_rows
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.doctor import CHECKS
+from qdeploy.errors import PlanError, TargetError
+from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.subject import Subject, open_subject
+
+Progress = Callable[[str, int, int], None]
+NAME = "auto"
+_ROWS = ("data", "task", "columns", "calibration_rows", "seed")  # of `calibrate`
+
+
+def build_fastest(
+    model_dir: str | Path,
+    engine_dir: str | Path,
+    *,
+    strategy: str = "peg",
+    statistics: str | Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Build for each target, time all engines in alternating rounds at 8 × 128, keep one.
+
+    Args:
+        model_dir, engine_dir, strategy, statistics, force, dry_run, progress, options: of
+            `qdeploy.api.build`, but for the target.
+
+    Returns:
+        What `build_engine` returns for the engine that was kept, and "auto": {"shape": [B, S],
+        "threads", "p50_ms": {target: ms}, "skipped": {target: reason}}, which stands in the
+        engine's manifest too.
+
+    Raises:
+        TargetError: no target works here, or none takes these options.
+        PlanError, ModelError, DataError, OutputError: see `qdeploy.api.build`.
+    """
+    if dry_run:
+        raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
+    source, output = Path(model_dir), Path(engine_dir)
+    check_apart(output, [source])
+    check_output(output, force=force)
+    if needs_statistics(strategy) and statistics is None:
+        rows = {name: options.pop(name) for name in _ROWS if name in options}
+        if "calibration_rows" in rows:
+            rows["rows"] = rows.pop("calibration_rows")
+        statistics = calibrate_model(source, progress=progress, **rows)
+        options["seed"] = rows.get("seed", 0)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="qdeploy-auto-") as folder:
+        built: dict[str, dict[str, Any]] = {}
+        skipped: dict[str, str] = {}
+        for done, target in enumerate(CHECKS):
+            if progress is not None:
+                progress(f"build for {target}", done, len(CHECKS))
+            try:
+                health = CHECKS[target]()
+                if not health.works:
+                    raise TargetError(health.detail)
+                built[target] = build_engine(
+                    source,
+                    Path(folder) / target,
+                    strategy=strategy,
+                    target=target,
+                    statistics=statistics,
+                    **options,
+                )
+            except TargetError as error:
+                skipped[target] = str(error)
+        if not built:
+            reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
+            raise TargetError(f"No target takes this build. {reasons}")
+        shape, times = _times(
+            [open_subject(Path(folder) / target, 2) for target in built], progress
+        )
+        p50 = {target: round(ms, 3) for target, ms in zip(built, times, strict=True)}
+        best = min(p50, key=p50.__getitem__)
+        choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
+        with staged(output, force=force) as work:
+            shutil.copytree(Path(folder) / best, work, dirs_exist_ok=True)
+            write_json(work / MANIFEST, read_json(work / MANIFEST) | {NAME: choice})
+    return built[best] | {NAME: choice}
+
+
+def _times(
+    subjects: list[Subject], progress: Progress | None
+) -> tuple[tuple[int, int], list[float]]:
+    """The shape [B, S], and the median time of a run of each engine, ms."""
+    longest = min(subject.encoder.max_length for subject in subjects)
+    protocol = LatencyProtocol(seq_len=min(128, longest), warmup=10, iterations=60)
+    rows = read_rows("qnli-mini").take(protocol.batch_size)
+    pairs = [(s.engine, fixed_feeds(s.encoder, rows, protocol)) for s in subjects]
+    rounds = measure_alternating(pairs, protocol, progress)
+    medians = [float(np.median(np.concatenate(times))) for times in rounds]
+    return (protocol.batch_size, protocol.seq_len), medians

@@ -1,0 +1,83 @@
+"""`--target auto`: builds for what works here, times it, keeps the fastest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qdeploy
+from qdeploy import auto
+from qdeploy.artifact import read_json
+from qdeploy.deploy.doctor import CHECKS, Health
+from qdeploy.errors import PlanError, TargetError
+from tests.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model directory with statistics; not to be changed."""
+    home = tmp_path_factory.mktemp("auto")
+    qdeploy.export(tiny_checkpoint(home / "bert"), home / "model")
+    qdeploy.calibrate(home / "model", data="qnli-mini", rows=8)
+    return home / "model"
+
+
+def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:
+    return qdeploy.build(
+        model, engine, target="auto", data="qnli-mini", calibration_rows=8, **options
+    )
+
+
+def test_the_fastest_is_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    for best in CHECKS:
+        times = [1.0 if target == best else 2.0 for target in CHECKS]
+        monkeypatch.setattr(auto, "_times", lambda *_, times=times: ((8, 128), times))
+        result = build(model, tmp_path / best)
+        assert result["target"] == best
+        manifest = read_json(tmp_path / best / "qdeploy.json")
+        assert manifest["target"] == best
+        assert manifest["auto"]["p50_ms"] == dict(zip(CHECKS, times, strict=True))
+        assert manifest["calibration"]["rows"] == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(CHECKS)
+
+
+def test_the_times_are_real_and_the_report_says_them(model: Path, tmp_path: Path) -> None:
+    result = build(model, tmp_path / "engine", strategy="w8a8")
+    times = result["auto"]["p50_ms"]
+    assert all(ms > 0 for ms in times.values())
+    assert result["target"] == min(times, key=times.__getitem__)
+    report = qdeploy.evaluate(tmp_path / "engine", limit=8, latency=False)
+    assert report["auto"] == result["auto"]
+    assert report["int8"]["executed"] == report["int8"]["planned"]
+
+
+def test_a_target_that_cannot_is_left_out_with_its_reason(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    result = build_without_data(model, tmp_path / "engine")
+    assert result["target"] == "ort-cpu"
+    assert "strategy dynamic" in result["auto"]["skipped"]["openvino"]
+
+
+def build_without_data(model: Path, engine: Path) -> dict[str, Any]:
+    return qdeploy.build(model, engine, target="auto", strategy="dynamic")
+
+
+def test_no_target_works(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {name: lambda: Health(False, "it is not installed.") for name in CHECKS}
+    monkeypatch.setattr(auto, "CHECKS", broken)
+    with pytest.raises(TargetError, match=r"No target takes this build\. ort-cpu: it is not inst"):
+        build(model, tmp_path / "engine")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_has_no_fastest(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="builds nothing that could be timed"):
+        build(model, tmp_path / "engine", dry_run=True)
+
+
+def test_a_misspelt_target(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="Did you mean 'auto'"):
+        qdeploy.build(model, tmp_path / "engine", target="auot")
