@@ -50,6 +50,8 @@ BUILDERS = {
     "openvino-nncf": ".venv-peers",
     "optimum": ".venv-optimum",
 }
+# Their histograms are stacked over batches, which fails where these have several lengths.
+ONE_SHAPE = ("ort-static-percentile", "ort-static-entropy")
 OURS = {
     "qdeploy-w8a8-ort-cpu": {"strategy": "w8a8"},
     "qdeploy-peg-ort-cpu": {"strategy": "peg"},
@@ -75,19 +77,27 @@ def python_of(environment: str) -> Path:
     return python
 
 
-def save_feeds(model: Path, data: Path, rows: int, path: Path) -> None:
-    """Calibration batches for the peers: rows, lengths and batches as qdeploy calibrates."""
+def save_feeds(model: Path, data: Path, rows: int, path: Path, *, fixed: bool = False) -> None:
+    """Calibration batches for the peers: rows, lengths and batches as qdeploy calibrates.
+
+    Args:
+        fixed: batches of [8, 128] all, for calibrators that take one shape only.
+    """
     encoder = TextEncoder.from_directory(model)
     sample = read_rows(data, split="calibration").sample(rows, 0)
     encoded = encoder.encode(sample, max_length=128)
-    batches = encoder.batches(encoded, len(sample), max_tokens=BATCH_TOKENS)
+    size = {"batch_size": 8, "pad_to": 128} if fixed else {"batch_size": len(sample)}
+    batches = encoder.batches(encoded, **size, max_tokens=None if fixed else BATCH_TOKENS)
     arrays = {f"{at}/{k}": v for at, batch in enumerate(batches) for k, v in batch.feeds.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
-def build_peer(peer: str, model: Path, feeds: Path, out: Path) -> dict[str, Any]:
+def build_peer(peer: str, model: Path, data: Path, rows: int, out: Path) -> dict[str, Any]:
     """Run peers_build.py in the peer's environment; {"error"} where it fails."""
     script = HERE / "peers_build.py"
+    out.mkdir()
+    feeds = out / "feeds.npz"
+    save_feeds(model, data, rows, feeds, fixed=peer in ONE_SHAPE)
     command = [python_of(BUILDERS[peer]), script, peer, model, feeds, out]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
@@ -127,8 +137,6 @@ def engines(
     model: Path, data: Path, work: Path, rows: int, peers: Iterable[str]
 ) -> tuple[dict[str, Runner], dict[str, Any]]:
     """Everything that runs, opened by name, and what building each said."""
-    feeds = work / "feeds.npz"
-    save_feeds(model, data, rows, feeds)
     statistics = qdeploy.calibrate(model, data=str(data), rows=rows)
     opened: dict[str, Runner] = {
         "ort-fp32": RUNNERS["ort"](model / "model.onnx"),
@@ -137,7 +145,7 @@ def engines(
     }
     built: dict[str, Any] = {}
     for peer in peers:
-        built[peer] = build_peer(peer, model, feeds, work / peer)
+        built[peer] = build_peer(peer, model, data, rows, work / peer)
         if "error" not in built[peer]:
             path = Path(built[peer]["file"])
             kind = "openvino" if path.suffix == ".xml" else "ort"
@@ -197,10 +205,8 @@ def _decibels(exact: Any, found: Any) -> float:
 
 def calibration(model: Path, data: Path, work: Path, rows: int) -> dict[str, Any]:
     """Seconds and peak MB of a fresh process that calibrates on so many rows and builds."""
-    feeds = work / "feeds-cost.npz"
-    save_feeds(model, data, rows, feeds)
     static = [peer for peer in BUILDERS if "static" in peer or "nncf" in peer]
-    found = {peer: build_peer(peer, model, feeds, work / f"cost-{peer}") for peer in static}
+    found = {p: build_peer(p, model, data, rows, work / f"cost-{p}") for p in static}
     for kept in (model / "statistics").glob("*.npz"):
         kept.unlink()
     code = (

@@ -16,5 +16,6 @@ from qdeploy.cli import options, tables, talk
 def inspect(path: Path) -> None:
     """Show a model, an engine or any ONNX file.
 
-    Of an engine: its plan and its certificate."""
-    talk.report(api.inspect(path), tables.mapping)
+    Of an engine: its plan and its certificate. Of an ONNX file that anything made: which of its
+    GEMMs ONNX Runtime's CPU provider runs in INT8, and why the others do not."""
+    talk.report(api.inspect(path), tables.inspection)

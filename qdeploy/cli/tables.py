@@ -31,7 +31,7 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
     if manifest.get("auto"):
         click.echo(_choice(manifest["auto"]))
     if manifest.get("int8"):
-        click.echo(f"{int8(manifest['int8'])} in the optimized graph")
+        click.echo(int8(manifest["int8"]))
     click.echo(f"Next: qdeploy eval {directory} --baseline BASE_ENGINE_DIR")
 
 
@@ -124,8 +124,42 @@ def int8(check: Mapping[str, Any] | None) -> str:
     """`INT8: 36/36 GEMMs, 100 % of GEMM FLOPs`, or that nothing was planned."""
     if not check or not check.get("planned"):
         return "INT8: no GEMM planned"
-    share = f"{100 * check['flops_share']:.0f} % of GEMM FLOPs"
-    return f"INT8: {check['executed']}/{check['planned']} GEMMs, {share}"
+    text = f"INT8: {check['executed']}/{check['planned']} GEMMs"
+    text += f", {100 * check['flops_share']:.0f} % of GEMM FLOPs"
+    if check.get("time_share") is not None:
+        text += f", {100 * check['time_share']:.0f} % of kernel time"
+    return text
+
+
+def inspection(found: Mapping[str, Any]) -> None:
+    """The result of `inspect`: the certificate as a table, the rest as indented lines."""
+    check = found.get("int8") or {}
+    mapping({key: value for key, value in found.items() if key not in ("int8", "planned_gemms")})
+    if check.get("gemms"):
+        certificate(check)
+    elif "int8" in found:
+        click.echo(int8(check))
+
+
+def certificate(check: Mapping[str, Any]) -> None:
+    """One line per GEMM: what was planned, what ran, and its shares."""
+    from rich.table import Table
+
+    table = Table(title=int8(check))
+    for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
+        table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
+    for name, gemm in check["gemms"].items():
+        time = gemm["time_share"]
+        table.add_row(
+            name,
+            gemm["planned"],
+            gemm["kernel"],
+            f"{100 * gemm['flops_share']:.2f}",
+            "" if time is None else f"{100 * time:.2f}",
+            gemm["reason"],
+            style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
+        )
+    _print(table)
 
 
 def demo(result: Mapping[str, Any]) -> None:

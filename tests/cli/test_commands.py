@@ -115,7 +115,7 @@ def test_build_says_what_it_built_and_what_next(
     assert main(["build", "m", "e"]) == 0
     assert capsys.readouterr().out == (
         "e: peg, gemm, ort-cpu\n"
-        "INT8: 35/36 GEMMs, 97 % of GEMM FLOPs in the optimized graph\n"
+        "INT8: 35/36 GEMMs, 97 % of GEMM FLOPs\n"
         "Next: qdeploy eval e --baseline BASE_ENGINE_DIR\n"
     )
 
@@ -197,6 +197,38 @@ def test_inspect_shows_what_is_nested(
 ) -> None:
     assert main(["inspect", "m"]) == 0
     assert capsys.readouterr().out == "kind: model\nplan:\n  a: 1\ngemms:\n  - name x, ms 2\n"
+
+
+def test_inspect_shows_the_certificate_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gemms = {
+        "layer.query": {
+            "planned": "int8",
+            "kernel": "MatMul",
+            "flops_share": 0.25,
+            "time_share": 0.5,
+            "reason": "its scales are FP16",
+        },
+        "layer.key": {
+            "planned": "int8",
+            "kernel": "QGemm",
+            "flops_share": 0.75,
+            "time_share": None,
+            "reason": "",
+        },
+    }
+    check = {"planned": 2, "executed": 1, "flops_share": 0.75, "time_share": 0.125, "gemms": gemms}
+    found = {"kind": "onnx", "int8": check}
+    monkeypatch.setattr(api, "inspect", lambda _: found)
+    assert main(["inspect", "m.onnx"]) == 0
+    out = capsys.readouterr().out
+    assert "kind: onnx" in out
+    assert "INT8: 1/2 GEMMs, 75 % of GEMM FLOPs, 12 % of kernel time" in out
+    lines = {line.split("│")[1].strip(): line for line in out.splitlines() if line.startswith("│")}
+    assert "its scales are FP16" in lines["layer.query"]
+    assert "25.00" in lines["layer.query"] and "50.00" in lines["layer.query"]
+    assert "QGemm" in lines["layer.key"] and "75.00" in lines["layer.key"]
 
 
 def test_doctor_names_every_target(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,125 @@
+"""The tables of docs/benchmarks.md and their picture, from a result of benchmarks/peers.py.
+
+    python benchmarks/peers_table.py benchmarks/results/peers-DATE.json docs/benchmarks.svg
+
+Prints the tables; the picture needs the extra `report` (matplotlib).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SHAPES = ("1x128", "8x128", "1x384", "32x128")
+# Goals on the BERT-base shape: text, dividend, divisor, shape, limit, and whether less is better.
+GOALS = (
+    ("ORT FP32 ÷ peg on ort-cpu", "ort-fp32", "qdeploy-peg-ort-cpu", "8x128", 5.0, False),
+    ("ORT FP32 ÷ peg on ort-cpu", "ort-fp32", "qdeploy-peg-ort-cpu", "1x128", 4.0, False),
+    ("peg on ort-cpu ÷ ORT dynamic", "qdeploy-peg-ort-cpu", "ort-dynamic", "8x128", 0.75, True),
+    ("peg on ort-cpu ÷ NNCF", "qdeploy-peg-ort-cpu", "openvino-nncf", "8x128", 1.25, True),
+    ("peg on openvino ÷ NNCF", "qdeploy-peg-openvino", "openvino-nncf", "8x128", 1.0, True),
+    (
+        "peg on openvino ÷ OpenVINO BF16",
+        "qdeploy-peg-openvino",
+        "openvino-bf16",
+        "8x128",
+        0.8,
+        True,
+    ),
+    ("peg ÷ w8a8, ort-cpu", "qdeploy-peg-ort-cpu", "qdeploy-w8a8-ort-cpu", "8x128", 1.05, True),
+    ("peg ÷ w8a8, openvino", "qdeploy-peg-openvino", "qdeploy-w8a8-openvino", "8x128", 1.05, True),
+)
+
+
+def latency_table(section: dict[str, Any]) -> Iterator[str]:
+    """Median ms by engine and shape."""
+    times = section["latency"]
+    shapes = [shape for shape in SHAPES if shape in times]
+    yield "| engine | " + " | ".join(shape.replace("x", " × ") for shape in shapes) + " |"
+    yield "|---" * (len(shapes) + 1) + "|"
+    for name in sorted(times[shapes[0]], key=lambda name: times[shapes[-1]][name]):
+        yield f"| {name} | " + " | ".join(f"{times[shape][name]:.1f}" for shape in shapes) + " |"
+    for name, about in section.get("built", {}).items():
+        if "error" in about:
+            yield f"| {name} | does not build: {about['error']} |"
+
+
+def goals_table(section: dict[str, Any]) -> Iterator[str]:
+    """The ratios that the project set itself, met or missed."""
+    yield "| ratio of medians | shape | goal | measured | |"
+    yield "|---|---|---|---|---|"
+    for text, above, below, shape, limit, less in GOALS:
+        times = section["latency"].get(shape, {})
+        if above not in times or below not in times:
+            continue
+        ratio = times[above] / times[below]
+        met = ratio <= limit if less else ratio >= limit
+        sign = "≤" if less else "≥"
+        verdict = "met" if met else "missed"
+        yield f"| {text} | {shape.replace('x', ' × ')} | {sign} {limit} | {ratio:.2f} | {verdict} |"
+
+
+def accuracy_table(section: dict[str, Any]) -> Iterator[str]:
+    """Accuracy and noise on QNLI's validation set."""
+    yield "| engine | accuracy % | drop | SQNR dB |"
+    yield "|---|---|---|---|"
+    exact = section["accuracy"]["ort-fp32"]["accuracy"]
+    for name, found in section["accuracy"].items():
+        noise = "" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f}"
+        drop = 100 * (exact - found["accuracy"])
+        yield f"| {name} | {100 * found['accuracy']:.2f} | {drop:+.2f} | {noise} |"
+    for name, about in section.get("built", {}).items():
+        if "error" in about:
+            yield f"| {name} | does not build: {about['error']} |"
+
+
+def cost_table(section: dict[str, Any]) -> Iterator[str]:
+    """What calibration on 512 rows takes."""
+    yield "| calibrator | seconds | peak MB |"
+    yield "|---|---|---|"
+    for name, found in section.items():
+        figures = found.get("error") or f"{found['seconds']:.0f} | {found['peak_mb']:.0f}"
+        yield f"| {name} | {figures} |"
+
+
+def draw(section: dict[str, Any], path: Path) -> None:
+    """Accuracy against latency at 8 × 128 of every engine on the embedded model."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "qdeploy", "font.size": 9}
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    times = section["latency"]["8x128"]
+    for name, found in section["accuracy"].items():
+        ours = name.startswith("qdeploy")
+        point = (times[name], 100 * found["accuracy"])
+        axes.plot(*point, "o", color="#1e8449" if ours else "#5d6d7e")
+        axes.annotate(name, point, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("ms for 8 × 128 (median, two threads)")
+    axes.set_ylabel("QNLI accuracy, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    result = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    for name in ("base", "outliers", "embedded"):
+        if "latency" in result.get(name, {}):
+            print(f"\n## {name}\n", *latency_table(result[name]), sep="\n")
+            print("", *goals_table(result[name]), sep="\n")
+    if "accuracy" in result.get("embedded", {}):
+        print("\n## accuracy\n", *accuracy_table(result["embedded"]), sep="\n")
+        if len(sys.argv) > 2 and "latency" in result["embedded"]:
+            draw(result["embedded"], Path(sys.argv[2]))
+    if "calibration" in result:
+        print("\n## calibration\n", *cost_table(result["calibration"]), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
