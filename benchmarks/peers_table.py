@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ROWS = 5463  # of QNLI's validation set
 SHAPES = ("1x128", "8x128", "1x384", "32x128")
 # Goals on the BERT-base shape: text, dividend, divisor, shape, limit, and whether less is better.
 GOALS = (
@@ -91,19 +92,30 @@ def draw(section: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import ScalarFormatter
 
     plt.rcParams |= {"svg.hashsalt": "qdeploy", "font.size": 9}
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     times = section["latency"]["8x128"]
-    for name, found in section["accuracy"].items():
-        ours = name.startswith("qdeploy")
-        point = (times[name], 100 * found["accuracy"])
-        axes.plot(*point, "o", color="#1e8449" if ours else "#5d6d7e")
-        axes.annotate(name, point, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    names = sorted(section["accuracy"], key=times.__getitem__)
+    for place, name in enumerate(names, 1):
+        share = section["accuracy"][name]["accuracy"]
+        color = "#1e8449" if name.startswith("qdeploy") else "#5d6d7e"
+        half = 196 * (share * (1 - share) / ROWS) ** 0.5
+        label = f"{place}  {name}, {times[name]:.0f} ms"
+        axes.errorbar(times[name], 100 * share, half, fmt="o", color=color, elinewidth=0.4,
+                      label=label)  # fmt: skip
+        offset = (5, 5 if place % 2 else -12)
+        point = (times[name], 100 * share)
+        axes.annotate(str(place), point, xytext=offset, textcoords="offset points")
     axes.set_xscale("log")
+    axes.set_xticks([30, 40, 60, 80, 120])
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.minorticks_off()
     axes.set_xlabel("ms for 8 × 128 (median, two threads)")
-    axes.set_ylabel("QNLI accuracy, %")
+    axes.set_ylabel("QNLI accuracy, % (bars: 95 %)")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
