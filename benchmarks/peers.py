@@ -227,9 +227,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
     parser.add_argument("--sections", default="base,outliers,embedded,accuracy,calibration")
+    parser.add_argument("--shapes", default=",".join(f"{b}x{s}" for b, s in SHAPES))
     parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
+    shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",")]
     sections, peers = args.sections.split(","), args.peers.split(",")
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
@@ -246,14 +248,14 @@ def main() -> None:
                 model = base_shape(work / section, outliers=section == "outliers")
                 chosen = [p for p in peers if section == "base" and p in BUILDERS]
                 opened, built = engines(model, args.data, work / section, 64, chosen)
-                result[section] = {"latency": latency(model, opened, SHAPES), "built": built}
+                result[section] = {"latency": latency(model, opened, shapes), "built": built}
                 del opened
         if "embedded" in sections or "accuracy" in sections:
             (work / "mini").mkdir()
             opened, built = engines(work / "embedded", args.data, work / "mini", 128, peers)
             result["embedded"] = {"built": built}
             if "embedded" in sections:
-                result["embedded"]["latency"] = latency(work / "embedded", opened, SHAPES)
+                result["embedded"]["latency"] = latency(work / "embedded", opened, shapes)
             if "accuracy" in sections:
                 result["embedded"]["accuracy"] = accuracy(work / "embedded", opened, args.data)
             del opened
