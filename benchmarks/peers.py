@@ -147,7 +147,7 @@ def engines(
     for peer in peers:
         built[peer] = build_peer(peer, model, data, rows, work / peer)
         if "error" not in built[peer]:
-            path = Path(built[peer]["file"])
+            path = Path(built[peer].pop("file"))
             kind = "openvino" if path.suffix == ".xml" else "ort"
             opened[peer] = RUNNERS[kind](path)
     for name, options in OURS.items():
