@@ -1,9 +1,14 @@
-"""What the results say about the machine."""
+"""What every result says about its run, and how sections of one day become one result."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import platform
 from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import package_versions, write_json
 
 
 def processor() -> str:
@@ -15,3 +20,22 @@ def processor() -> str:
     name = next((x.split(":")[1].strip() for x in text.splitlines() if "model name" in x), "")
     units = [unit for unit in ("avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16") if unit in text]
     return f"{name} ({', '.join(units)})"
+
+
+def heading(command: str, threads: int) -> dict[str, Any]:
+    """Date, command, machine and versions."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "machine": f"{processor()}, {threads} threads",
+        "versions": package_versions() | {"python": platform.python_version()},
+    }
+
+
+def keep(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Write a result as JSON, joined with the other sections of that day's; return the whole."""
+    path.parent.mkdir(exist_ok=True)
+    if path.is_file():
+        result = json.loads(path.read_text("utf-8")) | result
+    write_json(path, result)
+    return result

@@ -11,9 +11,7 @@ model; accuracy on the embedded model. Peers are installed into environments of 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import processor  # benchmarks/machine.py
-from runners import RUNNERS, Runner, interleaved  # benchmarks/runners.py
+from machine import heading, keep  # benchmarks/machine.py
+from runners import RUNNERS, THREADS, Runner, interleaved  # benchmarks/runners.py
 
 import qdeploy
-from qdeploy.artifact import package_versions, write_json
 from qdeploy.calibrate.run import BATCH_TOKENS
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
@@ -233,12 +230,7 @@ def main() -> None:
     warnings.simplefilter("ignore", QDeployWarning)
     shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",")]
     sections, peers = args.sections.split(","), args.peers.split(",")
-    result: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "command": "python benchmarks/peers.py --data DIR",
-        "machine": f"{processor()}, 2 threads",
-        "versions": package_versions() | {"python": platform.python_version()},
-    }
+    result = heading("python benchmarks/peers.py --data DIR", THREADS)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         qdeploy.export("embedded", work / "embedded")
@@ -261,11 +253,7 @@ def main() -> None:
             del opened
         if "calibration" in sections:
             result["calibration"] = calibration(work / "embedded", args.data, work, 512)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"peers-{result['date']}.json"
-    if path.is_file():  # sections measured one by one on a day make one result
-        result = json.loads(path.read_text("utf-8")) | result
-    write_json(path, result)
+    result = keep(RESULTS / f"peers-{result['date']}.json", result)
     print(json.dumps(result, indent=1))
 
 

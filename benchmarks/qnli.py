@@ -9,10 +9,8 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,10 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import processor  # benchmarks/machine.py
+from machine import heading, keep  # benchmarks/machine.py
 
 import qdeploy
-from qdeploy.artifact import package_versions, write_json
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
@@ -252,12 +249,7 @@ def main() -> None:
     parser.add_argument("--sections", default="accuracy,latency,profile,cost")
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
-    result: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "command": "python benchmarks/qnli.py --data DIR",
-        "machine": f"{processor()}, {args.threads} threads",
-        "versions": package_versions() | {"python": platform.python_version()},
-    }
+    result = heading("python benchmarks/qnli.py --data DIR", args.threads)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         qdeploy.export("embedded", work / "model")
@@ -270,12 +262,8 @@ def main() -> None:
             result["profile"] = profile(work / "model", statistics, work, args.threads)
         if "cost" in args.sections:
             result["cost"] = cost(args.data, work)
-    RESULTS.mkdir(exist_ok=True)
     name = f"qnli-{result['date']}"
-    earlier = RESULTS / f"{name}.json"
-    if earlier.is_file():  # sections measured one by one on a day make one result
-        result = json.loads(earlier.read_text("utf-8")) | result
-    write_json(earlier, result)
+    result = keep(RESULTS / f"{name}.json", result)
     (RESULTS / f"{name}.md").write_text(markdown(result), "utf-8")
     print(markdown(result))
 
