@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.artifact import MANIFEST, check_apart, check_output, read_json, staged, write_json
+from qdeploy.artifact import MANIFEST, read_json, staged, write_json
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
-from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.build import build_engine, check_paths
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
@@ -54,15 +54,13 @@ def build_fastest(
     if dry_run:
         raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
     source, output = Path(model_dir), Path(engine_dir)
-    check_apart(output, [source])
-    check_output(output, force=force)
+    check_paths(source, output, options.get("data"), statistics, force=force)
     if needs_statistics(strategy) and statistics is None:
         rows = {name: options.pop(name) for name in _ROWS if name in options}
         if "calibration_rows" in rows:
             rows["rows"] = rows.pop("calibration_rows")
         statistics = calibrate_model(source, progress=progress, **rows)
         options["seed"] = rows.get("seed", 0)
-    output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="qdeploy-auto-") as folder:
         built: dict[str, dict[str, Any]] = {}
         skipped: dict[str, str] = {}

@@ -11,7 +11,7 @@ import qdeploy
 from qdeploy import auto
 from qdeploy.artifact import read_json
 from qdeploy.deploy.doctor import CHECKS, Health
-from qdeploy.errors import PlanError, TargetError
+from qdeploy.errors import OutputError, PlanError, TargetError
 from tests.tiny import tiny_checkpoint
 
 
@@ -71,6 +71,17 @@ def test_no_target_works(model: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(TargetError, match=r"No target takes this build\. ort-cpu: it is not inst"):
         build(model, tmp_path / "engine")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["data", "statistics"])
+def test_a_file_that_is_read_is_never_replaced(model: Path, tmp_path: Path, option: str) -> None:
+    engine = tmp_path / "engine"
+    qdeploy.build(model, engine, strategy="fp32")
+    (engine / "mine").write_text("mine")
+    options: dict[str, Any] = {option: str(engine / "mine")}
+    with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
+        qdeploy.build(model, engine, target="auto", force=True, **options)
+    assert (engine / "mine").is_file()
 
 
 def test_a_dry_run_has_no_fastest(model: Path, tmp_path: Path) -> None:

@@ -98,9 +98,8 @@ def build_engine(
         outlier_channels=outlier_channels,
     )
     read_manifest(source, "model")
-    check_apart(output, [source, *(Path(p) for p in (data, statistics) if p is not None)])
+    check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns)
-    check_output(output, force=force)
     observed = None
     if calibrated and statistics is None:
         statistics = calibrate_model(
@@ -118,6 +117,23 @@ def build_engine(
     request = _Request(source, strategy, found, rest, options, seed)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+
+
+def check_paths(
+    source: Path,
+    output: Path,
+    data: str | None,
+    statistics: str | Path | None,
+    *,
+    force: bool,
+) -> None:
+    """Refuse an output that exists, or that shares a place with anything a build reads.
+
+    Raises:
+        OutputError: with what to do next.
+    """
+    check_apart(output, [source, *(Path(path) for path in (data, statistics) if path is not None)])
+    check_output(output, force=force)
 
 
 def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
 from qdeploy.deploy.targets import find_target
+from qdeploy.errors import DataError
 
 Array = npt.NDArray[Any]
 
@@ -80,6 +81,18 @@ class Engine(Protocol):
             iterations: profiled runs after one warm-up.
         """
         ...
+
+
+def inputs_of(feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    """The feeds that an engine takes, without the others.
+
+    Raises:
+        DataError: an input is missing.
+    """
+    missing = [name for name in names if name not in feeds]
+    if missing:
+        raise DataError(f"The engine needs the inputs {', '.join(missing)}.")
+    return {name: feeds[name] for name in names}
 
 
 def open_engine(engine_dir: str | Path, *, threads: int = 2) -> Engine:

@@ -67,7 +67,7 @@ def judge(path: Path) -> dict[str, Any]:
         ModelError: the file does not load in ONNX Runtime.
     """
     graph = optimized_graph(path)
-    known = _fingerprints(graph)
+    known = _fingerprints(graph.graph)
     planned, marks = {}, {}
     for name, gemm, weight in _gemms(ir.load(path).graph):
         planned[name] = gemm
@@ -106,28 +106,21 @@ def _stored(value: ir.Value | None, node: ir.Node, zero_at: int | None) -> _Weig
         if producer is None:
             return None
         if producer.op_type == "DequantizeLinear":
-            codes = _constant(producer.inputs[0])
+            codes = _input(producer, 0)
             if codes is None:
                 return None
-            zero = _constant(producer.inputs[2]) if len(producer.inputs) > 2 else None
-            axis = producer.attributes.get("axis")
-            return _Weight(
-                codes, zero, _constant(producer.inputs[1]), 1 if axis is None else axis.as_int()
-            )
+            return _Weight(codes, _input(producer, 2), _input(producer, 1), _axis(producer))
         if producer.op_type not in _LAYOUT:
             return None
         value = producer.inputs[0]
     array = _constant(value)
     if array is None:
         return None
-    zero_point = node.inputs[zero_at] if zero_at and len(node.inputs) > zero_at else None
-    zero = _constant(zero_point)
-    return _Weight(array, zero, None, array.ndim - 1)
+    return _Weight(array, _input(node, zero_at), None, array.ndim - 1)
 
 
-def _fingerprints(graph: ir.Graph | ir.Model) -> dict[bytes, list[str]]:
+def _fingerprints(graph: ir.Graph) -> dict[bytes, list[str]]:
     """Initializer names of the optimized graph by their numbers, as stored and dequantized."""
-    graph = graph.graph if isinstance(graph, ir.Model) else graph
     found: dict[bytes, list[str]] = {}
     for name, value in graph.initializers.items():
         array = _constant(value)
@@ -136,10 +129,11 @@ def _fingerprints(graph: ir.Graph | ir.Model) -> dict[bytes, list[str]]:
         if array.ndim == 3:  # MatMulNBits [N, blocks, rows of a block], uint8 around 128
             found.setdefault(_print(array.astype(np.int32) - 128), []).append(name)
             continue
+        if value.dtype not in _EIGHT_BITS:
+            found.setdefault(_print(array), []).append(name)
+            continue
         for zero, axis in _zero_points(value):
-            for print_ in (
-                _Weight(array, zero, None, axis).prints() if _eight(value) else {_print(array)}
-            ):
+            for print_ in _Weight(array, zero, None, axis).prints():
                 found.setdefault(print_, []).append(name)
     return {key: list(dict.fromkeys(names)) for key, names in found.items()}
 
@@ -150,20 +144,24 @@ def _zero_points(value: ir.Value) -> Iterator[tuple[Array | None, int]]:
     for use in value.uses():
         node = use.node
         if node.op_type == "DequantizeLinear" and use.idx == 0:
-            axis = node.attributes.get("axis")
-            zero = _constant(node.inputs[2]) if len(node.inputs) > 2 else None
-            yield zero, 1 if axis is None else axis.as_int()
+            yield _input(node, 2), _axis(node)
             seen = True
         elif node.op_type in _WEIGHT_AT and use.idx == _WEIGHT_AT[node.op_type][0]:
-            at = _WEIGHT_AT[node.op_type][1]
-            yield (_constant(node.inputs[at]) if at and len(node.inputs) > at else None), 1
+            yield _input(node, _WEIGHT_AT[node.op_type][1]), 1
             seen = True
     if not seen:
         yield None, 1
 
 
-def _eight(value: ir.Value) -> bool:
-    return value.dtype in _EIGHT_BITS
+def _input(node: ir.Node, at: int | None) -> Array | None:
+    """Numbers of an input, or None where it is absent or computed."""
+    return _constant(node.inputs[at]) if at is not None and at < len(node.inputs) else None
+
+
+def _axis(node: ir.Node) -> int:
+    """The axis of a DequantizeLinear; 1 where it does not say."""
+    axis = node.attributes.get("axis")
+    return 1 if axis is None else axis.as_int()
 
 
 def _constant(value: ir.Value | None) -> Array | None:

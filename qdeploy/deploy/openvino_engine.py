@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.deploy.engine import KernelTime, Witness
-from qdeploy.errors import DataError, ModelError, TargetError
+from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.errors import ModelError, TargetError
 
 Array = npt.NDArray[Any]
 
@@ -86,10 +86,7 @@ class OpenVinoEngine:
         Raises:
             DataError: an input is missing.
         """
-        missing = [name for name in self.input_names if name not in feeds]
-        if missing:
-            raise DataError(f"The engine needs the inputs {', '.join(missing)}.")
-        results = self._request.infer({name: feeds[name] for name in self.input_names})
+        results = self._request.infer(inputs_of(feeds, self.input_names))
         found = (np.array(results[port], np.float32) for port in self._outputs)
         return dict(zip(self.output_names, found, strict=True))
 
@@ -115,7 +112,7 @@ class OpenVinoEngine:
         """Operations of the runtime model, and the kernels of a profiled run by their names."""
         compiled = compile_file(self.path, threads=self.threads, rest=self.rest, profiling=True)
         request = compiled.create_infer_request()
-        wanted = {name: feeds[name] for name in self.input_names}
+        wanted = inputs_of(feeds, self.input_names)
         times: dict[str, list[float]] = {}
         implementations: dict[str, str] = {}
         for _ in range(iterations + 1):

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from qdeploy.deploy.engine import KernelTime, Witness
+from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.ort_proof import fault, load_optimized, products
-from qdeploy.errors import DataError, ModelError
+from qdeploy.errors import ModelError
 
 Array = npt.NDArray[Any]
 
@@ -82,10 +82,7 @@ class OrtCpuEngine:
         Raises:
             DataError: an input is missing.
         """
-        missing = [name for name in self.input_names if name not in feeds]
-        if missing:
-            raise DataError(f"The engine needs the inputs {', '.join(missing)}.")
-        outputs = self._session.run(None, {name: feeds[name] for name in self.input_names})
+        outputs = self._session.run(None, inputs_of(feeds, self.input_names))
         return dict(zip(self.output_names, (np.asarray(o) for o in outputs), strict=True))
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
