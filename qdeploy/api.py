@@ -108,6 +108,7 @@ def build(
     strategy: str = "peg",
     target: str = "ort-cpu",
     rest_precision: str | None = None,
+    opt_shape: str = "8x128",
     data: str | None = None,
     task: str = "qnli",
     columns: Columns | str | None = None,
@@ -137,6 +138,7 @@ def build(
             works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
             takes the target's own.
+        opt_shape: rows and tokens of the runs that the engine is tuned for; every shape works.
         data: calibration data; None takes `"qnli-mini"`, and warns.
         task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
@@ -177,6 +179,7 @@ def build(
         engine_dir,
         strategy=strategy,
         rest_precision=rest_precision,
+        opt_shape=opt_shape,
         data=data,
         task=task,
         columns=columns,

@@ -14,7 +14,7 @@ from qdeploy.artifact import MANIFEST, read_json, staged, write_json
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
-from qdeploy.deploy.build import build_engine, check_paths
+from qdeploy.deploy.build import build_engine, check_paths, parse_shape
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
@@ -30,17 +30,18 @@ def build_fastest(
     engine_dir: str | Path,
     *,
     strategy: str = "peg",
+    opt_shape: str = "8x128",
     statistics: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Build for each target, time all engines in alternating rounds at 8 × 128, keep one.
+    """Build for each target, time all engines in alternating rounds at `opt_shape`, keep one.
 
     Args:
-        model_dir, engine_dir, strategy, statistics, force, dry_run, progress, options: of
-            `qdeploy.api.build`, but for the target.
+        model_dir, engine_dir, strategy, opt_shape, statistics, force, dry_run, progress, options:
+            of `qdeploy.api.build`, but for the target.
 
     Returns:
         What `build_engine` returns for the engine that was kept, and "auto": {"shape": [B, S],
@@ -53,7 +54,7 @@ def build_fastest(
     """
     if dry_run:
         raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
-    source, output = Path(model_dir), Path(engine_dir)
+    source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
     check_paths(source, output, options.get("data"), statistics, force=force)
     if needs_statistics(strategy) and statistics is None:
         rows = {name: options.pop(name) for name in _ROWS if name in options}
@@ -76,6 +77,7 @@ def build_fastest(
                     Path(folder) / target,
                     strategy=strategy,
                     target=target,
+                    opt_shape=opt_shape,
                     statistics=statistics,
                     **options,
                 )
@@ -85,7 +87,7 @@ def build_fastest(
             reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
             raise TargetError(f"No target takes this build. {reasons}")
         shape, times = _times(
-            [open_subject(Path(folder) / target, 2) for target in built], progress
+            [open_subject(Path(folder) / target, 2) for target in built], wanted, progress
         )
         p50 = {target: round(ms, 3) for target, ms in zip(built, times, strict=True)}
         best = min(p50, key=p50.__getitem__)
@@ -97,12 +99,13 @@ def build_fastest(
 
 
 def _times(
-    subjects: list[Subject], progress: Progress | None
+    subjects: list[Subject], wanted: tuple[int, int], progress: Progress | None
 ) -> tuple[tuple[int, int], list[float]]:
     """The shape [B, S], and the median time of a run of each engine, ms."""
     longest = min(subject.encoder.max_length for subject in subjects)
-    protocol = LatencyProtocol(seq_len=min(128, longest), warmup=10, iterations=60)
-    rows = read_rows("qnli-mini").take(protocol.batch_size)
+    batch, tokens = wanted[0], min(wanted[1], longest)
+    protocol = LatencyProtocol(batch_size=batch, seq_len=tokens, warmup=10, iterations=60)
+    rows = read_rows("qnli-mini").take(batch)
     pairs = [(s.engine, fixed_feeds(s.encoder, rows, protocol)) for s in subjects]
     rounds = measure_alternating(pairs, protocol, progress)
     medians = [float(np.median(np.concatenate(times))) for times in rounds]

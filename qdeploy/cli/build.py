@@ -35,6 +35,13 @@ from qdeploy.cli import options, tables, talk
     metavar="[f32|bf16]",
     help="openvino: precision of what is not INT8. f32 when left out.",
 )
+@click.option(
+    "--opt-shape",
+    default="8x128",
+    show_default=True,
+    metavar="ROWSxTOKENS",
+    help="Shape of the runs that the engine is tuned for; it takes every other shape too.",
+)
 @options.calibration_data
 @options.task
 @options.columns

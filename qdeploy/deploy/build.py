@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -33,14 +34,13 @@ from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, prob
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import Target, choose_rest, find_target
-from qdeploy.errors import QDeployWarning, VerificationError
+from qdeploy.errors import PlanError, QDeployWarning, VerificationError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
 _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
-_PROBE = (8, 128)  # rows and tokens of the run that a certificate is made from
 _STAGES = ("plan", "lower", "write", "certify")
 
 
@@ -53,6 +53,7 @@ class _Request:
     target: Target
     rest: str
     options: PlanOptions
+    shape: tuple[int, int]
     seed: int
 
 
@@ -63,6 +64,7 @@ def build_engine(
     strategy: str = "peg",
     target: str = "ort-cpu",
     rest_precision: str | None = None,
+    opt_shape: str = "8x128",
     data: str | None = None,
     task: str = "qnli",
     columns: Columns | str | None = None,
@@ -84,7 +86,7 @@ def build_engine(
 ) -> dict[str, Any]:
     """Build an engine directory; see `qdeploy.api.build` for the arguments and errors."""
     source, output = Path(model_dir), Path(engine_dir)
-    found = find_target(target)
+    found, shape = find_target(target), parse_shape(opt_shape)
     calibrated = needs_statistics(strategy)
     options = PlanOptions(
         scope=scope,
@@ -114,9 +116,26 @@ def build_engine(
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
     rest = choose_rest(found, rest_precision)
-    request = _Request(source, strategy, found, rest, options, seed)
+    request = _Request(source, strategy, found, rest, options, shape, seed)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """Rows and tokens of a run.
+
+    Raises:
+        PlanError: not two whole numbers above 0.
+
+    >>> parse_shape("8x128")
+    (8, 128)
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise PlanError(
+            f"--opt-shape {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
+        )
+    return int(match[1]), int(match[2])
 
 
 def check_paths(
@@ -209,7 +228,9 @@ def _lower(
     if not plan.int8_gemms and not plan.tables and not plan.sites:
         return Lowered(model), {}
     plan, rewrites = rewrite(model, plan, structure, manifest)
-    return request.target.lower(model, plan, structure), rewrites
+    rows, tokens = request.shape
+    tokens = min(tokens, manifest["max_length"])
+    return request.target.lower(model, plan, structure, rows * tokens), rewrites
 
 
 def _copy_companions(source: Path, work: Path) -> None:
@@ -228,7 +249,8 @@ def _certificate(
         VerificationError: a planned GEMM does not run in INT8.
     """
     engine = request.target.open(work, manifest | {"rest_precision": request.rest}, threads=2)
-    shape = {"batch": _PROBE[0], "sequence": min(_PROBE[1], manifest["max_length"])}
+    rows, tokens = request.shape
+    shape = {"batch": rows, "sequence": min(tokens, manifest["max_length"])}
     int8 = certify(engine, planned, probe_feeds(manifest["inputs"], **shape))
     if int8["fallbacks"]:
         worst = int8["fallbacks"][0]
@@ -258,6 +280,7 @@ def _manifest_fields(
         "source": {"path": request.model_dir.name, "sha256": digest},
         "target": request.target.name,
         "rest_precision": request.rest,
+        "opt_shape": list(request.shape),
         "strategy": request.strategy,
         "scope": request.options.scope,
         "options": request.options.to_json(),

@@ -18,13 +18,14 @@ from qdeploy.deploy.operands import Operand
 from qdeploy.errors import TargetError
 
 
-def lower(model: ir.Model, plan: Plan, structure: Structure) -> Lowered:
+def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) -> Lowered:
     """The graph of a plan for OpenVINO. `model` is consumed.
 
     Args:
         model: canonical graph, or its permuted form.
         plan: with channel indices of that same graph.
         structure: of that same graph.
+        tokens: rows times tokens of a run; changes nothing here.
 
     Returns:
         The graph, in standard ONNX; its marks are the names of the int8 weights.
@@ -37,7 +38,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure) -> Lowered:
             "openvino has no GEMM with ranges found at run time (strategy dynamic). Build w8a8 or "
             "peg, which calibrate, or take --target ort-cpu."
         )
-    return _OpenVino(model, plan, structure).run()
+    return _OpenVino(model, plan, structure, tokens).run()
 
 
 class _OpenVino(Lowering):

@@ -11,28 +11,38 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.structure import Structure
+from qdeploy.calibrate.structure import Gemm, Structure
 from qdeploy.deploy.graph import MICROSOFT
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.lowering import Lowering
 from qdeploy.deploy.operands import Operand
 
 
-def lower(model: ir.Model, plan: Plan, structure: Structure) -> Lowered:
+def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) -> Lowered:
     """The graph of a plan for ONNX Runtime CPU. `model` is consumed.
 
     Args:
         model: canonical graph, or its permuted form.
         plan: with channel indices of that same graph.
         structure: of that same graph.
+        tokens: rows times tokens of the runs that the graph is meant for.
 
     Returns:
         The graph; its marks are the names of the int8 weights.
     """
-    return _OrtCpu(model, plan, structure).run()
+    return _OrtCpu(model, plan, structure, tokens).run()
+
+
+# The FP32 tensor between a feed-forward block's first GEMM and its activation function, in bytes,
+# above which it is computed in so many blocks of columns: each is still in the cache when it is
+# activated and quantized. Smaller ones lose more to the further kernels (docs/targets.md).
+LARGE, PIECES = 8_000_000, 4
 
 
 class _OrtCpu(Lowering):
+    def pieces(self, gemm: Gemm) -> int:
+        return PIECES if 4 * self.tokens * gemm.n > LARGE else 1
+
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
     ) -> tuple[ir.Value, str]:

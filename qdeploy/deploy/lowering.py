@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,17 +12,34 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.options import ALL_SCOPE
-from qdeploy.calibrate.plan import Float, PerTensor, Plan, Treatment
-from qdeploy.calibrate.sites import constant
+from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
+from qdeploy.calibrate.sites import ACTIVATION_FUNCTIONS, constant
 from qdeploy.calibrate.structure import Gemm, Structure
 from qdeploy.deploy.graph import GraphEditor
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.operands import Operand, OperandWriter
-from qdeploy.deploy.parts import rows_of
+from qdeploy.deploy.parts import column_blocks, rows_of
 from qdeploy.deploy.round_trip import rounded
 from qdeploy.deploy.tables import lower_tables
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """An operand and the weight it meets: codes with scales, or floats where scale is None."""
+
+    operand: Operand
+    weight: Array
+    scale: Array | None
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A GEMM in blocks of columns, and the activation function that each passes."""
+
+    activation: ir.Node
+    blocks: list[Array]
 
 
 class Lowering(ABC):
@@ -29,18 +47,21 @@ class Lowering(ABC):
 
     Attributes:
         signed, least_rows: see `OperandWriter`.
+        tokens: rows times tokens of the runs that the graph is meant for.
     """
 
     signed: ClassVar[bool] = False
     least_rows: ClassVar[int] = 1
 
-    def __init__(self, model: ir.Model, plan: Plan, structure: Structure) -> None:
+    def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
         self.editor = GraphEditor(model)
         self.writer = OperandWriter(self.editor, signed=self.signed, least_rows=self.least_rows)
         self.plan = plan
+        self.tokens = tokens
         self._structure = structure
         self._nodes = {str(node.name): node for node in self.editor.graph}
         self._lowered = Lowered(model)
+        self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
 
     @abstractmethod
     def int8_product(
@@ -55,6 +76,11 @@ class Lowering(ABC):
             bias: FP32 [N] to add, or None.
             label: name of the node.
         """
+
+    def pieces(self, gemm: Gemm) -> int:
+        """Blocks of columns in which a target computes a GEMM before an activation function."""
+        del gemm
+        return 1
 
     def run(self) -> Lowered:
         """Lower tables, then each site in graph order; the model is consumed."""
@@ -72,7 +98,11 @@ class Lowering(ABC):
         """Quantize one tensor for its GEMMs, and in scope all for every other reader."""
         value = self.editor.values[tensor]
         readers = {use.node for use in value.uses()}
-        operands = self.writer.operands(value, name, treatment) if gemms else []
+        operands: list[Operand] = []
+        if tensor in self._blocks:
+            operands = self.writer.block_operands(self._blocks[tensor], name, treatment)
+        elif gemms:
+            operands = self.writer.operands(value, name, treatment)
         products = {self._nodes[g.node] for g in gemms}
         if self.plan.scope == ALL_SCOPE and readers - products:
             added = {use.node for use in value.uses()} - readers
@@ -84,37 +114,103 @@ class Lowering(ABC):
             self._lower_gemm(gemm, treatment, operands)
 
     def _lower_gemm(self, gemm: Gemm, treatment: Treatment, operands: list[Operand]) -> None:
+        factors = [self._factor(gemm, treatment, operand) for operand in operands]
+        cut = self._cut(gemm)
+        if cut is None:
+            output = self.editor.values[gemm.output]
+            result = self._product(gemm, factors, gemm.name, None)
+            result.shape = output.shape
+            self.editor.take_over(output, result)
+            self.editor.values[gemm.output] = result
+            return
+        values = []
+        for index, columns in enumerate(cut.blocks, 1):
+            label = f"{gemm.name}/columns{index}"
+            inner = self._product(gemm, factors, label, columns)
+            attributes = {a.name: a.value for a in cut.activation.attributes.values()}
+            node = self.editor.node(
+                cut.activation.op_type,
+                [inner],
+                f"{cut.activation.name}/columns{index}",
+                domain=cut.activation.domain,
+                **attributes,
+            )
+            values.append(node.outputs[0])
+        self._blocks[str(cut.activation.outputs[0].name)] = values
+
+    def _cut(self, gemm: Gemm) -> _Cut | None:
+        """The column blocks that a GEMM is computed in; None where it stays whole.
+
+        An activation function keeps channels apart, and the columns of the GEMM before it are free:
+        where nothing but GEMMs reads what it computes, each group of channels gets a GEMM of its
+        own columns, and neither a slice nor a gather is needed to give it its own scale.
+        """
+        output = self.editor.values[gemm.output]
+        readers = [use.node for use in output.uses()]
+        if self.plan.scope == ALL_SCOPE or len(readers) != 1 or output.is_graph_output():
+            return None
+        (activation,) = readers
+        if activation.op_type not in ACTIVATION_FUNCTIONS or len(activation.inputs) != 1:
+            return None
+        tensor = activation.outputs[0]
+        treatment = self.plan.treatment(str(tensor.name))
+        gemms = self._structure.consumers(str(tensor.name))
+        planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.int8_gemms}
+        plain = isinstance(treatment, PerTensor) and not treatment.prescale
+        if not (plain or isinstance(treatment, Grouped)) or tensor.is_graph_output():
+            return None
+        if {use.node for use in tensor.uses()} != planned:
+            return None
+        assert isinstance(treatment, PerTensor | Grouped)
+        blocks = column_blocks(treatment, gemm.n, self.pieces(gemm))
+        return _Cut(activation, blocks) if len(blocks) > 1 else None
+
+    def _factor(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> _Factor:
+        """The weight rows that an operand meets."""
         weight = constant(self.editor.graph.initializers[gemm.weight])
         assert weight is not None
         weight = weight.astype(np.float32).T if gemm.transposed else weight.astype(np.float32)
         if isinstance(treatment, PerTensor) and treatment.prescale:
             weight = weight / np.array(treatment.prescale, np.float32)[:, None]
-        bias = None if gemm.bias is None else self.editor.graph.initializers[gemm.bias]
-        products, marks = [], []
-        for index, operand in enumerate(operands):
-            label = gemm.name if index == 0 else f"{gemm.name}/part{index + 1}"
-            part = rows_of(weight, operand.rows)
-            if operand.scale is None:
-                stored = self.editor.constant(f"{label}.weight_float", part)
-                product = self.editor.node("MatMul", [operand.value, stored], label).outputs[0]
-                self._lowered.float_columns[gemm.name] = len(part)
-            else:
-                codes, scale = self._weight(part, label)
-                first_bias = bias if index == 0 else None
-                product, mark = self.int8_product(operand, codes, scale, first_bias, label)
-                marks.append(mark)
-            products.append(product)
-        self._lowered.marks[gemm.name] = tuple(marks)
-        result = products[0]
-        if len(products) > 1:
-            result = self.editor.node("Sum", list(products), f"{gemm.name}/sum").outputs[0]
-        output = self.editor.values[gemm.output]
-        result.shape = output.shape
-        self.editor.take_over(output, result)
-        self.editor.values[gemm.output] = result
+        part = rows_of(weight, operand.rows)
+        if operand.scale is None:
+            self._lowered.float_columns[gemm.name] = len(part)
+            return _Factor(operand, part, None)
+        return _Factor(operand, *quantize_weight(part, per_channel=self.plan.per_channel_weights))
 
-    def _weight(self, weight: Array, label: str) -> tuple[ir.Value, ir.Value]:
-        codes, scale = quantize_weight(weight, per_channel=self.plan.per_channel_weights)
-        scale = scale if self.plan.per_channel_weights else scale.reshape(())
-        stored = self.editor.constant(f"{label}.weight_int8", codes)
-        return stored, self.editor.constant(f"{label}.weight_scale", scale)
+    def _product(
+        self, gemm: Gemm, factors: list[_Factor], label: str, columns: Array | None
+    ) -> ir.Value:
+        """Some columns of a GEMM with its bias, all where `columns` is None."""
+        chosen = slice(None) if columns is None else columns
+        bias = None if gemm.bias is None else self.editor.graph.initializers[gemm.bias]
+        if bias is not None and columns is not None:
+            array = constant(bias)
+            assert array is not None
+            bias = self.editor.constant(f"{label}.bias", array[columns])
+        result: ir.Value | None = None
+        marks = self._lowered.marks.get(gemm.name, ())
+        for index, factor in enumerate(factors, 1):
+            part = label if index == 1 else f"{label}/part{index}"
+            if factor.scale is None:
+                stored = self.editor.constant(f"{part}.weight_float", factor.weight[:, chosen])
+                operand = factor.operand.value
+                product = self.editor.node("MatMul", [operand, stored], part).outputs[0]
+            else:
+                codes = self.editor.constant(f"{part}.weight_int8", factor.weight[:, chosen])
+                scale = (
+                    factor.scale[chosen]
+                    if self.plan.per_channel_weights
+                    else factor.scale.reshape(())
+                )
+                steps = self.editor.constant(f"{part}.weight_scale", scale)
+                first_bias = bias if index == 1 else None
+                product, mark = self.int8_product(factor.operand, codes, steps, first_bias, part)
+                marks += (mark,)
+            if result is not None:
+                added = f"{label}/sum{index}" if index < len(factors) else f"{label}/sum"
+                product = self.editor.node("Add", [result, product], added).outputs[0]
+            result = product
+        self._lowered.marks[gemm.name] = marks
+        assert result is not None
+        return result

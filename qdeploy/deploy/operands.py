@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,38 @@ class OperandWriter:
         constant = self._editor.constant(f"{name}.vector", vector)
         return self._editor.node(op_type, [value, constant], name, like=value).outputs[0]
 
+    def block_operands(
+        self, values: Sequence[ir.Value], name: str, treatment: Treatment
+    ) -> list[Operand]:
+        """Everything that stands for a tensor that was computed in the blocks of `column_blocks`.
+
+        Args:
+            values: one per block, in their order.
+        """
+        if isinstance(treatment, PerTensor):
+            whole = [self.quantized(value, name, treatment.affine) for value in values]
+            return [replace(whole[0], value=self._joined([part.value for part in whole], name))]
+        assert isinstance(treatment, Grouped)
+        parts = parts_of(treatment)
+        others = len(parts.repeated) + len(parts.slim) + bool(parts.outliers)
+        base, rest = values[: len(values) - others], iter(values[len(values) - others :])
+        operands = []
+        if parts.wide is not None:
+            wide = [self.quantized(value, f"{name}/wide", parts.wide[1]) for value in base]
+            codes, rows = [operand.value for operand in wide], [np.array(parts.wide[0])]
+            for part in parts.repeated:
+                label = f"{name}/times{part.times}"
+                codes += part.times * [self.quantized(next(rest), label, part.affine).value]
+                rows += part.times * [np.array(part.channels)]
+            joined = self._joined(codes, name)
+            operands.append(replace(wide[0], rows=np.concatenate(rows), value=joined))
+        for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
+            label = f"{name}/group{index}"
+            operands.append(self.quantized(next(rest), label, affine, np.array(channels)))
+        if parts.outliers:
+            operands.append(Operand(np.array(parts.outliers), next(rest)))
+        return operands
+
     def _dynamic(self, value: ir.Value, name: str) -> Operand:
         node = self._editor.node(
             "DynamicQuantizeLinear",
@@ -128,14 +161,16 @@ class OperandWriter:
         codes = [wide.value]
         for part in parts.repeated:
             codes += part.times * [self._coarse(value, name, part)]
-        joined = wide.value
-        if len(codes) > 1:
-            assert wide.value.dtype is not None
-            node = self._editor.node(
-                "Concat", list(codes), f"{name}/join", axis=-1, dtype=wide.value.dtype
-            )
-            joined = node.outputs[0]
-        return Operand(parts.wide_rows(), joined, wide.scale, wide.zero_point)
+        return replace(wide, rows=parts.wide_rows(), value=self._joined(codes, name))
+
+    def _joined(self, codes: list[ir.Value], name: str) -> ir.Value:
+        """Codes side by side."""
+        if len(codes) == 1:
+            return codes[0]
+        dtype = codes[0].dtype
+        assert dtype is not None
+        node = self._editor.node("Concat", [*codes], f"{name}/join", axis=-1, dtype=dtype)
+        return node.outputs[0]
 
     def _coarse(self, value: ir.Value, name: str, part: Repeated) -> ir.Value:
         """Codes of some channels on the scale times·s."""

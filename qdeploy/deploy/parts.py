@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.calibrate.affine import LEVELS, Affine
-from qdeploy.calibrate.plan import Grouped
+from qdeploy.calibrate.plan import Grouped, PerTensor
 
 Array = npt.NDArray[Any]
 Group = tuple[tuple[int, ...], Affine]
@@ -106,6 +106,26 @@ def repetitions(wide: Affine, other: Affine) -> int | None:
         return None
     times = max(math.ceil(needed / held * (1 - 1e-6)) for needed, held in sides if needed > 0)
     return times if times * wide.scale <= COARSER * other.scale else None
+
+
+def column_blocks(treatment: PerTensor | Grouped, channels: int, pieces: int) -> list[Array]:
+    """The blocks of channels that are quantized alike, as arrays of indices.
+
+    Args:
+        channels: C of the tensor.
+        pieces: blocks that the channels of the widest group come in.
+
+    Returns:
+        The pieces of the widest group, then each other group, then the outlier channels.
+    """
+    if isinstance(treatment, PerTensor):
+        return np.array_split(np.arange(channels), pieces)
+    parts = parts_of(treatment)
+    wide = [] if parts.wide is None else np.array_split(np.array(parts.wide[0]), pieces)
+    others = [part.channels for part in parts.repeated] + [group for group, _ in parts.slim]
+    if parts.outliers:
+        others.append(parts.outliers)
+    return wide + [np.array(group) for group in others]
 
 
 def rows_of(weight: Array, rows: Array) -> Array:

@@ -28,7 +28,7 @@ class Target:
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         description: one line for `doctor` and the docs.
-        lowering: module with `lower(model, plan, structure) -> Lowered`.
+        lowering: module with `lower(model, plan, structure, tokens) -> Lowered`.
         runtime: module with `open_directory(directory, manifest, threads) -> Engine`.
     """
 
@@ -39,9 +39,10 @@ class Target:
     lowering: str
     runtime: str
 
-    def lower(self, model: ir.Model, plan: Plan, structure: Structure) -> Lowered:
-        """The graph of a plan; `model` is consumed."""
-        lowered: Lowered = importlib.import_module(self.lowering).lower(model, plan, structure)
+    def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
+        """The graph of a plan, for runs of so many tokens; `model` is consumed."""
+        module = importlib.import_module(self.lowering)
+        lowered: Lowered = module.lower(model, plan, structure, tokens)
         return lowered
 
     def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:

@@ -127,11 +127,20 @@ def tap(model: ir.Model, names: list[str], path: Path, feeds: dict[str, Array]) 
     return run(model, path, feeds)
 
 
+def outputs_of(model: ir.Model, name: str) -> list[str]:
+    """The tensors that a node became: one, or one per block of columns."""
+    nodes = {str(node.name): node for node in model.graph}
+    labels = [name] if name in nodes else []
+    while f"{name}/columns{len(labels) + 1}" in nodes:
+        labels.append(f"{name}/columns{len(labels) + 1}")
+    assert labels, name
+    return [str(nodes.get(f"{at}/sum", nodes[at]).outputs[0].name) for at in labels]
+
+
 def output_of(model: ir.Model, gemm: str) -> str:
-    """The tensor that a lowered GEMM ends in."""
-    names = {str(node.name): node for node in model.graph}
-    node = names.get(f"{gemm}/sum") or names[gemm]
-    return str(node.outputs[0].name)
+    """The tensor that a GEMM which stayed whole ends in."""
+    (name,) = outputs_of(model, gemm)
+    return name
 
 
 def plan_of(
