@@ -120,6 +120,7 @@ def build(
     grouping: str = "optimal",
     groups: int | str = "auto",
     outlier_channels: int | str | None = None,
+    prescale: str | None = None,
     percentile: float = 99.99,
     mixed: str = "ffn",
     alpha: float | str = "auto",
@@ -151,6 +152,10 @@ def build(
         groups: number of groups of `peg`, or `"auto"`.
         outlier_channels: channels per site that `peg` keeps in float, `"auto"` or `"none"`; None is
             `"auto"` with automatic groups and `"none"` where their number is given.
+        prescale: GEMM inputs that `peg` scales by channel in front of one scale: `"none"`,
+            `"needed"` (where one plain scale is too loud, or the factors fold into the weight
+            before) or `"everywhere"` (where it helps at all); None is the target's own with
+            automatic groups, and `"none"` where their number is given.
         percentile: of the strategy `percentile`, two-sided, in percent.
         mixed: which sites `mixed` keeps in float: `"ffn"` (FFN input and output, residual sum) or
             `"auto"` (the noisiest).
@@ -191,6 +196,7 @@ def build(
         grouping=grouping,
         groups=groups,
         outlier_channels=outlier_channels,
+        prescale=prescale,
         percentile=percentile,
         mixed=mixed,
         alpha=alpha,

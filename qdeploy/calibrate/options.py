@@ -14,6 +14,8 @@ SCOPES = (GEMM_SCOPE, ALL_SCOPE)
 WEIGHTS = ("per-channel", "per-tensor")
 MIXED_SETS = ("ffn", "auto")
 AUTO, NONE = "auto", "none"
+NEEDED, EVERYWHERE = "needed", "everywhere"
+PRESCALES = (NONE, NEEDED, EVERYWHERE)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class PlanOptions:
         groups: K, or "auto" for the smallest that reaches the noise target, site by site.
         outlier_channels: N per GEMM input kept in float, "auto", or "none"; the default None means
             "auto" with automatic groups and "none" where K is given, so that groupings compare.
+        prescale: GEMM inputs that `peg` scales by channel before they are rounded: "none",
+            "needed" (where one plain scale is too loud, or the factors fold into the weight before)
+            or "everywhere" (where it helps at all).
     """
 
     scope: str = GEMM_SCOPE
@@ -42,6 +47,7 @@ class PlanOptions:
     grouping: str = OPTIMAL
     groups: int | str = AUTO
     outlier_channels: int | str | None = None
+    prescale: str = NONE
 
     def __post_init__(self) -> None:
         choose("scope", self.scope, SCOPES, PlanError)
@@ -49,6 +55,7 @@ class PlanOptions:
         choose("weight granularity", self.weights, WEIGHTS, PlanError)
         choose("grouping", self.grouping, GROUPINGS, PlanError)
         choose("mixed set", self.mixed, MIXED_SETS, PlanError)
+        choose("prescale", self.prescale, PRESCALES, PlanError)
         if not 50 < self.percentile <= 100:
             raise PlanError(
                 f"--percentile is {self.percentile}; give a percentage above 50, such as 99.99."

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qdeploy.calibrate.linear import linear_sources
 from qdeploy.calibrate.structure import (
     ACTIVATION,
     ATTENTION_OPERAND,
@@ -58,6 +59,7 @@ def find_structure(model: ir.Model) -> Structure:
         gemms=gemms,
         tables=tuple(_tables(model.graph)),
         feed_forwards=tuple(_feed_forwards(model.graph, gemms)),
+        linear_sources=linear_sources(model.graph, gemms),
         by_tensor={site.tensor: site for site in sites},
     )
 

@@ -89,12 +89,17 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Structure:
-    """What was found in a canonical graph, all in topological order."""
+    """What was found in a canonical graph, all in topological order.
+
+    Attributes:
+        linear_sources: see `qdeploy.calibrate.linear`.
+    """
 
     sites: tuple[Site, ...]
     gemms: tuple[Gemm, ...]
     tables: tuple[Table, ...]
     feed_forwards: tuple[FeedForward, ...]
+    linear_sources: dict[str, str]
     by_tensor: dict[str, Site] = field(repr=False)
 
     def consumers(self, tensor: str) -> tuple[Gemm, ...]:

@@ -98,6 +98,14 @@ from qdeploy.cli import options, tables, talk
     " automatic groups, none where --groups is a number.",
 )
 @click.option(
+    "--prescale",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.options:PRESCALES",
+    help="peg: GEMM inputs that are scaled by channel in front of one scale: where a plain scale is"
+    " too loud, or everywhere. When left out: the target's own with automatic groups, none where"
+    " --groups is a number.",
+)
+@click.option(
     "--percentile",
     type=float,
     default=99.99,

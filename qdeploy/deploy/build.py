@@ -23,7 +23,7 @@ from qdeploy.artifact import (
     write_manifest,
 )
 from qdeploy.calibrate.context import Context, weights_of
-from qdeploy.calibrate.options import PlanOptions
+from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.calibrate.sites import find_structure
@@ -76,6 +76,7 @@ def build_engine(
     grouping: str = "optimal",
     groups: int | str = "auto",
     outlier_channels: int | str | None = None,
+    prescale: str | None = None,
     percentile: float = 99.99,
     mixed: str = "ffn",
     alpha: float | str = "auto",
@@ -98,6 +99,7 @@ def build_engine(
         grouping=grouping,
         groups=groups,
         outlier_channels=outlier_channels,
+        prescale=_prescale(found, strategy, scope, groups) if prescale is None else prescale,
     )
     read_manifest(source, "model")
     check_paths(source, output, data, statistics, force=force)
@@ -119,6 +121,12 @@ def build_engine(
     request = _Request(source, strategy, found, rest, options, shape, seed)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+
+
+def _prescale(target: Target, strategy: str, scope: str, groups: int | str) -> str:
+    """The target's own with automatic groups; none where K is given, so that groupings compare."""
+    automatic = strategy == "peg" and scope == GEMM_SCOPE and groups == AUTO
+    return target.prescale if automatic else NONE
 
 
 def parse_shape(text: str) -> tuple[int, int]:
@@ -227,7 +235,8 @@ def _lower(
     """The lowered graph, and what was rewritten in FP32 before."""
     if not plan.int8_gemms and not plan.tables and not plan.sites:
         return Lowered(model), {}
-    plan, rewrites = rewrite(model, plan, structure, manifest)
+    fold = request.target.prescale != EVERYWHERE
+    plan, rewrites = rewrite(model, plan, structure, manifest, fold=fold)
     rows, tokens = request.shape
     tokens = min(tokens, manifest["max_length"])
     return request.target.lower(model, plan, structure, rows * tokens), rewrites

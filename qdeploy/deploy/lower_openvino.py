@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Dynamic, Plan
 from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.graph import GraphEditor
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.lowering import Lowering
 from qdeploy.deploy.operands import Operand
@@ -38,7 +39,31 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
             "openvino has no GEMM with ranges found at run time (strategy dynamic). Build w8a8 or "
             "peg, which calibrate, or take --target ort-cpu."
         )
-    return _OpenVino(model, plan, structure, tokens).run()
+    lowering = _OpenVino(model, plan, structure, tokens)
+    _part_key_transposes(lowering.editor)
+    return lowering.run()
+
+
+def _part_key_transposes(editor: GraphEditor) -> None:
+    """Transpose keys to [B, heads, S, d] first, and to [B, heads, d, S] in a step of its own.
+
+    OpenVINO takes the second into the product with the queries, and the first into the kernel of
+    the whole attention; one Transpose that does both stays outside (docs/targets.md).
+    """
+    for node in list(editor.graph):
+        attribute = node.attributes.get("perm")
+        if (
+            node.op_type != "Transpose"
+            or attribute is None
+            or list(attribute.value) != [0, 2, 3, 1]
+        ):
+            continue
+        if [(use.node.op_type, use.idx) for use in node.outputs[0].uses()] != [("MatMul", 1)]:
+            continue
+        name = str(node.name)
+        heads = editor.node("Transpose", [node.inputs[0]], f"{name}/heads", perm=[0, 2, 1, 3])
+        turned = editor.node("Transpose", [heads.outputs[0]], f"{name}/turn", perm=[0, 1, 3, 2])
+        editor.replace_uses(node.outputs[0], turned.outputs[0], besides=set())
 
 
 class _OpenVino(Lowering):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -20,15 +21,16 @@ from qdeploy.deploy.masks import (
     softmax_outputs,
 )
 from qdeploy.deploy.permute import fold_permutations
+from qdeploy.deploy.prescale import Folded, fold_prescales
 from qdeploy.errors import VerificationError
 
 _LONGEST = 4096  # tokens; the conditions of longer rows take too much memory
 
 
 def rewrite(
-    model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
+    model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any], *, fold: bool
 ) -> tuple[Plan, dict[str, Any]]:
-    """Fold channel permutations and lighten attention masks, in place.
+    """Fold channel permutations and factors, and lighten attention masks, in place.
 
     Both graphs run on a padded batch of random tokens; a mask under which a masked token would get
     any attention there stays as it was.
@@ -38,10 +40,13 @@ def rewrite(
         plan: of that graph.
         structure: of that graph; it holds for the rewritten one too.
         manifest: of the model directory.
+        fold: take factors out of the graph where that is possible; where a target multiplies for
+            nothing they stay.
 
     Returns:
         The plan with the new channel indices, and what plan.json says of the rewrites:
-        {"channel_orders": {set: order}, "attention_mask": {"value", "largest_leak"} or None}.
+        {"channel_orders": {set: order}, "folded_prescales": [site], "attention_mask": {"value",
+        "largest_leak"} or None}.
 
     Raises:
         VerificationError: a permutation changed an output by 1e-4 or more.
@@ -51,8 +56,13 @@ def rewrite(
     if any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
         plan, orders = fold_permutations(model, plan, structure)
     changes = _of_padding(model, lighten_masks(model), manifest)
-    report: dict[str, Any] = {"channel_orders": orders, "attention_mask": None}
-    if not orders and not changes:
+    folded = fold_prescales(model, plan, structure) if fold else Folded(plan, (), lambda: None)
+    report: dict[str, Any] = {
+        "channel_orders": orders,
+        "folded_prescales": list(folded.sites),
+        "attention_mask": None,
+    }
+    if not orders and not changes and not folded.sites:
         return plan, report
     feeds = padded_feeds(
         model,
@@ -61,6 +71,10 @@ def rewrite(
         pad_token_id=manifest["pad_token_id"],
     )
     found = compare(original, model, feeds, softmax_outputs(model))
+    if folded.sites and not found.difference < TOLERANCE:  # channels come in another order
+        folded.undo()
+        folded, report["folded_prescales"] = replace(folded, plan=plan), []
+        found = compare(original, model, feeds, softmax_outputs(model))
     if changes:
         largest = leak(found.before, found.after)
         kept = largest <= LARGEST_LEAK and found.difference < TOLERANCE
@@ -74,7 +88,7 @@ def rewrite(
             f"Folding a channel permutation changed the FP32 outputs by {found.difference:.3g} (at "
             f"most {TOLERANCE} was expected). Report this with the model's architecture."
         )
-    return plan, report
+    return folded.plan, report
 
 
 def _of_padding(

@@ -25,6 +25,8 @@ class Target:
     Attributes:
         name: as typed after `--target`.
         activations: default activation scheme.
+        prescale: default of `PlanOptions.prescale`: everywhere if a factor per channel costs
+            nothing.
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         description: one line for `doctor` and the docs.
@@ -34,6 +36,7 @@ class Target:
 
     name: str
     activations: str
+    prescale: str
     rest_precisions: tuple[str, ...]
     description: str
     lowering: str
@@ -60,6 +63,7 @@ class Target:
 ORT_CPU = Target(
     name="ort-cpu",
     activations="asymmetric",
+    prescale="needed",
     rest_precisions=("f32",),
     description="ONNX Runtime, CPU provider: uint8 activations, int8 weights",
     lowering="qdeploy.deploy.lower_ort_cpu",
@@ -68,6 +72,7 @@ ORT_CPU = Target(
 OPENVINO = Target(
     name="openvino",
     activations="asymmetric",
+    prescale="everywhere",  # the multiplication becomes part of the rounding
     rest_precisions=("f32", "bf16"),
     description="OpenVINO on the CPU: INT8 GEMMs, the rest in FP32 or BF16",
     lowering="qdeploy.deploy.lower_openvino",

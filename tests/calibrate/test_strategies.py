@@ -10,6 +10,7 @@ import pytest
 
 from qdeploy.calibrate.affine import SYMMETRIC
 from qdeploy.calibrate.alarms import affine_range
+from qdeploy.calibrate.options import PRESCALES
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan
 from qdeploy.calibrate.strategies import STRATEGIES, make_plan, needs_statistics
 from qdeploy.calibrate.structure import GEMM_INPUT, LAYER_NORM
@@ -181,6 +182,36 @@ def test_peg_treats_the_outlier_and_nothing_else(synthetic: Synthetic) -> None:
         old, new = before[tensor].sqnr_db, site.sqnr_db
         assert old is not None and new is not None and old < 30 <= 34 <= new
         assert "group" in site.reason
+
+
+def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> None:
+    """Everywhere: where it helps. Needed: loud inputs, and contexts, whose factors fold."""
+    loud, contexts = set(loud_sites(synthetic)), set(synthetic.structure.linear_sources)
+    plans = {p: make_plan("peg", synthetic.context(prescale=p)).sites for p in PRESCALES}
+    plain = make_plan("w8a8", synthetic.context()).sites
+    scaled = {
+        prescale: {t for t, s in sites.items() if getattr(s.treatment, "prescale", ())}
+        for prescale, sites in plans.items()
+    }
+    assert scaled["none"] == set()
+    assert contexts and scaled["needed"] <= loud | contexts
+    assert scaled["needed"] & loud and scaled["needed"] & contexts
+    assert scaled["needed"] < scaled["everywhere"]
+    for tensor in loud - scaled["needed"]:  # there factors would not suffice
+        assert isinstance(plans["needed"][tensor].treatment, Grouped)
+    assert plans["none"] == make_plan("peg", synthetic.context()).sites
+    for prescale, sites in plans.items():
+        for tensor in scaled[prescale]:
+            better, before = sites[tensor].sqnr_db, plain[tensor].sqnr_db
+            assert better is not None and before is not None and better > max(before, 30)
+            assert "factors per channel" in sites[tensor].reason
+
+
+def test_peg_does_not_fold_into_weights_with_one_scale(synthetic: Synthetic) -> None:
+    options = {"prescale": "needed", "weights": "per-tensor"}
+    sites = make_plan("peg", synthetic.context(**options)).sites
+    for tensor in set(synthetic.structure.linear_sources) - set(loud_sites(synthetic)):
+        assert not getattr(sites[tensor].treatment, "prescale", ())
 
 
 @pytest.mark.parametrize("grouping", ["contiguous", "sorted", "optimal"])

@@ -456,3 +456,19 @@ def test_the_plan_in_the_engine_is_plain_json(engine: Callable[..., Built]) -> N
     plan = json.loads((engine(strategy="peg").directory / "plan.json").read_text("utf-8"))
     assert {"sites", "gemms", "tables", "channel_orders", "options"} <= set(plan)
     assert all(site["reason"] for site in plan["sites"])
+
+
+@pytest.mark.parametrize("text", ["8", "8x", "0x128", "8x128x2", "-1x8", "8 x 128", "axb"])
+def test_a_shape_that_is_none_says_how_to_write_one(
+    text: str, bert: Source, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match="for example 8x128"):
+        build_engine(bert.directory, tmp_path / "engine", opt_shape=text)
+    assert not (tmp_path / "engine").exists()
+
+
+def test_the_shape_is_in_manifest_and_certificate(engine: Callable[..., Built]) -> None:
+    built = engine(strategy="w8a8", opt_shape="2x4096")
+    assert read_json(built.directory / "qdeploy.json")["opt_shape"] == [2, 4096]
+    longest = read_json(built.directory / "qdeploy.json")["max_length"]
+    assert built.report["int8"]["shape"] == [2, longest]

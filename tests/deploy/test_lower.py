@@ -297,7 +297,7 @@ def test_scope_all_quantizes_every_site_and_equals_numpy(form: str, tmp_path: Pa
     assert [site.tensor for site in structure.sites] == names
     seen: dict[str, Array] = {}
     numpy_layer(X, arrays, lambda name, value: seen.setdefault(name, value))
-    treatments = {name: _scope_all(seen[name], form) for name in names}
+    treatments = {name: scale_of_two(seen[name], form) for name in names}
     plan = plan_of(structure, treatments, scope="all")
     lowered = lower_ort_cpu(model, plan, structure).model
     quantizers = operators(lowered).count("QuantizeLinear")
@@ -318,7 +318,7 @@ def _share_that_differs(found: Array, expected: Array) -> float:
     return float((np.abs(found - expected) > ROUNDING * np.abs(expected).max()).mean())
 
 
-def _scope_all(value: Array, form: str) -> Treatment:
+def scale_of_two(value: Array, form: str) -> Treatment:
     """Scales are powers of two and multiples of each other, so that repeated rows are exact."""
     top, channels = float(np.abs(value).max()), value.shape[-1]
     scale = float(np.exp2(np.ceil(np.log2(top / 127))))

@@ -110,7 +110,7 @@ class Values:
         assert isinstance(treatment, PerTensor | Grouped)
         total = joined.shape[-1]
         cuts = [column_blocks(treatment, total, n) for n in (1, PIECES)]
-        (blocks,) = [cut for cut in cuts if len(cut) == len(parts)]
+        blocks = next(cut for cut in cuts if len(cut) == len(parts))
         result = np.full_like(joined, np.nan)
         result[..., np.concatenate(blocks)] = joined
         return result

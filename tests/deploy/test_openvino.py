@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import pytest
 
 from qdeploy.artifact import read_json
@@ -16,10 +17,21 @@ from qdeploy.deploy import doctor
 from qdeploy.deploy.certificate import check_int8, tally
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.lower_openvino import lower
+from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
 from qdeploy.errors import DataError, ModelError, TargetError
 from tests.deploy.conftest import Built, Source, sqnr_db
-from tests.deploy.test_lower import SIGNS, TREATMENTS, X, one_gemm, reference
-from tests.deploy.toys import plan_of, planned, saved
+from tests.deploy.test_lower import (
+    SIGNS,
+    TREATMENTS,
+    X,
+    numpy_layer,
+    one_gemm,
+    one_layer,
+    reference,
+    scale_of_two,
+)
+from tests.deploy.tolerances import TIES
+from tests.deploy.toys import plan_of, planned, run, saved
 from tests.tiny import FAMILIES, LAYERS
 
 openvino_engine = pytest.importorskip("qdeploy.deploy.openvino_engine")
@@ -50,6 +62,39 @@ def test_values_and_kernels_of_a_single_gemm(name: str, tmp_path: Path) -> None:
     assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
 
 
+@pytest.mark.parametrize("form", ["grouped", "outliers"])
+def test_columns_behind_an_activation_function_keep_their_values(form: str, tmp_path: Path) -> None:
+    """The first GEMM comes in blocks of columns, all INT8, and no activation is sliced."""
+    model, arrays = one_layer()
+    structure = find_structure(model)
+    seen: dict[str, Array] = {}
+    numpy_layer(X, arrays, lambda name, value: seen.setdefault(name, value))
+    inputs = [gemm.input for gemm in structure.gemms]
+    treatments = {name: scale_of_two(seen[name], form) for name in inputs if name == "gelu.out"}
+    treatments |= {n: scale_of_two(seen[n], "per tensor") for n in inputs if n != "gelu.out"}
+    plan = plan_of(structure, treatments)
+    lowered = lower(model, plan, structure)
+    assert not {"Slice", "Gather"} & {node.op_type for node in lowered.model.graph}
+    assert len(lowered.marks["first"]) == 2
+    engine = openvino_engine.OpenVinoEngine(saved(lowered.model, tmp_path / "m.onnx"), threads=1)
+    found = engine.run({"x": X})["y"]
+    there = lower_ort_cpu(one_layer()[0], plan, structure).model
+    (expected,) = run(there, tmp_path / "there.onnx", {"x": X})
+    assert float((np.abs(found - expected) > ROUNDING * np.abs(expected).max()).mean()) <= TIES
+    witness = engine.witness(lowered.marks, {"x": X}, 1)
+    report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
+    assert report["executed"] == report["planned"] == 3
+
+
+def test_keys_are_transposed_in_two_steps(engine: Callable[..., Built]) -> None:
+    """So that OpenVINO's attention kernel takes both in; the values are compared above."""
+    built = engine("bert", strategy="w8a8", target="openvino")
+    graph = ir.load(built.directory / "model.onnx").graph
+    orders = [list(n.attributes["perm"].value) for n in graph if n.op_type == "Transpose"]
+    assert orders.count([0, 1, 3, 2]) == LAYERS
+    assert [0, 2, 3, 1] not in orders
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strategy", ["peg", "w8a8"])
 def test_every_family_runs_in_int8_and_agrees_with_onnx_runtime(
@@ -61,14 +106,15 @@ def test_every_family_runs_in_int8_and_agrees_with_onnx_runtime(
     assert not int8["fallbacks"]
     feeds = source(family).feeds()
     here = open_engine(built.directory, threads=1).run(feeds)["logits"]
-    there = engine(family, strategy=strategy).directory
+    same = {"prescale": "everywhere"} if strategy == "peg" else {}  # what openvino takes by itself
+    there = engine(family, strategy=strategy, **same).directory
     assert np.isfinite(here).all()
     exact = open_engine(engine(family, strategy="fp32").directory, threads=1).run(feeds)["logits"]
     ours, theirs = (
         sqnr_db(exact, logits)
         for logits in (here, open_engine(there, threads=1).run(feeds)["logits"])
     )
-    assert ours > theirs - 6  # the same plan in another order of sums: the same noise
+    assert abs(ours - theirs) < 3  # the same plan in another order of sums: the same noise
 
 
 @pytest.mark.parametrize("activations", ["asymmetric", "symmetric"])

@@ -196,7 +196,7 @@ def test_a_changed_graph_is_refused(bert: Source, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rewrite_module, "fold_permutations", spoil)
     plan = plan_of(structure, grouped_inputs(structure))
     with pytest.raises(VerificationError, match="changed the FP32 outputs by"):
-        rewrite(model, plan, structure, read_manifest(bert.directory, "model"))
+        rewrite(model, plan, structure, read_manifest(bert.directory, "model"), fold=True)
 
 
 def test_structure_survives_a_permutation(bert: Source) -> None:

@@ -34,6 +34,7 @@ _READ_BY = {
     "grouping": ("peg",),
     "groups": ("peg",),
     "outlier_channels": ("peg",),
+    "prescale": ("peg",),
     "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
     "weights": tuple(s for s in STRATEGIES if s != "fp32"),
     "scope": tuple(s for s in STRATEGIES if s != "fp32"),

@@ -1,8 +1,9 @@
 """`peg`: groups of channels with their own scale, and outlier channels in floating point.
 
-Per-embedding-group quantization (Bondarenko et al., EMNLP 2021, arXiv 2109.12948, §4), with two
-changes: the cuts are optimal, not equal, and each site gets only the treatment that its noise asks
-for. Most sites need none; each treated GEMM costs time.
+Per-embedding-group quantization (Bondarenko et al., EMNLP 2021, arXiv 2109.12948, §4), with three
+changes: the cuts are optimal, not equal; each site gets only the treatment that its noise asks for,
+as each treated GEMM costs time; and factors per channel in front of one scale come first where
+they are the cheaper treatment (`PlanOptions.prescale`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from qdeploy.calibrate.grouping import (
     spans,
 )
 from qdeploy.calibrate.noise import decibels
-from qdeploy.calibrate.options import AUTO, NONE, PlanOptions
+from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NEEDED, NONE, PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
-from qdeploy.calibrate.structure import Site
+from qdeploy.calibrate.smoothing import best_smoothing
+from qdeploy.calibrate.structure import ACTIVATION, Site
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +69,9 @@ def _treat(context: Context, site: Site) -> SitePlan:
     if site.channels == 1:
         bounds = float(statistics.minimum.min()), float(statistics.maximum.max())
         return context.per_tensor(site, bounds, "no channels to group")
+    scaled = _prescaled(context, site)
+    if scaled is not None:
+        return scaled
     tried: list[tuple[float, _Candidate]] = []
     for candidate in _candidates(context, site):
         share = context.noise.share(site, _steps(context, site, candidate))
@@ -76,6 +81,38 @@ def _treat(context: Context, site: Site) -> SitePlan:
     quiet = [pair for pair in tried if pair[0] <= QUIET and is_gemm_input(site)]
     best = quiet[0] if quiet else min(tried, key=lambda pair: pair[0])
     return _site_plan(context, site, *best)
+
+
+def _prescaled(context: Context, site: Site) -> SitePlan | None:
+    """One scale behind factors per channel, where they are cheap, help, and suffice."""
+    if context.options.scope != GEMM_SCOPE or not is_gemm_input(site):
+        return None
+    plain = context.noise.share(site, _steps(context, site, _whole(site)))
+    if not _cheap(context, site, plain):
+        return None
+    best = best_smoothing(context, site)
+    share = best.activation + best.excess
+    if share >= plain or share > QUIET:
+        return None
+    reason = f"one scale behind factors per channel, α = {best.alpha}"
+    return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
+
+
+def _cheap(context: Context, site: Site, plain: float) -> bool:
+    """Whether factors come first: they fold, cost nothing, or cost less than groups would.
+
+    Behind an activation function groups are the cheaper: the GEMM before is cut by columns.
+    """
+    if context.options.prescale == NEEDED:
+        # a scale per column takes what is folded into its weight
+        folds = site.tensor in context.structure.linear_sources
+        loud = plain > QUIET and ACTIVATION not in site.roles
+        return (folds and context.options.per_channel_weights) or loud
+    return context.options.prescale == EVERYWHERE
+
+
+def _whole(site: Site) -> _Candidate:
+    return _Candidate((tuple(range(site.channels)),), ())
 
 
 def _target(site: Site, *, untreated: bool) -> float:

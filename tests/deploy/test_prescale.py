@@ -1,0 +1,116 @@
+"""Factors that become part of the value's weight: the graph computes what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+
+from qdeploy.artifact import read_json
+from qdeploy.calibrate.affine import Affine
+from qdeploy.calibrate.plan import PerTensor, Plan
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.equivalence import TOLERANCE, compare
+from qdeploy.deploy.prescale import fold_prescales
+from qdeploy.deploy.rewrite import rewrite
+from tests.deploy.conftest import Built, Source
+from tests.deploy.toys import plan_of
+from tests.tiny import FAMILIES, LAYERS
+
+Array = npt.NDArray[Any]
+
+
+def prescaled(structure: Structure, **options: Any) -> Plan:
+    """Factors from a half to two in front of the input of every GEMM."""
+    rng = np.random.default_rng(0)
+    treatments = {}
+    for gemm in structure.gemms:
+        factors = tuple(float(f) for f in np.exp2(rng.uniform(-1, 1, gemm.k)).astype(np.float32))
+        treatments[gemm.input] = PerTensor(Affine(0.1, 128), factors)
+    return plan_of(structure, treatments, **options)
+
+
+def array_of(model: ir.Model, name: str) -> Array:
+    value = model.graph.initializers[name].const_value
+    assert value is not None
+    return value.numpy().copy()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_context_comes_from_the_values_and_takes_its_factors_from_them(
+    family: str, source: Callable[[str], Source]
+) -> None:
+    where = source(family)
+    model, structure = where.graph()
+    sources = structure.linear_sources
+    # one projection makes query, key and value there: its columns are not the context's
+    assert len(sources) == (0 if family == "modernbert" else LAYERS)
+    original, plan = model.clone(), prescaled(structure)
+    folded = fold_prescales(model, plan, structure)
+    assert set(folded.sites) == {plan.sites[tensor].name for tensor in sources}
+    for tensor in plan.sites:
+        treatment = folded.plan.treatment(tensor)
+        assert isinstance(treatment, PerTensor)
+        assert bool(treatment.prescale) == (tensor not in sources)
+    weights = [g.weight for g in structure.gemms if g.name in sources.values()]
+    for name in weights:
+        assert not np.allclose(array_of(model, name), array_of(original, name), rtol=0.1)
+    assert compare(original, model, where.feeds()).difference < TOLERANCE
+    folded.undo()
+    for name in weights:
+        np.testing.assert_array_equal(array_of(model, name), array_of(original, name))
+
+
+def test_heads_in_another_order_are_found_out(bert: Source) -> None:
+    """The context's channels are reversed before the GEMM: no structure tells, the numbers do."""
+    model, structure = bert.graph()
+    for tensor in structure.linear_sources:
+        (reshape,) = [n for n in model.graph if n.outputs[0].name == tensor]
+        transpose = reshape.inputs[0].producer()  # type: ignore[union-attr]
+        assert transpose is not None and transpose.op_type == "Transpose"
+        assert list(transpose.attributes["perm"].value) == [0, 2, 1, 3]
+        transpose.attributes["perm"] = ir.AttrInt64s("perm", [0, 2, 3, 1])
+    plan = prescaled(structure)
+    after, report = rewrite(model.clone(), plan, structure, bert.manifest(), fold=True)
+    assert report["folded_prescales"] == []
+    assert after.sites == plan.sites
+    plain, kept = bert.graph()
+    after, report = rewrite(plain, plan, kept, bert.manifest(), fold=True)
+    assert len(report["folded_prescales"]) == LAYERS
+
+
+@pytest.mark.parametrize("case", ["weight read twice", "one scale per weight", "not asked for"])
+def test_what_would_change_anything_else_stays(case: str, bert: Source) -> None:
+    model, structure = bert.graph()
+    plan = prescaled(structure, per_channel_weights=case != "one scale per weight")
+    if case == "weight read twice":
+        gemms = {gemm.name: gemm for gemm in structure.gemms}
+        for name in structure.linear_sources.values():
+            weight = model.graph.initializers[gemms[name].weight]
+            other = ir.node("Neg", [weight])
+            model.graph.append(other)
+            model.graph.outputs.append(other.outputs[0])
+    if case == "not asked for":
+        after, report = rewrite(model, plan, structure, bert.manifest(), fold=False)
+        assert (after.sites, report["folded_prescales"]) == (plan.sites, [])
+        return
+    folded = fold_prescales(model, plan, structure)
+    assert (folded.sites, folded.plan.sites) == ((), plan.sites)
+
+
+@pytest.mark.parametrize(("target", "folds"), [("ort-cpu", LAYERS), ("openvino", 0)])
+def test_plan_json_names_what_was_folded(
+    target: str, folds: int, engine: Callable[..., Built]
+) -> None:
+    """OpenVINO multiplies for nothing, so there the factors stay where they are."""
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    built = engine("distilbert", strategy="smoothquant", target=target)
+    plan = read_json(built.directory / "plan.json")
+    assert len(plan["folded_prescales"]) == folds
+    assert set(plan["folded_prescales"]) <= {site["name"] for site in plan["sites"]}
+    assert built.report["int8"]["executed"] == built.report["int8"]["planned"]
