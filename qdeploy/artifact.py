@@ -139,8 +139,11 @@ def check_apart(output: Path, sources: Sequence[Path]) -> None:
             )
 
 
-def write_graph(model: ir.Model, path: Path) -> None:
-    """Write an ONNX file; weights above 1.5 GB stand beside it in `<name>.data`.
+def write_graph(model: ir.Model, path: Path, *, external_above: int | None = None) -> None:
+    """Write an ONNX file; its weights stand beside it in `<name>.data` where they are many.
+
+    Args:
+        external_above: bytes of weights that are many; None for what a protobuf does not hold.
 
     Types and shapes of initializers are left out, since each tensor says its own: where they stand
     twice, `onnxruntime.quantization.quantize_dynamic` transposes one of the two and stops.
@@ -152,7 +155,8 @@ def write_graph(model: ir.Model, path: Path) -> None:
 
     constants = (value.const_value for value in model.graph.initializers.values())
     size = sum(tensor.nbytes for tensor in constants if tensor is not None)
-    external = f"{path.name}.data" if size > EXTERNAL_DATA_BYTES else None
+    limit = EXTERNAL_DATA_BYTES if external_above is None else external_above
+    external = f"{path.name}.data" if size > limit else None
     ir.save(model, path, external_data=external)
 
 

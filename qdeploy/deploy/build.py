@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
+# Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
+# ONNX file is copied while it is parsed, and stays.
+MAPPED_BYTES = 8_000_000
 _STAGES = ("plan", "lower", "write", "certify")
 
 
@@ -198,7 +201,7 @@ def _write_engine(
     step(1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
     step(2)
-    write_graph(lowered.model, work / "model.onnx")
+    write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
     _copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)

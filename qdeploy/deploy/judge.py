@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
 from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.ort_cpu_engine import find_kernels, optimized_graph
+from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 
 Array = npt.NDArray[Any]

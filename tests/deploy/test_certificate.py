@@ -17,7 +17,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.ort_cpu_engine import optimized_graph
+from qdeploy.deploy.ort_profile import optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.errors import ModelError
 from tests.deploy.conftest import Built, Source

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine, _kernel_times
+from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine
+from qdeploy.deploy.ort_profile import _kernel_times
 from qdeploy.errors import DataError, ModelError, TargetError
 from tests.deploy.conftest import Built, Source
 from tests.deploy.tolerances import SAME_ENGINE

@@ -15,7 +15,7 @@ from qdeploy.artifact import read_json
 from qdeploy.calibrate.plan import PerTensor, Plan
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.ort_cpu_engine import optimized_graph
+from qdeploy.deploy.ort_profile import optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from tests.deploy.conftest import Built, Source, sqnr_db
 from tests.deploy.tolerances import GEMM_FLOOR_DB

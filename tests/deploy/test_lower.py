@@ -18,7 +18,7 @@ from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Plan, Treatment
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.ort_cpu_engine import optimized_graph
+from qdeploy.deploy.ort_profile import optimized_graph
 from qdeploy.deploy.parts import COARSER, REPEATED_SHARE, repetitions
 from tests.deploy.tolerances import ROUNDING, TIES
 from tests.deploy.toys import (

@@ -16,7 +16,8 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.deploy.judge import judge
-from qdeploy.deploy.ort_cpu_engine import open_session, optimized_graph, session_options
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.deploy.ort_profile import optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from tests.deploy.toys import Toy, saved
 

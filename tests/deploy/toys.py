@@ -22,12 +22,8 @@ from qdeploy.calibrate.plan import (
 )
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.ort_cpu_engine import (
-    find_kernels,
-    open_session,
-    optimized_graph,
-    session_options,
-)
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
 
 Array = npt.NDArray[Any]
 OPSET = 21  # the first whose Q/DQ takes FP16 scales beside the FP32 ones

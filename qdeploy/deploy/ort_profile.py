@@ -1,0 +1,90 @@
+"""What an ONNX Runtime session ran: the optimized graph, and the time of each of its kernels."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.deploy.ort_proof import fault, load_optimized, products
+
+Array = npt.NDArray[Any]
+
+
+def profiled(
+    path: Path, threads: int, feeds: Mapping[str, Array], iterations: int
+) -> tuple[list[KernelTime], ir.Model]:
+    """Kernel times of a session, and the graph that it ran."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = open_session(path, options, optimized=Path(folder) / "optimized.onnx")
+        wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
+        for _ in range(iterations + 1):
+            session.run(None, wanted)
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        graph = load_optimized(Path(folder) / "optimized.onnx")
+    return _kernel_times(events, iterations + 1), graph
+
+
+def optimized_graph(path: Path) -> ir.Model:
+    """The graph that a session of this file would run.
+
+    Raises:
+        ModelError: the file does not load.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        open_session(path, session_options(1), optimized=optimized)
+        return load_optimized(optimized)
+
+
+def find_kernels(
+    graph: ir.Model, gemms: Mapping[str, Sequence[str]], kernels: Sequence[KernelTime] = ()
+) -> dict[str, list[KernelTime]]:
+    """The kernels of each GEMM, by the initializers that it computes with.
+
+    Args:
+        graph: optimized graph.
+        gemms: GEMM name → initializer names; all of a GEMM's have to be there.
+        kernels: of a profiled run of that graph; without them the times are 0.
+    """
+    timed = {kernel.name: kernel for kernel in kernels}
+    found = {}
+    for gemm, weights in gemms.items():
+        nodes = [products(graph, [weight]) for weight in weights]
+        found[gemm] = (
+            [_kernel(node, timed) for part in nodes for node in part] if all(nodes) else []
+        )
+    return found
+
+
+def _kernel(node: ir.Node, timed: Mapping[str, KernelTime]) -> KernelTime:
+    kernel = timed.get(str(node.name), KernelTime(str(node.name), node.op_type, 0.0, 1))
+    reason = fault(node)
+    return replace(kernel, int8=not reason, fault=reason)
+
+
+def _kernel_times(events: list[dict[str, Any]], runs: int) -> list[KernelTime]:
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            kernel = str(event["args"]["op_name"])
+            times[name.removesuffix("_kernel_time"), kernel].append(event["dur"] / 1000)
+    result = []
+    for (name, kernel), durations in times.items():
+        calls = len(durations) // runs
+        kept = durations[calls:] or durations  # the first run warms up
+        result.append(KernelTime(name, kernel, sum(kept) / max(runs - 1, 1), max(calls, 1)))
+    return result
