@@ -5,7 +5,8 @@
 DIR is a GLUE QNLI directory. Latency on the BERT-base shape (random weights: it does not depend on
 them, but for what `peg` treats, so once with planted outlier channels too) and on the embedded
 model; accuracy on the embedded model. Peers are installed into environments of their own
-(.venv-peers, .venv-optimum) on the first run. Writes benchmarks/results/peers-DATE.json and .md.
+(.venv-peers, .venv-optimum) on the first run. Writes benchmarks/results/peers-DATE.json, where the
+sections of one day are joined.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from machine import heading, keep  # benchmarks/machine.py
+from peers_cost import calibration, footprint  # benchmarks/peers_cost.py
 from runners import RUNNERS, THREADS, Runner, interleaved  # benchmarks/runners.py
 
 import qdeploy
@@ -32,6 +34,7 @@ from qdeploy.errors import QDeployWarning
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+SECTIONS = "base,outliers,embedded,accuracy,calibration,footprint"
 SHAPES = ((1, 128), (8, 128), (1, 384), (32, 128))
 ENVIRONMENTS = {
     ".venv-peers": HERE / "peers-requirements.txt",
@@ -52,6 +55,7 @@ ONE_SHAPE = ("ort-static-percentile", "ort-static-entropy")
 OURS = {
     "qdeploy-w8a8-ort-cpu": {"strategy": "w8a8"},
     "qdeploy-peg-ort-cpu": {"strategy": "peg"},
+    "qdeploy-peg-ort-cpu-1x128": {"strategy": "peg", "opt_shape": "1x128"},
     "qdeploy-w8a8-openvino": {"strategy": "w8a8", "target": "openvino"},
     "qdeploy-peg-openvino": {"strategy": "peg", "target": "openvino"},
     "qdeploy-peg-openvino-bf16": {
@@ -131,7 +135,7 @@ def base_shape(folder: Path, *, outliers: bool) -> Path:
 
 
 def engines(
-    model: Path, data: Path, work: Path, rows: int, peers: Iterable[str]
+    model: Path, checkpoint: Path | str, data: Path, work: Path, rows: int, peers: Iterable[str]
 ) -> tuple[dict[str, Runner], dict[str, Any]]:
     """Everything that runs, opened by name, and what building each said."""
     statistics = qdeploy.calibrate(model, data=str(data), rows=rows)
@@ -139,6 +143,8 @@ def engines(
         "ort-fp32": RUNNERS["ort"](model / "model.onnx"),
         "openvino-fp32": RUNNERS["openvino"](model / "model.onnx"),
         "openvino-bf16": RUNNERS["openvino"](model / "model.onnx", rest="bf16"),
+        "torch-fp32": RUNNERS["torch"](checkpoint),
+        "torch-bf16": RUNNERS["torch"](checkpoint, rest="bf16"),
     }
     built: dict[str, Any] = {}
     for peer in peers:
@@ -147,6 +153,8 @@ def engines(
             path = Path(built[peer].pop("file"))
             kind = "openvino" if path.suffix == ".xml" else "ort"
             opened[peer] = RUNNERS[kind](path)
+            if kind == "openvino":  # what OpenVINO takes by itself where the processor has BF16
+                opened[f"{peer}-bf16"] = RUNNERS[kind](path, rest="bf16")
     for name, options in OURS.items():
         report = qdeploy.build(model, work / name, statistics=statistics, **options)
         opened[name] = RUNNERS["qdeploy"](work / name)
@@ -200,30 +208,12 @@ def _decibels(exact: Any, found: Any) -> float:
     return 10 * float(np.log10(np.square(exact).sum() / max(noise, 1e-30)))
 
 
-def calibration(model: Path, data: Path, work: Path, rows: int) -> dict[str, Any]:
-    """Seconds and peak MB of a fresh process that calibrates on so many rows and builds."""
-    static = [peer for peer in BUILDERS if "static" in peer or "nncf" in peer]
-    found = {p: build_peer(p, model, data, rows, work / f"cost-{p}") for p in static}
-    for kept in (model / "statistics").glob("*.npz"):
-        kept.unlink()
-    code = (
-        "import re, sys, time, qdeploy\n"
-        "began = time.monotonic()\n"
-        "qdeploy.build(sys.argv[1], sys.argv[2], strategy='peg', data=sys.argv[3],\n"
-        "              calibration_rows=int(sys.argv[4]))\n"
-        "status = open('/proc/self/status').read()\n"
-        "print(time.monotonic() - began, int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1000)\n"
-    )
-    command = [sys.executable, "-c", code, str(model), str(work / "cost"), str(data), str(rows)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    seconds, peak = map(float, text.split())
-    return found | {"qdeploy-peg-ort-cpu": {"seconds": seconds, "peak_mb": peak}}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
-    parser.add_argument("--sections", default="base,outliers,embedded,accuracy,calibration")
+    parser.add_argument(
+        "--sections", default="base,outliers,embedded,accuracy,calibration,footprint"
+    )
     parser.add_argument("--shapes", default=",".join(f"{b}x{s}" for b, s in SHAPES))
     parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
     args = parser.parse_args()
@@ -239,12 +229,14 @@ def main() -> None:
                 (work / section).mkdir()
                 model = base_shape(work / section, outliers=section == "outliers")
                 chosen = [p for p in peers if section == "base" and p in BUILDERS]
-                opened, built = engines(model, args.data, work / section, 64, chosen)
+                checkpoint = work / section / "checkpoint"
+                opened, built = engines(model, checkpoint, args.data, work / section, 64, chosen)
                 result[section] = {"latency": latency(model, opened, shapes), "built": built}
                 del opened
         if "embedded" in sections or "accuracy" in sections:
             (work / "mini").mkdir()
-            opened, built = engines(work / "embedded", args.data, work / "mini", 128, peers)
+            mini = work / "embedded", "embedded", args.data, work / "mini"
+            opened, built = engines(*mini, 128, peers)
             result["embedded"] = {"built": built}
             if "embedded" in sections:
                 result["embedded"]["latency"] = latency(work / "embedded", opened, shapes)
@@ -252,7 +244,17 @@ def main() -> None:
                 result["embedded"]["accuracy"] = accuracy(work / "embedded", opened, args.data)
             del opened
         if "calibration" in sections:
-            result["calibration"] = calibration(work / "embedded", args.data, work, 512)
+            model, rows = work / "embedded", 512
+            static = [peer for peer in peers if "static" in peer or "nncf" in peer]
+
+            def build(peer: str, out: Path) -> dict[str, Any]:
+                return build_peer(peer, model, args.data, rows, out)
+
+            result["calibration"] = calibration(model, args.data, work, rows, build, static)
+        if "footprint" in sections:
+            (work / "footprint").mkdir()
+            model = base_shape(work / "footprint", outliers=False)
+            result["footprint"] = footprint(model, args.data, work / "footprint")
     result = keep(RESULTS / f"peers-{result['date']}.json", result)
     print(json.dumps(result, indent=1))
 

@@ -18,10 +18,18 @@ SHAPES = ("1x128", "8x128", "1x384", "32x128")
 # Goals on the BERT-base shape: text, dividend, divisor, shape, limit, and whether less is better.
 GOALS = (
     ("ORT FP32 ÷ peg on ort-cpu", "ort-fp32", "qdeploy-peg-ort-cpu", "8x128", 5.0, False),
-    ("ORT FP32 ÷ peg on ort-cpu", "ort-fp32", "qdeploy-peg-ort-cpu", "1x128", 4.0, False),
+    ("ORT FP32 ÷ peg on ort-cpu", "ort-fp32", "qdeploy-peg-ort-cpu-1x128", "1x128", 4.0, False),
     ("peg on ort-cpu ÷ ORT dynamic", "qdeploy-peg-ort-cpu", "ort-dynamic", "8x128", 0.75, True),
     ("peg on ort-cpu ÷ NNCF", "qdeploy-peg-ort-cpu", "openvino-nncf", "8x128", 1.25, True),
     ("peg on openvino ÷ NNCF", "qdeploy-peg-openvino", "openvino-nncf", "8x128", 1.0, True),
+    (
+        "the same, both with the rest in BF16",
+        "qdeploy-peg-openvino-bf16",
+        "openvino-nncf-bf16",
+        "8x128",
+        1.0,
+        True,
+    ),
     (
         "peg on openvino ÷ OpenVINO BF16",
         "qdeploy-peg-openvino",
@@ -82,8 +90,27 @@ def cost_table(section: dict[str, Any]) -> Iterator[str]:
     yield "| calibrator | seconds | peak MB |"
     yield "|---|---|---|"
     for name, found in section.items():
-        figures = found.get("error") or f"{found['seconds']:.0f} | {found['peak_mb']:.0f}"
-        yield f"| {name} | {figures} |"
+        if "error" in found:
+            yield f"| {name} | {found['error']} | |"
+        else:
+            yield f"| {name} | {found['seconds']:.0f} | {found['peak_mb']:.0f} |"
+
+
+def footprint_table(section: dict[str, Any]) -> Iterator[str]:
+    """Engines of the BERT-base shape on disk, at load, and at their peak."""
+    yield "| engine | on disk, MB | load, s | peak memory, MB |"
+    yield "|---|---|---|---|"
+    for name, found in section.items():
+        figures = (found["model_mb"], found["load_s"], found["peak_mb"])
+        yield f"| {name} | {figures[0]:.1f} | {figures[1]:.2f} | {figures[2]:.0f} |"
+
+
+def kernels_table(section: dict[str, Any]) -> Iterator[str]:
+    """Where a run of 8 × 128 goes, by kernel."""
+    for name, found in section.items():
+        total = sum(found["kernels_ms"].values())
+        shares = (f"{k} {100 * ms / total:.0f} %" for k, ms in found["kernels_ms"].items())
+        yield f"- `{name}`: {', '.join(shares)}"
 
 
 def draw(section: dict[str, Any], path: Path) -> None:
@@ -131,6 +158,9 @@ def main() -> None:
             draw(result["embedded"], Path(sys.argv[2]))
     if "calibration" in result:
         print("\n## calibration\n", *cost_table(result["calibration"]), sep="\n")
+    if "footprint" in result:
+        print("\n## footprint\n", *footprint_table(result["footprint"]), sep="\n")
+        print("", *kernels_table(result["footprint"]), sep="\n")
 
 
 if __name__ == "__main__":

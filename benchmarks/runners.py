@@ -35,10 +35,34 @@ def _qdeploy(directory: Path) -> Runner:
     return lambda feeds: engine.run(feeds)["logits"]
 
 
+def _torch(checkpoint: Path | str, rest: str = "f32") -> Runner:
+    """transformers in eager mode with PyTorch's fused attention, FP32 or all of it in BF16."""
+    import torch
+
+    from qdeploy.exporter.checkpoint import find_checkpoint
+    from qdeploy.exporter.loading import load_model
+    from qdeploy.exporter.tasks import task_of
+
+    torch.set_num_threads(THREADS)
+    found = find_checkpoint(checkpoint)
+    kind = task_of(found.name, found.config, found.adapter_config, None)
+    model: Any = load_model(found, kind).eval()
+    model.set_attn_implementation("sdpa")
+    model = model.to(torch.bfloat16 if rest == "bf16" else torch.float32)
+
+    def run(feeds: Mapping[str, Any]) -> Any:
+        with torch.inference_mode():
+            inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
+            return model(**inputs).logits.float().numpy()
+
+    return run
+
+
 RUNNERS: dict[str, Callable[..., Runner]] = {
     "ort": _ort,
     "openvino": _openvino,
     "qdeploy": _qdeploy,
+    "torch": _torch,
 }
 
 
