@@ -33,9 +33,16 @@ def heading(command: str, threads: int) -> dict[str, Any]:
 
 
 def keep(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Write a result as JSON, joined with the other sections of that day's; return the whole."""
+    """Write a result as JSON, joined with the other sections of that day's; return the whole.
+
+    Parts of a section (latency, accuracy) that were not measured again stay, too.
+    """
     path.parent.mkdir(exist_ok=True)
     if path.is_file():
-        result = json.loads(path.read_text("utf-8")) | result
+        known = json.loads(path.read_text("utf-8"))
+        for name, section in result.items():
+            both = isinstance(section, dict) and isinstance(known.get(name), dict)
+            known[name] = known[name] | section if both else section
+        result = known
     write_json(path, result)
     return result

@@ -153,9 +153,9 @@ def build(
         outlier_channels: channels per site that `peg` keeps in float, `"auto"` or `"none"`; None is
             `"auto"` with automatic groups and `"none"` where their number is given.
         prescale: GEMM inputs that `peg` scales by channel in front of one scale: `"none"`,
-            `"needed"` (where one plain scale is too loud, or the factors fold into the weight
-            before) or `"everywhere"` (where it helps at all); None is the target's own with
-            automatic groups, and `"none"` where their number is given.
+            `"folded"` (where the factors fold into the weight before) or `"everywhere"`, where it
+            helps; None is where it costs nothing on the target with automatic groups and scope
+            gemm, and `"none"` otherwise.
         percentile: of the strategy `percentile`, two-sided, in percent.
         mixed: which sites `mixed` keeps in float: `"ffn"` (FFN input and output, residual sum) or
             `"auto"` (the noisiest).

@@ -201,7 +201,7 @@ def _sweep(path: Path) -> None:
     """Remove leftovers of runs that were killed while writing `path`."""
     for leftover in path.parent.glob(f".{path.name}.*.partial"):
         pid = leftover.name.removeprefix(f".{path.name}.").split(".")[0]
-        if not pid.isdigit() or _alive(int(pid)):
+        if not pid.isdigit() or is_alive(int(pid)):
             continue
         if leftover.name.endswith(".old.partial") and not path.exists():
             leftover.rename(path)  # killed between the two renames: the older directory comes back
@@ -209,7 +209,8 @@ def _sweep(path: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """True while a process of that number runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

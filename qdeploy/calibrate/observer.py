@@ -66,10 +66,15 @@ class SiteStatistics:
         return result
 
     @property
+    def mean(self) -> Array:
+        """Mean per channel, FP64 [C]."""
+        result: Array = self.sums[0] / max(self.count, 1)
+        return result
+
+    @property
     def variance(self) -> Array:
         """Variance per channel, FP64 [C]."""
-        mean = self.sums[0] / max(self.count, 1)
-        result: Array = np.maximum(self.power - mean**2, 0.0)
+        result: Array = np.maximum(self.power - self.mean**2, 0.0)
         return result
 
     def update(self, x: Array) -> None:

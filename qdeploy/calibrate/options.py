@@ -14,8 +14,8 @@ SCOPES = (GEMM_SCOPE, ALL_SCOPE)
 WEIGHTS = ("per-channel", "per-tensor")
 MIXED_SETS = ("ffn", "auto")
 AUTO, NONE = "auto", "none"
-NEEDED, EVERYWHERE = "needed", "everywhere"
-PRESCALES = (NONE, NEEDED, EVERYWHERE)
+FOLDED, EVERYWHERE = "folded", "everywhere"
+PRESCALES = (NONE, FOLDED, EVERYWHERE)
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class PlanOptions:
         outlier_channels: N per GEMM input kept in float, "auto", or "none"; the default None means
             "auto" with automatic groups and "none" where K is given, so that groupings compare.
         prescale: GEMM inputs that `peg` scales by channel before they are rounded: "none",
-            "needed" (where one plain scale is too loud, or the factors fold into the weight before)
-            or "everywhere" (where it helps at all).
+            "folded" (where the factors fold into the weight before) or "everywhere"; where it
+            helps. Scope gemm only.
     """
 
     scope: str = GEMM_SCOPE

@@ -71,6 +71,8 @@ class SitePlan:
         reason: one clause for a reader.
         sqnr_db: expected signal to rounding-noise ratio in dB (for the input of a GEMM: at the
             GEMM's output); None where the tensor stays in float.
+        mean: of each channel [C], for the biases of the GEMMs behind it (`Lowering`); empty for no
+            correction. Not part of plan.json.
     """
 
     name: str
@@ -78,6 +80,7 @@ class SitePlan:
     treatment: Treatment
     reason: str
     sqnr_db: float | None = None
+    mean: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,9 @@ class Plan:
 
 
 def _site_json(site: SitePlan) -> dict[str, Any]:
-    return asdict(site) | {"treatment": {"kind": site.treatment.kind} | asdict(site.treatment)}
+    fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | asdict(site.treatment)}
+    del fields["mean"]
+    return fields
 
 
 def _site_from_json(value: dict[str, Any]) -> SitePlan:

@@ -101,9 +101,9 @@ from qdeploy.cli import options, tables, talk
     "--prescale",
     cls=options.NamesOption,
     names="qdeploy.calibrate.options:PRESCALES",
-    help="peg: GEMM inputs that are scaled by channel in front of one scale: where a plain scale is"
-    " too loud, or everywhere. When left out: the target's own with automatic groups, none where"
-    " --groups is a number.",
+    help="peg: GEMM inputs that are scaled by channel in front of one scale where that helps;"
+    " folded is where the factors become part of the weight before. Scope gemm only. When left out:"
+    " where it costs nothing on the target with automatic groups, none where --groups is a number.",
 )
 @click.option(
     "--percentile",

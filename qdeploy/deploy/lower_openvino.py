@@ -68,7 +68,7 @@ def _part_key_transposes(editor: GraphEditor) -> None:
 
 class _OpenVino(Lowering):
     signed = True
-    least_rows = 2  # of a single row it makes a multiplication in float
+    least_rows = 2  # of a single row or column it makes a multiplication in float
 
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str

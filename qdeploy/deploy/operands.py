@@ -13,7 +13,7 @@ import onnx_ir as ir
 from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
 from qdeploy.deploy.graph import GraphEditor
-from qdeploy.deploy.parts import Group, Parts, Repeated, parts_of
+from qdeploy.deploy.parts import Group, Parts, Repeated, padded, parts_of
 
 Array = npt.NDArray[Any]
 _ALL_ROWS = np.arange(0)
@@ -40,7 +40,7 @@ class OperandWriter:
     Attributes:
         signed: symmetric ranges as int8 with zero point 0; else as uint8 with zero point 128, the
             same numbers.
-        least_rows: rows K that a product needs at least to stay one.
+        least_rows: rows K, and columns N, that a product needs at least to stay one.
     """
 
     def __init__(self, editor: GraphEditor, *, signed: bool, least_rows: int) -> None:
@@ -112,18 +112,19 @@ class OperandWriter:
         operands = []
         if parts.wide is not None:
             wide = [self.quantized(value, f"{name}/wide", parts.wide[1]) for value in base]
-            codes, rows = [operand.value for operand in wide], [np.array(parts.wide[0])]
+            codes, met = [operand.value for operand in wide], [np.array(parts.wide[0])]
             for part in parts.repeated:
                 label = f"{name}/times{part.times}"
                 codes += part.times * [self.quantized(next(rest), label, part.affine).value]
-                rows += part.times * [np.array(part.channels)]
+                met += part.times * [padded(part.channels, self.least_rows)[1]]
             joined = self._joined(codes, name)
-            operands.append(replace(wide[0], rows=np.concatenate(rows), value=joined))
+            operands.append(replace(wide[0], rows=np.concatenate(met), value=joined))
         for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
             label = f"{name}/group{index}"
-            operands.append(self.quantized(next(rest), label, affine, np.array(channels)))
+            rows = padded(channels, self.least_rows)[1]
+            operands.append(self.quantized(next(rest), label, affine, rows))
         if parts.outliers:
-            operands.append(Operand(np.array(parts.outliers), next(rest)))
+            operands.append(Operand(padded(parts.outliers, self.least_rows)[1], next(rest)))
         return operands
 
     def _dynamic(self, value: ir.Value, name: str) -> Operand:
@@ -143,12 +144,8 @@ class OperandWriter:
         if parts.wide is not None:
             operands.append(self._wide(value, name, parts, parts.wide))
         for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
-            picked, label = np.array(channels), f"{name}/group{index}"
-            rows = picked
-            if len(picked) < self.least_rows:  # the same channel again, which meets zeros
-                short = self.least_rows - len(picked)
-                rows = np.concatenate([picked, np.full(short, -1)])
-                picked = np.concatenate([picked, np.repeat(picked[:1], short)])
+            label = f"{name}/group{index}"
+            picked, rows = padded(channels, self.least_rows)
             operands.append(self.quantized(self._pick(value, picked, label), label, affine, rows))
         if parts.outliers:
             picked = np.array(parts.outliers)

@@ -56,7 +56,8 @@ def open_session(
     except Exception as error:  # onnxruntime raises classes of its own for each cause
         first = str(error).splitlines()[0]
         raise ModelError(
-            f"{path} does not load in ONNX Runtime: {first}. Build it again."
+            f"{path} does not load in ONNX Runtime: {first}. {path.name}.data, if it was written "
+            "with one, has to stand beside it; else build it again."
         ) from error
 
 

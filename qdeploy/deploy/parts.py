@@ -108,12 +108,27 @@ def repetitions(wide: Affine, other: Affine) -> int | None:
     return times if times * wide.scale <= COARSER * other.scale else None
 
 
-def column_blocks(treatment: PerTensor | Grouped, channels: int, pieces: int) -> list[Array]:
+def padded(channels: tuple[int, ...], least: int) -> tuple[Array, Array]:
+    """Columns and the weight rows that they meet, at least so many: the first again, meeting zeros.
+
+    >>> padded((7,), 2)
+    (array([7, 7]), array([ 7, -1]))
+    """
+    columns = np.array(channels)
+    short = max(least - len(columns), 0)
+    again = np.repeat(columns[:1], short)
+    return np.concatenate([columns, again]), np.concatenate([columns, np.full(short, -1)])
+
+
+def column_blocks(
+    treatment: PerTensor | Grouped, channels: int, pieces: int, least: int = 1
+) -> list[Array]:
     """The blocks of channels that are quantized alike, as arrays of indices.
 
     Args:
         channels: C of the tensor.
         pieces: blocks that the channels of the widest group come in.
+        least: see `padded`, of every other block.
 
     Returns:
         The pieces of the widest group, then each other group, then the outlier channels.
@@ -125,7 +140,7 @@ def column_blocks(treatment: PerTensor | Grouped, channels: int, pieces: int) ->
     others = [part.channels for part in parts.repeated] + [group for group, _ in parts.slim]
     if parts.outliers:
         others.append(parts.outliers)
-    return wide + [np.array(group) for group in others]
+    return wide + [padded(group, least)[0] for group in others]
 
 
 def rows_of(weight: Array, rows: Array) -> Array:

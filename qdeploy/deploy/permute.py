@@ -166,7 +166,9 @@ def fold_permutations(
         sets.reorder(root, order)
         orders[plans[0].name] = [int(c) for c in order]
         for member in plans:
-            sites[member.tensor] = replace(member, treatment=_renamed(member.treatment, order))
+            mean = tuple(member.mean[int(c)] for c in order) if member.mean else ()
+            treatment = _renamed(member.treatment, order)
+            sites[member.tensor] = replace(member, treatment=treatment, mean=mean)
     return replace(plan, sites=sites), orders
 
 

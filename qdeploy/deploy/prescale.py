@@ -70,7 +70,9 @@ def fold_prescales(model: ir.Model, plan: Plan, structure: Structure) -> Folded:
             array: Array | None = constant(constants[name])
             assert array is not None
             constants[name].const_value = ir.Tensor((array * change).astype(array.dtype), name=name)
-        sites[tensor] = replace(sites[tensor], treatment=replace(treatment, prescale=()))
+        site = sites[tensor]
+        mean = tuple(m * f for m, f in zip(site.mean, treatment.prescale, strict=False))
+        sites[tensor] = replace(site, treatment=replace(treatment, prescale=()), mean=mean)
         names.append(sites[tensor].name)
 
     def undo() -> None:

@@ -25,8 +25,7 @@ class Target:
     Attributes:
         name: as typed after `--target`.
         activations: default activation scheme.
-        prescale: default of `PlanOptions.prescale`: everywhere if a factor per channel costs
-            nothing.
+        prescale: where a factor per channel costs nothing; default of `PlanOptions.prescale`.
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         description: one line for `doctor` and the docs.
@@ -63,7 +62,7 @@ class Target:
 ORT_CPU = Target(
     name="ort-cpu",
     activations="asymmetric",
-    prescale="needed",
+    prescale="folded",
     rest_precisions=("f32",),
     description="ONNX Runtime, CPU provider: uint8 activations, int8 weights",
     lowering="qdeploy.deploy.lower_ort_cpu",

@@ -185,8 +185,8 @@ def test_peg_treats_the_outlier_and_nothing_else(synthetic: Synthetic) -> None:
 
 
 def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> None:
-    """Everywhere: where it helps. Needed: loud inputs, and contexts, whose factors fold."""
-    loud, contexts = set(loud_sites(synthetic)), set(synthetic.structure.linear_sources)
+    """Everywhere: where it helps. Folded: at contexts alone."""
+    contexts = set(synthetic.structure.linear_sources)
     plans = {p: make_plan("peg", synthetic.context(prescale=p)).sites for p in PRESCALES}
     plain = make_plan("w8a8", synthetic.context()).sites
     scaled = {
@@ -194,11 +194,9 @@ def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> No
         for prescale, sites in plans.items()
     }
     assert scaled["none"] == set()
-    assert contexts and scaled["needed"] <= loud | contexts
-    assert scaled["needed"] & loud and scaled["needed"] & contexts
-    assert scaled["needed"] < scaled["everywhere"]
-    for tensor in loud - scaled["needed"]:  # there factors would not suffice
-        assert isinstance(plans["needed"][tensor].treatment, Grouped)
+    assert scaled["folded"] and scaled["folded"] <= contexts
+    assert scaled["folded"] < scaled["everywhere"]
+    assert set(loud_sites(synthetic)) & scaled["everywhere"]
     assert plans["none"] == make_plan("peg", synthetic.context()).sites
     for prescale, sites in plans.items():
         for tensor in scaled[prescale]:
@@ -207,10 +205,28 @@ def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> No
             assert "factors per channel" in sites[tensor].reason
 
 
+def test_peg_says_that_scope_all_has_no_factors(synthetic: Synthetic) -> None:
+    with pytest.warns(QDeployWarning, match="--prescale is of scope gemm"):
+        plan = make_plan("peg", synthetic.context(prescale="everywhere", scope="all"))
+    assert not any(getattr(site.treatment, "prescale", ()) for site in plan.sites.values())
+
+
+def test_peg_hands_on_the_means_that_correct_biases(synthetic: Synthetic) -> None:
+    """With automatic groups in scope gemm: elsewhere groupings are compared, and nothing else."""
+    for options, there in (({}, True), ({"groups": 2}, False), ({"scope": "all"}, False)):
+        for tensor, site in make_plan("peg", synthetic.context(**options)).sites.items():
+            assert bool(site.mean) == there
+            if there:
+                exact = synthetic.data[tensor].mean(axis=0)
+                np.testing.assert_allclose(site.mean, exact, rtol=1e-3, atol=1e-3)
+    for site in make_plan("w8a8", synthetic.context()).sites.values():
+        assert site.mean == ()
+
+
 def test_peg_does_not_fold_into_weights_with_one_scale(synthetic: Synthetic) -> None:
-    options = {"prescale": "needed", "weights": "per-tensor"}
+    options = {"prescale": "folded", "weights": "per-tensor"}
     sites = make_plan("peg", synthetic.context(**options)).sites
-    for tensor in set(synthetic.structure.linear_sources) - set(loud_sites(synthetic)):
+    for tensor in sites:
         assert not getattr(sites[tensor].treatment, "prescale", ())
 
 

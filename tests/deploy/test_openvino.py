@@ -12,6 +12,8 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.artifact import read_json
+from qdeploy.calibrate.affine import Affine
+from qdeploy.calibrate.plan import Grouped, PerTensor
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy import doctor
 from qdeploy.deploy.certificate import check_int8, tally
@@ -84,6 +86,34 @@ def test_columns_behind_an_activation_function_keep_their_values(form: str, tmp_
     witness = engine.witness(lowered.marks, {"x": X}, 1)
     report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
     assert report["executed"] == report["planned"] == 3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("times", [2, 64])
+def test_blocks_of_one_column_stay_products(count: int, times: int, tmp_path: Path) -> None:
+    """A group of one channel, as repeated rows and as a slim GEMM of its own."""
+    model, arrays = one_layer()
+    structure = find_structure(model)
+    seen: dict[str, Array] = {}
+    numpy_layer(X, arrays, lambda name, value: seen.setdefault(name, value))
+    treatments = {g.input: scale_of_two(seen[g.input], "per tensor") for g in structure.gemms}
+    whole = treatments["gelu.out"]
+    assert isinstance(whole, PerTensor)
+    alone = tuple(range(3, 3 + count))
+    rest = tuple(c for c in range(seen["gelu.out"].shape[-1]) if c not in alone)
+    coarse = Affine(whole.affine.scale * times, 128)
+    treatments["gelu.out"] = Grouped((rest, alone), (whole.affine, coarse))
+    plan = plan_of(structure, treatments)
+    lowered = lower(model, plan, structure)
+    assert len(lowered.marks["second"]) == (1 if times == 2 else 2)
+    engine = openvino_engine.OpenVinoEngine(saved(lowered.model, tmp_path / "m.onnx"), threads=1)
+    witness = engine.witness(lowered.marks, {"x": X}, 1)
+    report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
+    assert (report["executed"], report["fallbacks"]) == (3, [])
+    there = lower_ort_cpu(one_layer()[0], plan, structure).model
+    (expected,) = run(there, tmp_path / "there.onnx", {"x": X})
+    found = engine.run({"x": X})["y"]
+    assert float((np.abs(found - expected) > ROUNDING * np.abs(expected).max()).mean()) <= TIES
 
 
 def test_keys_are_transposed_in_two_steps(engine: Callable[..., Built]) -> None:

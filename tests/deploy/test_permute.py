@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,18 @@ def test_a_changed_graph_is_refused(bert: Source, monkeypatch: pytest.MonkeyPatc
     plan = plan_of(structure, grouped_inputs(structure))
     with pytest.raises(VerificationError, match="changed the FP32 outputs by"):
         rewrite(model, plan, structure, read_manifest(bert.directory, "model"), fold=True)
+
+
+def test_means_move_with_their_channels(bert: Source) -> None:
+    model, structure = bert.graph()
+    plan = plan_of(structure, grouped_inputs(structure))
+    sites = {
+        tensor: replace(site, mean=tuple(map(float, range(structure.by_tensor[tensor].channels))))
+        for tensor, site in plan.sites.items()
+    }
+    moved, orders = fold_permutations(model, replace(plan, sites=sites), structure)
+    found = {tuple(map(int, site.mean)) for site in moved.sites.values()}
+    assert orders and {tuple(order) for order in orders.values()} <= found
 
 
 def test_structure_survives_a_permutation(bert: Source) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,22 @@ def array_of(model: ir.Model, name: str) -> Array:
     value = model.graph.initializers[name].const_value
     assert value is not None
     return value.numpy().copy()
+
+
+def test_means_go_with_the_factors(bert: Source) -> None:
+    """What corrects a bias is the mean of what the GEMM then reads."""
+    model, structure = bert.graph()
+    plan = prescaled(structure)
+    sites = {
+        t: replace(s, mean=(2.0,) * structure.by_tensor[t].channels) for t, s in plan.sites.items()
+    }
+    folded = fold_prescales(model, replace(plan, sites=sites), structure)
+    for tensor, site in folded.plan.sites.items():
+        before = plan.treatment(tensor)
+        assert isinstance(before, PerTensor)
+        factors = before.prescale if tensor in structure.linear_sources else ()
+        expected = 2 * np.array(factors) if factors else 2.0
+        np.testing.assert_allclose(site.mean, expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from qdeploy.calibrate.alarms import check_distinct, check_plan
 from qdeploy.calibrate.context import Context
-from qdeploy.calibrate.options import PlanOptions
+from qdeploy.calibrate.options import GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.errors import PlanError, QDeployWarning, choose
 
@@ -72,6 +72,12 @@ def _planned(strategy: str, context: Context) -> Plan:
 
 def _warn_of_unread(strategy: str, options: PlanOptions) -> None:
     """Warn of options that were set and change nothing, so that nobody compares equal engines."""
+    if strategy == "peg" and options.scope != GEMM_SCOPE and options.prescale != NONE:
+        warnings.warn(
+            f"--prescale is of scope gemm: in scope {options.scope} no input is scaled.",
+            QDeployWarning,
+            stacklevel=3,
+        )
     unread = [
         f"--{entry.name.replace('_', '-')}"
         for entry in fields(options)

@@ -3,13 +3,13 @@
 Per-embedding-group quantization (Bondarenko et al., EMNLP 2021, arXiv 2109.12948, §4), with three
 changes: the cuts are optimal, not equal; each site gets only the treatment that its noise asks for,
 as each treated GEMM costs time; and factors per channel in front of one scale come first where
-they are the cheaper treatment (`PlanOptions.prescale`).
+they cost nothing on the target (`PlanOptions.prescale`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -27,10 +27,10 @@ from qdeploy.calibrate.grouping import (
     spans,
 )
 from qdeploy.calibrate.noise import decibels
-from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NEEDED, NONE, PlanOptions
+from qdeploy.calibrate.options import AUTO, EVERYWHERE, FOLDED, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
 from qdeploy.calibrate.smoothing import best_smoothing
-from qdeploy.calibrate.structure import ACTIVATION, Site
+from qdeploy.calibrate.structure import Site
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +61,15 @@ class _Candidate:
 def plan(context: Context) -> Plan:
     """Group every site of the scope, each as far as its noise asks for."""
     sites = [_treat(context, site) for site in context.sites]
+    if context.options.groups == AUTO and context.options.scope == GEMM_SCOPE:
+        sites = [_with_mean(context, site) for site in sites]
     return assemble(context, "peg", {site.tensor: site for site in sites})
+
+
+def _with_mean(context: Context, site: SitePlan) -> SitePlan:
+    """With what corrects the biases behind it (Nagel et al. 2019, arXiv 1906.04721, §4.2)."""
+    mean = context.statistics[site.tensor].mean
+    return replace(site, mean=tuple(float(value) for value in mean))
 
 
 def _treat(context: Context, site: Site) -> SitePlan:
@@ -84,31 +92,21 @@ def _treat(context: Context, site: Site) -> SitePlan:
 
 
 def _prescaled(context: Context, site: Site) -> SitePlan | None:
-    """One scale behind factors per channel, where they are cheap, help, and suffice."""
-    if context.options.scope != GEMM_SCOPE or not is_gemm_input(site):
+    """One scale behind factors per channel, where they are allowed, help, and suffice."""
+    options = context.options
+    folds = (  # a scale per column takes what is folded into its weight
+        options.per_channel_weights and site.tensor in context.structure.linear_sources
+    )
+    allowed = options.prescale == EVERYWHERE or (options.prescale == FOLDED and folds)
+    if not allowed or options.scope != GEMM_SCOPE or not is_gemm_input(site):
         return None
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
-    if not _cheap(context, site, plain):
-        return None
     best = best_smoothing(context, site)
     share = best.activation + best.excess
     if share >= plain or share > QUIET:
         return None
     reason = f"one scale behind factors per channel, α = {best.alpha}"
     return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
-
-
-def _cheap(context: Context, site: Site, plain: float) -> bool:
-    """Whether factors come first: they fold, cost nothing, or cost less than groups would.
-
-    Behind an activation function groups are the cheaper: the GEMM before is cut by columns.
-    """
-    if context.options.prescale == NEEDED:
-        # a scale per column takes what is folded into its weight
-        folds = site.tensor in context.structure.linear_sources
-        loud = plain > QUIET and ACTIVATION not in site.roles
-        return (folds and context.options.per_channel_weights) or loud
-    return context.options.prescale == EVERYWHERE
 
 
 def _whole(site: Site) -> _Candidate:
