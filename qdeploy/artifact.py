@@ -199,18 +199,22 @@ def _publish(work: Path, path: Path) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove leftovers of runs that were killed while writing `path`."""
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        pid = leftover.name.removeprefix(f".{path.name}.").split(".")[0]
-        if not pid.isdigit() or is_alive(int(pid)):
-            continue
+    for leftover in leftovers(path):
         if leftover.name.endswith(".old.partial") and not path.exists():
             leftover.rename(path)  # killed between the two renames: the older directory comes back
         else:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def is_alive(pid: int) -> bool:
-    """True while a process of that number runs."""
+def leftovers(path: Path) -> Iterator[Path]:
+    """Temporary siblings of `path` whose process is gone."""
+    for found in path.parent.glob(f".{path.name}.*.partial"):
+        pid = found.name.removeprefix(f".{path.name}.").split(".")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            yield found
+
+
+def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

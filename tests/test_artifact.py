@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 from qdeploy import artifact
-from qdeploy.artifact import MANIFEST, read_json, read_manifest, staged, write_json, write_manifest
+from qdeploy.artifact import (
+    MANIFEST,
+    leftovers,
+    read_json,
+    read_manifest,
+    staged,
+    write_json,
+    write_manifest,
+)
 from qdeploy.errors import ModelError, OutputError
 
 WRITER = """
@@ -294,3 +302,10 @@ def test_two_writers_leave_one_whole_directory(tmp_path: Path) -> None:
         "model.onnx": artifact.sha256_file(tmp_path / "out" / "model.onnx")
     }
     assert entries(tmp_path) == ["out"]
+
+
+def test_only_temporary_files_of_dead_processes_are_leftovers(tmp_path: Path) -> None:
+    dead = _dead_pid()
+    for owner in (os.getppid(), dead, "word"):
+        (tmp_path / f".out.{owner}.partial").touch()
+    assert [path.name for path in leftovers(tmp_path / "out")] == [f".out.{dead}.partial"]

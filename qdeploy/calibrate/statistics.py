@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.artifact import is_alive
+from qdeploy.artifact import leftovers
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.errors import StatisticsError
 
@@ -70,10 +70,7 @@ class Statistics:
             arrays[f"{name}/sums"] = site.sums
             arrays[f"{name}/histogram"] = site.histogram
             arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
-        for left in path.parent.glob(f".{path.name}.*.partial"):  # of a run that was killed
-            pid = left.name.removeprefix(f".{path.name}.").split(".")[0]
-            if pid.isdigit() and is_alive(int(pid)):
-                continue  # of another that writes the same
+        for left in leftovers(path):
             left.unlink(missing_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
