@@ -2,8 +2,10 @@
 
     export(checkpoint, model_dir)     checkpoint → FP32 ONNX
     calibrate(model_dir)              one streaming pass → statistics
+    analyze(model_dir)                outlier channels, what each site costs, what mends it
     build(model_dir, engine_dir)      strategy and target → engine directory
     evaluate(engine_dir)              accuracy, latency, size, INT8 kernels
+    sweep(model, sweep_dir, recipe=…) many engines, measured alike and compared
     load(engine_dir).predict(pairs)   labels and scores
     inspect(path), doctor(), demo(directory)
 
@@ -18,12 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qdeploy import errors
-    from qdeploy.api import build, calibrate, demo, doctor, evaluate, export, inspect, load
+    from qdeploy.api import (
+        analyze,
+        build,
+        calibrate,
+        demo,
+        doctor,
+        evaluate,
+        export,
+        inspect,
+        load,
+        sweep,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "analyze",
     "build",
     "calibrate",
     "demo",
@@ -33,10 +47,11 @@ __all__ = [
     "export",
     "inspect",
     "load",
+    "sweep",
 ]
 
 # Names that are modules; those that are functions as well are callable modules (docs/adr/0001).
-_MODULES = ("calibrate", "demo", "errors", "evaluate")
+_MODULES = ("analyze", "calibrate", "demo", "errors", "evaluate", "sweep")
 
 
 def __getattr__(name: str) -> Any:

@@ -101,6 +101,69 @@ def calibrate(
     )
 
 
+def analyze(
+    model_dir: PathLike,
+    *,
+    data: str | None = None,
+    task: str = "qnli",
+    columns: Columns | str | None = None,
+    calibration_rows: int = 128,
+    statistics: PathLike | None = None,
+    scope: str = "all",
+    activations: str = "asymmetric",
+    cost_rows: int = 32,
+    html: PathLike | None = None,
+    plot: PathLike | None = None,
+    threads: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Find the sites and channels that spoil INT8, and say what mends them.
+
+    Args:
+        model_dir: model directory.
+        data: calibration data; None takes `"qnli-mini"`, and warns.
+        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
+        columns: column names of `data`, as `Columns` or as `"question=premise"`.
+        calibration_rows: rows to sample from `data`.
+        statistics: statistics of this model to use instead of calibrating.
+        scope: sites to look at: `"gemm"` or `"all"` (every activation).
+        activations: `"asymmetric"` (uint8) or `"symmetric"` (int8).
+        cost_rows: rows of `data` on which each site's cost is measured; 0 measures none.
+        html: file for the report as one self-contained page.
+        plot: folder for the pictures as PNGs.
+        threads: of the runs that measure costs.
+        seed: of the samples.
+        progress: see the module.
+
+    Returns:
+        The report, as in docs/files.md.
+
+    Raises:
+        ModelError, StatisticsError, DataError, PlanError, OutputError: see `qdeploy.errors`.
+    """
+    from qdeploy.analyze.run import analyze_model
+    from qdeploy.report.outputs import Outputs
+
+    outputs = Outputs(html=_path(html), plot=_path(plot))
+    report = analyze_model(
+        model_dir,
+        data=data,
+        task=task,
+        columns=columns,
+        calibration_rows=calibration_rows,
+        statistics=statistics,
+        scope=scope,
+        activations=activations,
+        cost_rows=cost_rows,
+        threads=threads,
+        seed=seed,
+        progress=progress,
+    )
+    outputs.write(report)
+    return report
+
+
 def build(
     model_dir: PathLike,
     engine_dir: PathLike,
@@ -225,6 +288,8 @@ def evaluate(
     seed: int = 0,
     max_drop: float | None = None,
     require_int8: float | None = None,
+    html: PathLike | None = None,
+    card: PathLike | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
@@ -246,6 +311,8 @@ def evaluate(
         seed: of the latency's inputs and of the bootstrap.
         max_drop: gate: most accuracy points that may be lost against `baseline`.
         require_int8: gate: least share (0 to 1) of all GEMM FLOPs that must run in INT8.
+        html: file for the report as one self-contained page.
+        card: file for a model card (Markdown) to publish with the engine.
         progress: see the module.
 
     Returns:
@@ -255,27 +322,95 @@ def evaluate(
         GateError: a gate was not met; its attribute `report` is the report.
         PlanError, DataError, ModelError, TargetError, VerificationError: see `qdeploy.errors`.
     """
+    from qdeploy.errors import GateError
     from qdeploy.evaluate.run import evaluate_engine
+    from qdeploy.report.outputs import Outputs
 
-    return evaluate_engine(
-        engine_dir,
-        task=task,
+    outputs = Outputs(html=_path(html), card=_path(card))
+    try:
+        report = evaluate_engine(
+            engine_dir,
+            task=task,
+            data=data,
+            columns=columns,
+            baseline=baseline,
+            limit=limit,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            warmup=warmup,
+            iterations=iterations,
+            threads=threads,
+            latency=latency,
+            accuracy=accuracy,
+            seed=seed,
+            max_drop=max_drop,
+            require_int8=require_int8,
+            progress=progress,
+        )
+    except GateError as error:  # a failed gate is a result too
+        outputs.write(error.report)
+        raise
+    outputs.write(report)
+    return report
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def sweep(
+    model: PathLike,
+    sweep_dir: PathLike,
+    *,
+    recipe: PathLike,
+    data: str | None = None,
+    eval_data: str | None = None,
+    max_drop: float | None = None,
+    ray_address: str | None = None,
+    html: PathLike | None = None,
+    plot: PathLike | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build many engines of one model from one set of statistics, measure and compare them.
+
+    Args:
+        model: model directory, or any checkpoint that `export` takes.
+        sweep_dir: folder that keeps every trial; a sweep that stands there goes on.
+        recipe: YAML file of the trials (docs/sweeps.md).
+        data: calibration rows, and evaluation rows where it holds both; None takes `"qnli-mini"`.
+        eval_data: evaluation rows from elsewhere.
+        max_drop: accuracy points that may be lost: the fastest engine within them is named.
+        ray_address: of a Ray cluster to run the trials on, or `"auto"`; None runs them here.
+        html: file for the report as one self-contained page.
+        plot: folder for the chart as a PNG.
+        progress: see the module.
+
+    Returns:
+        What sweep.json holds, as in docs/files.md; a failed trial has its `error`.
+
+    Raises:
+        GateError: no engine holds `max_drop`; its attribute `report` is the result.
+        PlanError, ModelError, DataError, TargetError, OutputError: see `qdeploy.errors`.
+    """
+    from qdeploy.errors import GateError
+    from qdeploy.report.outputs import Outputs
+    from qdeploy.sweep.run import run_sweep
+
+    outputs = Outputs(html=_path(html), plot=_path(plot))
+    result = run_sweep(
+        model,
+        sweep_dir,
+        recipe=recipe,
         data=data,
-        columns=columns,
-        baseline=baseline,
-        limit=limit,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        warmup=warmup,
-        iterations=iterations,
-        threads=threads,
-        latency=latency,
-        accuracy=accuracy,
-        seed=seed,
+        eval_data=eval_data,
         max_drop=max_drop,
-        require_int8=require_int8,
+        ray_address=ray_address,
         progress=progress,
     )
+    outputs.write(result)
+    if max_drop is not None and result["cheapest"] is None:
+        raise GateError(f"No engine of the sweep holds --max-drop {max_drop:g}.", result)
+    return result
 
 
 def load(engine_dir: PathLike, *, threads: int = 2) -> Predictor:

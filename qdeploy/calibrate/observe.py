@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.structure import Site, Structure
+from qdeploy.calibrate.tokens import class_names, classify
 from qdeploy.errors import ModelError, StatisticsError
 
 Array = npt.NDArray[Any]
@@ -47,7 +48,12 @@ def open_observed(model: ir.Model, sites: Iterable[Site], threads: int) -> ort.I
 
 
 def observe(
-    model: ir.Model, structure: Structure, batches: Iterable[Feeds], *, threads: int = 2
+    model: ir.Model,
+    structure: Structure,
+    batches: Iterable[Feeds],
+    *,
+    specials: Mapping[str, int] | None = None,
+    threads: int = 2,
 ) -> dict[str, SiteStatistics]:
     """Statistics of every site, by tensor name; memory does not grow with the number of batches.
 
@@ -55,35 +61,57 @@ def observe(
         model: canonical model, FP32.
         structure: its sites.
         batches: int64 [B, S] feeds with an `attention_mask`; masked tokens are left out.
+        specials: ids of the special tokens by name; their values are told apart (`tokens`).
         threads: of the run.
 
     Raises:
         StatisticsError: no batch, or NaN or infinity in a tensor (named).
     """
-    session = open_observed(model, structure.sites, threads)
-    wanted = [value.name for value in session.get_inputs()]
+    names = specials or {}
     collected: dict[str, SiteStatistics] = {}
-    for feeds in batches:
-        _require_inputs(wanted, feeds)
-        outputs = session.run(None, {name: feeds[name] for name in wanted})
-        mask = feeds["attention_mask"].astype(bool)
-        for site, value in zip(structure.sites, outputs, strict=True):
-            rows = real_rows(value, mask, site)
-            target = collected.setdefault(site.tensor, SiteStatistics.empty(rows.shape[1]))
-            try:
-                target.update(rows)
-            except StatisticsError as error:
-                raise StatisticsError(
-                    f"{site.name}: {error} on a calibration batch. Check the checkpoint's weights "
-                    "(`qdeploy export` verifies them) and the data."
-                ) from None
+    for site, rows, classes in observed_rows(
+        model, structure.sites, batches, specials=names, threads=threads
+    ):
+        known = 0 if classes is None else len(class_names(names))
+        target = collected.setdefault(site.tensor, SiteStatistics.empty(rows.shape[1], known))
+        try:
+            target.update(rows, classes)
+        except StatisticsError as error:
+            raise StatisticsError(
+                f"{site.name}: {error} on a calibration batch. Check the checkpoint's weights "
+                "(`qdeploy export` verifies them) and the data."
+            ) from None
     if not collected:
         raise StatisticsError("There is no calibration row. Name data with --data.")
     return collected
 
 
+def observed_rows(
+    model: ir.Model,
+    sites: Sequence[Site],
+    batches: Iterable[Feeds],
+    *,
+    specials: Mapping[str, int] | None = None,
+    threads: int = 2,
+) -> Iterator[tuple[Site, Array, Array | None]]:
+    """Every site of every batch: its `real_rows`, and the class of each row (`classify`).
+
+    The classes are None where rows of the tensor are no tokens.
+    """
+    session = open_observed(model, sites, threads)
+    wanted = [value.name for value in session.get_inputs()]
+    for feeds in batches:
+        _require_inputs(wanted, feeds)
+        outputs = session.run(None, {name: feeds[name] for name in wanted})
+        mask = feeds["attention_mask"].astype(bool)
+        classes = classify(feeds["input_ids"], mask, specials or {})
+        for site, value in zip(sites, outputs, strict=True):
+            by_token = site.channels > 1 and value.shape[:-1] == mask.shape
+            yield site, real_rows(value, mask, site), classes if by_token else None
+
+
 def _require_inputs(wanted: list[str], feeds: Feeds) -> None:
-    missing = [name for name in (*wanted, "attention_mask") if name not in feeds]
+    missing = [name for name in (*wanted, "input_ids", "attention_mask") if name not in feeds]
     if missing:
         raise ModelError(
             f"The model needs the inputs {missing}, which the tokenizer does not give."

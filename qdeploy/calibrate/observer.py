@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.errors import StatisticsError
 
 Array = npt.NDArray[Any]
@@ -27,6 +28,7 @@ class SiteStatistics:
         histogram: int64 [BINS] over [−2^exponent, 2^exponent), all channels together.
         exponent: the half-width is a power of two, so that widening joins pairs of bins exactly
             and two half passes merge into the same bits as one pass.
+        tokens: the same by class of token; None where rows of the tensor are no tokens.
     """
 
     count: int
@@ -35,10 +37,11 @@ class SiteStatistics:
     sums: Array
     histogram: Array
     exponent: int
+    tokens: TokenStatistics | None = None
 
     @classmethod
-    def empty(cls, channels: int) -> SiteStatistics:
-        """Nothing seen yet."""
+    def empty(cls, channels: int, token_classes: int = 0) -> SiteStatistics:
+        """Nothing seen yet; `token_classes` is T, 0 where rows of the tensor are no tokens."""
         return cls(
             count=0,
             minimum=np.full(channels, np.inf),
@@ -46,6 +49,7 @@ class SiteStatistics:
             sums=np.zeros((4, channels)),
             histogram=np.zeros(BINS, np.int64),
             exponent=_NARROWEST,
+            tokens=TokenStatistics.empty(token_classes, channels) if token_classes else None,
         )
 
     @property
@@ -77,8 +81,12 @@ class SiteStatistics:
         result: Array = np.maximum(self.power - self.mean**2, 0.0)
         return result
 
-    def update(self, x: Array) -> None:
+    def update(self, x: Array, classes: Array | None = None) -> None:
         """Take in FP32 values [rows, C].
+
+        Args:
+            x: the values.
+            classes: int [rows], the class of each token, where they are kept.
 
         Raises:
             StatisticsError: NaN or infinity among them.
@@ -98,6 +106,8 @@ class SiteStatistics:
         factor = np.float32(2.0 ** (-self.exponent) * (BINS // 2))
         index = np.floor(x.ravel() * factor).astype(np.int32) + BINS // 2
         self.histogram += np.bincount(index, minlength=BINS)
+        if self.tokens is not None and classes is not None:
+            self.tokens.update(x, classes)
 
     def merge(self, other: SiteStatistics) -> None:
         """Take in what another pass saw.
@@ -115,6 +125,8 @@ class SiteStatistics:
         self.sums += other.sums
         self._widen(other.exponent)
         self.histogram += widen(other.histogram, self.exponent - other.exponent)
+        if self.tokens is not None and other.tokens is not None:
+            self.tokens.merge(other.tokens)
 
     def _widen(self, exponent: int) -> None:
         if exponent > self.exponent:

@@ -16,6 +16,7 @@ from qdeploy.artifact import read_manifest, sha256_file
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
+from qdeploy.calibrate.tokens import class_names
 from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
@@ -102,15 +103,35 @@ def calibrate_model(
         )
     sample = source.sample(rows, seed)
     max_length = min(MAX_LENGTH, int(manifest["max_length"]))
-    origin = _origin(directory, sample, seed, max_length)
+    encoder = TextEncoder.from_directory(directory)
+    origin = _origin(directory, sample, seed, max_length, class_names(encoder.special_tokens))
     path = directory / FOLDER / f"{_key(origin)}.npz"
     if _is_whole(path):
         return path
     model, _ = load_model(directory)
-    batches = _batches(TextEncoder.from_directory(directory), sample, max_length, progress)
-    statistics = Statistics(origin, observe(model, find_structure(model), batches))
+    batches = _batches(encoder, sample, max_length, progress)
+    structure, specials = find_structure(model), encoder.special_tokens
+    statistics = Statistics(origin, observe(model, structure, batches, specials=specials))
     _save(statistics, path)
     return path
+
+
+def calibration_batches(
+    model_dir: str | Path,
+    *,
+    data: str | None,
+    task: str,
+    columns: Columns | str | None,
+    rows: int,
+    seed: int,
+) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+    """The first batches that `calibrate_model` would observe, for who runs the model himself."""
+    directory = Path(model_dir)
+    with warnings.catch_warnings():  # calibrate_model has named the data already
+        warnings.simplefilter("ignore", QDeployWarning)
+        sample = _read(data, task, columns).sample(rows, seed)
+    encoder = TextEncoder.from_directory(directory)
+    yield from _batches(encoder, sample, min(MAX_LENGTH, encoder.max_length), None)
 
 
 def _read(data: str | None, task: str, columns: Columns | str | None) -> Rows:
@@ -150,7 +171,9 @@ def _save(statistics: Statistics, path: Path) -> None:
         ) from error
 
 
-def _origin(directory: Path, sample: Rows, seed: int, max_length: int) -> Origin:
+def _origin(
+    directory: Path, sample: Rows, seed: int, max_length: int, token_classes: tuple[str, ...]
+) -> Origin:
     return Origin(
         model_sha256=model_digest(directory),
         data=sample.source,
@@ -159,6 +182,7 @@ def _origin(directory: Path, sample: Rows, seed: int, max_length: int) -> Origin
         seed=seed,
         max_length=max_length,
         row_hashes=tuple(row_hashes(sample)),
+        token_classes=token_classes,
     )
 
 

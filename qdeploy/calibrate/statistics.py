@@ -14,9 +14,10 @@ import numpy as np
 
 from qdeploy.artifact import leftovers
 from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.errors import StatisticsError
 
-FORMAT = 1
+FORMAT = 2
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 _DAMAGE = (
     AttributeError,
@@ -44,6 +45,7 @@ class Origin:
         seed: of the sampling.
         max_length: tokens per row at most.
         row_hashes: one short hash per row, so that evaluation can tell rows it has seen.
+        token_classes: names of the classes of tokens that are told apart [T].
     """
 
     model_sha256: str
@@ -53,6 +55,7 @@ class Origin:
     seed: int
     max_length: int
     row_hashes: tuple[str, ...] = ()
+    token_classes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,6 +73,9 @@ class Statistics:
             arrays[f"{name}/sums"] = site.sums
             arrays[f"{name}/histogram"] = site.histogram
             arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
+            if site.tokens is not None:
+                arrays[f"{name}/tokens"] = site.tokens.count
+                arrays[f"{name}/by_token"] = np.stack([site.tokens.energy, site.tokens.peak])
         for left in leftovers(path):
             left.unlink(missing_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -96,7 +102,8 @@ class Statistics:
                         f"{path} was written by another version of qdeploy. "
                         "Run `qdeploy calibrate`."
                     )
-                origin["row_hashes"] = tuple(origin["row_hashes"])
+                for key in ("row_hashes", "token_classes"):
+                    origin[key] = tuple(origin[key])
                 names = [k.removesuffix("/sums") for k in arrays.files if k.endswith("/sums")]
                 return cls(Origin(**origin), {name: _site(arrays, name) for name in names})
         except FileNotFoundError:
@@ -125,6 +132,7 @@ class Statistics:
             seed=self.origin.seed,
             max_length=max(self.origin.max_length, other.origin.max_length),
             row_hashes=self.origin.row_hashes + other.origin.row_hashes,
+            token_classes=self.origin.token_classes,
         )
 
     def require_model(self, model_sha256: str) -> None:
@@ -142,12 +150,21 @@ class Statistics:
 
 
 def _origin_json(origin: Origin) -> dict[str, Any]:
-    return {"format": FORMAT, **origin.__dict__, "row_hashes": list(origin.row_hashes)}
+    return {"format": FORMAT, **origin.__dict__}
 
 
 def _site(arrays: Any, name: str) -> SiteStatistics:
     minimum, maximum = arrays[f"{name}/range"]
     count, exponent = (int(v) for v in arrays[f"{name}/shape"])
+    tokens = None
+    if f"{name}/tokens" in arrays.files:
+        tokens = TokenStatistics(arrays[f"{name}/tokens"], *arrays[f"{name}/by_token"])
     return SiteStatistics(
-        count, minimum, maximum, arrays[f"{name}/sums"], arrays[f"{name}/histogram"], exponent
+        count=count,
+        minimum=minimum,
+        maximum=maximum,
+        sums=arrays[f"{name}/sums"],
+        histogram=arrays[f"{name}/histogram"],
+        exponent=exponent,
+        tokens=tokens,
     )

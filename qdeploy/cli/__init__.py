@@ -17,6 +17,7 @@ import click
 
 import qdeploy
 from qdeploy.cli import talk
+from qdeploy.cli.analyze import analyze
 from qdeploy.cli.build import build
 from qdeploy.cli.calibrate import calibrate
 from qdeploy.cli.demo import demo
@@ -24,6 +25,7 @@ from qdeploy.cli.doctor import doctor
 from qdeploy.cli.eval import evaluate
 from qdeploy.cli.export import export
 from qdeploy.cli.inspect import inspect
+from qdeploy.cli.sweep import sweep
 from qdeploy.errors import QDeployError, QDeployWarning
 
 EX_SOFTWARE = 70
@@ -77,7 +79,7 @@ def cli() -> None:
     """
 
 
-for _command in (export, calibrate, build, evaluate, inspect, doctor, demo):
+for _command in (export, calibrate, analyze, build, evaluate, inspect, sweep, doctor, demo):
     cli.add_command(_command)
 
 

@@ -46,26 +46,9 @@ from qdeploy.cli import options, tables, talk
 @options.task
 @options.columns
 @options.calibration_rows
-@click.option(
-    "--statistics",
-    type=options.PATH,
-    metavar="FILE",
-    help="Use these statistics of `qdeploy calibrate` instead of calibrating.",
-)
-@click.option(
-    "--scope",
-    cls=options.NamesOption,
-    names="qdeploy.calibrate.options:SCOPES",
-    default="gemm",
-    show_default=True,
-    help="Inputs and weights of GEMMs and embedding tables, or every activation.",
-)
-@click.option(
-    "--activations",
-    cls=options.NamesOption,
-    names="qdeploy.calibrate.affine:SCHEMES",
-    help="uint8 with a zero point, or int8 without one. The target's own when left out.",
-)
+@options.statistics
+@options.scope("gemm")
+@options.activations
 @click.option(
     "--weights",
     cls=options.NamesOption,

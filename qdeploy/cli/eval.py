@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import click
 
 from qdeploy import api
 from qdeploy.cli import options, tables, talk
-from qdeploy.errors import GateError
 
 
 @click.command("eval")
@@ -76,6 +76,10 @@ from qdeploy.errors import GateError
     metavar="SHARE",
     help="Gate: exit code 1 when less of all GEMM FLOPs run in INT8 (default plans: 0.999).",
 )
+@options.html
+@click.option(
+    "--card", type=options.PATH, metavar="FILE", help="Write a model card (Markdown) to publish."
+)
 @options.seed
 @options.reporting
 def evaluate(engine_dir: Path, no_latency: bool, no_accuracy: bool, **settings: Any) -> None:
@@ -83,17 +87,16 @@ def evaluate(engine_dir: Path, no_latency: bool, no_accuracy: bool, **settings: 
 
     ENGINE_DIR comes from `qdeploy build`. Without --baseline there is no drop and no ratio."""
     # `settings` holds the options above under the names of `api.evaluate`; a test compares the two.
-    try:
-        with talk.progress() as progress:
-            result = api.evaluate(
-                engine_dir,
-                latency=not no_latency,
-                accuracy=not no_accuracy,
-                progress=progress,
-                **settings,
-            )
-    except GateError as error:  # a failed gate is a result too: its report is shown and written
-        if (unmet := getattr(error, "report", None)) is not None:
-            talk.report(unmet, tables.evaluation)
-        raise
+    with talk.progress() as progress:
+        call = partial(
+            api.evaluate,
+            engine_dir,
+            latency=not no_latency,
+            accuracy=not no_accuracy,
+            progress=progress,
+            **settings,
+        )
+        result, failure = talk.gated(call)
     talk.report(result, tables.evaluation)
+    if failure is not None:
+        raise failure

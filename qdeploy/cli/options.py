@@ -127,3 +127,32 @@ calibration_rows = _option(
     metavar="N",
     help="Rows to calibrate on.",
 )
+statistics = click.option(
+    "--statistics",
+    type=PATH,
+    metavar="FILE",
+    help="Use these statistics of `qdeploy calibrate` instead of calibrating.",
+)
+
+
+def scope(default: str) -> Callable[[F], F]:
+    """--scope, whose default depends on what a command is for."""
+    return click.option(
+        "--scope",
+        cls=NamesOption,
+        names="qdeploy.calibrate.options:SCOPES",
+        default=default,
+        show_default=True,
+        help="Inputs and weights of GEMMs and embedding tables, or every activation.",
+    )
+
+
+activations = click.option(
+    "--activations",
+    cls=NamesOption,
+    names="qdeploy.calibrate.affine:SCHEMES",
+    help="uint8 with a zero point, or int8 without one. The target's own when left out.",
+)
+html = click.option(
+    "--html", type=PATH, metavar="FILE", help="Write the report as one self-contained HTML file."
+)

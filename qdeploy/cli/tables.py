@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+_LISTED_SITES = 12  # of `analyze`; all of them are in --json and --html
 _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for the demo's table
 
 
@@ -22,6 +23,38 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     if "max_abs_diff" in check:
         click.echo(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}")
     click.echo(f"Next: qdeploy build {directory} ENGINE_DIR --strategy peg")
+
+
+def analysis(report: Mapping[str, Any]) -> None:
+    """The result of `analyze`: the costliest sites, and what to do."""
+    from rich.table import Table
+
+    table = Table(title=f"{report['model']}: sites by cost")
+    for name in ("site", "kind", "kurtosis", "top 1 % channels", "outliers", "alone dB", "gain dB"):
+        table.add_column(name, justify="left" if name in ("site", "kind") else "right")
+    for site in _by_cost(report["sites"])[:_LISTED_SITES]:
+        cost, energy = site["cost"] or {}, site["energy_top_1pct_channels"]
+        table.add_row(
+            site["name"],
+            site["kind"],
+            f"{site['kurtosis']:.3g}",
+            "" if energy is None else f"{100 * energy:.1f} %",
+            str(site["outlier_channel_count"]),
+            f"{cost['alone_db']:.1f}" if cost else "",
+            f"{cost['gain_db']:+.2f}" if cost else "",
+        )
+    _print(table)
+    if report["w8a8_db"] is not None:
+        click.echo(f"Every site with one scale: {report['w8a8_db']:.1f} dB of logit SQNR")
+    for entry in report["recommendations"]:
+        click.echo(f"- {entry['text']}")
+
+
+def _by_cost(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Most costly first: by what is left of the logits, else by kurtosis."""
+    return sorted(
+        sites, key=lambda s: s["cost"]["alone_db"] if s["cost"] else -float(s["kurtosis"])
+    )
 
 
 def engine(manifest: Mapping[str, Any], directory: Path) -> None:
@@ -181,6 +214,36 @@ def demo(result: Mapping[str, Any]) -> None:
         )
     _print(table)
     click.echo(result["sentence"])
+
+
+def sweep(result: Mapping[str, Any]) -> None:
+    """The result of `sweep`: one line per trial; * stands on the Pareto front."""
+    from rich.table import Table
+
+    table = Table(title=f"{result['model']}, {result['data']['n']} rows")
+    names = ("trial", "accuracy %", "drop", "SQNR dB", "p50 ms", "× FP32", "size MB", "INT8 GEMMs")
+    for name in names:
+        table.add_column(name, justify="left" if name == "trial" else "right")
+    for trial in result["trials"]:
+        mark = "* " if trial["key"] in result["pareto"] else "  "
+        if trial["error"] is not None:
+            table.add_row(f"{mark}{trial['label']}", f"FAILED: {trial['error']}", style="red")
+            continue
+        check, speed = trial["int8"], trial["speedup"]
+        table.add_row(
+            mark + trial["label"],
+            f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
+            f"{100 * trial['drop']:+.2f}",
+            "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
+            f"{trial['p50_ms']:.1f}",
+            f"{speed['ratio']:.2f}" if speed else "1.00",
+            f"{trial['size_mb']['total']:.1f}",
+            f"{check['executed']}/{check['planned']}" if check else "",
+        )
+    _print(table)
+    if result["cheapest"] is not None:
+        label = next(t["label"] for t in result["trials"] if t["key"] == result["cheapest"])
+        click.echo(f"Fastest within {result['max_drop']:g} points: {label}")
 
 
 def health(report: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from qdeploy.cli.progress import PlainProgress, RichProgress
-from qdeploy.errors import OutputError
+from qdeploy.errors import GateError, OutputError
 
 Callback = Callable[[str, int, int], None]
 _QUIET, _VERBOSE, _JSON = "qdeploy.quiet", "qdeploy.verbose", "qdeploy.json"
@@ -61,6 +61,16 @@ def progress() -> Iterator[Callback | None]:
     drawing: RichProgress | PlainProgress = RichProgress() if terminal else PlainProgress()
     with drawing:
         yield drawing.update
+
+
+def gated(call: Callable[[], Any]) -> tuple[Any, GateError | None]:
+    """The result of a call, and the gate that it did not meet: a failed gate is a result too."""
+    try:
+        return call(), None
+    except GateError as error:
+        if not error.report:
+            raise
+        return error.report, error
 
 
 def report(result: Any, table: Callable[[Any], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+# Keys of tokenizer_config.json.
+_MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
 # What the tokenizer can give, by input name.
 _FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
@@ -62,6 +64,7 @@ class TextEncoder:
     Attributes:
         max_length: what the model takes, tokens.
         input_names: the model's inputs, in order.
+        special_tokens: ids of the tokens that mark where a row or a text starts and ends, by name.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class TextEncoder:
         pad_token_id: int = 0,
         truncation_side: str = "right",
         padding_side: str = "right",
+        special_tokens: Mapping[str, int] | None = None,
     ) -> None:
         unknown = [name for name in input_names if name not in _FIELDS]
         if unknown:
@@ -88,6 +92,7 @@ class TextEncoder:
         self._padding_side = padding_side
         self.input_names = tuple(input_names)
         self.max_length = max_length
+        self.special_tokens = dict(special_tokens or {})
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> TextEncoder:
@@ -98,14 +103,16 @@ class TextEncoder:
         """
         path = Path(directory)
         manifest = _manifest(path)
-        sides = _sides(path)
+        config = _config(path)
+        tokenizer = _load(path / "tokenizer.json")
         return cls(
-            _load(path / "tokenizer.json"),
+            tokenizer,
             input_names=manifest["inputs"],
             max_length=manifest["max_length"],
             pad_token_id=manifest["pad_token_id"],
-            truncation_side=sides.get("truncation_side", "right"),
-            padding_side=sides.get("padding_side", "right"),
+            truncation_side=config.get("truncation_side", "right"),
+            padding_side=config.get("padding_side", "right"),
+            special_tokens=_specials(tokenizer, config),
         )
 
     def encode(self, rows: Rows, max_length: int | None = 128) -> Encoded:
@@ -219,10 +226,21 @@ def _manifest(directory: Path) -> dict[str, Any]:
     return read_manifest(directory, kind)
 
 
-def _sides(directory: Path) -> dict[str, str]:
-    """`truncation_side` and `padding_side`, where the tokenizer has other ones than right."""
+def _config(directory: Path) -> dict[str, Any]:
+    """tokenizer_config.json; empty where there is none."""
     path = directory / "tokenizer_config.json"
-    found: dict[str, str] = read_json(path) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
+
+
+def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
+    """The marking tokens of a tokenizer; an older configuration wraps a token in an object."""
+    found = {}
+    for key in _MARKS:
+        token = config.get(key)
+        name = token.get("content") if isinstance(token, dict) else token
+        number = tokenizer.token_to_id(name) if isinstance(name, str) else None
+        if number is not None and number not in found.values():
+            found[str(name)] = number
     return found
 
 

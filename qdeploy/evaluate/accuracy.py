@@ -133,8 +133,10 @@ def compare(judged: Judged, base: Judged) -> dict[str, Any]:
     own = metrics.accuracy(judged.predicted, judged.gold)
     theirs = metrics.accuracy(base_predicted, judged.gold)
     sqnr = metrics.sqnr_db(base_logits, judged.logits)
+    n = len(judged.gold)
     return {
         "accuracy": theirs,
+        "ci95": list(metrics.wilson_interval(round(theirs * n), n)),
         "drop": theirs - own,
         "mcnemar_p": metrics.mcnemar_of(base_predicted, judged.predicted, judged.gold),
         "flipped": metrics.flipped_rows(base_predicted, judged.predicted),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qdeploy.artifact import package_versions
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
@@ -27,6 +28,7 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
     manifest = subject.manifest
     return {
         "schema": SCHEMA,
+        "kind": "evaluation",
         "engine": str(subject.directory),
         "target": manifest["target"],
         "rest_precision": manifest.get("rest_precision", "f32"),
@@ -45,6 +47,7 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
         "int8": None,
         "data": None,
         "labels": None,
+        "versions": package_versions(),
         "warnings": [],
     }
 

@@ -81,7 +81,7 @@ def test_found_again_without_a_second_pass(
     path = calibrate_model(model_dir, data=rows, rows=8)
     before = path.stat().st_mtime_ns
 
-    def observed(*_: Any) -> None:
+    def observed(*_: Any, **__: Any) -> None:
         raise AssertionError("a second pass")
 
     monkeypatch.setattr(run, "observe", observed)

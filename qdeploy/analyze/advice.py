@@ -1,0 +1,130 @@
+"""What to do about the sites that cost: sentences with their reasons, from plan and figures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from qdeploy.analyze.remedy import ENOUGH_DB, MOST_GROUPS
+from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan
+
+# A site is worth a sentence where alone it leaves the logits less than `remedy.ENOUGH_DB`, or where
+# leaving it in float gains this much while all others are rounded.
+GAIN_DB = 0.5
+
+
+def treatment_of(plan: Plan, tensor: str) -> dict[str, Any]:
+    """What `peg` does to a site: `groups` (K), `outlier_channels`, `prescaled` and `text`."""
+    treatment = plan.treatment(tensor)
+    scaled = isinstance(treatment, PerTensor) and bool(treatment.prescale)
+    found: dict[str, Any] = {"groups": 1, "outlier_channels": [], "prescaled": scaled}
+    if isinstance(treatment, Float):
+        return found | {"groups": 0, "text": "float"}
+    if scaled:
+        return found | {"text": "one scale behind factors per channel"}
+    if not isinstance(treatment, Grouped):
+        return found | {"text": "one scale"}
+    k, outliers = len(treatment.groups), list(treatment.outlier_channels)
+    text = "one scale" if k == 1 else f"{k} groups"
+    if outliers:
+        text += f", {_count(len(outliers), 'channel')} in float"
+    return found | {"groups": k, "outlier_channels": outliers, "text": text}
+
+
+def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Costly sites of one kind and one treatment in one sentence, the costliest first.
+
+    Args:
+        sites: entries of the report by tensor, with `cost` and `remedy` where they were measured.
+            Without costs a site counts as costly where `peg` treats it.
+
+    Returns:
+        `text`, `sites` (names), `alone_db` (the least of them, or None).
+    """
+    joined: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for site in sites.values():
+        if costly(site):
+            joined[site["kind"], _remedy(site)].append(site)
+    found = [
+        {
+            "text": _sentence(kind, text, members),
+            "sites": [site["name"] for site in members],
+            "alone_db": min((s["cost"]["alone_db"] for s in members if s["cost"]), default=None),
+        }
+        for (kind, text), members in joined.items()
+    ]
+    return sorted(found, key=lambda entry: entry["alone_db"] or 0.0)
+
+
+def costly(site: Mapping[str, Any]) -> bool:
+    """Whether a site needs another treatment than one scale."""
+    cost = site["cost"]
+    if cost is None:
+        return bool(site["treatment"]["groups"] > 1 or site["treatment"]["outlier_channels"])
+    return bool(cost["gain_db"] >= GAIN_DB or cost["alone_db"] < ENOUGH_DB)
+
+
+def _remedy(site: Mapping[str, Any]) -> str:
+    measured = site["remedy"]
+    if measured is None:
+        return f"peg: {site['treatment']['text']}"
+    if measured["groups"] is None:
+        return f"no K up to {MOST_GROUPS} suffices: leave it in float"
+    if measured["groups"] == 1:
+        return "one scale will do where the others are mended"
+    return f"K = {measured['groups']} suffices"
+
+
+def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
+    layers = sorted({site["layer"] for site in members if site["layer"] is not None})
+    subject = f"{kind}s" if len(members) > 1 else kind
+    if layers:
+        numbers = ", ".join(map(str, layers))
+        subject += f" of {'layer' if len(layers) == 1 else 'layers'} {numbers}"
+    sentence = f"{subject[0].upper()}{subject[1:]}: {_reason(members)}; {text}"
+    costs = [site["cost"] for site in members if site["cost"]]
+    if not costs:
+        return sentence
+    worst = min(members, key=lambda site: float(site["cost"]["alone_db"]))
+    measured, before = worst["remedy"], worst["cost"]["alone_db"]
+    if measured and measured["groups"]:
+        after = measured["sqnr_db"][str(measured["groups"])]
+        return f"{sentence} ({before:.1f} dB alone, {after:.1f} dB then)"
+    return f"{sentence} ({before:.1f} dB alone)"
+
+
+def _reason(members: list[dict[str, Any]]) -> str:
+    """Why: few channels carry the energy, or elements spread over all of them do."""
+    worst = max(members, key=lambda site: site["outlier_energy"])
+    count, energy = worst["outlier_channel_count"], worst["outlier_energy"]
+    if count and energy >= 0.1:
+        verb = "carries" if count == 1 else "carry"
+        reason = f"{_count(count, 'channel')} {verb} {_percent(energy)} of the energy"
+        carrier = _main_carrier(worst)
+        return f"{reason}, {carrier}" if carrier else reason
+    widest = max(members, key=lambda site: site["max_over_median_channel"] or 0.0)
+    ratio = widest["max_over_median_channel"]
+    if ratio is not None and ratio >= 4:
+        return f"the widest channel reaches {ratio:.0f} times the median one"
+    peak = max(members, key=lambda site: site["kurtosis"])
+    return f"few large values in every channel (kurtosis {peak['kurtosis']:.0f})"
+
+
+def _main_carrier(site: Mapping[str, Any]) -> str | None:
+    """The class of token that holds most of that energy, where it is more than its share."""
+    found = site["carriers"] or {}
+    if not found:
+        return None
+    name, entry = max(found.items(), key=lambda item: float(item[1]["energy"]))
+    if entry["energy"] < 0.5 or entry["tokens"] > 0.5:
+        return None
+    return f"{_percent(entry['energy'])} of that on {name}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

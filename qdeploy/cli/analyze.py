@@ -1,0 +1,53 @@
+"""`qdeploy analyze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, tables, talk
+
+
+@click.command()
+@click.argument("model_dir", type=options.PATH)
+@options.calibration_data
+@options.task
+@options.columns
+@options.calibration_rows
+@options.statistics
+@options.scope("all")
+@click.option(
+    "--activations",
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.affine:SCHEMES",
+    default="asymmetric",
+    show_default=True,
+    help="uint8 with a zero point, or int8 without one.",
+)
+@click.option(
+    "--cost-rows",
+    type=click.IntRange(min=0),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Rows on which each site's cost is measured; 0 leaves the model alone.",
+)
+@options.html
+@click.option(
+    "--plot", type=options.PATH, metavar="DIR", help="Write the pictures as PNGs into this folder."
+)
+@options.threads
+@options.seed
+@options.reporting
+def analyze(model_dir: Path, **settings: Any) -> None:
+    """Show which sites and channels spoil INT8, and what mends it.
+
+    From the statistics of `qdeploy calibrate`, which is run where there are none that match. What
+    a site costs is measured: it alone is rounded, and then all but it."""
+    # `settings` holds the options above under the names of `api.analyze`; a test compares the two.
+    with talk.progress() as progress:
+        result = api.analyze(model_dir, progress=progress, **settings)
+    talk.report(result, tables.analysis)

@@ -1,0 +1,222 @@
+"""The page and the pictures of `qdeploy analyze`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdeploy.errors import OutputError
+from qdeploy.report.page import Card, Column, Page, Row, Section, Table
+from qdeploy.report.pictures import Draw, as_png, as_svg, heat_map, levels, lines
+
+_COLUMNS = (
+    Column("site", text=True),
+    Column("kind", text=True),
+    Column("layer"),
+    Column("variance"),
+    Column("kurtosis"),
+    Column("energy in top 1 % channels"),
+    Column("energy in top 1 % elements"),
+    Column("max / median channel"),
+    Column("outlier channels", text=True),
+    Column("alone, dB"),
+    Column("gain in float, dB"),
+    Column("peg", text=True),
+)
+
+
+def page(report: Mapping[str, Any]) -> Page:
+    """The analysis as a page."""
+    data = report["data"]
+    return Page(
+        title=f"Outliers of {report['model']}",
+        kicker=f"{report['model']}: {data['rows']} rows of {data['source']}, "
+        f"scope {report['scope']}, {report['activations']} 8-bit activations",
+        headline=headline(report),
+        cards=_cards(report),
+        sections=tuple(_sections(report)),
+        footer=", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+    )
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """What is wrong with the model, in one sentence."""
+    if not report["recommendations"]:
+        return "No site spoils INT8: one scale per tensor will do."
+    whole = report["w8a8_db"]
+    start = "Outliers were found"
+    if whole is not None:
+        start = f"One scale per tensor leaves {whole:.1f} dB of the logits"
+    sites = sum(len(entry["sites"]) for entry in report["recommendations"])
+    return f"{start}; {sites} of {len(report['sites'])} sites ask for treatment."
+
+
+def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
+    sites = report["sites"]
+    peak = max(sites, key=lambda site: float(site["kurtosis"]))
+    wide = max(sites, key=lambda site: float(site["max_over_median_channel"] or 0))
+    cards = []
+    if report["w8a8_db"] is not None:
+        mood = "bad" if report["w8a8_db"] < 20 else ""
+        cards.append(
+            Card(f"{report['w8a8_db']:.1f} dB", "logit SQNR, every site with one scale", mood)
+        )
+    cards.append(Card(f"{peak['kurtosis']:.0f}", f"largest kurtosis: {peak['name']}"))
+    cards.append(
+        Card(
+            f"{wide['max_over_median_channel'] or 0:.0f} ×",
+            f"widest channel over the median one: {wide['name']}",
+        )
+    )
+    if report["recurring"]:
+        channels = ", ".join(str(entry["channel"]) for entry in report["recurring"][:4])
+        cards.append(Card(channels, "channels that recur across depths"))
+    return tuple(cards)
+
+
+def _sections(report: Mapping[str, Any]) -> list[Section]:
+    advice = tuple(entry["text"] for entry in report["recommendations"])
+    drawn = {name: as_svg(draw, alt) for name, (draw, alt) in pictures(report).items()}
+    sections = [
+        Section(
+            "What to do",
+            items=advice or ("Nothing: `--strategy w8a8` will do.",),
+            note="dB: signal to noise ratio of the logits when this site alone is rounded, with "
+            "one scale and then with K groups of channels, measured; K is the least that leaves "
+            "30 dB.",
+        )
+    ]
+    if drawn:
+        sections.append(Section("Pictures", pictures=tuple(drawn.values())))
+    if report["recurring"]:
+        sections.append(_recurring(report["recurring"]))
+    if carried := [site for site in report["sites"] if site["carriers"]]:
+        sections.append(_carriers(carried))
+    sections.append(_sites(report["sites"]))
+    return sections
+
+
+def _recurring(entries: list[dict[str, Any]]) -> Section:
+    rows = tuple(
+        Row((str(e["channel"]), str(e["sites"]), ", ".join(map(str, e["depths"]))))
+        for e in entries[:20]
+    )
+    columns = (Column("channel"), Column("sites"), Column("depths", text=True))
+    note = "Outlier channels of the residual stream; depth 0 is the embeddings."
+    return Section("Channels that recur", table=Table(columns, rows), note=note)
+
+
+def _carriers(sites: list[dict[str, Any]]) -> Section:
+    names = list(dict.fromkeys(name for site in sites for name in site["carriers"]))
+    rows = []
+    for site in sorted(sites, key=lambda s: -float(s["outlier_energy"]))[:20]:
+        found = site["carriers"]
+        cells = [
+            f"{_percent(found[name]['energy'])} ({_percent(found[name]['tokens'])})"
+            if name in found
+            else ""
+            for name in names
+        ]
+        rows.append(Row((site["name"], *cells)))
+    columns = (Column("site", text=True), *(Column(name) for name in names))
+    note = (
+        "Share of the outlier channels' energy on each class of token, and in brackets the share "
+        "of the tokens. Padding is left out."
+    )
+    return Section("Tokens that carry them", table=Table(columns, tuple(rows)), note=note)
+
+
+def _sites(sites: list[dict[str, Any]]) -> Section:
+    rows = []
+    for site in sites:
+        cost = site["cost"] or {}
+        loud = ", ".join(map(str, site["outlier_channels"][:6]))
+        more = site["outlier_channel_count"] - 6
+        rows.append(
+            Row(
+                (
+                    site["name"],
+                    site["kind"],
+                    "" if site["layer"] is None else str(site["layer"]),
+                    f"{site['variance']:.3g}",
+                    f"{site['kurtosis']:.3g}",
+                    _optional(site["energy_top_1pct_channels"], _percent),
+                    _percent(site["energy_top_1pct_elements"]),
+                    _optional(site["max_over_median_channel"], "{:.1f}".format),
+                    loud + (f" and {more} more" if more > 0 else ""),
+                    _optional(cost.get("alone_db"), "{:.1f}".format),
+                    _optional(cost.get("gain_db"), "{:+.2f}".format),
+                    site["treatment"]["text"],
+                ),
+                "bad" if cost and cost["gain_db"] >= 1 else "",
+            )
+        )
+    note = "Kurtosis of all elements of a site (a normal distribution has 3)."
+    return Section("Every site", table=Table(_COLUMNS, tuple(rows)), note=note)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _optional(value: Any, form: Any) -> str:
+    return "" if value is None else str(form(value))
+
+
+def pictures(report: Mapping[str, Any]) -> dict[str, tuple[Draw, str]]:
+    """Name → drawing and what it shows."""
+    found: dict[str, tuple[Draw, str]] = {}
+    if drawn := report["heat_map"]:
+        values = np.log10(np.maximum(np.array(drawn["values"]), 0.1)).tolist()
+        rows = ["embeddings" if n is None else f"layer {n}" for n in drawn["layers"]]
+        title = f"{drawn['kind']}s: largest |x| of each channel over the median channel's"
+        found["heat_map"] = (heat_map(values, rows, "log10 of the ratio", title), title)
+    if series := _by_depth(report["sites"]):
+        title = "Kurtosis by depth"
+        draw = lines(series, "depth (0: embeddings)", "kurtosis", title, log=True)
+        found["kurtosis"] = (draw, title)
+    for site in report["sites"]:
+        if site["levels"]:
+            before, after = site["levels"]["before"], site["levels"]["after"]
+            titles = (
+                f"one scale: as if {before['used']:.0f} levels",
+                f"peg ({site['treatment']['text']}): {after['used']:.0f} levels",
+            )
+            draw = levels(before["counts"], after["counts"], titles)
+            found[f"levels.{site['name']}"] = (
+                draw,
+                f"Levels that {site['name']} uses, under one scale and under its treatment",
+            )
+    return found
+
+
+def _by_depth(sites: list[dict[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Kurtosis of the residual stream's sites, a line per kind."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for site in sites:
+        if site["stream"] and site["kurtosis"] > 0:
+            x, y = series.setdefault(site["kind"], ([], []))
+            x.append(site["depth"])
+            y.append(site["kurtosis"])
+    return series
+
+
+def write_pngs(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Every picture as a PNG in a folder, which is made where it is missing.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+    written = []
+    for name, (draw, _) in pictures(report).items():
+        path = folder / f"{name}.png"
+        as_png(draw, path)
+        written.append(path)
+    return written

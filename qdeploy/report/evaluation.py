@@ -1,0 +1,178 @@
+"""The page of `qdeploy eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdeploy.report.page import Card, Column, Page, Row, Section, Table
+from qdeploy.report.pictures import as_svg, intervals
+
+_SIGNIFICANT = 0.05
+
+
+def page(report: Mapping[str, Any]) -> Page:
+    """The evaluation as a page."""
+    return Page(
+        title=f"{report['engine']}: accuracy, latency and INT8 kernels",
+        kicker=f"{report['engine']}: {report['strategy']}, scope {report['scope']}, "
+        f"{report['target']}, rest in {report['rest_precision']}",
+        headline=headline(report),
+        cards=_cards(report),
+        warnings=tuple(report["warnings"]),
+        sections=tuple(_sections(report)),
+        footer=", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+    )
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The result in one sentence."""
+    parts = []
+    metrics, base, speed = report["metrics"], report["baseline"], report["speedup"]
+    if metrics:
+        text = f"{100 * metrics['accuracy']:.2f} % of {metrics['n']} rows right"
+        if base and "drop" in base:
+            points = 100 * base["drop"]
+            verb = "lost" if points >= 0 else "gained"
+            text += f", {abs(points):.2f} points {verb} against {base['strategy']}"
+        parts.append(text)
+    if speed:
+        parts.append(f"{speed['ratio']:.2f} × its speed" if parts else f"{speed['ratio']:.2f} ×")
+    elif report["latency_ms"]:
+        parts.append(f"{report['latency_ms']['p50']:.1f} ms a batch")
+    parts.append(int8_text(report["int8"]))
+    return "; ".join(parts) + "."
+
+
+def int8_text(check: Mapping[str, Any] | None) -> str:
+    """Whether INT8 kernels ran, in a clause."""
+    if not check or not check["planned"]:
+        return "nothing was planned in INT8"
+    return (
+        f"{check['executed']} of {check['planned']} planned GEMMs ran in INT8 "
+        f"({100 * check['flops_share']:.1f} % of all GEMM FLOPs)"
+    )
+
+
+def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
+    cards = []
+    if metrics := report["metrics"]:
+        low, high = metrics["ci95"]
+        mood = "bad" if metrics["constant_predictor"] else ""
+        label = f"accuracy; 95 %: {100 * low:.2f} to {100 * high:.2f}"
+        cards.append(Card(f"{100 * metrics['accuracy']:.2f} %", label, mood))
+    base = report["baseline"]
+    if base and "drop" in base:
+        worse = base["drop"] > 0 and base["mcnemar_p"] < _SIGNIFICANT
+        label = f"points lost; McNemar p = {base['mcnemar_p']:.2g}, {base['flipped']} rows flipped"
+        cards.append(Card(f"{100 * base['drop']:+.2f}", label, "bad" if worse else ""))
+    if speed := report["speedup"]:
+        low, high = speed["ci95"]
+        mood = "good" if low > 1 else "bad" if high < 1 else ""
+        label = f"the baseline's speed; 95 %: {low:.2f} to {high:.2f}"
+        cards.append(Card(f"{speed['ratio']:.2f} ×", label, mood))
+    if latency := report["latency_ms"]:
+        shape = report["protocol"]
+        label = f"median of a batch of {shape['batch_size']} × {shape['seq_len']}"
+        cards.append(Card(f"{latency['p50']:.1f} ms", label))
+    cards.append(Card(f"{report['size_mb']['total']:.1f} MB", "on disk"))
+    check = report["int8"]
+    if check and check["planned"]:
+        whole = check["executed"] == check["planned"]
+        text = f"{check['executed']}/{check['planned']}"
+        cards.append(Card(text, "planned GEMMs in INT8", "good" if whole else "bad"))
+    return tuple(cards)
+
+
+def _sections(report: Mapping[str, Any]) -> list[Section]:
+    sections = [_figures(report)]
+    if report["latency_ms"]:
+        sections.append(_latency(report))
+    if report["int8"] and report["int8"].get("gemms"):
+        sections.append(_certificate(report["int8"]))
+    return [*sections, _protocol(report)]
+
+
+def _figures(report: Mapping[str, Any]) -> Section:
+    """Accuracy with its interval, drawn where there are two engines."""
+    metrics, base = report["metrics"], report["baseline"]
+    rows = []
+    if metrics:
+        low, high = metrics["ci95"]
+        rows.append(("accuracy, %", f"{100 * metrics['accuracy']:.2f}"))
+        rows.append(("95 % interval (Wilson)", f"{100 * low:.2f} to {100 * high:.2f}"))
+        rows.append(("rows", str(metrics["n"])))
+    if base and "drop" in base:
+        rows += [
+            ("accuracy of the baseline, %", f"{100 * base['accuracy']:.2f}"),
+            ("drop, points", f"{100 * base['drop']:+.2f}"),
+            ("McNemar p, exact", f"{base['mcnemar_p']:.3g}"),
+            ("rows with another answer", str(base["flipped"])),
+        ]
+        if base["sqnr_db"] is not None:
+            rows.append(("logit SQNR, dB", f"{base['sqnr_db']:.1f}"))
+    rows += [(f"size, {key}, MB", f"{value:.2f}") for key, value in report["size_mb"].items()]
+    for key, value in (report["memory_mb"] or {}).items():
+        rows.append((f"memory, {key}, MB", f"{value:.1f}"))
+    table = Table((Column("figure", text=True), Column("")), tuple(Row(row) for row in rows))
+    pictures = ()
+    if metrics and base and "ci95" in base:
+        pairs = [("engine", metrics), (f"baseline ({base['strategy']})", base)]
+        points = [(name, *(100 * x for x in (m["accuracy"], *m["ci95"]))) for name, m in pairs]
+        alt = "Accuracy, %, with 95 % intervals"
+        pictures = (as_svg(intervals(points, alt), alt, height=1.6),)
+    return Section("Accuracy, size and memory", pictures=pictures, table=table)
+
+
+def _latency(report: Mapping[str, Any]) -> Section:
+    names = list(report["latency_ms"])
+    rows = [Row(("engine", *(f"{report['latency_ms'][name]:.2f}" for name in names)))]
+    if (base := report["baseline"]) and base.get("latency_ms"):
+        cells = (f"{base['latency_ms'][name]:.2f}" for name in names)
+        rows.append(Row((f"baseline ({base['strategy']})", *cells)))
+    columns = (Column("ms", text=True), *(Column(name) for name in names))
+    shape = report["protocol"]
+    note = (
+        f"{shape['batch_size']} rows of {shape['seq_len']} tokens, {shape['warmup']} runs before "
+        f"and {shape['iterations']} timed, {shape['threads']} threads; rounds of the engines "
+        "alternate. " + int8_text(report["int8"]).capitalize() + "."
+    )
+    return Section("Latency", table=Table(columns, tuple(rows)), note=note)
+
+
+def _certificate(check: Mapping[str, Any]) -> Section:
+    rows = []
+    for name, gemm in check["gemms"].items():
+        failed = gemm["planned"] == "int8" and gemm["reason"]
+        time = gemm["time_share"]
+        rows.append(
+            Row(
+                (
+                    name,
+                    gemm["planned"],
+                    gemm["kernel"],
+                    f"{100 * gemm['flops_share']:.2f}",
+                    "" if time is None else f"{100 * time:.2f}",
+                    gemm["reason"],
+                ),
+                "bad" if failed else "",
+            )
+        )
+    columns = tuple(
+        Column(name, text="%" not in name)
+        for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason")
+    )
+    return Section(
+        "INT8 certificate",
+        table=Table(columns, tuple(rows)),
+        note="Read from the graph that the runtime executes, and from its profile.",
+    )
+
+
+def _protocol(report: Mapping[str, Any]) -> Section:
+    data = report["data"] or {}
+    rows = [Row((str(key), str(value))) for key, value in report["protocol"].items()]
+    rows += [Row((f"data, {key}", str(value))) for key, value in data.items() if value is not None]
+    rows.append(Row(("task", str(report["task"]))))
+    table = Table((Column("setting", text=True), Column("value")), tuple(rows))
+    return Section("Protocol", table=table)

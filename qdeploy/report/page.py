@@ -1,0 +1,122 @@
+"""A page as data, and the one HTML file that it becomes: no script, no font, nothing fetched."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import qdeploy
+from qdeploy.errors import OutputError
+
+REMEDY = "Reports and pictures need more packages: pip install 'qdeploy[report]'."
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure of the headline: a value, what it is, and "good", "bad" or ""."""
+
+    value: str
+    label: str
+    mood: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; text is set to the left, figures to the right."""
+
+    title: str
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, and "good", "bad" or ""."""
+
+    cells: tuple[str, ...]
+    mood: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows, all cells as text."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing (an `<svg>` element) and what it shows, for those who cannot see it too."""
+
+    svg: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, and what stands below it, in this order."""
+
+    title: str
+    items: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    table: Table | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report.
+
+    Attributes:
+        title: of the browser's tab.
+        kicker: the line above the headline: what was looked at.
+        headline: the result in one sentence.
+        warnings: what should make the reader stop.
+        cards: the figures of the headline.
+        sections: the rest.
+        footer: versions and command.
+    """
+
+    title: str
+    kicker: str
+    headline: str
+    sections: tuple[Section, ...]
+    cards: tuple[Card, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+    footer: str = ""
+
+
+def render(page: Page) -> str:
+    """The page as one HTML document; every text in it is escaped.
+
+    Raises:
+        OutputError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise OutputError(REMEDY) from None
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    source = resources.files("qdeploy.report").joinpath("page.html").read_text("utf-8")
+    return environment.from_string(source).render(page=page, version=qdeploy.__version__)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report, whole or not at all; one that stands there is replaced.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            partial.write_text(text, "utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}. Name a file in a directory that exists."
+        ) from error

@@ -1,0 +1,160 @@
+"""Pictures of the reports, drawn by matplotlib as SVG or PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdeploy.errors import OutputError
+from qdeploy.report.page import REMEDY, Picture
+
+# colour-blind safe (Okabe and Ito 2008), and told apart on paper too
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+Draw = Callable[[Any], None]
+
+
+def _figure(width: float, height: float, draw: Draw) -> Any:
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OutputError(REMEDY) from None
+    # text stays text (small files, searchable); the salt makes ids the same in every run
+    style = {"svg.fonttype": "none", "svg.hashsalt": "qdeploy", "font.size": 9}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+    return figure
+
+
+def as_svg(draw: Draw, alt: str, *, width: float = 9, height: float = 3.4) -> Picture:
+    """A drawing as an `<svg>` element for a page."""
+    import matplotlib
+
+    figure = _figure(width, height, draw)
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    text = stream.getvalue()
+    return Picture(text[text.index("<svg") :], alt)
+
+
+def as_png(draw: Draw, path: Path, *, width: float = 9, height: float = 3.4) -> None:
+    """A drawing as a PNG of 150 dots per inch.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    figure = _figure(width, height, draw)
+    try:
+        figure.savefig(path, format="png", dpi=150)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def heat_map(
+    values: Sequence[Sequence[float]], rows: Sequence[str], label: str, title: str
+) -> Draw:
+    """Channel × depth: one row per site, one column per channel."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        image = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xlabel("channel")
+        axes.set_title(title)
+        figure.colorbar(image, ax=axes, label=label)
+
+    return draw
+
+
+def lines(
+    series: dict[str, tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    title: str,
+    *,
+    log: bool = False,
+) -> Draw:
+    """One line with points per name: (x, y)."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for index, (name, (x, y)) in enumerate(series.items()):
+            color, marker = PALETTE[index % len(PALETTE)], "os^Dvx*"[index % 7]
+            axes.plot(x, y, marker=marker, label=name, color=color)
+        if log:
+            axes.set_yscale("log")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_title(title)
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    return draw
+
+
+def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str]) -> Draw:
+    """How often each level code − zero point is used, before and after, shares on a log scale."""
+
+    def draw(figure: Any) -> None:
+        pair = figure.subplots(1, 2, sharey=True)
+        for axes, counts, title, color in zip(
+            pair, (before, after), titles, (PALETTE[1], PALETTE[2]), strict=True
+        ):
+            found = np.array(counts, float)
+            half = len(found) // 2
+            axes.bar(np.arange(-half, half + 1), found / found.sum(), width=1.0, color=color)
+            used = np.flatnonzero(found) - half
+            axes.set_xlim(used.min() - 3, used.max() + 3)
+            axes.set_yscale("log")
+            axes.set_title(title)
+            axes.set_xlabel("level (code − zero point)")
+            axes.spines[["top", "right"]].set_visible(False)
+        pair[0].set_ylabel("share of values")
+
+    return draw
+
+
+def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> Draw:
+    """A value with its interval (low, high) per name, the first on top."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for index, (_, value, low, high) in enumerate(points):
+            axes.plot([low, high], [index, index], color=PALETTE[index % len(PALETTE)], linewidth=2)
+            axes.plot(value, index, "o", color=PALETTE[index % len(PALETTE)])
+            axes.annotate(f"{value:.2f}", (value, index), (0, 6), textcoords="offset points")
+        axes.set_yticks(range(len(points)), [name for name, *_ in points])
+        axes.set_ylim(len(points) - 0.4, -0.8)
+        axes.set_title(title)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    return draw
+
+
+def scatter(
+    points: Sequence[tuple[str, float, float, float, bool]], x_label: str, y_label: str, title: str
+) -> Draw:
+    """Points (name, x, y, size, on the front): the front is joined, named, and in colour."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        biggest = max(size for *_, size, _ in points)
+        for name, x, y, size, front in points:
+            color = PALETTE[2] if front else PALETTE[1]
+            axes.scatter(x, y, s=20 + 160 * size / biggest, color=color, alpha=0.6, linewidths=0)
+            if front:
+                axes.annotate(name, (x, y), (6, -9), textcoords="offset points", fontsize=7)
+        best = sorted((x, y) for _, x, y, _, front in points if front)
+        axes.plot(*zip(*best, strict=True), color=PALETTE[2], linewidth=1, linestyle="--")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_title(title)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    return draw

@@ -1,0 +1,162 @@
+"""The page and the picture of `qdeploy sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qdeploy.errors import OutputError
+from qdeploy.report.page import Card, Column, Page, Row, Section, Table
+from qdeploy.report.pictures import Draw, as_png, as_svg, scatter
+
+_COLUMNS = (
+    Column("trial", text=True),
+    Column("target", text=True),
+    Column("accuracy, %"),
+    Column("95 %"),
+    Column("drop"),
+    Column("McNemar p"),
+    Column("SQNR, dB"),
+    Column("p50, ms"),
+    Column("p95, ms"),
+    Column("× FP32"),
+    Column("memory, MB"),
+    Column("size, MB"),
+    Column("INT8 GEMMs"),
+)
+
+
+def page(result: Mapping[str, Any]) -> Page:
+    """A sweep as a page."""
+    trials = result["trials"]
+    done, failed = finished(trials), [t for t in trials if t["error"] is not None]
+    protocol = result["setting"]["protocol"]
+    shape = " × ".join(map(str, protocol["shapes"][0]))
+    draw, alt = picture(result)
+    sections = [
+        Section(
+            "Accuracy against latency",
+            pictures=(as_svg(draw, alt, height=4.4),),
+            note="On the dashed line nothing is both more accurate and faster. The dot's size is "
+            "the engine's on disk.",
+        ),
+        Section(
+            "Every trial",
+            table=Table(_COLUMNS, tuple(_row(trial, result) for trial in done)),
+            note=f"{shape}, {protocol['warmup']} runs before and {protocol['iterations']} timed, "
+            f"{protocol['threads']} threads; each engine in rounds that alternate with FP32's on "
+            f"the same machine. {protocol['rows']} calibration rows, seed {protocol['seed']}.",
+        ),
+    ]
+    if failed:
+        columns = (Column("trial", text=True), Column("error", text=True))
+        rows = tuple(Row((t["label"], t["error"]), "bad") for t in failed)
+        sections.append(Section("Failed", table=Table(columns, rows)))
+    constant = [t["label"] for t in done if t["constant_predictor"]]
+    return Page(
+        title=f"Sweep of {result['model']}",
+        kicker=f"{result['model']}: {result['data']['n']} rows of {result['data']['source']}",
+        headline=headline(result),
+        cards=_cards(result),
+        warnings=tuple(
+            f"CONSTANT PREDICTOR: {label} answers one class only." for label in constant
+        ),
+        sections=tuple(sections),
+        footer=", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+    )
+
+
+def finished(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trials that ended with a result."""
+    return [trial for trial in trials if trial["error"] is None]
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """What to take, in one sentence."""
+    trials = result["trials"]
+    done = finished(trials)
+    counted = f"{len(done)} of {len(trials)} engines were measured"
+    if result["max_drop"] is None:
+        fastest = min(done, key=lambda t: float(t["p50_ms"]))
+        return f"{counted}; the fastest is {fastest['label']}, {_lost(fastest)}."
+    if result["cheapest"] is None:
+        return f"{counted}; none holds the accuracy within {result['max_drop']:g} points."
+    best = next(t for t in done if t["key"] == result["cheapest"])
+    return (
+        f"{counted}; take {best['label']}: the fastest within {result['max_drop']:g} points, "
+        f"{_lost(best)}."
+    )
+
+
+def _lost(trial: Mapping[str, Any]) -> str:
+    ratio = f", {trial['speedup']['ratio']:.2f} × FP32's speed" if trial["speedup"] else ""
+    return f"{100 * trial['drop']:+.2f} points lost{ratio}"
+
+
+def _cards(result: Mapping[str, Any]) -> tuple[Card, ...]:
+    base = result["trials"][0]
+    cards = [Card(f"{100 * base['accuracy']:.2f} %", "accuracy of FP32")]
+    chosen = [t for t in result["trials"] if t["key"] == result["cheapest"]]
+    for best in chosen:
+        cards.append(
+            Card(f"{100 * best['accuracy']:.2f} %", f"accuracy of {best['label']}", "good")
+        )
+        if best["speedup"]:
+            cards.append(Card(f"{best['speedup']['ratio']:.2f} ×", "its speed over FP32", "good"))
+        cards.append(Card(f"{best['size_mb']['total']:.1f} MB", "its size"))
+    return tuple(cards)
+
+
+def _row(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
+    low, high = trial["ci95"]
+    check, memory = trial["int8"], trial["memory_mb"] or {}
+    mood = "good" if trial["key"] == result["cheapest"] else ""
+    return Row(
+        (
+            trial["label"],
+            trial["target"],
+            f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
+            f"{100 * low:.2f} to {100 * high:.2f}",
+            f"{100 * trial['drop']:+.2f}",
+            f"{trial['mcnemar_p']:.2g}",
+            "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
+            f"{trial['p50_ms']:.2f}",
+            f"{trial['p95_ms']:.2f}",
+            f"{trial['speedup']['ratio']:.2f}" if trial["speedup"] else "1.00",
+            f"{memory['peak']:.0f}" if "peak" in memory else "",
+            f"{trial['size_mb']['total']:.1f}",
+            f"{check['executed']}/{check['planned']}" if check else "",
+        ),
+        "bad" if trial["constant_predictor"] else mood,
+    )
+
+
+def picture(result: Mapping[str, Any]) -> tuple[Draw, str]:
+    """The Pareto chart, and what it shows."""
+    front = set(result["pareto"])
+    points = [
+        (
+            t["label"],
+            float(t["p50_ms"]),
+            100 * float(t["accuracy"]),
+            float(t["size_mb"]["total"]),
+            t["key"] in front,
+        )
+        for t in finished(result["trials"])
+    ]
+    title = "Accuracy against latency of every engine"
+    return scatter(points, "p50 of a batch, ms", "accuracy, %", title), title
+
+
+def write_png(result: Mapping[str, Any], folder: Path) -> None:
+    """The chart as pareto.png in a folder, which is made where it is missing.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+    as_png(picture(result)[0], folder / "pareto.png", height=4.4)

@@ -1,0 +1,234 @@
+"""Trials on a Ray cluster: one task per trial and step, and a latency alone on its node.
+
+Nodes need qdeploy installed and share no disk: model, statistics and rows travel once per node, and
+a trial's folder comes back with its result. Attempts are counted here and not by Ray, since a
+result must count once, and a node that dies takes its latency to another node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from qdeploy.errors import PlanError, TargetError
+from qdeploy.sweep.local import TrialError, run_step
+from qdeploy.sweep.parcel import pack, unpack, unpack_once
+from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
+
+Ended = Callable[[str, "str | None", float, str], None]
+ATTEMPTS = 3  # of a trial whose node or worker died; an error of its own is final
+_WAIT_S = 1.0
+_KEYS = ("num_cpus", "num_gpus", "resources")
+
+
+def runner_on(
+    address: str, shared: Mapping[str, Path], resources: Mapping[str, Mapping[str, Any]]
+) -> Callable[[str, Mapping[str, Request], Ended], None]:
+    """What runs steps on a cluster.
+
+    Args:
+        address: of the cluster's head, or "auto" for the one of this machine.
+        shared: `model` (directory), `statistics` and `rows` (files).
+        resources: by target or "default": `num_cpus`, `num_gpus`, and `resources` (custom labels
+            with their amounts), as Ray's tasks take them.
+
+    Raises:
+        TargetError: Ray is not installed, or no cluster answers.
+        PlanError: a resource of another name.
+    """
+    for target, wanted in resources.items():
+        if unknown := set(wanted) - set(_KEYS):
+            raise PlanError(
+                f"`resources.{target}` names {sorted(unknown)}; {', '.join(_KEYS)} are known."
+            )
+    try:
+        import ray
+    except ImportError:
+        raise TargetError(
+            "--ray-address needs Ray: pip install 'qdeploy[sweep]', here and on every node."
+        ) from None
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise TargetError(
+            f"No Ray cluster answers at {address}: {error} Start one with `ray start --head`."
+        ) from error
+    cluster = _Cluster(ray, shared, resources)
+    return cluster.run
+
+
+class _Cluster:
+    """A connection, and what was sent over it already."""
+
+    def __init__(
+        self, ray: Any, shared: Mapping[str, Path], resources: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self._ray = ray
+        self._resources = resources
+        # statistics beside the model are not sent: the sweep's own are
+        model = {f"model/{p.name}": p for p in sorted(shared["model"].iterdir()) if p.is_file()}
+        others = {path.name: path for name, path in shared.items() if name != "model"}
+        kit = pack(model | others)
+        self._kit_name = hashlib.sha256(kit).hexdigest()[:20]
+        self._kit = ray.put(kit)
+        self._sent: dict[tuple[str, ...], Any] = {}
+        self._task = ray.remote(max_retries=0)(run_remotely)
+
+    def run(self, step: str, requests: Mapping[str, Request], ended: Ended) -> None:
+        """Run one step of every trial; each ends once, with a result or with its last error."""
+        waiting = deque(requests)
+        attempts = dict.fromkeys(requests, 0)
+        running: dict[Any, tuple[str, str | None, float]] = {}
+        while waiting or running:
+            for key, node in self._next(step, waiting, requests, running):
+                attempts[key] += 1
+                task = self._submit(step, requests[key], node)
+                running[task] = (key, node, time.monotonic())
+            if not running:
+                if waiting and not self._possible(requests[waiting[0]]):
+                    key = waiting.popleft()
+                    wanted = self._wanted(requests[key])
+                    ended(key, f"no node of the cluster has {wanted}", 0.0, "no node")
+                else:
+                    time.sleep(_WAIT_S)
+                continue
+            done, _ = self._ray.wait(list(running), timeout=_WAIT_S)
+            for task in done:
+                key, _, began = running.pop(task)
+                error, where, lost = self._take(task, requests[key])
+                if lost and attempts[key] < ATTEMPTS:
+                    waiting.append(key)
+                    continue
+                if lost:
+                    error = f"lost {ATTEMPTS} times with its node or worker; the last: {error}"
+                ended(key, error, time.monotonic() - began, where)
+
+    def _take(self, task: Any, request: Request) -> tuple[str | None, str, bool]:
+        """Lay a task's files into the trial's folder.
+
+        Returns:
+            Its error, its node, and whether it was lost with its node or worker.
+        """
+        try:
+            parcel, where = self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            text = (
+                str(cause) if isinstance(cause, TrialError) else f"{type(cause).__name__}: {cause}"
+            )
+            return text, "a node of the cluster", False
+        except self._ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines()
+            return lines[0] if lines else type(error).__name__, "a lost node", True
+        unpack(parcel, Path(request.folder))
+        return None, where, False
+
+    def _next(
+        self,
+        step: str,
+        waiting: deque[str],
+        requests: Mapping[str, Request],
+        running: Mapping[Any, tuple[str, str | None, float]],
+    ) -> list[tuple[str, str | None]]:
+        """Trials to start now, each with its node (None where Ray may choose)."""
+        chosen: list[tuple[str, str | None]] = []
+        if step != "latency":
+            possible = [key for key in waiting if self._possible(requests[key])]
+            for key in possible:
+                waiting.remove(key)
+                chosen.append((key, None))
+            return chosen
+        busy = {node for _, node, _ in running.values()}
+        for node in self._nodes():
+            fitting = (k for k in waiting if _holds(node["Resources"], self._wanted(requests[k])))
+            key = next(fitting, None)
+            if node["NodeID"] not in busy and key is not None:
+                waiting.remove(key)
+                chosen.append((key, node["NodeID"]))
+        return chosen
+
+    def _submit(self, step: str, request: Request, node: str | None) -> Any:
+        options: dict[str, Any] = dict(self._wanted(request))
+        if node is not None:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            # all of the node's CPUs: nothing else runs beside a latency
+            total = next(n["Resources"] for n in self._nodes() if n["NodeID"] == node)
+            options["num_cpus"] = total["CPU"]
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+        own = Path(request.folder)
+        base = None if request.baseline is None else Path(request.baseline)
+        part = ENGINE if step == "latency" else PREDICTIONS
+        sent_own = self._send(own, ENGINE) if step == "latency" else None
+        sent_base = None if base is None else self._send(base, part)
+        return self._task.options(**options).remote(
+            step, asdict(request), self._kit, self._kit_name, sent_own, sent_base
+        )
+
+    def _send(self, folder: Path, part: str) -> Any:
+        """One part of a trial's folder, put into the cluster; the baseline's only once."""
+        key = (str(folder), part)
+        if key not in self._sent:
+            self._sent[key] = self._ray.put(pack({part: folder / part}))
+        return self._sent[key]
+
+    def _wanted(self, request: Request) -> dict[str, Any]:
+        target = str(request.settings.get("target", "ort-cpu"))
+        given = self._resources.get(target, self._resources.get("default", {}))
+        return {"num_cpus": request.threads, **given}
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        return [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
+
+    def _possible(self, request: Request) -> bool:
+        wanted = self._wanted(request)
+        return any(_holds(node["Resources"], wanted) for node in self._nodes())
+
+
+def _holds(has: Mapping[str, float], wanted: Mapping[str, Any]) -> bool:
+    """Whether a node could ever run a task that wants this."""
+    needs = {"CPU": wanted.get("num_cpus", 0), "GPU": wanted.get("num_gpus", 0)}
+    needs |= wanted.get("resources", {})
+    return all(has.get(name, 0) >= amount for name, amount in needs.items())
+
+
+def run_remotely(
+    step: str,
+    fields: dict[str, Any],
+    kit: bytes,
+    kit_name: str,
+    own: bytes | None,
+    base: bytes | None,
+) -> tuple[bytes, str]:
+    """One step of a trial on a node: what it wrote, as a parcel, and the node's id.
+
+    Raises:
+        TrialError: the step failed.
+    """
+    import ray
+
+    home = unpack_once(kit, kit_name)
+    with tempfile.TemporaryDirectory(prefix="qdeploy-trial-") as folder:
+        trial, baseline = Path(folder) / "trial", Path(folder) / "baseline"
+        for sent, path in ((own, trial), (base, baseline)):
+            path.mkdir()
+            if sent is not None:
+                unpack(sent, path)
+        request = replace(
+            Request(**fields),
+            folder=str(trial),
+            model=str(home / "model"),
+            statistics=str(home / Path(fields["statistics"]).name),
+            data=str(home / Path(fields["data"]).name),
+            baseline=None if base is None else str(baseline),
+        )
+        run_step(step, request)
+        written = [trial / LATENCY] if step == "latency" else sorted(trial.iterdir())
+        parcel = pack({path.name: path for path in written})
+        return parcel, str(ray.get_runtime_context().get_node_id())

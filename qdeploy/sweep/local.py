@@ -1,0 +1,42 @@
+"""Trials on this machine: one process at a time, so that latencies do not disturb each other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from qdeploy.errors import QDeployError
+from qdeploy.sweep.trial import Request
+
+_SHOWN = 2000  # characters of a failed process's last words
+
+
+class TrialError(QDeployError):
+    """A trial ended without a result; the text is what its process said last."""
+
+
+def run_step(step: str, request: Request) -> None:
+    """Run one step of a trial (`qdeploy.sweep.trial.STEPS`) in a process of its own.
+
+    Raises:
+        TrialError: it failed, or was killed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "request.json"
+        request.save(path)
+        command = [sys.executable, "-m", "qdeploy.sweep.trial", step, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise TrialError(failure(done.returncode, done.stderr))
+
+
+def failure(code: int, stderr: str) -> str:
+    """Why a process failed: its error's own text, or the signal that ended it."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if code < 0:
+        return f"killed by signal {-code}" + (f" after: {last}"[:_SHOWN] if last else "")
+    name, _, text = last.partition(": ")
+    return (text if name.startswith("qdeploy.errors.") else last)[-_SHOWN:] or f"exit code {code}"

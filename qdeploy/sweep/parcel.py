@@ -1,0 +1,46 @@
+"""Files as bytes, for machines that share no disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def pack(files: Mapping[str, Path]) -> bytes:
+    """A tar of files and folders under the given names; those that do not exist are left out."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, path in files.items():
+            if path.exists():
+                tar.add(path, name)
+    return stream.getvalue()
+
+
+def unpack(parcel: bytes, folder: Path) -> None:
+    """Lay the files of a parcel into a folder; nothing is written outside it."""
+    with tarfile.open(fileobj=io.BytesIO(parcel)) as tar:
+        tar.extractall(folder, filter="data")
+
+
+def unpack_once(parcel: bytes, name: str) -> Path:
+    """The folder of a parcel that many tasks of one machine read, made by the first of them.
+
+    Args:
+        name: of the folder below the machine's temporary one; the same for the same content.
+    """
+    home = Path(tempfile.gettempdir()) / f"qdeploy-{name}"
+    if not home.is_dir():
+        work = home.with_name(f"{home.name}.{os.getpid()}.partial")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        unpack(parcel, work)
+        try:
+            work.rename(home)
+        except OSError:  # another task was first
+            shutil.rmtree(work, ignore_errors=True)
+    return home

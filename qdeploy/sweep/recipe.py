@@ -1,0 +1,193 @@
+"""A recipe: which engines a sweep builds and how it measures them, read from YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from qdeploy.calibrate.strategies import STRATEGIES
+from qdeploy.deploy.build import build_engine, parse_shape
+from qdeploy.deploy.targets import TARGETS
+from qdeploy.errors import PlanError, choose
+
+_SECTIONS = ("task", "columns", "calibration", "accuracy", "latency", "resources", "trials")
+# What `build` decides by itself or a sweep decides for all trials.
+_NOT_OF_A_TRIAL = frozenset(
+    {
+        *("model_dir", "engine_dir", "data", "task", "columns", "calibration_rows"),
+        *("statistics", "seed", "force", "dry_run", "progress"),
+    }
+)
+BUILD_OPTIONS = tuple(
+    name for name in inspect.signature(build_engine).parameters if name not in _NOT_OF_A_TRIAL
+)
+FP32 = {"strategy": "fp32"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One engine to build: options of `qdeploy build`, as the recipe gives them."""
+
+    settings: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Strategy, and what else was set, in the recipe's order."""
+        rest = [str(value) if isinstance(value, str) else f"{name}={value}"
+                for name, value in self.settings.items() if name != "strategy"]  # fmt: skip
+        return " ".join([str(self.settings["strategy"]), *rest])
+
+    @property
+    def target(self) -> str:
+        """What it runs on."""
+        return str(self.settings.get("target", "ort-cpu"))
+
+    def key(self, setting: Mapping[str, Any]) -> str:
+        """Name of the trial's folder: a hash of what decides its result.
+
+        Args:
+            setting: what all trials share: model, rows, protocol and versions.
+        """
+        text = json.dumps([self.settings, setting], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A sweep, checked.
+
+    Attributes:
+        trials: in the order of the file, without repetition; the FP32 baseline is none of them.
+        task, columns: see `qdeploy.api.evaluate`.
+        rows, seed: of the calibration.
+        limit: evaluation rows from the start; None for all.
+        shapes: latency shapes (rows, tokens); the first is the one compared.
+        warmup, iterations, threads: of the latency.
+        resources: by target, what a trial asks of a cluster ("default" for the others).
+    """
+
+    trials: tuple[Trial, ...]
+    task: str = "qnli"
+    columns: str | None = None
+    rows: int = 128
+    seed: int = 0
+    limit: int | None = None
+    shapes: tuple[tuple[int, int], ...] = ((8, 128),)
+    warmup: int = 100
+    iterations: int = 500
+    threads: int = 2
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def protocol(self) -> dict[str, Any]:
+        """What decides the figures of every trial, for their keys."""
+        return {name: value for name, value in asdict(self).items() if name not in
+                ("trials", "resources")}  # fmt: skip
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a YAML recipe; docs/sweeps.md says what it may hold.
+
+    Raises:
+        PlanError: no such file, or something in it that cannot be followed, with where it stands.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"{path} does not exist. Recipes are YAML files: see recipes/.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PlanError(f"{path} cannot be read as YAML: {error}") from error
+    try:
+        return parse_recipe(found)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def parse_recipe(found: Any) -> Recipe:
+    """A recipe from what its YAML holds.
+
+    Raises:
+        PlanError: something in it that cannot be followed.
+    """
+    top = _mapping(found, "the recipe")
+    for name in top:
+        choose("section", str(name), _SECTIONS, PlanError)
+    calibration = _section(top, "calibration", {"rows": 128, "seed": 0})
+    accuracy = _section(top, "accuracy", {"limit": None})
+    latency = _section(
+        top, "latency", {"shapes": ["8x128"], "warmup": 100, "iterations": 500, "threads": 2}
+    )
+    trials = tuple(_trials(top.get("trials")))
+    if not trials:
+        raise PlanError("it names no trial. List them under `trials:`.")
+    shapes = tuple(parse_shape(str(shape)) for shape in _many(latency["shapes"]))
+    if not shapes:
+        raise PlanError("`latency.shapes` is empty. Name at least one, such as 8x128.")
+    resources = _mapping(top.get("resources") or {}, "`resources`")
+    for target in resources:
+        choose("target under `resources`", str(target), ("default", *TARGETS), PlanError)
+    return Recipe(
+        trials=trials,
+        task=str(top.get("task", "qnli")),
+        columns=top.get("columns"),
+        rows=_count(calibration["rows"], "calibration.rows"),
+        seed=_count(calibration["seed"], "calibration.seed", least=0),
+        limit=None if accuracy["limit"] is None else _count(accuracy["limit"], "accuracy.limit"),
+        shapes=shapes,
+        warmup=_count(latency["warmup"], "latency.warmup", least=0),
+        iterations=_count(latency["iterations"], "latency.iterations"),
+        threads=_count(latency["threads"], "latency.threads"),
+        resources={str(k): _mapping(v, f"`resources.{k}`") for k, v in resources.items()},
+    )
+
+
+def _trials(entries: Any) -> Iterator[Trial]:
+    """Each entry times its lists: {groups: [2, 4], grouping: [sorted, optimal]} is four trials."""
+    seen = set()
+    for number, entry in enumerate(_many(entries or ()), 1):
+        where = f"trial {number}"
+        options = _mapping(entry, where)
+        for name in options:
+            choose(f"option of {where}", str(name), BUILD_OPTIONS, PlanError)
+        values = {"strategy": _many(options.get("strategy"))} | {
+            str(name): _many(value) for name, value in options.items()
+        }
+        for strategy in values["strategy"]:
+            choose(f"strategy of {where}", str(strategy), STRATEGIES, PlanError)
+        for target in values.get("target", ()):
+            choose(f"target of {where}", str(target), tuple(TARGETS), PlanError)
+        for chosen in product(*values.values()):
+            trial = Trial(dict(zip(values, chosen, strict=True)))
+            if trial.settings != FP32 and trial.label not in seen:
+                seen.add(trial.label)
+                yield trial
+
+
+def _section(top: Mapping[str, Any], name: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    given = _mapping(top.get(name) or {}, f"`{name}`")
+    for key in given:
+        choose(f"key under `{name}`", str(key), tuple(defaults), PlanError)
+    return defaults | given
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise PlanError(f"{where} is {value!r}, and names with values were expected.")
+    return dict(value)
+
+
+def _many(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _count(value: Any, where: str, *, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise PlanError(f"`{where}` is {value!r}; give a whole number from {least} up.")
+    return value

@@ -1,0 +1,139 @@
+"""One trial: its engine, its accuracy, and its latency, each in a process of its own.
+
+    python -m qdeploy.sweep.trial REQUEST.json
+
+A crash of a kernel, or the machine's memory killer, then ends one trial and not the sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qdeploy import api
+from qdeploy.artifact import write_json
+from qdeploy.calibrate.strategies import needs_statistics
+from qdeploy.data.rows import read_rows
+from qdeploy.data.tasks import find_task
+from qdeploy.errors import QDeployWarning
+from qdeploy.evaluate.accuracy import compare, judge, metrics_of
+from qdeploy.evaluate.predictions import load_predictions, save_predictions
+from qdeploy.evaluate.size import engine_size
+from qdeploy.evaluate.subject import open_subject
+
+ENGINE, PREDICTIONS = "engine", "predictions.npz"
+ACCURACY, LATENCY = "accuracy.json", "latency.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one process of a trial is asked to do; all paths are of the machine that does it.
+
+    Attributes:
+        settings: options of `build`.
+        folder: of the trial: engine, predictions and results go there.
+        model, statistics: what every engine is built from.
+        data: file of the evaluation rows.
+        baseline: folder of the FP32 trial; None for that trial itself.
+        task: of the evaluation.
+        shapes, warmup, iterations, threads: of the latency.
+    """
+
+    settings: dict[str, Any]
+    folder: str
+    model: str
+    statistics: str
+    data: str
+    baseline: str | None
+    task: str
+    shapes: tuple[tuple[int, int], ...]
+    warmup: int
+    iterations: int
+    threads: int
+
+    def save(self, path: Path) -> None:
+        """As JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Request:
+        """The inverse of `save`."""
+        found = json.loads(path.read_text("utf-8"))
+        found["shapes"] = tuple(map(tuple, found["shapes"]))
+        return cls(**found)
+
+
+def measure_accuracy(request: Request) -> dict[str, Any]:
+    """Build the engine where it is missing, predict every row, and compare with the baseline.
+
+    Returns:
+        `metrics`, `baseline`, `int8`, `size_mb`, `warnings`; written to accuracy.json too.
+    """
+    folder = Path(request.folder)
+    engine = folder / ENGINE
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", QDeployWarning)
+        if not engine.is_dir():
+            calibrated = needs_statistics(request.settings["strategy"])
+            statistics = request.statistics if calibrated else None
+            api.build(request.model, engine, statistics=statistics, **request.settings)
+    subject = open_subject(engine, request.threads)
+    rows = read_rows(request.data, task=request.task)
+    judged = judge(subject, rows, find_task(request.task))
+    save_predictions(judged, folder / PREDICTIONS)
+    result: dict[str, Any] = {
+        "metrics": metrics_of(judged),
+        "baseline": None,
+        "size_mb": engine_size(engine),
+        "int8": json.loads((engine / "certificate.json").read_text("utf-8")).get("int8"),
+        "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
+    }
+    if request.baseline is not None:
+        result["baseline"] = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
+    write_json(folder / ACCURACY, result)
+    return result
+
+
+def measure_latency(request: Request) -> dict[str, Any]:
+    """Time the engine in rounds that alternate with the baseline's, at every shape.
+
+    Returns:
+        By shape ("8x128"): `latency_ms`, `speedup`, `memory_mb`, `protocol`; written to
+        latency.json too.
+    """
+    folder = Path(request.folder)
+    found = {}
+    for rows, tokens in request.shapes:
+        report = api.evaluate(
+            folder / ENGINE,
+            data=request.data,
+            task=request.task,
+            baseline=None if request.baseline is None else Path(request.baseline) / ENGINE,
+            batch_size=rows,
+            seq_len=tokens,
+            warmup=request.warmup,
+            iterations=request.iterations,
+            threads=request.threads,
+            accuracy=False,
+        )
+        keys = ("latency_ms", "speedup", "memory_mb", "protocol", "throughput")
+        found[f"{rows}x{tokens}"] = {key: report[key] for key in keys}
+    write_json(folder / LATENCY, found)
+    return found
+
+
+STEPS = {"accuracy": measure_accuracy, "latency": measure_latency}
+
+
+def main() -> None:
+    """Run one step of a trial, as the sweep asks on the command line."""
+    step, path = sys.argv[1:]
+    STEPS[step](Request.load(Path(path)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Reports as the commands make them, small and written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+VERSIONS = {"qdeploy": "0.1.0", "onnxruntime": "1.31.1"}
+
+
+def analysis() -> dict[str, Any]:
+    """What `analyze` gives for a model of two layers."""
+    counts = [0] * 511
+    counts[255], counts[256], counts[300] = 900, 90, 10
+    site = {
+        "name": "layer.0.output.LayerNorm.input",
+        "kind": "FFN residual sum",
+        "layer": 0,
+        "depth": 1,
+        "stream": True,
+        "channels": 4,
+        "mean": 0.1,
+        "variance": 2.0,
+        "kurtosis": 1200.0,
+        "minimum": -3.0,
+        "maximum": 200.0,
+        "energy_top_1pct_channels": 0.84,
+        "energy_top_1pct_elements": 0.9,
+        "max_over_median_channel": 92.0,
+        "outlier_channels": [2],
+        "outlier_channel_count": 1,
+        "outlier_energy": 0.84,
+        "carriers": {
+            "[SEP]": {"tokens": 0.05, "energy": 0.9, "holds_peak": 1.0},
+            "other tokens": {"tokens": 0.95, "energy": 0.1, "holds_peak": 0.0},
+        },
+        "treatment": {"groups": 2, "outlier_channels": [], "prescaled": False, "text": "2 groups"},
+        "expected_db": 36.0,
+        "cost": {"alone_db": 3.5, "gain_db": 1.2},
+        "remedy": {"groups": 2, "sqnr_db": {"1": 3.5, "2": 34.0}},
+        "levels": {
+            "before": {"counts": counts, "used": 3.2},
+            "after": {"counts": counts, "used": 90.0},
+        },
+    }
+    quiet = site | {
+        "name": "layer.1.attention.self.softmax",
+        "kind": "attention probabilities",
+        "layer": 1,
+        "depth": 2,
+        "stream": False,
+        "channels": 1,
+        "kurtosis": 9.0,
+        "energy_top_1pct_channels": None,
+        "max_over_median_channel": None,
+        "outlier_channels": [],
+        "outlier_channel_count": 0,
+        "outlier_energy": 0.0,
+        "carriers": None,
+        "cost": {"alone_db": 60.0, "gain_db": 0.0},
+        "remedy": None,
+        "levels": None,
+    }
+    return {
+        "schema": 1,
+        "kind": "analysis",
+        "model": "model",
+        "data": {"source": "rows.tsv", "rows": 128, "max_length": 128},
+        "scope": "all",
+        "activations": "symmetric",
+        "versions": VERSIONS,
+        "w8a8_db": 1.0,
+        "cost_rows": 32,
+        "recommendations": [{"text": "FFN residual sum of layer 0: K = 2 suffices", "sites": ["a"],
+                             "alone_db": 3.5}],
+        "recurring": [{"channel": 2, "channels": 4, "depths": [0, 1], "sites": 3}],
+        "heat_map": {"kind": "FFN residual sum", "layers": [0, 1],
+                     "values": [[1.0, 1.0, 92.0, 0.9], [1.0, 1.1, 60.0, 1.0]]},
+        "sites": [site, quiet],
+    }  # fmt: skip
+
+
+def evaluation() -> dict[str, Any]:
+    """What `eval` gives with a baseline."""
+    gemm = {"planned": "int8", "kernel": "MatMulIntegerToFloat", "flops_share": 0.5,
+            "time_share": 0.2, "reason": ""}  # fmt: skip
+    fallen = gemm | {"kernel": "MatMul", "reason": "per-axis activation scale"}
+    return {
+        "schema": 1,
+        "kind": "evaluation",
+        "engine": "engine",
+        "target": "ort-cpu",
+        "rest_precision": "f32",
+        "auto": None,
+        "strategy": "peg",
+        "scope": "gemm",
+        "task": "qnli",
+        "metrics": {"accuracy": 0.8675, "n": 5463, "ci95": [0.858, 0.876],
+                    "constant_predictor": False},
+        "baseline": {"engine": "fp32", "strategy": "fp32", "accuracy": 0.8699,
+                     "ci95": [0.8607, 0.8785], "drop": 0.0024, "mcnemar_p": 0.10, "flipped": 55,
+                     "agreement": 0.99, "sqnr_db": 28.9, "latency_ms": {"p50": 62.0, "p95": 64.0}},
+        "latency_ms": {"p50": 19.8, "p95": 21.0},
+        "throughput": {"rows_per_s": 400.0, "tokens_per_s": 51200.0},
+        "speedup": {"ratio": 3.13, "ci95": [3.10, 3.17]},
+        "protocol": {"batch_size": 8, "seq_len": 128, "warmup": 100, "iterations": 500,
+                     "threads": 2},
+        "memory_mb": {"peak": 163.0, "interpreter": 60.0},
+        "size_mb": {"total": 25.0, "weights": 24.0},
+        "int8": {"planned": 2, "executed": 1, "flops_share": 0.5, "fallbacks": [{"site": "b"}],
+                 "gemms": {"a": gemm, "b": fallen}},
+        "data": {"source": "dev.tsv", "n": 5463, "hash": "ab", "max_length": 128, "truncated": 3,
+                 "also_calibration": 0},
+        "labels": {"order": ["entailment", "not_entailment"]},
+        "versions": VERSIONS,
+        "warnings": [],
+    }  # fmt: skip
+
+
+def manifest() -> dict[str, Any]:
+    """The engine's qdeploy.json."""
+    return {
+        "source": {"path": "model", "sha256": "0" * 64},
+        "task": "sequence-classification",
+        "model_type": "bert",
+        "inputs": ["input_ids", "attention_mask"],
+        "labels": ["entailment", "not_entailment"],
+        "max_length": 512,
+        "calibration": {"rows": 128, "data": "train.tsv"},
+        "versions": VERSIONS,
+    }

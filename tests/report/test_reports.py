@@ -1,0 +1,75 @@
+"""Headlines, cards and tables say what the report says, and warn where it should be doubted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from qdeploy.report import analysis as analysis_report
+from qdeploy.report import evaluation as evaluation_report
+from qdeploy.report.card import model_card
+from qdeploy.report.page import render
+from tests.report.reports import analysis, evaluation, manifest
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
+
+def test_the_headline_of_an_evaluation() -> None:
+    assert evaluation_report.headline(evaluation()) == (
+        "86.75 % of 5463 rows right, 0.24 points lost against fp32; 3.13 × its speed; "
+        "1 of 2 planned GEMMs ran in INT8 (50.0 % of all GEMM FLOPs)."
+    )
+
+
+@pytest.mark.parametrize("missing", ["metrics", "latency_ms", "speedup", "baseline", "memory_mb"])
+def test_a_report_without_a_section_has_a_page_too(missing: str) -> None:
+    report = evaluation() | {missing: None}
+    if missing in ("metrics", "baseline"):
+        report["baseline"] = None
+    assert evaluation_report.headline(report) in render(evaluation_report.page(report))
+
+
+def test_what_fell_back_is_red() -> None:
+    text = render(evaluation_report.page(evaluation()))
+    assert '<tr class="bad"><td class="text">b</td>' in text
+    assert "per-axis activation scale" in text and '<div class="card bad"><b>1/2</b>' in text
+
+
+def test_warnings_stand_in_front() -> None:
+    report = evaluation() | {"warnings": ["CONSTANT PREDICTOR: the engine answers 'x'."]}
+    text = render(evaluation_report.page(report))
+    assert text.index("CONSTANT PREDICTOR") < text.index("<main>")
+
+
+def test_the_page_of_an_analysis() -> None:
+    text = render(analysis_report.page(analysis()))
+    assert "One scale per tensor leaves 1.0 dB of the logits; 1 of 2 sites ask for" in text
+    assert "K = 2 suffices" in text and text.count("<svg") == 3
+    assert "90.0 % (5.0 %)" in text  # [SEP]: energy, and share of the tokens
+    quiet = analysis() | {"recommendations": [], "recurring": []}
+    assert analysis_report.headline(quiet) == "No site spoils INT8: one scale per tensor will do."
+    assert render(analysis_report.page(quiet))
+
+
+def front(card: str) -> Any:
+    return yaml.safe_load(card.split("---")[1])
+
+
+def test_a_card_can_be_published() -> None:
+    card = model_card(evaluation(), manifest())
+    found = front(card)
+    assert found["pipeline_tag"] == "text-classification" and "int8" in found["tags"]
+    result = found["model-index"][0]["results"][0]
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.8675}]
+    assert "license" not in found  # it is not ours to say
+    assert "128 calibration rows of train.tsv" in card and "1 of 2 planned GEMMs" in card
+
+
+def test_a_card_claims_nothing_that_was_not_measured() -> None:
+    report = evaluation() | {"metrics": None, "baseline": None, "speedup": None, "latency_ms": None}
+    card = model_card(report, manifest() | {"calibration": None})
+    assert "model-index" not in front(card)
+    assert "accuracy" not in card and "| size |" in card and "without calibration" in card

@@ -1,0 +1,120 @@
+"""Trials on a real Ray cluster of several nodes on this machine, one of which dies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qdeploy
+from qdeploy.errors import PlanError
+from qdeploy.sweep.parcel import pack, unpack, unpack_once
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+# 21 trials: 3 + 18
+RECIPE = """
+calibration: {rows: 8, seed: 0}
+latency: {shapes: [2x16], warmup: 1, iterations: 20, threads: 1}
+resources: {default: {num_cpus: 1}}
+trials:
+  - {strategy: [w8a8, mixed, dynamic]}
+  - strategy: peg
+    scope: all
+    groups: [2, 3, 4]
+    grouping: [contiguous, sorted, optimal]
+    activations: [symmetric, asymmetric]
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_every_trial_ends_once_though_a_node_dies(
+    cluster: Any, model: Path, rows: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    ended: Counter[str] = Counter()
+    doomed = list(cluster.worker_nodes)[-1]
+    killed = threading.Event()
+
+    def progress(stage: str, done: int, total: int) -> None:
+        ended[f"{stage} {done}/{total}"] += 1
+        if stage.startswith("trials: accuracy") and done == 4 and not killed.is_set():
+            killed.set()
+            cluster.remove_node(doomed, allow_graceful=False)
+
+    began = time.monotonic()
+    result = qdeploy.sweep(
+        model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address=cluster.address,
+        progress=progress,
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    assert killed.is_set()
+    assert len(result["trials"]) == 22
+    assert [t["label"] for t in result["trials"] if t["error"] is not None] == []
+    steps = {name: count for name, count in ended.items() if name.startswith("trials: ")}
+    assert len(steps) == 42 and set(steps.values()) == {1}  # both steps of 21 trials, each once
+    nodes = {trial["ran"]["latency"]["where"] for trial in result["trials"]}
+    assert len(nodes) == 2  # the dead one measured nothing
+
+    began = time.monotonic()
+    again = qdeploy.sweep(
+        model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address=cluster.address
+    )
+    assert again["trials"] == result["trials"]
+    assert time.monotonic() - began < seconds / 10
+
+
+def test_what_no_node_has_is_a_failed_trial(
+    cluster: Any, model: Path, rows: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "latency: {shapes: [1x8], warmup: 0, iterations: 2, threads: 1}\n"
+        "calibration: {rows: 4}\n"
+        "resources: {openvino: {num_cpus: 1, resources: {nowhere: 1}}}\n"
+        "trials: [{strategy: w8a8, target: openvino}, {strategy: w8a8}]\n"
+    )
+    result = qdeploy.sweep(
+        model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address=cluster.address
+    )
+    assert "no node of the cluster has" in result["trials"][1]["error"]
+    assert result["trials"][2]["error"] is None
+
+
+def test_an_unknown_resource_is_refused(model: Path, rows: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("resources: {default: {gpus: 1}}\ntrials: [{strategy: w8a8}]\n")
+    with pytest.raises(PlanError, match="num_gpus"):
+        qdeploy.sweep(
+            model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address="127.0.0.1:1"
+        )
+
+
+def test_parcels_hold_what_was_packed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text("x")
+    parcel = pack({"b": tmp_path / "a", "none": tmp_path / "nothing"})
+    unpack(parcel, tmp_path / "out")
+    assert (tmp_path / "out" / "b" / "x.txt").read_text() == "x"
+    name = f"test-{time.monotonic_ns()}"
+    home = unpack_once(parcel, name)
+    assert unpack_once(parcel, name) == home and (home / "b" / "x.txt").read_text() == "x"

@@ -1,0 +1,53 @@
+"""The Pareto front and the choice within a drop, against their definitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qdeploy.sweep.compare import cheapest, pareto
+
+
+def entries(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
+    return [
+        {"key": str(i), "accuracy": a, "p50_ms": ms, "drop": 0.9 - a}
+        for i, (a, ms) in enumerate(pairs)
+    ]
+
+
+def test_a_front() -> None:
+    found = entries((0.90, 10), (0.89, 5), (0.88, 6), (0.90, 12), (0.5, 1))
+    assert pareto(found) == ["4", "1", "0"]
+
+
+def test_equals_both_stand() -> None:
+    assert sorted(pareto(entries((0.9, 5), (0.9, 5)))) == ["0", "1"]
+
+
+points = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=12)
+
+
+@given(points)
+def test_whoever_is_left_out_is_beaten_by_the_front(pairs: list[tuple[int, int]]) -> None:
+    found = entries(*pairs)
+    front = set(pareto(found))
+    for entry in found:
+        beaten = [
+            other
+            for other in found
+            if other["accuracy"] >= entry["accuracy"]
+            and other["p50_ms"] <= entry["p50_ms"]
+            and (other["accuracy"], other["p50_ms"]) != (entry["accuracy"], entry["p50_ms"])
+        ]
+        assert (entry["key"] in front) == (not beaten)
+        assert not beaten or any(other["key"] in front for other in beaten)
+
+
+def test_the_cheapest_within_a_drop() -> None:
+    found = entries((0.90, 10), (0.897, 5), (0.88, 2))
+    assert cheapest(found, 0.3) == "1"  # a drop of exactly the limit holds
+    assert cheapest(found, 2.5) == "2"
+    assert cheapest(found, 0.1) == "0"
+    assert cheapest(entries((0.5, 1)), 1) is None

@@ -1,0 +1,137 @@
+"""A sweep on this machine: every trial ends once, and what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qdeploy
+from qdeploy.errors import GateError, OutputError
+from qdeploy.sweep import local
+from qdeploy.sweep.local import failure
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, rows: str) -> Any:
+    """A finished sweep: its folder, its recipe, its result and how long it took."""
+    from tests.sweep.conftest import RECIPE
+
+    home = tmp_path_factory.mktemp("swept")
+    recipe = home / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    began = time.monotonic()
+    result = qdeploy.sweep(model, home / "sweep", recipe=recipe, data=rows, max_drop=100)
+    return home / "sweep", recipe, result, time.monotonic() - began
+
+
+def test_every_trial_has_its_figures(swept: Any) -> None:
+    folder, _, result, _ = swept
+    labels = [trial["label"] for trial in result["trials"]]
+    assert labels == ["fp32", "dynamic", "w8a8 symmetric", "peg symmetric"]
+    for trial in result["trials"]:
+        assert trial["error"] is None and trial["n"] == 24
+        assert trial["p50_ms"] > 0 and trial["size_mb"]["total"] > 0
+        assert set(trial["latency"]) == {"2x16"}
+        assert (trial["speedup"] is None) == (trial["label"] == "fp32")
+    quantized = [t for t in result["trials"] if t["label"].startswith(("w8a8", "peg"))]
+    assert all(t["int8"]["executed"] == t["int8"]["planned"] > 0 for t in quantized)
+    assert json.loads((folder / "sweep.json").read_text()) == json.loads(json.dumps(result))
+    assert set(result["pareto"]) <= {trial["key"] for trial in result["trials"]}
+    assert result["cheapest"] in result["pareto"]
+
+
+def test_figures_are_those_of_an_evaluation(swept: Any, rows: str) -> None:
+    folder, _, result, _ = swept
+    by_label = {trial["label"]: trial for trial in result["trials"]}
+    keys = {name: by_label[name]["key"] for name in ("fp32", "peg symmetric")}
+    report = qdeploy.evaluate(
+        folder / "trials" / keys["peg symmetric"] / "engine",
+        data=rows,
+        baseline=folder / "trials" / keys["fp32"] / "engine",
+        latency=False,
+    )
+    trial = by_label["peg symmetric"]
+    assert report["metrics"]["accuracy"] == trial["accuracy"]
+    assert report["baseline"]["sqnr_db"] == pytest.approx(trial["sqnr_db"])
+    assert report["int8"]["executed"] == trial["int8"]["executed"]
+
+
+def test_a_second_run_does_nothing_twice(
+    swept: Any, model: Path, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, recipe, first, seconds = swept
+
+    def run_step(*_: object) -> None:
+        raise AssertionError("a trial ran again")
+
+    monkeypatch.setattr("qdeploy.sweep.run.run_step", run_step)
+    began = time.monotonic()
+    again = qdeploy.sweep(model, folder, recipe=recipe, data=rows, max_drop=100)
+    assert again == first
+    assert time.monotonic() - began < seconds / 10
+
+
+def test_a_new_trial_alone_is_run(swept: Any, model: Path, rows: str, tmp_path: Path) -> None:
+    folder, recipe, first, _ = swept
+    shutil.copytree(folder, tmp_path / "sweep")
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(recipe.read_text() + "  - {strategy: mixed, activations: symmetric}\n")
+    ran: list[str] = []
+    own = local.run_step
+
+    def run_step(step: str, request: Any) -> None:
+        ran.append(f"{request.settings['strategy']} {step}")
+        own(step, request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qdeploy.sweep.run.run_step", run_step)
+        result = qdeploy.sweep(model, tmp_path / "sweep", recipe=longer, data=rows)
+    assert ran == ["mixed accuracy", "mixed latency"]
+    assert result["trials"][:4] == first["trials"]
+
+
+def test_a_failed_trial_does_not_stop_the_others(model: Path, rows: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "latency: {shapes: [1x8], warmup: 0, iterations: 2, threads: 1}\n"
+        "calibration: {rows: 4}\n"
+        "trials: [{strategy: peg, prescale: sideways}, {strategy: w8a8}]\n"
+    )
+    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
+    _, broken, whole = result["trials"]
+    assert "sideways" in broken["error"] and whole["error"] is None
+    assert broken["key"] not in result["pareto"]
+    again = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)  # tried once more
+    assert "sideways" in again["trials"][1]["error"]
+
+
+def test_a_gate_that_nothing_holds(swept: Any, model: Path, rows: str) -> None:
+    folder, recipe, _, _ = swept
+    with pytest.raises(GateError, match="No engine of the sweep holds") as caught:
+        qdeploy.sweep(model, folder, recipe=recipe, data=rows, max_drop=-101)
+    assert caught.value.report["cheapest"] is None
+
+
+def test_a_foreign_folder_is_left_alone(
+    model: Path, rows: str, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(OutputError, match="is no folder of a sweep"):
+        qdeploy.sweep(model, tmp_path / "mine", recipe=recipe, data=rows)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_failed_process_said() -> None:
+    trace = "Traceback ...\n  line\nqdeploy.errors.PlanError: --alpha is 3; give less."
+    assert failure(1, trace) == "--alpha is 3; give less."
+    assert failure(-9, "") == "killed by signal 9"
+    assert failure(1, "ValueError: x") == "ValueError: x"
+    assert failure(3, "") == "exit code 3"
