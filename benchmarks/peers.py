@@ -112,7 +112,8 @@ def base_shape(folder: Path, *, outliers: bool) -> Path:
     """A model directory of BERT-base's shape with random weights.
 
     Args:
-        outliers: in every LayerNorm two channels 20 times as large, as trained encoders have them.
+        outliers: in every LayerNorm two channels 20 times as large, and a 20th of their weight in
+            the GEMMs behind it, as trained encoders have them: attention stays as it is.
     """
     import torch
     import transformers
@@ -123,9 +124,11 @@ def base_shape(folder: Path, *, outliers: bool) -> Path:
     model = transformers.BertForSequenceClassification(config)
     if outliers:
         with torch.no_grad():
-            for module in model.modules():
+            for name, module in model.named_modules():
                 if isinstance(module, torch.nn.LayerNorm):
                     module.weight[[308, 381]] *= 20
+                elif name.endswith(("query", "key", "value", "intermediate.dense")):
+                    module.weight[:, [308, 381]] /= 20
     model.save_pretrained(folder / "checkpoint")
     embedded = folder.parent / "embedded"
     for name in ("tokenizer.json", "tokenizer_config.json"):

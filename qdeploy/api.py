@@ -216,7 +216,7 @@ def build(
         outlier_channels: channels per site that `peg` keeps in float, `"auto"` or `"none"`; None is
             `"auto"` with automatic groups and `"none"` where their number is given.
         prescale: GEMM inputs that `peg` scales by channel in front of one scale: `"none"`,
-            `"folded"` (where the factors fold into the weight before) or `"everywhere"`, where it
+            `"folded"` (where the factors become part of weights before) or `"everywhere"`, where it
             helps; None is where it costs nothing on the target with automatic groups and scope
             gemm, and `"none"` otherwise.
         percentile: of the strategy `percentile`, two-sided, in percent.

@@ -34,8 +34,8 @@ class PlanOptions:
         outlier_channels: N per GEMM input kept in float, "auto", or "none"; the default None means
             "auto" with automatic groups and "none" where K is given, so that groupings compare.
         prescale: GEMM inputs that `peg` scales by channel before they are rounded: "none",
-            "folded" (where the factors fold into the weight before) or "everywhere"; where it
-            helps. Scope gemm only.
+            "folded" (where the factors become part of weights before: the value's, or those of one
+            more LayerNormalization) or "everywhere"; where it helps. Scope gemm only.
     """
 
     scope: str = GEMM_SCOPE

@@ -85,7 +85,7 @@ from qdeploy.cli import options, tables, talk
     cls=options.NamesOption,
     names="qdeploy.calibrate.options:PRESCALES",
     help="peg: GEMM inputs that are scaled by channel in front of one scale where that helps;"
-    " folded is where the factors become part of the weight before. Scope gemm only. When left out:"
+    " folded is where the factors become part of weights before. Scope gemm only. When left out:"
     " where it costs nothing on the target with automatic groups, none where --groups is a number.",
 )
 @click.option(

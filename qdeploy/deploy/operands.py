@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
+from qdeploy.calibrate.sites import constant
 from qdeploy.deploy.graph import GraphEditor
 from qdeploy.deploy.parts import Group, Parts, Repeated, padded, parts_of
 
@@ -55,8 +56,7 @@ class OperandWriter:
         if isinstance(treatment, PerTensor):
             source = value
             if treatment.prescale:
-                factor = np.array(treatment.prescale, np.float32)
-                source = self.elementwise("Mul", value, factor, f"{name}/prescale")
+                source = self._scaled(value, np.array(treatment.prescale, np.float32), name)
             return [self.quantized(source, name, treatment.affine)]
         assert isinstance(treatment, Grouped)
         return self._grouped(value, name, parts_of(treatment))
@@ -93,6 +93,28 @@ class OperandWriter:
         """A tensor and a constant vector over its channels."""
         constant = self._editor.constant(f"{name}.vector", vector)
         return self._editor.node(op_type, [value, constant], name, like=value).outputs[0]
+
+    def _scaled(self, value: ir.Value, factor: Array, name: str) -> ir.Value:
+        """A tensor times a factor per channel.
+
+        Behind LayerNormalization by one more of it, with the factors in its weights: that costs
+        less than a multiplication and nothing where only GEMMs read the tensor, as the first one
+        falls away then.
+        """
+        node = value.producer()
+        weights: list[Array | None] = []
+        if node is not None and node.op_type == "LayerNormalization":
+            weights = [constant(weight) for weight in node.inputs[1:] if weight is not None]
+        if node is None or not weights or any(_other(w, factor) for w in weights):
+            return self.elementwise("Mul", value, factor, f"{name}/prescale")
+        scaled = [
+            self._editor.constant(f"{name}.{part}", (weight * factor).astype(np.float32))
+            for part, weight in zip(("scale", "bias"), weights, strict=False)
+        ]
+        attributes = {a.name: a.value for a in node.attributes.values()}
+        return self._editor.node(
+            node.op_type, [node.inputs[0], *scaled], f"{name}/prescale", like=value, **attributes
+        ).outputs[0]
 
     def block_operands(
         self, values: Sequence[ir.Value], name: str, treatment: Treatment
@@ -189,3 +211,8 @@ class OperandWriter:
             return self._editor.node("Slice", [value, *bounds], f"{name}/slice").outputs[0]
         index = self._editor.constant(f"{name}.channels", channels.astype(np.int64))
         return self._editor.node("Gather", [value, index], f"{name}/gather", axis=-1).outputs[0]
+
+
+def _other(weight: Array | None, factor: Array) -> bool:
+    """Whether a weight is unknown, or has not one entry per factor."""
+    return weight is None or weight.shape != factor.shape

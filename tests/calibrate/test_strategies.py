@@ -185,7 +185,7 @@ def test_peg_treats_the_outlier_and_nothing_else(synthetic: Synthetic) -> None:
 
 
 def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> None:
-    """Everywhere: where it helps. Folded: at contexts alone."""
+    """Everywhere: where it helps. Folded: at contexts, and at loud outputs of LayerNorm."""
     contexts = set(synthetic.structure.linear_sources)
     plans = {p: make_plan("peg", synthetic.context(prescale=p)).sites for p in PRESCALES}
     plain = make_plan("w8a8", synthetic.context()).sites
@@ -194,7 +194,10 @@ def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> No
         for prescale, sites in plans.items()
     }
     assert scaled["none"] == set()
-    assert scaled["folded"] and scaled["folded"] <= contexts
+    assert scaled["folded"] & contexts
+    normed = scaled["folded"] - contexts
+    assert normed and normed <= loud_sites(synthetic)
+    assert all((plain[tensor].sqnr_db or 0) < 30 for tensor in normed)
     assert scaled["folded"] < scaled["everywhere"]
     assert set(loud_sites(synthetic)) & scaled["everywhere"]
     assert plans["none"] == make_plan("peg", synthetic.context()).sites
@@ -226,7 +229,7 @@ def test_peg_hands_on_the_means_that_correct_biases(synthetic: Synthetic) -> Non
 def test_peg_does_not_fold_into_weights_with_one_scale(synthetic: Synthetic) -> None:
     options = {"prescale": "folded", "weights": "per-tensor"}
     sites = make_plan("peg", synthetic.context(**options)).sites
-    for tensor in sites:
+    for tensor in synthetic.structure.linear_sources:
         assert not getattr(sites[tensor].treatment, "prescale", ())
 
 

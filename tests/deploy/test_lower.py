@@ -186,6 +186,45 @@ def fake_quantize_input(x: Array, treatment: Treatment) -> Array:
     return fake_quantize(x, treatment)
 
 
+GAMMA = np.linspace(0.5, 2, K).astype(np.float32)
+BETA = np.linspace(-1, 1, K).astype(np.float32)
+
+
+def normed_gemm(weight: Array, *, read_twice: bool) -> ir.Model:
+    """y = LayerNorm(x) · W + bias, and −LayerNorm(x) as a second output where wanted."""
+    toy = Toy(("batch", "sequence", K))
+    weights = toy.constant("norm.weight", GAMMA), toy.constant("norm.bias", BETA)
+    hidden = toy.op("LayerNormalization", toy.x, *weights, name="norm", channels=K, axis=-1)
+    product = toy.op("MatMul", hidden, toy.constant("gemm.weight", weight), channels=N)
+    result = toy.op("Add", product, toy.constant("gemm.bias", BIAS), channels=N)
+    if not read_twice:
+        return toy.model(result)
+    other = toy.op("Neg", hidden, name="other", channels=K)
+    model = toy.model(result)
+    model.graph.outputs.append(other)
+    return model
+
+
+@pytest.mark.parametrize("read_twice", [True, False])
+def test_factors_behind_a_layer_norm_stand_in_its_weights(read_twice: bool, tmp_path: Path) -> None:
+    """No multiplication; one more LayerNorm only where something else reads the first."""
+    treatment = PerTensor(affine(8), tuple(float(f) for f in FACTORS))
+    weight = SIGNS * 0.25 * FACTORS[:, None]  # exact in int8 once the factors are taken out
+    model, plan, structure, marks = lower(normed_gemm(weight, read_twice=read_twice), treatment)
+    assert "Mul" not in operators(model)
+    assert operators(model).count("LayerNormalization") == 1 + read_twice
+    found = run(model, tmp_path / "model.onnx", {"x": X})
+    normed = (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-5)
+    hidden = normed * GAMMA + BETA
+    expected = reference(hidden, weight, treatment)
+    # a value on the edge of two codes may take either
+    assert np.abs(found[0] - expected).max() <= 2.5 * 0.25 * affine(8).scale
+    if read_twice:
+        np.testing.assert_allclose(found[1], -hidden, atol=1e-4)
+    report = certified(tmp_path / "model.onnx", planned(plan, structure, marks))
+    assert report["executed"] == 1 and not report["fallbacks"]
+
+
 def operators(model: ir.Model) -> list[str]:
     return [node.op_type for node in model.graph]
 

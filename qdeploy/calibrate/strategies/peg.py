@@ -27,10 +27,10 @@ from qdeploy.calibrate.grouping import (
     spans,
 )
 from qdeploy.calibrate.noise import decibels
-from qdeploy.calibrate.options import AUTO, EVERYWHERE, FOLDED, GEMM_SCOPE, NONE, PlanOptions
+from qdeploy.calibrate.options import AUTO, FOLDED, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
 from qdeploy.calibrate.smoothing import best_smoothing
-from qdeploy.calibrate.structure import Site
+from qdeploy.calibrate.structure import LAYER_NORM, Site
 
 Array = npt.NDArray[Any]
 
@@ -94,19 +94,24 @@ def _treat(context: Context, site: Site) -> SitePlan:
 def _prescaled(context: Context, site: Site) -> SitePlan | None:
     """One scale behind factors per channel, where they are allowed, help, and suffice."""
     options = context.options
-    folds = (  # a scale per column takes what is folded into its weight
-        options.per_channel_weights and site.tensor in context.structure.linear_sources
-    )
-    allowed = options.prescale == EVERYWHERE or (options.prescale == FOLDED and folds)
-    if not allowed or options.scope != GEMM_SCOPE or not is_gemm_input(site):
+    if options.scope != GEMM_SCOPE or not is_gemm_input(site) or options.prescale == NONE:
         return None
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
+    # a scale per column takes what is folded into its weight
+    folds = options.per_channel_weights and site.tensor in context.structure.linear_sources
+    if options.prescale == FOLDED and not folds and not (_normed(site) and plain > QUIET):
+        return None
     best = best_smoothing(context, site)
     share = best.activation + best.excess
     if share >= plain or share > QUIET:
         return None
     reason = f"one scale behind factors per channel, α = {best.alpha}"
     return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
+
+
+def _normed(site: Site) -> bool:
+    """True where one more LayerNormalization can hold the factors, for little time."""
+    return LAYER_NORM in site.roles
 
 
 def _whole(site: Site) -> _Candidate:

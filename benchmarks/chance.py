@@ -1,0 +1,94 @@
+"""How much of a drop in accuracy is chance: the logits' noise drawn anew, on the same rows.
+
+    python benchmarks/chance.py --data DIR
+
+DIR is a GLUE QNLI directory. An engine's noise flips the rows whose margin (difference of the two
+logits) is small; which of them are right with FP32 is luck. Per engine: the drop that was measured,
+and mean and spread of the drop when each row gets the noise of another row drawn at random among
+those with a small margin, once as it is and once without its mean (the bias that it has).
+Writes benchmarks/results/chance-DATE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import heading, keep  # benchmarks/machine.py
+
+import qdeploy
+from qdeploy.data.rows import read_rows
+from qdeploy.data.tasks import find_task
+from qdeploy.errors import QDeployWarning
+from qdeploy.evaluate.accuracy import Judged, judge
+from qdeploy.evaluate.subject import open_subject
+
+RESULTS = Path(__file__).parent / "results"
+SMALL = 1.0  # margin of the rows whose noise is drawn from
+DRAWS = 2000
+ENGINES: dict[str, dict[str, Any]] = {
+    "w8a8": {"strategy": "w8a8"},
+    "peg": {"strategy": "peg"},
+    "peg, symmetric": {"strategy": "peg", "activations": "symmetric"},
+    "peg, openvino": {"strategy": "peg", "target": "openvino"},
+}
+
+
+def margin(judged: Judged) -> Any:
+    """FP64 [N]: second logit less the first."""
+    return judged.logits[:, 1].astype(np.float64) - judged.logits[:, 0]
+
+
+def chance(base: Judged, found: Judged, rng: np.random.Generator) -> dict[str, float]:
+    """Measured drop in points, and what drawn noise gives."""
+    exact, gold = margin(base), base.gold
+    noise = margin(found) - exact
+    near = noise[np.abs(exact) < SMALL]
+    right = ((exact > 0) == gold).mean()
+
+    def drops(pool: Any) -> Any:
+        drawn = (rng.choice(pool, len(exact)) for _ in range(DRAWS))
+        return np.array([right - ((exact + noise > 0) == gold).mean() for noise in drawn])
+
+    as_it_is, centred = drops(near), drops(near - near.mean())
+    return {
+        "drop": 100 * float(right - ((margin(found) > 0) == gold).mean()),
+        "noise_mean": float(near.mean()),
+        "noise_std": float(near.std()),
+        "drawn_mean": 100 * float(as_it_is.mean()),
+        "drawn_std": 100 * float(as_it_is.std()),
+        "unbiased_mean": 100 * float(centred.mean()),
+        "unbiased_std": 100 * float(centred.std()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", QDeployWarning)
+    rows, task = read_rows(args.data), find_task("qnli")
+    rng = np.random.default_rng(0)
+    result = heading("python benchmarks/chance.py --data DIR", 2)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        qdeploy.export("embedded", work / "model")
+        statistics = qdeploy.calibrate(work / "model", data=str(args.data))
+        qdeploy.build(work / "model", work / "fp32", strategy="fp32")
+        base = judge(open_subject(work / "fp32", 2), rows, task, batch_size=32)
+        result["rows"], result["engines"] = len(rows), {}
+        for name, options in ENGINES.items():
+            engine = work / name.replace(", ", "-")
+            qdeploy.build(work / "model", engine, statistics=statistics, **options)
+            found = judge(open_subject(engine, 2), rows, task, batch_size=32)
+            result["engines"][name] = chance(base, found, rng)
+    print(json.dumps(keep(RESULTS / f"chance-{result['date']}.json", result), indent=1))
+
+
+if __name__ == "__main__":
+    main()
