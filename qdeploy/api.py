@@ -7,10 +7,12 @@ total)` while they work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qdeploy.errors import GateError, PlanError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -187,6 +189,9 @@ def build(
     percentile: float = 99.99,
     mixed: str = "ffn",
     alpha: float | str = "auto",
+    noise_target: float = 30.0,
+    float_sites: Sequence[str] | str = (),
+    max_drop: float | None = None,
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
@@ -197,7 +202,8 @@ def build(
     Args:
         model_dir: model directory.
         engine_dir: directory to write.
-        strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`.
+        strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`, or `"auto"`: tries them on
+            rows of `data` that calibrated nothing, and keeps the fastest that holds `max_drop`.
         target: one of `qdeploy.deploy.targets.TARGETS`, or `"auto"`: builds for every one that
             works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
@@ -223,6 +229,9 @@ def build(
         mixed: which sites `mixed` keeps in float: `"ffn"` (FFN input and output, residual sum) or
             `"auto"` (the noisiest).
         alpha: of `smoothquant`, 0 to 1, or `"auto"` (the best of a grid, site by site).
+        noise_target: of `peg`: dB below a GEMM's output where the noise of its input is quiet.
+        float_sites: names of sites that stay in float, as a list or with commas.
+        max_drop: of the strategy `auto`: accuracy points that may be lost; None is 0.3.
         seed: of the calibration sample.
         force: replace `engine_dir` when it is one that qdeploy wrote.
         dry_run: stop after lowering; the ONNX file is written, nothing is compiled.
@@ -232,20 +241,28 @@ def build(
         The manifest of the engine directory.
 
     Raises:
+        GateError: no plan holds `max_drop`; its attribute `report` is what was tried.
         ModelError, StatisticsError, PlanError, TargetError, DataError, OutputError: see
             `qdeploy.errors`.
     """
     make: Callable[..., dict[str, Any]]
-    if target == "auto":
-        from qdeploy.auto import build_fastest as make
+    if strategy == "auto":
+        from qdeploy.search import build_within
+
+        make = partial(build_within, target=target, max_drop=max_drop)
+    elif target == "auto":
+        from qdeploy.auto import build_fastest
+
+        make = partial(build_fastest, strategy=strategy)
     else:
         from qdeploy.deploy.build import build_engine
 
-        make = partial(build_engine, target=target)
+        make = partial(build_engine, strategy=strategy, target=target)
+    if max_drop is not None and strategy != "auto":
+        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
     return make(
         model_dir,
         engine_dir,
-        strategy=strategy,
         rest_precision=rest_precision,
         opt_shape=opt_shape,
         data=data,
@@ -263,6 +280,8 @@ def build(
         percentile=percentile,
         mixed=mixed,
         alpha=alpha,
+        noise_target=noise_target,
+        float_sites=float_sites,
         seed=seed,
         force=force,
         dry_run=dry_run,
@@ -322,7 +341,6 @@ def evaluate(
         GateError: a gate was not met; its attribute `report` is the report.
         PlanError, DataError, ModelError, TargetError, VerificationError: see `qdeploy.errors`.
     """
-    from qdeploy.errors import GateError
     from qdeploy.evaluate.run import evaluate_engine
     from qdeploy.report.outputs import Outputs
 
@@ -392,7 +410,6 @@ def sweep(
         GateError: no engine holds `max_drop`; its attribute `report` is the result.
         PlanError, ModelError, DataError, TargetError, OutputError: see `qdeploy.errors`.
     """
-    from qdeploy.errors import GateError
     from qdeploy.report.outputs import Outputs
     from qdeploy.sweep.run import run_sweep
 

@@ -86,7 +86,7 @@ def build_fastest(
         if not built:
             reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
             raise TargetError(f"No target takes this build. {reasons}")
-        shape, times = _times(
+        shape, times = times_of(
             [open_subject(Path(folder) / target, 2) for target in built], wanted, progress
         )
         p50 = {target: round(ms, 3) for target, ms in zip(built, times, strict=True)}
@@ -98,7 +98,7 @@ def build_fastest(
     return built[best] | {NAME: choice}
 
 
-def _times(
+def times_of(
     subjects: list[Subject], wanted: tuple[int, int], progress: Progress | None
 ) -> tuple[tuple[int, int], list[float]]:
     """The shape [B, S], and the median time of a run of each engine, ms."""

@@ -34,7 +34,7 @@ def test_the_fastest_is_kept(model: Path, tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("openvino")
     for best in CHECKS:
         times = [1.0 if target == best else 2.0 for target in CHECKS]
-        monkeypatch.setattr(auto, "_times", lambda *_, times=times: ((8, 128), times))
+        monkeypatch.setattr(auto, "times_of", lambda *_, times=times: ((8, 128), times))
         result = build(model, tmp_path / best)
         assert result["target"] == best
         manifest = read_json(tmp_path / best / "qdeploy.json")

@@ -36,6 +36,10 @@ class PlanOptions:
         prescale: GEMM inputs that `peg` scales by channel before they are rounded: "none",
             "folded" (where the factors become part of weights before: the value's, or those of one
             more LayerNormalization) or "everywhere"; where it helps. Scope gemm only.
+        noise_target: decibels below a GEMM's output where the rounding noise of its input is quiet
+            enough for `peg`.
+        float_sites: names of sites that stay in float whatever the strategy says, and the GEMMs
+            that read them with them.
     """
 
     scope: str = GEMM_SCOPE
@@ -48,6 +52,8 @@ class PlanOptions:
     groups: int | str = AUTO
     outlier_channels: int | str | None = None
     prescale: str = NONE
+    noise_target: float = 30.0
+    float_sites: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choose("scope", self.scope, SCOPES, PlanError)
@@ -62,6 +68,10 @@ class PlanOptions:
             )
         if self.alpha != AUTO and not _is_share(self.alpha):
             raise PlanError(f"--alpha is {self.alpha}; give a number from 0 to 1, or 'auto'.")
+        if not 0 < self.noise_target <= 100:
+            raise PlanError(
+                f"--noise-target is {self.noise_target}; give decibels above 0, such as 30."
+            )
         _check_count("--groups", self.groups, (AUTO,), least=1)
         if self.outlier_channels is not None:
             _check_count("--outlier-channels", self.outlier_channels, (AUTO, NONE), least=0)

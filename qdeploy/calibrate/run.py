@@ -94,7 +94,7 @@ def calibrate_model(
     """
     directory = Path(model_dir)
     manifest = read_manifest(directory, "model")
-    source = _read(data, task, columns)
+    source = read_calibration(data, task, columns)
     if len(source) < rows:
         warnings.warn(
             f"{source.source} has {len(source)} calibration rows, and {rows} were asked for.",
@@ -129,12 +129,17 @@ def calibration_batches(
     directory = Path(model_dir)
     with warnings.catch_warnings():  # calibrate_model has named the data already
         warnings.simplefilter("ignore", QDeployWarning)
-        sample = _read(data, task, columns).sample(rows, seed)
+        sample = read_calibration(data, task, columns).sample(rows, seed)
     encoder = TextEncoder.from_directory(directory)
     yield from _batches(encoder, sample, min(MAX_LENGTH, encoder.max_length), None)
 
 
-def _read(data: str | None, task: str, columns: Columns | str | None) -> Rows:
+def read_calibration(data: str | None, task: str, columns: Columns | str | None) -> Rows:
+    """All rows that may calibrate; the embedded ones, with a warning, where none are named.
+
+    Raises:
+        DataError: they cannot be read, or the task has no embedded rows.
+    """
     if data is not None:
         return read_rows(data, task=task, columns=columns, split="calibration")
     if find_task(task).name != "qnli" or columns is not None:

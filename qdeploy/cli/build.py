@@ -17,10 +17,11 @@ from qdeploy.cli import options, tables, talk
 @click.option(
     "--strategy",
     cls=options.NamesOption,
-    names="qdeploy.calibrate.strategies:STRATEGIES",
+    names="qdeploy.calibrate.strategies:STRATEGY_NAMES",
     default="peg",
     show_default=True,
-    help="How activations are quantized: docs/strategies.md.",
+    help="How activations are quantized: docs/strategies.md. auto tries them all, and keeps the"
+    " fastest that holds --max-drop.",
 )
 @click.option(
     "--target",
@@ -111,6 +112,26 @@ from qdeploy.cli import options, tables, talk
     show_default=True,
     metavar="[A|auto]",
     help="smoothquant: 0 to 1, how much of the range moves from activations into weights.",
+)
+@click.option(
+    "--noise-target",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="DB",
+    help="peg: a GEMM input whose rounding noise is less than this below the output is treated.",
+)
+@click.option(
+    "--float-sites",
+    default="",
+    metavar="NAME,...",
+    help="Sites that stay in float, with the GEMMs that read them; `qdeploy analyze` names them.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="auto: accuracy points that may be lost; 0.3 when left out.",
 )
 @click.option(
     "--dry-run",

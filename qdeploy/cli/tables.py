@@ -63,9 +63,36 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
     click.echo(f"{directory}: {', '.join(str(name) for name in names)}")
     if manifest.get("auto"):
         click.echo(_choice(manifest["auto"]))
+    if manifest.get("search"):
+        search(manifest["search"])
     if manifest.get("int8"):
         click.echo(int8(manifest["int8"]))
     click.echo(f"Next: qdeploy eval {directory} --baseline BASE_ENGINE_DIR")
+
+
+def search(found: Mapping[str, Any]) -> None:
+    """What `--strategy auto` tried: * stands at the plan that was kept."""
+    from rich.table import Table
+
+    gold = "labels" if found["labelled"] else "FP32's answers"
+    title = f"{found['rows']} held-out rows against {gold}, {found['max_drop']:g} points allowed"
+    table = Table(title=title)
+    for name in ("plan", "expected drop", "measured drop", "SQNR dB", "p50 ms", "holds"):
+        table.add_column(name, justify="left" if name == "plan" else "right")
+    for tried in sorted(found["tried"], key=lambda t: float(t["p50_ms"])):
+        options = " ".join(
+            str(value) if name == "strategy" else f"{name}={value}"
+            for name, value in tried["options"].items()
+        )
+        table.add_row(
+            ("* " if tried["options"] == found["chosen"] else "  ") + options,
+            f"{tried['expected_drop']:+.2f}",
+            f"{tried['measured_drop']:+.2f}",
+            f"{tried['sqnr_db']:.1f}",
+            f"{tried['p50_ms']:.1f}",
+            "yes" if tried["holds"] else "no",
+        )
+    _print(table)
 
 
 def evaluation(report: Mapping[str, Any]) -> None:

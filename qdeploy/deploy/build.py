@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,8 @@ def build_engine(
     percentile: float = 99.99,
     mixed: str = "ffn",
     alpha: float | str = "auto",
+    noise_target: float = 30.0,
+    float_sites: Sequence[str] | str = (),
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
@@ -99,6 +101,8 @@ def build_engine(
         percentile=percentile,
         mixed=mixed,
         alpha=alpha,
+        noise_target=noise_target,
+        float_sites=_names(float_sites),
         grouping=grouping,
         groups=groups,
         outlier_channels=outlier_channels,
@@ -130,6 +134,12 @@ def _prescale(target: Target, strategy: str, scope: str, groups: int | str) -> s
     """The target's own with automatic groups; none where K is given, so that groupings compare."""
     automatic = strategy == "peg" and scope == GEMM_SCOPE and groups == AUTO
     return target.prescale if automatic else NONE
+
+
+def _names(names: Sequence[str] | str) -> tuple[str, ...]:
+    """A list of names, also as one text with commas."""
+    found = names.split(",") if isinstance(names, str) else names
+    return tuple(name.strip() for name in found if name.strip())
 
 
 def parse_shape(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from qdeploy.calibrate.affine import SYMMETRIC
 from qdeploy.calibrate.alarms import affine_range
-from qdeploy.calibrate.options import PRESCALES
+from qdeploy.calibrate.options import PRESCALES, PlanOptions
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan
 from qdeploy.calibrate.strategies import STRATEGIES, make_plan, needs_statistics
 from qdeploy.calibrate.structure import GEMM_INPUT, LAYER_NORM
@@ -322,3 +322,34 @@ def test_a_percentile_that_clips_nothing_warns(synthetic: Synthetic) -> None:
 
 def test_alpha_may_be_a_whole_number(synthetic: Synthetic) -> None:
     assert make_plan("smoothquant", synthetic.context(alpha=1)).options["alpha"] == 1
+
+
+def test_a_lower_noise_target_treats_less(synthetic: Synthetic) -> None:
+    """dB below the output: fewer sites are loud where less is asked."""
+    counts = []
+    for target in (5.0, 30.0, 60.0):
+        sites = make_plan("peg", synthetic.context(noise_target=target)).sites.values()
+        counts.append(sum(isinstance(site.treatment, Grouped) for site in sites))
+    assert counts[0] == 0 < counts[1] <= counts[2]
+
+
+@pytest.mark.parametrize("strategy", ["w8a8", "peg", "dynamic", "mixed"])
+def test_named_sites_stay_in_float(synthetic: Synthetic, strategy: str) -> None:
+    tensor = sorted(loud_sites(synthetic))[0]
+    name = synthetic.structure.by_tensor[tensor].name
+    plan = make_plan(strategy, synthetic.context(float_sites=(name,)))
+    assert plan.treatment(tensor) == Float()
+    readers = {gemm.name for gemm in synthetic.structure.consumers(tensor)}
+    assert readers and not readers & set(plan.int8_gemms)
+    assert plan.sites[tensor].reason == "named in --float-sites"
+
+
+def test_a_site_that_is_none_is_refused(synthetic: Synthetic) -> None:
+    with pytest.raises(PlanError, match=r"Unknown site of this plan .*Did you mean"):
+        make_plan("peg", synthetic.context(float_sites=("layer.0.norm1.outt",)))
+
+
+@pytest.mark.parametrize("target", [0.0, -3.0, 101.0])
+def test_noise_targets_are_decibels(target: float) -> None:
+    with pytest.raises(PlanError, match="--noise-target"):
+        PlanOptions(noise_target=target)

@@ -7,9 +7,9 @@ import warnings
 from dataclasses import fields
 
 from qdeploy.calibrate.alarms import check_distinct, check_plan
-from qdeploy.calibrate.context import Context
+from qdeploy.calibrate.context import Context, assemble
 from qdeploy.calibrate.options import GEMM_SCOPE, NONE, PlanOptions
-from qdeploy.calibrate.plan import Plan
+from qdeploy.calibrate.plan import Float, Plan, SitePlan
 from qdeploy.errors import PlanError, QDeployWarning, choose
 
 STRATEGIES = (
@@ -23,6 +23,7 @@ STRATEGIES = (
     "smoothquant",
     "peg",
 )
+STRATEGY_NAMES = (*STRATEGIES, "auto")  # what may be typed; auto is in `qdeploy.search`
 _WITHOUT_STATISTICS = frozenset({"fp32", "dynamic"})
 # Rules for one range per tensor: each ought to give other ranges than minimum and maximum.
 _RANGE_RULES = ("percentile", "mse", "entropy")
@@ -35,6 +36,8 @@ _READ_BY = {
     "groups": ("peg",),
     "outlier_channels": ("peg",),
     "prescale": ("peg",),
+    "noise_target": ("peg",),
+    "float_sites": tuple(s for s in STRATEGIES if s != "fp32"),
     "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
     "weights": tuple(s for s in STRATEGIES if s != "fp32"),
     "scope": tuple(s for s in STRATEGIES if s != "fp32"),
@@ -58,7 +61,7 @@ def make_plan(strategy: str, context: Context) -> Plan:
     """
     choose("strategy", strategy, STRATEGIES, PlanError)
     _warn_of_unread(strategy, context.options)
-    plan = _planned(strategy, context)
+    plan = _with_float(_planned(strategy, context), context)
     check_plan(plan, context.statistics)
     if strategy in _RANGE_RULES:
         check_distinct(plan, _planned("w8a8", context))
@@ -68,6 +71,23 @@ def make_plan(strategy: str, context: Context) -> Plan:
 def _planned(strategy: str, context: Context) -> Plan:
     plan: Plan = importlib.import_module(f"qdeploy.calibrate.strategies.{strategy}").plan(context)
     return plan
+
+
+def _with_float(plan: Plan, context: Context) -> Plan:
+    """The plan with the sites of `float_sites` in float.
+
+    Raises:
+        PlanError: a name that is no site of this plan, with the nearest.
+    """
+    by_name = {site.name: tensor for tensor, site in plan.sites.items()}
+    chosen = context.options.float_sites
+    if not chosen:
+        return plan
+    sites = dict(plan.sites)
+    for name in chosen:
+        tensor = by_name[choose("site of this plan", name, by_name, PlanError)]
+        sites[tensor] = SitePlan(name, tensor, Float(), "named in --float-sites")
+    return assemble(context, plan.strategy, sites)
 
 
 def _warn_of_unread(strategy: str, options: PlanOptions) -> None:

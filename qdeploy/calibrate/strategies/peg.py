@@ -34,14 +34,14 @@ from qdeploy.calibrate.structure import LAYER_NORM, Site
 
 Array = npt.NDArray[Any]
 
-# A GEMM input whose rounding noise is below −30 dB of the GEMM's output is left with one scale: on
-# the encoders measured int8 weights alone add about as much. One that is louder is treated until it
-# is below −34 dB, so that what is left of it does not count among its neighbours.
-QUIET = 10**-3.0
-TREATED = 10**-3.4
+# A GEMM input whose rounding noise is below the target (by default 30 dB below the GEMM's output,
+# about what int8 weights alone add on the encoders measured) is left with one scale. One that is
+# louder is treated until it is this much quieter than the target, so that what is left of it does
+# not count among its neighbours.
+_BELOW_DB = 4.0
 # Where no GEMM reads the site (scope all) there is no output to compare with, and a scale per group
-# costs the same for any K: 40 dB of the site's own variance.
-PLAIN = 10**-4.0
+# costs the same for any K: this much below the target, of the site's own variance.
+_PLAIN_DB = 10.0
 _MOST_GROUPS = 8
 # Of a GEMM input cut automatically one group keeps at least this share of the channels: the others
 # are small additions to one wide GEMM, never a second one of its size.
@@ -83,10 +83,10 @@ def _treat(context: Context, site: Site) -> SitePlan:
     tried: list[tuple[float, _Candidate]] = []
     for candidate in _candidates(context, site):
         share = context.noise.share(site, _steps(context, site, candidate))
-        if share <= _target(site, untreated=not tried):
+        if share <= _target(context, site, untreated=not tried):
             return _site_plan(context, site, share, candidate)
         tried.append((share, candidate))
-    quiet = [pair for pair in tried if pair[0] <= QUIET and is_gemm_input(site)]
+    quiet = [pair for pair in tried if pair[0] <= _quiet(context) and is_gemm_input(site)]
     best = quiet[0] if quiet else min(tried, key=lambda pair: pair[0])
     return _site_plan(context, site, *best)
 
@@ -99,11 +99,11 @@ def _prescaled(context: Context, site: Site) -> SitePlan | None:
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
     # a scale per column takes what is folded into its weight
     folds = options.per_channel_weights and site.tensor in context.structure.linear_sources
-    if options.prescale == FOLDED and not folds and not (_normed(site) and plain > QUIET):
+    if options.prescale == FOLDED and not folds and not (_normed(site) and plain > _quiet(context)):
         return None
     best = best_smoothing(context, site)
     share = best.activation + best.excess
-    if share >= plain or share > QUIET:
+    if share >= plain or share > _quiet(context):
         return None
     reason = f"one scale behind factors per channel, α = {best.alpha}"
     return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
@@ -118,11 +118,16 @@ def _whole(site: Site) -> _Candidate:
     return _Candidate((tuple(range(site.channels)),), ())
 
 
-def _target(site: Site, *, untreated: bool) -> float:
+def _quiet(context: Context, below: float = 0.0) -> float:
+    """The noise share that is quiet enough, and so many dB below it."""
+    return float(10 ** (-(context.options.noise_target + below) / 10))
+
+
+def _target(context: Context, site: Site, *, untreated: bool) -> float:
     """Noise share at which the search stops."""
     if not is_gemm_input(site):
-        return PLAIN
-    return QUIET if untreated else TREATED
+        return _quiet(context, _PLAIN_DB)
+    return _quiet(context, 0.0 if untreated else _BELOW_DB)
 
 
 def _slim(candidate: _Candidate, site: Site) -> bool:

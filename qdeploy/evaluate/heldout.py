@@ -1,0 +1,79 @@
+"""What an engine's noise does to rows it has not seen: a drop that is not chance.
+
+A few hundred rows cannot tell a drop of 0.3 points from luck by counting: one flipped row is 0.2
+points. The noise itself can be told: the difference of the logits is drawn anew from other rows,
+many times, and the drop averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_DRAWS = 400
+_SIGMAS = 2.0  # a measured drop may lie this many of its standard errors above what is allowed
+
+
+@dataclass(frozen=True)
+class Harm:
+    """Points of accuracy lost on held-out rows.
+
+    Attributes:
+        expected_drop: with the noise of other rows, averaged over many draws; where the rows have
+            no labels every flipped answer counts as lost.
+        measured_drop: of the rows as they are.
+        standard_error: of the measured drop: √(flipped rows) / rows.
+        sqnr_db: of the logits.
+    """
+
+    expected_drop: float
+    measured_drop: float
+    standard_error: float
+    sqnr_db: float
+
+    def holds(self, max_drop: float) -> bool:
+        """Whether it loses no more than that: as expected, and not plainly more as measured."""
+        plainly = self.measured_drop - _SIGMAS * self.standard_error
+        return self.expected_drop <= max_drop and plainly <= max_drop
+
+    def to_json(self) -> dict[str, float]:
+        """For the report."""
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+def harm(reference: Array, found: Array, gold: Array | None, seed: int = 0) -> Harm:
+    """Compare an engine's logits with FP32's.
+
+    Args:
+        reference, found: FP32 [N, classes].
+        gold: int [N]; None where the rows have no labels.
+        seed: of the draws.
+    """
+    exact = reference.astype(np.float64)
+    noise = found.astype(np.float64) - exact
+    own = exact.argmax(axis=1)
+    truth = own if gold is None else gold
+    right = (own == truth).mean()
+    rng = np.random.default_rng(seed)
+    kept = [
+        (_answers(exact + noise[rng.integers(0, len(noise), len(noise))]) == truth).mean()
+        for _ in range(_DRAWS)
+    ]
+    flipped = int((found.argmax(axis=1) != own).sum())
+    power, error = float(np.square(exact).sum()), float(np.square(noise).sum())
+    return Harm(
+        expected_drop=100 * float(right - np.mean(kept)),
+        measured_drop=100 * float(right - (found.argmax(axis=1) == truth).mean()),
+        standard_error=100 * float(np.sqrt(max(flipped, 1)) / len(own)),
+        sqnr_db=10 * float(np.log10(max(power, 1e-30) / max(error, 1e-30))),
+    )
+
+
+def _answers(logits: Array) -> Array:
+    result: Array = logits.argmax(axis=1)
+    return result

@@ -1,0 +1,249 @@
+"""`--strategy auto`: try plans on rows that calibrated nothing, and keep the fastest that holds.
+
+Candidates are the strategies that a user would try by hand, and `peg` with its noise target moved
+up and down, which decides site by site about scales, groups and outlier channels. Where none of
+them holds, the noisiest sites of the quietest one go back to float, more and more of them. All
+engines are timed in one alternating run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from qdeploy.artifact import MANIFEST, read_json, staged, write_json
+from qdeploy.auto import times_of
+from qdeploy.calibrate.run import calibrate_model, read_calibration
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.calibrate.strategies import needs_statistics
+from qdeploy.data.rows import Rows, row_hashes
+from qdeploy.data.tasks import find_task
+from qdeploy.deploy.build import build_engine, check_paths, parse_shape
+from qdeploy.errors import DataError, GateError, PlanError, TargetError
+from qdeploy.evaluate.heldout import Harm, harm
+from qdeploy.evaluate.predict import predict_logits
+from qdeploy.evaluate.subject import Subject, open_subject
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int, int], None]
+HELD_OUT = 512
+FP32 = "fp32"
+MAX_DROP = 0.3
+_SHARED = ("activations", "weights", "rest_precision")
+_TARGETS_DB = (24.0, 27.0, 30.0, 33.0)
+_BY_HAND: tuple[dict[str, Any], ...] = (
+    {"strategy": "dynamic"},
+    {"strategy": "w8a8"},
+    {"strategy": "smoothquant"},
+    {"strategy": "mixed", "mixed": "auto"},
+    *({"strategy": "peg", "noise_target": target} for target in _TARGETS_DB),
+)
+_EXCEPTIONS = (1, 2, 4, 8)  # noisiest sites in float, where nothing else holds
+
+
+@dataclass
+class _Tried:
+    """One plan that was built.
+
+    Attributes:
+        options: of `build`.
+        folder: its engine directory.
+        built: what `build_engine` said of it.
+        harm: what it does to the held-out rows.
+        p50_ms: median of a run, once all are timed.
+    """
+
+    options: dict[str, Any]
+    folder: Path
+    built: dict[str, Any]
+    harm: Harm
+    p50_ms: float = 0.0
+
+    def entry(self, max_drop: float) -> dict[str, Any]:
+        found = {"options": self.options, "p50_ms": round(self.p50_ms, 3)}
+        return found | self.harm.to_json() | {"holds": self.harm.holds(max_drop)}
+
+
+def build_within(
+    model_dir: str | Path,
+    engine_dir: str | Path,
+    *,
+    max_drop: float | None = None,
+    target: str = "ort-cpu",
+    opt_shape: str = "8x128",
+    data: str | None = None,
+    task: str = "qnli",
+    columns: Columns | str | None = None,
+    calibration_rows: int = 128,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The fastest engine whose expected drop on held-out calibration rows is within `max_drop`.
+
+    Args:
+        max_drop: accuracy points that may be lost; None is 0.3.
+        options: of `build`; `activations`, `weights` and `rest_precision` hold for every candidate,
+            and the others are what the search decides.
+
+    Returns:
+        What `build_engine` returns for the engine that was kept, and "search": {"max_drop", "rows",
+        "labelled", "shape", "tried": [{"options", "p50_ms", "expected_drop", …, "holds"}],
+        "chosen"}, which stands in the engine's manifest too.
+
+    Raises:
+        GateError: none holds; its attribute `report` is the search.
+        DataError: no row is left to verify on.
+        PlanError, ModelError, OutputError: see `qdeploy.api.build`.
+    """
+    max_drop = MAX_DROP if max_drop is None else max_drop
+    common = _common(target, options)
+    source, output = Path(model_dir), Path(engine_dir)
+    wanted = parse_shape(opt_shape)
+    check_paths(source, output, data, None, force=force)
+    request = {"data": data, "task": task, "columns": columns}
+    statistics = calibrate_model(
+        source, rows=calibration_rows, seed=seed, progress=progress, **request
+    )
+    rows = _held_out(read_calibration(**request), Statistics.load(statistics), seed)
+    shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
+    with tempfile.TemporaryDirectory(prefix="qdeploy-search-") as folder:
+        trial = _Trial(source, Path(folder), shared, rows, task, progress)
+        tried = list(trial.all(_BY_HAND))
+        if not any(t.harm.holds(max_drop) for t in tried):
+            tried += trial.all(_with_exceptions(tried))
+        subjects = [open_subject(t.folder, 2) for t in tried]
+        shape, times = times_of(subjects, wanted, progress)
+        for one, ms in zip(tried, times, strict=True):
+            one.p50_ms = ms
+        holding = [t for t in tried if t.harm.holds(max_drop)]
+        best = min(holding or tried, key=lambda t: t.p50_ms if holding else t.harm.expected_drop)
+        report = {
+            "max_drop": max_drop,
+            "rows": len(rows),
+            "labelled": rows.labels is not None,
+            "shape": list(shape),
+            "tried": [t.entry(max_drop) for t in tried],
+            "chosen": best.options if holding else None,
+        }
+        if not holding:
+            raise GateError(_refusal(best, max_drop), report)
+        with staged(output, force=force) as work:
+            shutil.copytree(best.folder, work, dirs_exist_ok=True)
+            write_json(work / MANIFEST, read_json(work / MANIFEST) | {"search": report})
+    return best.built | {"search": report}
+
+
+def _common(target: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that every candidate shares.
+
+    Raises:
+        PlanError: one that the search decides, or no single target.
+    """
+    if target == "auto":
+        raise PlanError("--strategy auto compares plans on one target. Name it with --target.")
+    known = inspect.signature(build_engine).parameters
+    set_ = {name for name, value in options.items() if value != known[name].default}
+    if decided := sorted(set_ - set(_SHARED)):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in decided)
+        raise PlanError(f"{flags}: --strategy auto decides that itself. Leave it out.")
+    return {name: options[name] for name in _SHARED if name in options}
+
+
+def _refusal(best: _Tried, max_drop: float) -> str:
+    return (
+        f"No plan loses at most {max_drop:g} points on the held-out rows; the least harmful, "
+        f"{_text(best.options)}, is expected to lose {best.harm.expected_drop:.2f}. Nothing was "
+        "written. Allow more with --max-drop, or give more calibration rows."
+    )
+
+
+def _text(options: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
+def _held_out(source: Rows, statistics: Statistics, seed: int) -> Rows:
+    """Rows of the same source that calibrated nothing.
+
+    Raises:
+        DataError: all of them did.
+    """
+    seen = set(statistics.origin.row_hashes)
+    left = [i for i, found in enumerate(row_hashes(source)) if found not in seen]
+    if not left:
+        raise DataError(
+            f"All rows of {source.source} calibrate; none is left to verify a plan on. Give more "
+            "rows with --data, or fewer --calibration-rows."
+        )
+    return source.select(left).sample(HELD_OUT, seed)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What every candidate is built from and judged on."""
+
+    source: Path
+    folder: Path
+    shared: dict[str, Any]
+    rows: Rows
+    task: str
+    progress: Progress | None
+
+    def all(self, candidates: Any) -> Iterator[_Tried]:
+        """Build and judge each; one that the target cannot express is left out."""
+        chosen = list(candidates)
+        if not (self.folder / FP32).is_dir():
+            self._build({"strategy": "fp32"}, FP32)
+        reference = self._logits(self.folder / FP32)
+        for done, options in enumerate(chosen):
+            if self.progress is not None:
+                self.progress("search", done, len(chosen))
+            name = f"{len(list(self.folder.iterdir()))}"
+            try:
+                built = self._build(options, name)
+            except (TargetError, PlanError):
+                continue
+            engine = self.folder / name
+            gold = self._gold(open_subject(engine, 2))
+            yield _Tried(options, engine, built, harm(reference, self._logits(engine), gold))
+
+    def _build(self, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+        calibrated = needs_statistics(options["strategy"])
+        shared = self.shared | ({} if calibrated else {"statistics": None})
+        return build_engine(self.source, self.folder / name, **shared, **options)
+
+    def _logits(self, engine: Path) -> Array:
+        subject = open_subject(engine, 2)
+        limit = min(128, subject.encoder.max_length)
+        encoded = subject.encoder.encode(self.rows, limit)
+        return predict_logits(subject.engine, subject.encoder, encoded, batch_size=16)
+
+    def _gold(self, subject: Subject) -> Array | None:
+        from qdeploy.evaluate.labels import class_order, gold_indices
+
+        if self.rows.labels is None:
+            return None
+        order = class_order(subject.manifest["labels"], find_task(self.task))
+        return gold_indices(self.rows, order)
+
+
+def _with_exceptions(tried: list[_Tried]) -> Iterator[dict[str, Any]]:
+    """The least harmful plan with its noisiest sites in float."""
+    best = min(tried, key=lambda t: t.harm.expected_drop)
+    plan = read_json(best.folder / "plan.json")
+    levels = {s["name"]: s["sqnr_db"] for s in plan["sites"] if s["sqnr_db"] is not None}
+    noisy = sorted(levels, key=levels.__getitem__)
+    for count in _EXCEPTIONS:
+        if count < len(noisy):
+            yield best.options | {"float_sites": noisy[:count]}

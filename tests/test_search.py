@@ -1,0 +1,112 @@
+"""`--strategy auto`: the fastest plan that holds, on rows that calibrated nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qdeploy
+from qdeploy import search
+from qdeploy.data.rows import read_rows, row_hashes
+from qdeploy.errors import DataError, GateError, PlanError
+from tests.calibrate.encoder import model_directory
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_directory(tmp_path_factory.mktemp("search") / "model")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
+    lines = ["question\tsentence\tlabel"]
+    classes = ("entailment", "not_entailment")
+    lines += [
+        f"which city number {i}?\tthe city is {'x ' * (i % 7)}.\t{classes[i % 2]}"
+        for i in range(60)
+    ]
+    path = tmp_path_factory.mktemp("rows") / "rows.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def build(model: Path, engine: Path, rows: str, **options: Any) -> dict[str, Any]:
+    return qdeploy.build(
+        model, engine, strategy="auto", data=rows, calibration_rows=16, opt_shape="2x16", **options
+    )
+
+
+def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) -> None:
+    found = build(model, tmp_path / "engine", rows, max_drop=5.0)
+    report = found["search"]
+    assert report["rows"] == 44 and report["labelled"]
+    tried = {json.dumps(t["options"]): t for t in report["tried"]}
+    chosen = tried[json.dumps(report["chosen"])]
+    assert chosen["holds"]
+    assert chosen["p50_ms"] == min(t["p50_ms"] for t in report["tried"] if t["holds"])
+    manifest = json.loads((tmp_path / "engine" / "qdeploy.json").read_text())
+    assert manifest["search"] == report and manifest["strategy"] == report["chosen"]["strategy"]
+    assert qdeploy.load(tmp_path / "engine", threads=1).predict([("which?", "the city.")])
+
+
+def test_every_strategy_of_the_hand_is_tried(model: Path, rows: str, tmp_path: Path) -> None:
+    report = build(model, tmp_path / "engine", rows, max_drop=100)["search"]
+    names = {t["options"]["strategy"] for t in report["tried"]}
+    assert {"dynamic", "w8a8", "smoothquant", "mixed", "peg"} <= names
+
+
+def test_none_holds(model: Path, rows: str, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="No plan loses at most -50 points") as caught:
+        build(model, tmp_path / "engine", rows, max_drop=-50)
+    tried = caught.value.report["tried"]
+    exceptions = [t["options"]["float_sites"] for t in tried if "float_sites" in t["options"]]
+    assert [len(names) for names in exceptions] == [1, 2, 4]
+    assert caught.value.report["chosen"] is None
+    assert not (tmp_path / "engine").exists()
+
+
+def test_verification_rows_calibrated_nothing(
+    model: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    own = search._held_out
+
+    def held_out(*arguments: Any) -> Any:
+        found = own(*arguments)
+        seen.append((found, arguments[1].origin.row_hashes))
+        return found
+
+    monkeypatch.setattr(search, "_held_out", held_out)
+    build(model, tmp_path / "engine", rows, max_drop=100)
+    ((held, calibrating),) = seen
+    assert not set(row_hashes(held)) & set(calibrating)
+    assert len(held) + len(calibrating) == len(read_rows(rows, split="calibration"))
+
+
+def test_no_row_is_left(model: Path, rows: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none is left to verify"):
+        qdeploy.build(model, tmp_path / "engine", strategy="auto", data=rows, calibration_rows=60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groups": 4}, "--groups: --strategy auto decides that itself"),
+        ({"target": "auto"}, "Name it with --target"),
+    ],
+)
+def test_what_is_refused(
+    model: Path, rows: str, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        build(model, tmp_path / "engine", rows, **options)
+
+
+def test_a_drop_without_auto_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="is for --strategy auto"):
+        qdeploy.build(model, tmp_path / "engine", max_drop=0.3)
