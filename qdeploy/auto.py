@@ -14,8 +14,9 @@ from qdeploy.artifact import MANIFEST, read_json, staged, write_json
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
-from qdeploy.deploy.build import build_engine, check_paths, parse_shape
+from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.doctor import CHECKS
+from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.subject import Subject, open_subject

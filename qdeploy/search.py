@@ -25,7 +25,8 @@ from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
-from qdeploy.deploy.build import build_engine, check_paths, parse_shape
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.heldout import Harm, harm
 from qdeploy.evaluate.predict import predict_logits

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,6 @@ import onnx_ir as ir
 
 from qdeploy.artifact import (
     MANIFEST,
-    check_apart,
-    check_output,
     read_manifest,
     staged,
     write_graph,
@@ -32,9 +28,10 @@ from qdeploy.calibrate.strategies import make_plan, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
 from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.request import Request, check_paths, names_of, parse_shape
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import Target, choose_rest, find_target
-from qdeploy.errors import PlanError, QDeployWarning, VerificationError
+from qdeploy.errors import QDeployWarning, VerificationError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -45,19 +42,6 @@ _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "output
 # ONNX file is copied while it is parsed, and stays.
 MAPPED_BYTES = 8_000_000
 _STAGES = ("plan", "lower", "write", "certify")
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One build, with every choice made."""
-
-    model_dir: Path
-    strategy: str
-    target: Target
-    rest: str
-    options: PlanOptions
-    shape: tuple[int, int]
-    seed: int
 
 
 def build_engine(
@@ -102,7 +86,7 @@ def build_engine(
         mixed=mixed,
         alpha=alpha,
         noise_target=noise_target,
-        float_sites=_names(float_sites),
+        float_sites=names_of(float_sites),
         grouping=grouping,
         groups=groups,
         outlier_channels=outlier_channels,
@@ -125,7 +109,7 @@ def build_engine(
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
     rest = choose_rest(found, rest_precision)
-    request = _Request(source, strategy, found, rest, options, shape, seed)
+    request = Request(source, strategy, found, rest, options, shape, seed)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
 
@@ -134,46 +118,6 @@ def _prescale(target: Target, strategy: str, scope: str, groups: int | str) -> s
     """The target's own with automatic groups; none where K is given, so that groupings compare."""
     automatic = strategy == "peg" and scope == GEMM_SCOPE and groups == AUTO
     return target.prescale if automatic else NONE
-
-
-def _names(names: Sequence[str] | str) -> tuple[str, ...]:
-    """A list of names, also as one text with commas."""
-    found = names.split(",") if isinstance(names, str) else names
-    return tuple(name.strip() for name in found if name.strip())
-
-
-def parse_shape(text: str) -> tuple[int, int]:
-    """Rows and tokens of a run.
-
-    Raises:
-        PlanError: not two whole numbers above 0.
-
-    >>> parse_shape("8x128")
-    (8, 128)
-    """
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise PlanError(
-            f"--opt-shape {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
-        )
-    return int(match[1]), int(match[2])
-
-
-def check_paths(
-    source: Path,
-    output: Path,
-    data: str | None,
-    statistics: str | Path | None,
-    *,
-    force: bool,
-) -> None:
-    """Refuse an output that exists, or that shares a place with anything a build reads.
-
-    Raises:
-        OutputError: with what to do next.
-    """
-    check_apart(output, [source, *(Path(path) for path in (data, statistics) if path is not None)])
-    check_output(output, force=force)
 
 
 def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
@@ -191,7 +135,7 @@ def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -
 
 def _write_engine(
     work: Path,
-    request: _Request,
+    request: Request,
     observed: Statistics | None,
     *,
     dry_run: bool,
@@ -231,7 +175,7 @@ def _write_engine(
 
 
 def _plan(
-    request: _Request, model: ir.Model, structure: Structure, observed: Statistics | None
+    request: Request, model: ir.Model, structure: Structure, observed: Statistics | None
 ) -> Plan:
     context = Context(
         structure=structure,
@@ -243,7 +187,7 @@ def _plan(
 
 
 def _lower(
-    request: _Request, model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
+    request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
 ) -> tuple[Lowered, dict[str, Any]]:
     """The lowered graph, and what was rewritten in FP32 before."""
     if not plan.int8_gemms and not plan.tables and not plan.sites:
@@ -263,7 +207,7 @@ def _copy_companions(source: Path, work: Path) -> None:
 
 
 def _certificate(
-    work: Path, request: _Request, manifest: dict[str, Any], planned: dict[str, Any]
+    work: Path, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
 ) -> dict[str, Any]:
     """The certificate of the engine as it will be opened.
 
@@ -285,7 +229,7 @@ def _certificate(
 
 
 def _manifest_fields(
-    manifest: dict[str, Any], request: _Request, digest: str, observed: Statistics | None
+    manifest: dict[str, Any], request: Request, digest: str, observed: Statistics | None
 ) -> dict[str, Any]:
     calibration = None
     if observed is not None:

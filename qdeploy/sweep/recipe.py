@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.calibrate.strategies import STRATEGIES
-from qdeploy.deploy.build import build_engine, parse_shape
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.request import parse_shape
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import PlanError, choose
 

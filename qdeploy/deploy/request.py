@@ -1,0 +1,66 @@
+"""What a build is asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qdeploy.artifact import check_apart, check_output
+from qdeploy.calibrate.options import PlanOptions
+from qdeploy.deploy.targets import Target
+from qdeploy.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One build, with every choice made."""
+
+    model_dir: Path
+    strategy: str
+    target: Target
+    rest: str
+    options: PlanOptions
+    shape: tuple[int, int]
+    seed: int
+
+
+def names_of(names: Sequence[str] | str) -> tuple[str, ...]:
+    """A list of names, also as one text with commas."""
+    found = names.split(",") if isinstance(names, str) else names
+    return tuple(name.strip() for name in found if name.strip())
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """Rows and tokens of a run.
+
+    Raises:
+        PlanError: not two whole numbers above 0.
+
+    >>> parse_shape("8x128")
+    (8, 128)
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise PlanError(
+            f"--opt-shape {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
+        )
+    return int(match[1]), int(match[2])
+
+
+def check_paths(
+    source: Path,
+    output: Path,
+    data: str | None,
+    statistics: str | Path | None,
+    *,
+    force: bool,
+) -> None:
+    """Refuse an output that exists, or that shares a place with anything a build reads.
+
+    Raises:
+        OutputError: with what to do next.
+    """
+    check_apart(output, [source, *(Path(path) for path in (data, statistics) if path is not None)])
+    check_output(output, force=force)
