@@ -190,7 +190,7 @@ def build(
     mixed: str = "ffn",
     alpha: float | str = "auto",
     noise_target: float = 30.0,
-    float_sites: Sequence[str] | str = (),
+    float_sites: Sequence[str] | str = "",
     max_drop: float | None = None,
     seed: int = 0,
     force: bool = False,

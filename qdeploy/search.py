@@ -113,7 +113,7 @@ def build_within(
     source, output = Path(model_dir), Path(engine_dir)
     wanted = parse_shape(opt_shape)
     check_paths(source, output, data, None, force=force)
-    request = {"data": data, "task": task, "columns": columns}
+    request: dict[str, Any] = {"data": data, "task": task, "columns": columns}
     statistics = calibrate_model(
         source, rows=calibration_rows, seed=seed, progress=progress, **request
     )

@@ -53,7 +53,7 @@ def analyze_model(
 ) -> dict[str, Any]:
     """The outlier report of a model; see `qdeploy.api.analyze`."""
     directory = Path(model_dir)
-    request = {"data": data, "task": task, "columns": columns, "seed": seed}
+    request: dict[str, Any] = {"data": data, "task": task, "columns": columns, "seed": seed}
     if statistics is None:
         statistics = calibrate_model(directory, **request, rows=calibration_rows, progress=progress)
     observed = Statistics.load(Path(statistics))

@@ -234,7 +234,7 @@ def _config(directory: Path) -> dict[str, Any]:
 
 def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
     """The marking tokens of a tokenizer; an older configuration wraps a token in an object."""
-    found = {}
+    found: dict[str, int] = {}
     for key in _MARKS:
         token = config.get(key)
         name = token.get("content") if isinstance(token, dict) else token

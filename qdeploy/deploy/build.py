@@ -68,7 +68,7 @@ def build_engine(
     mixed: str = "ffn",
     alpha: float | str = "auto",
     noise_target: float = 30.0,
-    float_sites: Sequence[str] | str = (),
+    float_sites: Sequence[str] | str = "",
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,

@@ -58,18 +58,18 @@ def harm(reference: Array, found: Array, gold: Array | None, seed: int = 0) -> H
     noise = found.astype(np.float64) - exact
     own = exact.argmax(axis=1)
     truth = own if gold is None else gold
-    right = (own == truth).mean()
+    right, rows = int((own == truth).sum()), len(own)
     rng = np.random.default_rng(seed)
     kept = [
-        (_answers(exact + noise[rng.integers(0, len(noise), len(noise))]) == truth).mean()
+        int((_answers(exact + noise[rng.integers(0, rows, rows)]) == truth).sum())
         for _ in range(_DRAWS)
     ]
     flipped = int((found.argmax(axis=1) != own).sum())
     power, error = float(np.square(exact).sum()), float(np.square(noise).sum())
     return Harm(
-        expected_drop=100 * float(right - np.mean(kept)),
-        measured_drop=100 * float(right - (found.argmax(axis=1) == truth).mean()),
-        standard_error=100 * float(np.sqrt(max(flipped, 1)) / len(own)),
+        expected_drop=100 * (right - float(np.mean(kept))) / rows,
+        measured_drop=100 * (right - int((found.argmax(axis=1) == truth).sum())) / rows,
+        standard_error=100 * float(np.sqrt(max(flipped, 1))) / rows,
         sqnr_db=10 * float(np.log10(max(power, 1e-30) / max(error, 1e-30))),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qdeploy.report.page import Card, Column, Page, Row, Section, Table
+from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
 
 _SIGNIFICANT = 0.05
@@ -115,7 +115,7 @@ def _figures(report: Mapping[str, Any]) -> Section:
     for key, value in (report["memory_mb"] or {}).items():
         rows.append((f"memory, {key}, MB", f"{value:.1f}"))
     table = Table((Column("figure", text=True), Column("")), tuple(Row(row) for row in rows))
-    pictures = ()
+    pictures: tuple[Picture, ...] = ()
     if metrics and base and "ci95" in base:
         pairs = [("engine", metrics), (f"baseline ({base['strategy']})", base)]
         points = [(name, *(100 * x for x in (m["accuracy"], *m["ci95"]))) for name, m in pairs]

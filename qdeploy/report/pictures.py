@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def _figure(width: float, height: float, draw: Draw) -> Any:
     except ImportError:
         raise OutputError(REMEDY) from None
     # text stays text (small files, searchable); the salt makes ids the same in every run
-    style = {"svg.fonttype": "none", "svg.hashsalt": "qdeploy", "font.size": 9}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "qdeploy", "font.size": 9}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
@@ -73,7 +73,7 @@ def heat_map(
 
 
 def lines(
-    series: dict[str, tuple[Sequence[float], Sequence[float]]],
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     x_label: str,
     y_label: str,
     title: str,

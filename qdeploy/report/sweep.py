@@ -59,8 +59,9 @@ def page(result: Mapping[str, Any]) -> Page:
         kicker=f"{result['model']}: {result['data']['n']} rows of {result['data']['source']}",
         headline=headline(result),
         cards=_cards(result),
-        warnings=tuple(
-            f"CONSTANT PREDICTOR: {label} answers one class only." for label in constant
+        warnings=(
+            *result["warnings"],
+            *(f"CONSTANT PREDICTOR: {name} answers one class only." for name in constant),
         ),
         sections=tuple(sections),
         footer=", ".join(f"{name} {version}" for name, version in result["versions"].items()),

@@ -147,10 +147,10 @@ class _Cluster:
         busy = {node for _, node, _ in running.values()}
         for node in self._nodes():
             fitting = (k for k in waiting if _holds(node["Resources"], self._wanted(requests[k])))
-            key = next(fitting, None)
-            if node["NodeID"] not in busy and key is not None:
-                waiting.remove(key)
-                chosen.append((key, node["NodeID"]))
+            first = next(fitting, None)
+            if node["NodeID"] not in busy and first is not None:
+                waiting.remove(first)
+                chosen.append((first, node["NodeID"]))
         return chosen
 
     def _submit(self, step: str, request: Request, node: str | None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 
 from qdeploy.artifact import MANIFEST, package_versions, read_json, write_json
 from qdeploy.calibrate.run import calibrate_model, model_digest
+from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.mini import NAME as MINI
-from qdeploy.data.rows import read_rows
+from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.write import write_rows
-from qdeploy.errors import OutputError, QDeployError
+from qdeploy.errors import OutputError, QDeployError, QDeployWarning
 from qdeploy.sweep.compare import cheapest, pareto
 from qdeploy.sweep.local import run_step
 from qdeploy.sweep.recipe import FP32, Recipe, Trial, read_recipe
@@ -68,6 +70,8 @@ class _Sweep:
     Attributes:
         shared: paths that a trial on another machine needs: model, statistics, rows.
         setting: what decides every trial's figures, besides its own options.
+        source: where the evaluation rows come from.
+        warnings: what should make a reader of the comparison stop.
     """
 
     folder: Path
@@ -75,6 +79,7 @@ class _Sweep:
     shared: dict[str, Path]
     setting: dict[str, Any]
     source: str
+    warnings: tuple[str, ...]
 
     def key(self, trial: Trial) -> str:
         return trial.key(self.setting)
@@ -130,7 +135,15 @@ def _prepare(
         "versions": package_versions(),
     }
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
-    return _Sweep(folder, recipe, shared, setting, rows.source)
+    seen = set(Statistics.load(statistics).origin.row_hashes)
+    both = sum(found in seen for found in row_hashes(rows))
+    texts = [
+        f"{both} of {len(rows)} evaluation rows ({rows.source}) also calibrate the engines: their "
+        "accuracy is too good. Name other rows with --eval-data."
+    ]
+    for text in texts if both else ():
+        warnings.warn(text, QDeployWarning, stacklevel=3)
+    return _Sweep(folder, recipe, shared, setting, rows.source, tuple(texts if both else ()))
 
 
 def _claim(folder: Path) -> None:
@@ -241,6 +254,7 @@ def _result(sweep: _Sweep, max_drop: float | None) -> dict[str, Any]:
         "max_drop": max_drop,
         "cheapest": None if max_drop is None else cheapest(finished, max_drop),
         "versions": sweep.setting["versions"],
+        "warnings": list(sweep.warnings),
     }
 
 

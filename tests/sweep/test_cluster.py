@@ -47,7 +47,7 @@ def cluster() -> Iterator[Any]:
 
 
 def test_every_trial_ends_once_though_a_node_dies(
-    cluster: Any, model: Path, rows: str, tmp_path: Path
+    cluster: Any, model: Path, rows: str, other_rows: str, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)
@@ -63,7 +63,7 @@ def test_every_trial_ends_once_though_a_node_dies(
 
     began = time.monotonic()
     result = qdeploy.sweep(
-        model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address=cluster.address,
+        model, tmp_path / "sweep", recipe=recipe, data=rows, eval_data=other_rows, ray_address=cluster.address,
         progress=progress,
     )  # fmt: skip
     seconds = time.monotonic() - began
@@ -77,14 +77,19 @@ def test_every_trial_ends_once_though_a_node_dies(
 
     began = time.monotonic()
     again = qdeploy.sweep(
-        model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address=cluster.address
+        model,
+        tmp_path / "sweep",
+        recipe=recipe,
+        data=rows,
+        eval_data=other_rows,
+        ray_address=cluster.address,
     )
     assert again["trials"] == result["trials"]
     assert time.monotonic() - began < seconds / 10
 
 
 def test_what_no_node_has_is_a_failed_trial(
-    cluster: Any, model: Path, rows: str, tmp_path: Path
+    cluster: Any, model: Path, rows: str, other_rows: str, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
@@ -94,7 +99,12 @@ def test_what_no_node_has_is_a_failed_trial(
         "trials: [{strategy: w8a8, target: openvino}, {strategy: w8a8}]\n"
     )
     result = qdeploy.sweep(
-        model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address=cluster.address
+        model,
+        tmp_path / "sweep",
+        recipe=recipe,
+        data=rows,
+        eval_data=other_rows,
+        ray_address=cluster.address,
     )
     assert "no node of the cluster has" in result["trials"][1]["error"]
     assert result["trials"][2]["error"] is None
@@ -105,7 +115,12 @@ def test_an_unknown_resource_is_refused(model: Path, rows: str, tmp_path: Path) 
     recipe.write_text("resources: {default: {gpus: 1}}\ntrials: [{strategy: w8a8}]\n")
     with pytest.raises(PlanError, match="num_gpus"):
         qdeploy.sweep(
-            model, tmp_path / "sweep", recipe=recipe, data=rows, ray_address="127.0.0.1:1"
+            model,
+            tmp_path / "sweep",
+            recipe=recipe,
+            data=rows,
+            eval_data=other_rows,
+            ray_address="127.0.0.1:1",
         )
 
 

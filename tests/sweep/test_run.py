@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.errors import GateError, OutputError
+from qdeploy.errors import GateError, OutputError, QDeployWarning
 from qdeploy.sweep import local
 from qdeploy.sweep.local import failure
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, rows: str) -> Any:
+def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, rows: str, other_rows: str) -> Any:
     """A finished sweep: its folder, its recipe, its result and how long it took."""
     from tests.sweep.conftest import RECIPE
 
@@ -27,7 +27,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, rows: str) -> A
     recipe = home / "recipe.yaml"
     recipe.write_text(RECIPE)
     began = time.monotonic()
-    result = qdeploy.sweep(model, home / "sweep", recipe=recipe, data=rows, max_drop=100)
+    result = qdeploy.sweep(
+        model, home / "sweep", recipe=recipe, data=rows, eval_data=other_rows, max_drop=100
+    )
     return home / "sweep", recipe, result, time.monotonic() - began
 
 
@@ -47,13 +49,13 @@ def test_every_trial_has_its_figures(swept: Any) -> None:
     assert result["cheapest"] in result["pareto"]
 
 
-def test_figures_are_those_of_an_evaluation(swept: Any, rows: str) -> None:
+def test_figures_are_those_of_an_evaluation(swept: Any, other_rows: str) -> None:
     folder, _, result, _ = swept
     by_label = {trial["label"]: trial for trial in result["trials"]}
     keys = {name: by_label[name]["key"] for name in ("fp32", "peg symmetric")}
     report = qdeploy.evaluate(
         folder / "trials" / keys["peg symmetric"] / "engine",
-        data=rows,
+        data=other_rows,
         baseline=folder / "trials" / keys["fp32"] / "engine",
         latency=False,
     )
@@ -64,7 +66,7 @@ def test_figures_are_those_of_an_evaluation(swept: Any, rows: str) -> None:
 
 
 def test_a_second_run_does_nothing_twice(
-    swept: Any, model: Path, rows: str, monkeypatch: pytest.MonkeyPatch
+    swept: Any, model: Path, rows: str, other_rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, recipe, first, seconds = swept
 
@@ -73,12 +75,16 @@ def test_a_second_run_does_nothing_twice(
 
     monkeypatch.setattr("qdeploy.sweep.run.run_step", run_step)
     began = time.monotonic()
-    again = qdeploy.sweep(model, folder, recipe=recipe, data=rows, max_drop=100)
+    again = qdeploy.sweep(
+        model, folder, recipe=recipe, data=rows, eval_data=other_rows, max_drop=100
+    )
     assert again == first
     assert time.monotonic() - began < seconds / 10
 
 
-def test_a_new_trial_alone_is_run(swept: Any, model: Path, rows: str, tmp_path: Path) -> None:
+def test_a_new_trial_alone_is_run(
+    swept: Any, model: Path, rows: str, other_rows: str, tmp_path: Path
+) -> None:
     folder, recipe, first, _ = swept
     shutil.copytree(folder, tmp_path / "sweep")
     longer = tmp_path / "longer.yaml"
@@ -92,7 +98,9 @@ def test_a_new_trial_alone_is_run(swept: Any, model: Path, rows: str, tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qdeploy.sweep.run.run_step", run_step)
-        result = qdeploy.sweep(model, tmp_path / "sweep", recipe=longer, data=rows)
+        result = qdeploy.sweep(
+            model, tmp_path / "sweep", recipe=longer, data=rows, eval_data=other_rows
+        )
     assert ran == ["mixed accuracy", "mixed latency"]
     assert result["trials"][:4] == first["trials"]
 
@@ -104,18 +112,21 @@ def test_a_failed_trial_does_not_stop_the_others(model: Path, rows: str, tmp_pat
         "calibration: {rows: 4}\n"
         "trials: [{strategy: peg, prescale: sideways}, {strategy: w8a8}]\n"
     )
-    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
+    with pytest.warns(QDeployWarning, match="4 of 24 evaluation rows .* also calibrate"):
+        result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
+    assert len(result["warnings"]) == 1
     _, broken, whole = result["trials"]
     assert "sideways" in broken["error"] and whole["error"] is None
     assert broken["key"] not in result["pareto"]
-    again = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)  # tried once more
+    with pytest.warns(QDeployWarning):  # tried once more
+        again = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
     assert "sideways" in again["trials"][1]["error"]
 
 
-def test_a_gate_that_nothing_holds(swept: Any, model: Path, rows: str) -> None:
+def test_a_gate_that_nothing_holds(swept: Any, model: Path, rows: str, other_rows: str) -> None:
     folder, recipe, _, _ = swept
     with pytest.raises(GateError, match="No engine of the sweep holds") as caught:
-        qdeploy.sweep(model, folder, recipe=recipe, data=rows, max_drop=-101)
+        qdeploy.sweep(model, folder, recipe=recipe, data=rows, eval_data=other_rows, max_drop=-101)
     assert caught.value.report["cheapest"] is None
 
 
