@@ -46,8 +46,13 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
+@pytest.fixture
+def options(cluster: Any, rows: str, other_rows: str) -> dict[str, Any]:
+    return {"data": rows, "eval_data": other_rows, "ray_address": cluster.address}
+
+
 def test_every_trial_ends_once_though_a_node_dies(
-    cluster: Any, model: Path, rows: str, other_rows: str, tmp_path: Path
+    cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)
@@ -62,10 +67,7 @@ def test_every_trial_ends_once_though_a_node_dies(
             cluster.remove_node(doomed, allow_graceful=False)
 
     began = time.monotonic()
-    result = qdeploy.sweep(
-        model, tmp_path / "sweep", recipe=recipe, data=rows, eval_data=other_rows, ray_address=cluster.address,
-        progress=progress,
-    )  # fmt: skip
+    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, progress=progress, **options)
     seconds = time.monotonic() - began
     assert killed.is_set()
     assert len(result["trials"]) == 22
@@ -89,7 +91,7 @@ def test_every_trial_ends_once_though_a_node_dies(
 
 
 def test_what_no_node_has_is_a_failed_trial(
-    cluster: Any, model: Path, rows: str, other_rows: str, tmp_path: Path
+    cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
