@@ -82,9 +82,7 @@ def test_every_trial_ends_once_though_a_node_dies(
         model,
         tmp_path / "sweep",
         recipe=recipe,
-        data=rows,
-        eval_data=other_rows,
-        ray_address=cluster.address,
+        **options,
     )
     assert again["trials"] == result["trials"]
     assert time.monotonic() - began < seconds / 10
@@ -104,9 +102,7 @@ def test_what_no_node_has_is_a_failed_trial(
         model,
         tmp_path / "sweep",
         recipe=recipe,
-        data=rows,
-        eval_data=other_rows,
-        ray_address=cluster.address,
+        **options,
     )
     assert "no node of the cluster has" in result["trials"][1]["error"]
     assert result["trials"][2]["error"] is None
@@ -121,7 +117,6 @@ def test_an_unknown_resource_is_refused(model: Path, rows: str, tmp_path: Path) 
             tmp_path / "sweep",
             recipe=recipe,
             data=rows,
-            eval_data=other_rows,
             ray_address="127.0.0.1:1",
         )
 

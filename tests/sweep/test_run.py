@@ -32,9 +32,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str,
     recipe = home / "recipe.yaml"
     recipe.write_text(RECIPE)
     began = time.monotonic()
-    result = qdeploy.sweep(
-        model, home / "sweep", recipe=recipe, data=rows, eval_data=other_rows, max_drop=100
-    )
+    result = qdeploy.sweep(model, home / "sweep", recipe=recipe, max_drop=100, **data)
     return home / "sweep", recipe, result, time.monotonic() - began
 
 
@@ -80,9 +78,7 @@ def test_a_second_run_does_nothing_twice(
 
     monkeypatch.setattr("qdeploy.sweep.run.run_step", run_step)
     began = time.monotonic()
-    again = qdeploy.sweep(
-        model, folder, recipe=recipe, data=rows, eval_data=other_rows, max_drop=100
-    )
+    again = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data)
     assert again == first
     assert time.monotonic() - began < seconds / 10
 
@@ -103,9 +99,7 @@ def test_a_new_trial_alone_is_run(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qdeploy.sweep.run.run_step", run_step)
-        result = qdeploy.sweep(
-            model, tmp_path / "sweep", recipe=longer, data=rows, eval_data=other_rows
-        )
+        result = qdeploy.sweep(model, tmp_path / "sweep", recipe=longer, **data)
     assert ran == ["mixed accuracy", "mixed latency"]
     assert result["trials"][:4] == first["trials"]
 
