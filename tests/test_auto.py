@@ -10,6 +10,7 @@ import pytest
 import qdeploy
 from qdeploy import auto
 from qdeploy.artifact import read_json
+from qdeploy.deploy.build import build_engine as own
 from qdeploy.deploy.doctor import CHECKS, Health
 from qdeploy.errors import OutputError, PlanError, TargetError, VerificationError
 from tests.tiny import tiny_checkpoint
@@ -99,7 +100,6 @@ def test_a_target_that_breaks_does_not_lose_the_others(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     pytest.importorskip("openvino")
-    own = auto.build_engine
 
     def build_engine(*arguments: Any, target: str, **options: Any) -> dict[str, Any]:
         if target == "openvino":
