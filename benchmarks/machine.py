@@ -35,14 +35,23 @@ def heading(command: str, threads: int) -> dict[str, Any]:
 def keep(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     """Write a result as JSON, joined with the other sections of that day's; return the whole.
 
-    Parts of a section (latency, accuracy) that were not measured again stay, too.
+    What was not measured again stays: parts of a section, engines of a part, labelled lines.
     """
     path.parent.mkdir(exist_ok=True)
     if path.is_file():
-        known = json.loads(path.read_text("utf-8"))
-        for name, section in result.items():
-            both = isinstance(section, dict) and isinstance(known.get(name), dict)
-            known[name] = known[name] | section if both else section
-        result = known
+        result = _joined(json.loads(path.read_text("utf-8")), result)
     write_json(path, result)
     return result
+
+
+def _joined(known: Any, new: Any) -> Any:
+    if isinstance(known, dict) and isinstance(new, dict):
+        return known | {name: _joined(known.get(name), value) for name, value in new.items()}
+    if _labelled(known) and _labelled(new):
+        lines = {line["label"]: line for line in known} | {line["label"]: line for line in new}
+        return list(lines.values())
+    return new
+
+
+def _labelled(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, dict) and "label" in x for x in value)

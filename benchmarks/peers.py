@@ -222,7 +222,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
     shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",")]
-    sections, peers = args.sections.split(","), args.peers.split(",")
+    sections, peers = args.sections.split(","), [p for p in args.peers.split(",") if p]
     result = heading("python benchmarks/peers.py --data DIR", THREADS)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -88,13 +88,16 @@ def build(trial: Trial, model: Path, statistics: Path, work: Path) -> Path:
     return engine
 
 
-def accuracy(model: Path, statistics: Path, data: Path, work: Path, threads: int) -> list[Any]:
+def accuracy(
+    model: Path, statistics: Path, data: Path, work: Path, threads: int, only: str = ""
+) -> list[Any]:
     """One line per trial on every row of `dev.tsv`; the first is the baseline."""
     rows, task = read_rows(data, split="evaluation"), find_task("qnli")
     base: Judged | None = None
     base_size = 0.0
     lines = []
-    for trial in trials():
+    chosen = [t for t in trials() if t.label == "fp32" or only in t.label]
+    for trial in chosen:
         subject = open_subject(build(trial, model, statistics, work), threads)
         judged = judge(subject, rows, task, batch_size=32)
         size = engine_size(subject.directory)["total"]
@@ -247,6 +250,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sections", default="accuracy,latency,profile,cost")
+    parser.add_argument("--only", default="", help="accuracy of labels that hold this text")
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
     result = heading("python benchmarks/qnli.py --data DIR", args.threads)
@@ -255,7 +259,8 @@ def main() -> None:
         qdeploy.export("embedded", work / "model")
         statistics = qdeploy.calibrate(work / "model", data=str(args.data), rows=128)
         if "accuracy" in args.sections:
-            result["accuracy"] = accuracy(work / "model", statistics, args.data, work, args.threads)
+            made = work / "model", statistics, args.data, work, args.threads
+            result["accuracy"] = accuracy(*made, only=args.only)
         if "latency" in args.sections:
             result["latency"] = latency(work / "model", statistics, work, args.threads)
         if "profile" in args.sections:

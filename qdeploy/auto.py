@@ -13,12 +13,12 @@ import numpy as np
 from qdeploy.artifact import MANIFEST, read_json, staged, write_json
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.strategies import needs_statistics
-from qdeploy.data.rows import read_rows
 from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.certificate import probe_feeds
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.request import check_paths, parse_shape
-from qdeploy.errors import PlanError, TargetError
-from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.errors import PlanError, QDeployError, TargetError, VerificationError
+from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating
 from qdeploy.evaluate.subject import Subject, open_subject
 
 Progress = Callable[[str, int, int], None]
@@ -82,8 +82,12 @@ def build_fastest(
                     statistics=statistics,
                     **options,
                 )
-            except TargetError as error:
+            except (TargetError, VerificationError) as error:
                 skipped[target] = str(error)
+            except QDeployError:  # the model, the rows or an option: the same on every target
+                raise
+            except Exception as error:  # a runtime that breaks is no reason to lose the others
+                skipped[target] = f"{type(error).__name__}: {error}"
         if not built:
             reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
             raise TargetError(f"No target takes this build. {reasons}")
@@ -106,8 +110,10 @@ def times_of(
     longest = min(subject.encoder.max_length for subject in subjects)
     batch, tokens = wanted[0], min(wanted[1], longest)
     protocol = LatencyProtocol(batch_size=batch, seq_len=tokens, warmup=10, iterations=60)
-    rows = read_rows("qnli-mini").take(batch)
-    pairs = [(s.engine, fixed_feeds(s.encoder, rows, protocol)) for s in subjects]
+    pairs = [
+        (s.engine, probe_feeds(s.manifest["inputs"], batch=batch, sequence=tokens))
+        for s in subjects
+    ]
     rounds = measure_alternating(pairs, protocol, progress)
     medians = [float(np.median(np.concatenate(times))) for times in rounds]
     return (protocol.batch_size, protocol.seq_len), medians

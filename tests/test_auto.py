@@ -10,8 +10,9 @@ import pytest
 import qdeploy
 from qdeploy import auto
 from qdeploy.artifact import read_json
+from qdeploy.deploy.build import build_engine as own
 from qdeploy.deploy.doctor import CHECKS, Health
-from qdeploy.errors import OutputError, PlanError, TargetError
+from qdeploy.errors import OutputError, PlanError, TargetError, VerificationError
 from tests.tiny import tiny_checkpoint
 
 
@@ -92,3 +93,20 @@ def test_a_dry_run_has_no_fastest(model: Path, tmp_path: Path) -> None:
 def test_a_misspelt_target(model: Path, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="Did you mean 'auto'"):
         qdeploy.build(model, tmp_path / "engine", target="auot")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), VerificationError("fell back")])
+def test_a_target_that_breaks_does_not_lose_the_others(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    pytest.importorskip("openvino")
+
+    def build_engine(*arguments: Any, target: str, **options: Any) -> dict[str, Any]:
+        if target == "openvino":
+            raise error
+        return own(*arguments, target=target, **options)
+
+    monkeypatch.setattr(auto, "build_engine", build_engine)
+    result = build(model, tmp_path / "engine", strategy="w8a8", opt_shape="1x3")
+    assert result["target"] == "ort-cpu" and result["auto"]["shape"] == [1, 3]
+    assert str(error) in result["auto"]["skipped"]["openvino"]

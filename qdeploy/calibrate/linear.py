@@ -6,6 +6,8 @@ is a factor on column c of the value's weight: it costs nothing at run time.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx_ir as ir
 
 from qdeploy.calibrate.structure import Gemm
@@ -22,10 +24,13 @@ def linear_sources(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> dict[str, str]:
     writers = {gemm.output: gemm for gemm in gemms}
     products = {gemm.node for gemm in gemms}
     values = {str(v.name): v for node in graph for v in node.outputs}
+    reads = Counter(gemm.weight for gemm in gemms)  # layers of some encoders share them
     found = {}
     for gemm in gemms:
         source = _behind(values.get(gemm.input), writers, products)
-        if source is not None and source.n == gemm.k:
+        if source is None or reads[source.weight] > 1 or reads[gemm.weight] > 1:
+            continue
+        if source.n == gemm.k:
             found[gemm.input] = source.name
     return found
 

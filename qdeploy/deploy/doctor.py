@@ -101,9 +101,10 @@ def check_openvino() -> Health:
         import openvino
 
         from qdeploy.deploy.openvino_engine import OpenVinoEngine
-    except ImportError as error:
+
+        version = f"openvino {openvino.__version__.split('-')[0]}"
+    except Exception as error:  # a broken installation raises anything
         return Health(False, f"openvino cannot be imported: {error}.", install)
-    version = f"openvino {openvino.__version__.split('-')[0]}"
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gemm.onnx"

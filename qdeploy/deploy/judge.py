@@ -52,10 +52,10 @@ class _Weight:
         """Fingerprints of the forms that it may take in an optimized graph."""
         whole = self.codes.astype(np.int32)
         if self.zero_point is not None:
-            whole = whole - _along(self.zero_point.astype(np.int32), whole.ndim, self.axis)
+            whole = whole - _along(self.zero_point.astype(np.int32), whole.shape, self.axis)
         found = {_print(whole)}
         if self.scale is not None:
-            scale = _along(self.scale.astype(np.float32), whole.ndim, self.axis)
+            scale = _along(self.scale.astype(np.float32), whole.shape, self.axis)
             found.add(_print(whole.astype(np.float32) * scale))
         return found
 
@@ -108,6 +108,8 @@ def _stored(value: ir.Value | None, node: ir.Node, zero_at: int | None) -> _Weig
         if producer.op_type == "DequantizeLinear":
             codes = _input(producer, 0)
             if codes is None:
+                codes = _rounded(producer.inputs[0])
+            if codes is None:
                 return None
             return _Weight(codes, _input(producer, 2), _input(producer, 1), _axis(producer))
         if producer.op_type not in _LAYOUT:
@@ -116,7 +118,25 @@ def _stored(value: ir.Value | None, node: ir.Node, zero_at: int | None) -> _Weig
     array = _constant(value)
     if array is None:
         return None
-    return _Weight(array, _input(node, zero_at), None, array.ndim - 1)
+    return _Weight(array, _input(node, zero_at), None, _columns(node))
+
+
+def _rounded(value: ir.Value | None) -> Array | None:
+    """Codes of a QuantizeLinear over constant floats, which runtimes compute once at load."""
+    node = None if value is None else value.producer()
+    if node is None or node.op_type != "QuantizeLinear":
+        return None
+    floats, scale, zero = (_input(node, at) for at in range(3))
+    if floats is None or scale is None:
+        return None
+    zero = np.zeros((), np.uint8) if zero is None else zero
+    if zero.dtype not in (np.int8, np.uint8):
+        return None
+    steps = np.rint(floats / _along(scale.astype(np.float32), floats.shape, _axis(node)))
+    codes = steps + _along(zero.astype(np.int32), floats.shape, _axis(node))
+    limits = np.iinfo(zero.dtype)
+    result: Array = np.clip(codes, limits.min, limits.max).astype(zero.dtype)
+    return result
 
 
 def _fingerprints(graph: ir.Graph) -> dict[bytes, list[str]]:
@@ -147,7 +167,7 @@ def _zero_points(value: ir.Value) -> Iterator[tuple[Array | None, int]]:
             yield _input(node, 2), _axis(node)
             seen = True
         elif node.op_type in _WEIGHT_AT and use.idx == _WEIGHT_AT[node.op_type][0]:
-            yield _input(node, _WEIGHT_AT[node.op_type][1]), 1
+            yield _input(node, _WEIGHT_AT[node.op_type][1]), _columns(node)
             seen = True
     if not seen:
         yield None, 1
@@ -156,6 +176,12 @@ def _zero_points(value: ir.Value) -> Iterator[tuple[Array | None, int]]:
 def _input(node: ir.Node, at: int | None) -> Array | None:
     """Numbers of an input, or None where it is absent or computed."""
     return _constant(node.inputs[at]) if at is not None and at < len(node.inputs) else None
+
+
+def _columns(node: ir.Node) -> int:
+    """The axis of a product's weight that has an entry per output: the first where it is turned."""
+    turned = node.attributes.get("transB")
+    return 0 if turned is not None and turned.as_int() else 1
 
 
 def _axis(node: ir.Node) -> int:
@@ -170,13 +196,19 @@ def _constant(value: ir.Value | None) -> Array | None:
     return None if tensor is None else tensor.numpy()
 
 
-def _along(values: Array, rank: int, axis: int) -> Array:
-    """A vector as it is broadcast along an axis; a scalar as it is."""
+def _along(values: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """A vector as it is broadcast along an axis, a scalar as it is, blocks at their full size."""
     if values.size == 1:
         return values.reshape(())
-    shape = [1] * rank
-    shape[axis] = values.size
-    return values.reshape(shape)
+    if values.ndim == len(shape):  # one entry per block of numbers (opset 21)
+        for at, size in enumerate(shape):
+            values = np.repeat(values, -(-size // values.shape[at]), axis=at).take(
+                range(size), axis=at
+            )
+        return values
+    wide = [1] * len(shape)
+    wide[axis] = values.size
+    return values.reshape(wide)
 
 
 def _print(array: Array) -> bytes:

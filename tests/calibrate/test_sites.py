@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.context import NEGLIGIBLE_FLOPS, Context
+from qdeploy.calibrate.linear import linear_sources
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.sites import find_structure, module_of
 from qdeploy.calibrate.structure import ATTENTION_OUTPUT, GEMM_INPUT, SOFTMAX, FeedForward, Table
 from qdeploy.errors import ModelError
 from tests.calibrate.conftest import Synthetic
-from tests.calibrate.encoder import HIDDEN, TOKENS, VOCABULARY, Writer
+from tests.calibrate.encoder import HIDDEN, TOKENS, VOCABULARY, Writer, encoder
 from tests.tiny import FAMILIES, INNER, LAYERS
 from tests.tiny import HIDDEN as TINY_HIDDEN
 
@@ -196,3 +198,15 @@ def test_blocks_sites_and_tables_of_a_family(family: str, exported: Callable[[st
     # in scope gemm the classifier's two outputs are too few to count
     context = Context(structure, {}, {}, PlanOptions())
     assert "classifier" not in {g.name.split(".out")[0] for g in context.gemms}
+
+
+def test_a_weight_that_layers_share_takes_no_factors_of_one() -> None:
+    """ALBERT: what folds into it would reach the other layers too."""
+    model = encoder()
+    gemms = find_structure(model).gemms
+    assert len(linear_sources(model.graph, gemms)) == 2
+    values = {gemm.name: gemm for gemm in gemms if gemm.name.endswith(".value")}
+    shared = tuple(
+        replace(gemm, weight="shared") if gemm.name in values else gemm for gemm in gemms
+    )
+    assert len(values) == 2 and linear_sources(model.graph, shared) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,12 @@ def test_packages_that_break_others_are_said(
     notes = doctor._notes()
     assert len(notes) == (1 if said else 0)
     assert said in "".join(notes)
+
+
+def test_a_broken_openvino_is_a_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its import raises: a missing system library is no ImportError."""
+    (tmp_path / "openvino.py").write_text("raise OSError('libopenvino.so: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    health = doctor.check_openvino()
+    assert not health.works and "libopenvino.so" in health.detail and health.remedy

@@ -196,3 +196,51 @@ def test_dynamic_quantization_becomes_one_kernel(tmp_path: Path) -> None:
     path = saved(dynamic(), tmp_path / "toy.onnx")
     assert kernels(path)["DynamicQuantizeMatMul"] == 1
     assert judge(path)["executed"] == 1
+
+
+def turned_gemm() -> ir.Model:
+    """A Gemm with its weight stored [N, K], one scale and zero point per row: N = 2 is not K."""
+    toy = Toy(("batch", K))
+    x = toy.dequantized(toy.x, "x", SCALE, UINT8_ZERO)
+    codes = RNG.integers(-127, 128, (2, K)).astype(np.int8)
+    scales, zeros = np.array([0.01, 0.02], np.float32), np.zeros(2, np.int8)
+    stored = [toy.constant(f"weight.{i}", a) for i, a in enumerate((codes, scales, zeros))]
+    weight = toy.op("DequantizeLinear", *stored, name="weight", channels=K, axis=0)
+    bias = toy.constant("bias", np.zeros(2, np.float32))
+    product = toy.op("Gemm", x, weight, bias, channels=2, transB=1)
+    codes_out = toy.dequantized(product, "y", SCALE, UINT8_ZERO)
+    return toy.model(toy.op("Neg", codes_out, channels=2))
+
+
+def weight_rounded_in_the_graph() -> ir.Model:
+    """A float weight behind QuantizeLinear and DequantizeLinear, which is folded at load."""
+    toy = Toy(("batch", "sequence", K))
+    x = toy.dequantized(toy.x, "x", SCALE, UINT8_ZERO)
+    floats = toy.constant("weight", CODES * COLUMN_SCALES)
+    steps = toy.constant("steps", COLUMN_SCALES), toy.constant("zeros", np.zeros(N, np.int8))
+    codes = toy.op(
+        "QuantizeLinear", floats, *steps, name="q", channels=N, dtype=ir.DataType.INT8, axis=1
+    )
+    weight = toy.op("DequantizeLinear", codes, *steps, name="dq", channels=N, axis=1)
+    return toy.model(toy.op("MatMul", x, weight, channels=N))
+
+
+def test_a_turned_weight_with_a_scale_per_row_is_judged(tmp_path: Path) -> None:
+    report = judge(saved(turned_gemm(), tmp_path / "toy.onnx"))
+    assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
+
+
+def test_a_weight_that_is_rounded_in_the_graph_is_not_overlooked(tmp_path: Path) -> None:
+    report = judge(saved(weight_rounded_in_the_graph(), tmp_path / "toy.onnx"))
+    assert report["planned"] == 1
+
+
+def test_scales_per_block_are_judged(tmp_path: Path) -> None:
+    toy = Toy(("batch", "sequence", K))
+    scales = np.full((2, N), 0.01, np.float32)
+    stored = toy.constant("codes", CODES), toy.constant("scales", scales)
+    weight = toy.op(
+        "DequantizeLinear", *stored, name="weight", channels=N, axis=0, block_size=K // 2
+    )
+    report = judge(saved(toy.model(toy.op("MatMul", toy.x, weight, channels=N)), tmp_path / "b"))
+    assert (report["planned"], report["executed"]) == (1, 0)
