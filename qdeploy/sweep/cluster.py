@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.errors import PlanError, TargetError
+from qdeploy.errors import TargetError
 from qdeploy.sweep.local import TrialError, run_step
 from qdeploy.sweep.parcel import pack, unpack, unpack_once
 from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
@@ -24,7 +24,6 @@ from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
 Ended = Callable[[str, "str | None", float, str], None]
 ATTEMPTS = 3  # of a trial whose node or worker died; an error of its own is final
 _WAIT_S = 1.0
-_KEYS = ("num_cpus", "num_gpus", "resources")
 
 
 def runner_on(
@@ -40,13 +39,7 @@ def runner_on(
 
     Raises:
         TargetError: Ray is not installed, or no cluster answers.
-        PlanError: a resource of another name.
     """
-    for target, wanted in resources.items():
-        if unknown := set(wanted) - set(_KEYS):
-            raise PlanError(
-                f"`resources.{target}` names {sorted(unknown)}; {', '.join(_KEYS)} are known."
-            )
     try:
         import ray
     except ImportError:

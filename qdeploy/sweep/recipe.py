@@ -29,6 +29,7 @@ BUILD_OPTIONS = tuple(
     name for name in inspect.signature(build_engine).parameters if name not in _NOT_OF_A_TRIAL
 )
 FP32 = {"strategy": "fp32"}
+_RESOURCES = ("num_cpus", "num_gpus", "resources")  # as Ray's tasks take them
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,10 @@ def parse_recipe(found: Any) -> Recipe:
     if not shapes:
         raise PlanError("`latency.shapes` is empty. Name at least one, such as 8x128.")
     resources = _mapping(top.get("resources") or {}, "`resources`")
-    for target in resources:
+    for target, wanted in resources.items():
         choose("target under `resources`", str(target), ("default", *TARGETS), PlanError)
+        for name in _mapping(wanted, f"`resources.{target}`"):
+            choose(f"resource of {target}", str(name), _RESOURCES, PlanError)
     return Recipe(
         trials=trials,
         task=str(top.get("task", "qnli")),

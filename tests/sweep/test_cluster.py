@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.errors import PlanError
 from qdeploy.sweep.parcel import pack, unpack, unpack_once
 
 ray = pytest.importorskip("ray")
@@ -106,19 +105,6 @@ def test_what_no_node_has_is_a_failed_trial(
     )
     assert "no node of the cluster has" in result["trials"][1]["error"]
     assert result["trials"][2]["error"] is None
-
-
-def test_an_unknown_resource_is_refused(model: Path, rows: str, tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("resources: {default: {gpus: 1}}\ntrials: [{strategy: w8a8}]\n")
-    with pytest.raises(PlanError, match="num_gpus"):
-        qdeploy.sweep(
-            model,
-            tmp_path / "sweep",
-            recipe=recipe,
-            data=rows,
-            ray_address="127.0.0.1:1",
-        )
 
 
 def test_parcels_hold_what_was_packed(tmp_path: Path) -> None:

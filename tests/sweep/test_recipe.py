@@ -81,6 +81,10 @@ def test_the_paper_s_recipe_holds_its_experiment() -> None:
         ({"trials": [{"strategy": "peg"}], "latency": {"runs": 3}}, "key under `latency`"),
         ({"trials": [{"strategy": "peg"}], "calibration": {"rows": 0}}, "calibration.rows"),
         ({"trials": [{"strategy": "peg"}], "resources": {"tpu": {}}}, "target under `resources`"),
+        (
+            {"trials": [{"strategy": "peg"}], "resources": {"default": {"gpus": 1}}},
+            "resource of default 'gpus'.*num_gpus",
+        ),
     ],
 )
 def test_what_is_refused(recipe: Any, message: str) -> None:
