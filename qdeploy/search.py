@@ -240,8 +240,9 @@ class _Trial:
 
 
 def _with_exceptions(tried: list[_Tried]) -> Iterator[dict[str, Any]]:
-    """The least harmful plan with its noisiest sites in float."""
-    best = min(tried, key=lambda t: t.harm.expected_drop)
+    """The least harmful plan of `peg` with its noisiest sites in float."""
+    pegs = [t for t in tried if t.options["strategy"] == "peg"]
+    best = min(pegs, key=lambda t: t.harm.expected_drop)
     plan = read_json(best.folder / "plan.json")
     levels = {s["name"]: s["sqnr_db"] for s in plan["sites"] if s["sqnr_db"] is not None}
     noisy = sorted(levels, key=levels.__getitem__)
