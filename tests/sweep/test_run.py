@@ -19,12 +19,12 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def data(rows: str, other_rows: str) -> dict[str, str]:
+def data(rows: str, other_rows: str) -> dict[str, Any]:
     return {"data": rows, "eval_data": other_rows}
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str, str]) -> Any:
+def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str, Any]) -> Any:
     """A finished sweep: its folder, its recipe, its result and how long it took."""
     from tests.sweep.conftest import RECIPE
 
@@ -69,7 +69,7 @@ def test_figures_are_those_of_an_evaluation(swept: Any, other_rows: str) -> None
 
 
 def test_a_second_run_does_nothing_twice(
-    swept: Any, model: Path, data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    swept: Any, model: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, recipe, first, seconds = swept
 
@@ -84,7 +84,7 @@ def test_a_second_run_does_nothing_twice(
 
 
 def test_a_new_trial_alone_is_run(
-    swept: Any, model: Path, data: dict[str, str], tmp_path: Path
+    swept: Any, model: Path, data: dict[str, Any], tmp_path: Path
 ) -> None:
     folder, recipe, first, _ = swept
     shutil.copytree(folder, tmp_path / "sweep")
@@ -122,7 +122,7 @@ def test_a_failed_trial_does_not_stop_the_others(model: Path, rows: str, tmp_pat
     assert "sideways" in again["trials"][1]["error"]
 
 
-def test_a_gate_that_nothing_holds(swept: Any, model: Path, data: dict[str, str]) -> None:
+def test_a_gate_that_nothing_holds(swept: Any, model: Path, data: dict[str, Any]) -> None:
     folder, recipe, _, _ = swept
     with pytest.raises(GateError, match="No engine of the sweep holds") as caught:
         qdeploy.sweep(model, folder, recipe=recipe, max_drop=-101, **data)
