@@ -52,8 +52,8 @@ def chance(base: Judged, found: Judged, rng: np.random.Generator) -> dict[str, f
     right = ((exact > 0) == gold).mean()
 
     def drops(pool: Any) -> Any:
-        drawn = (rng.choice(pool, len(exact)) for _ in range(DRAWS))
-        return np.array([right - ((exact + noise > 0) == gold).mean() for noise in drawn])
+        draws = (rng.choice(pool, len(exact)) for _ in range(DRAWS))
+        return np.array([right - ((exact + drawn > 0) == gold).mean() for drawn in draws])
 
     as_it_is, centred = drops(near), drops(near - near.mean())
     return {

@@ -214,9 +214,7 @@ def _decibels(exact: Any, found: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="GLUE QNLI directory")
-    parser.add_argument(
-        "--sections", default="base,outliers,embedded,accuracy,calibration,footprint"
-    )
+    parser.add_argument("--sections", default=SECTIONS)
     parser.add_argument("--shapes", default=",".join(f"{b}x{s}" for b, s in SHAPES))
     parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
     args = parser.parse_args()

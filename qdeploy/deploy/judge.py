@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qdeploy.calibrate.affine import MIDDLE, quantize
 from qdeploy.calibrate.plan import FLOAT, INT8
 from qdeploy.deploy.certificate import tally
 from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
@@ -132,10 +133,10 @@ def _rounded(value: ir.Value | None) -> Array | None:
     zero = np.zeros((), np.uint8) if zero is None else zero
     if zero.dtype not in (np.int8, np.uint8):
         return None
-    steps = np.rint(floats / _along(scale.astype(np.float32), floats.shape, _axis(node)))
-    codes = steps + _along(zero.astype(np.int32), floats.shape, _axis(node))
-    limits = np.iinfo(zero.dtype)
-    result: Array = np.clip(codes, limits.min, limits.max).astype(zero.dtype)
+    shift = MIDDLE if zero.dtype == np.int8 else 0  # `quantize` gives uint8
+    steps = _along(scale.astype(np.float32), floats.shape, _axis(node))
+    point = _along(zero.astype(np.int32) + shift, floats.shape, _axis(node))
+    result: Array = (quantize(floats, steps, point).astype(np.int32) - shift).astype(zero.dtype)
     return result
 
 

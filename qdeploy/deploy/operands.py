@@ -91,8 +91,8 @@ class OperandWriter:
 
     def elementwise(self, op_type: str, value: ir.Value, vector: Array, name: str) -> ir.Value:
         """A tensor and a constant vector over its channels."""
-        constant = self._editor.constant(f"{name}.vector", vector)
-        return self._editor.node(op_type, [value, constant], name, like=value).outputs[0]
+        other = self._editor.constant(f"{name}.vector", vector)
+        return self._editor.node(op_type, [value, other], name, like=value).outputs[0]
 
     def _scaled(self, value: ir.Value, factor: Array, name: str) -> ir.Value:
         """A tensor times a factor per channel.
