@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) install -c constraints.txt -e '.[cpu,openvino,peft,dev]'
+	$(PIP) install -c constraints.txt -e '.[cpu,openvino,peft,report,sweep,dev]'
 	@touch $@
 
 install: $(INSTALLED)

@@ -76,6 +76,7 @@ def calibrate(
     columns: Columns | str | None = None,
     rows: int = 128,
     seed: int = 0,
+    ray_address: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Observe a model on calibration rows in one streaming pass.
@@ -87,6 +88,7 @@ def calibrate(
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         rows: rows to sample from `data`.
         seed: of the sample.
+        ray_address: address of a Ray cluster, or `"auto"`: its nodes observe a shard each.
         progress: see the module.
 
     Returns:
@@ -95,11 +97,25 @@ def calibrate(
     Raises:
         ModelError: not a model directory.
         DataError: rows that cannot be read.
+        TargetError: no cluster answers at `ray_address`.
     """
     from qdeploy.calibrate.run import calibrate_model
 
+    sharded = {}
+    if ray_address is not None:
+        from qdeploy.sweep.connection import Connection
+        from qdeploy.sweep.shards import observer_on
+
+        sharded = {"observer": observer_on(Connection(ray_address))}
     return calibrate_model(
-        model_dir, data=data, task=task, columns=columns, rows=rows, seed=seed, progress=progress
+        model_dir,
+        data=data,
+        task=task,
+        columns=columns,
+        rows=rows,
+        seed=seed,
+        progress=progress,
+        **sharded,
     )
 
 

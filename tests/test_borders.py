@@ -25,19 +25,26 @@ HEAVY = (
     "peft",
     "datasets",
     "onnx",
+    "jinja2",
+    "ray",
+    "yaml",
 )
 
 # Room → modules of our own that it may not import, with or without what lies below them.
+_ABOVE = ("analyze", "report", "search", "sweep", "auto", "api", "demo", "cli")
 FORBIDDEN = {
-    "calibrate": ("deploy", "evaluate", "exporter", "models", "api", "demo", "cli"),
-    "data": ("calibrate", "deploy", "evaluate", "exporter", "models", "api", "demo", "cli"),
-    "deploy": ("data", "evaluate", "exporter", "models", "api", "demo", "cli"),
-    "evaluate": ("calibrate", "exporter", "models", "api", "demo", "cli"),
-    "exporter": ("calibrate", "deploy", "evaluate", "api", "demo", "cli"),
-    "models": ("calibrate", "data", "deploy", "evaluate", "exporter", "api", "demo", "cli"),
+    "calibrate": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
+    "data": ("calibrate", "deploy", "evaluate", "exporter", "models", *_ABOVE),
+    "deploy": ("data", "evaluate", "exporter", "models", *_ABOVE),
+    "evaluate": ("calibrate", "exporter", "models", *_ABOVE),
+    "exporter": ("calibrate", "deploy", "evaluate", *_ABOVE),
+    "models": ("calibrate", "data", "deploy", "evaluate", "exporter", *_ABOVE),
+    "analyze": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
+    "report": ("calibrate", "data", "deploy", "evaluate", "exporter", "models", *_ABOVE),
+    "sweep": ("analyze", "report", "search", "auto", "exporter", "models", "demo", "cli"),
     "cli": (
         *("calibrate", "data", "deploy", "evaluate", "exporter", "models"),
-        *("artifact", "demo"),
+        *("analyze", "report", "search", "sweep", "auto", "artifact", "demo"),
     ),
 }
 # evaluate/ knows engines by their interface and by their INT8 check, and no target.

@@ -111,7 +111,8 @@ def observed_rows(
 
 
 def _require_inputs(wanted: list[str], feeds: Feeds) -> None:
-    missing = [name for name in (*wanted, "input_ids", "attention_mask") if name not in feeds]
+    needed = dict.fromkeys((*wanted, "input_ids", "attention_mask"))
+    missing = [name for name in needed if name not in feeds]
     if missing:
         raise ModelError(
             f"The model needs the inputs {missing}, which the tokenizer does not give."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from qdeploy.artifact import read_manifest, sha256_file
 from qdeploy.calibrate.observe import observe
+from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
+Feeds = Mapping[str, npt.NDArray[Any]]
+# Observes the model of a directory on batches: statistics by tensor name.
+Observer = Callable[[Path, Iterable[Feeds]], dict[str, SiteStatistics]]
 GRAPH = "model.onnx"
 DEFAULT_DATA = "qnli-mini"
 FOLDER = "statistics"
@@ -78,6 +82,17 @@ def load_model(model_dir: Path) -> tuple[ir.Model, str]:
     return model, digest
 
 
+def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
+    """Statistics of a model directory's model on some batches, in one pass on this machine.
+
+    Raises:
+        ModelError, StatisticsError: see `load_model` and `observe`.
+    """
+    model, _ = load_model(model_dir)
+    specials = TextEncoder.from_directory(model_dir).special_tokens
+    return observe(model, find_structure(model), batches, specials=specials)
+
+
 def calibrate_model(
     model_dir: str | Path,
     *,
@@ -87,6 +102,7 @@ def calibrate_model(
     rows: int = 128,
     seed: int = 0,
     progress: Progress | None = None,
+    observer: Observer = observe_directory,
 ) -> Path:
     """Observe the model on calibration rows in one pass; see `qdeploy.api.calibrate`.
 
@@ -108,11 +124,8 @@ def calibrate_model(
     path = directory / FOLDER / f"{_key(origin)}.npz"
     if _is_whole(path):
         return path
-    model, _ = load_model(directory)
     batches = _batches(encoder, sample, max_length, progress)
-    structure, specials = find_structure(model), encoder.special_tokens
-    statistics = Statistics(origin, observe(model, structure, batches, specials=specials))
-    _save(statistics, path)
+    _save(Statistics(origin, observer(directory, batches)), path)
     return path
 
 
@@ -124,7 +137,7 @@ def calibration_batches(
     columns: Columns | str | None,
     rows: int,
     seed: int,
-) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+) -> Iterator[Feeds]:
     """The first batches that `calibrate_model` would observe, for who runs the model himself."""
     directory = Path(model_dir)
     with warnings.catch_warnings():  # calibrate_model has named the data already
@@ -198,7 +211,7 @@ def _key(origin: Origin) -> str:
 
 def _batches(
     encoder: TextEncoder, rows: Rows, max_length: int, progress: Progress | None
-) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+) -> Iterator[Feeds]:
     done = 0
     encoded = encoder.encode(rows, max_length=max_length)
     if encoded.lengths.max() < 1:

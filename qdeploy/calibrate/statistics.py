@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,7 @@ class Statistics:
             StatisticsError: of another model.
         """
         self.require_model(other.origin.model_sha256)
-        for name, site in other.sites.items():
-            self.sites[name].merge(site)
+        merge_sites(self.sites, other.sites)
         self.origin = Origin(
             model_sha256=self.origin.model_sha256,
             data=f"{self.origin.data} + {other.origin.data}",
@@ -147,6 +147,19 @@ class Statistics:
                 f"{self.origin.model_sha256[:12]}…, and this one is {model_sha256[:12]}…). "
                 "Run `qdeploy calibrate` on this model."
             )
+
+
+def merge_sites(into: dict[str, SiteStatistics], other: Mapping[str, SiteStatistics]) -> None:
+    """Take in another pass over the same model; a site that is new is taken as it is.
+
+    Raises:
+        StatisticsError: one site has another number of channels.
+    """
+    for name, site in other.items():
+        if name in into:
+            into[name].merge(site)
+        else:
+            into[name] = site
 
 
 def _origin_json(origin: Origin) -> dict[str, Any]:

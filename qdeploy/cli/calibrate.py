@@ -17,6 +17,7 @@ from qdeploy.cli import options, talk
 @options.columns
 @options.calibration_rows
 @options.seed
+@options.ray_address
 @options.reporting
 def calibrate(
     model_dir: Path,
@@ -25,6 +26,7 @@ def calibrate(
     columns: str | None,
     calibration_rows: int,
     seed: int,
+    ray_address: str | None,
 ) -> None:
     """Observe a model on calibration rows.
 
@@ -39,6 +41,7 @@ def calibrate(
             columns=columns,
             rows=calibration_rows,
             seed=seed,
+            ray_address=ray_address,
             progress=progress,
         )
     talk.report({"statistics": str(path)}, lambda result: click.echo(result["statistics"]))

@@ -156,3 +156,8 @@ activations = click.option(
 html = click.option(
     "--html", type=PATH, metavar="FILE", help="Write the report as one self-contained HTML file."
 )
+ray_address = click.option(
+    "--ray-address",
+    metavar="[auto|ADDRESS]",
+    help="Share the work out over this Ray cluster; auto is the one of this machine.",
+)

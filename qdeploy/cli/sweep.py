@@ -34,11 +34,7 @@ from qdeploy.cli import options, tables, talk
     metavar="POINTS",
     help="Name the fastest engine that loses at most this; exit code 1 where none does.",
 )
-@click.option(
-    "--ray-address",
-    metavar="[auto|ADDRESS]",
-    help="Run the trials on this Ray cluster, one task each; auto is the one of this machine.",
-)
+@options.ray_address
 @options.html
 @click.option(
     "--plot", type=options.PATH, metavar="DIR", help="Write the chart as a PNG into this folder."

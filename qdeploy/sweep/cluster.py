@@ -7,7 +7,6 @@ result must count once, and a node that dies takes its latency to another node.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections import deque
@@ -16,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.errors import TargetError
+from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import TrialError, run_step
-from qdeploy.sweep.parcel import pack, unpack, unpack_once
+from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once
 from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
 
 Ended = Callable[[str, "str | None", float, str], None]
@@ -27,51 +26,37 @@ _WAIT_S = 1.0
 
 
 def runner_on(
-    address: str, shared: Mapping[str, Path], resources: Mapping[str, Mapping[str, Any]]
+    connection: Connection,
+    shared: Mapping[str, Path],
+    resources: Mapping[str, Mapping[str, Any]],
 ) -> Callable[[str, Mapping[str, Request], Ended], None]:
     """What runs steps on a cluster.
 
     Args:
-        address: of the cluster's head, or "auto" for the one of this machine.
+        connection: to the cluster.
         shared: `model` (directory), `statistics` and `rows` (files).
         resources: by target or "default": `num_cpus`, `num_gpus`, and `resources` (custom labels
             with their amounts), as Ray's tasks take them.
-
-    Raises:
-        TargetError: Ray is not installed, or no cluster answers.
     """
-    try:
-        import ray
-    except ImportError:
-        raise TargetError(
-            "--ray-address needs Ray: pip install 'qdeploy[sweep]', here and on every node."
-        ) from None
-    try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise TargetError(
-            f"No Ray cluster answers at {address}: {error} Start one with `ray start --head`."
-        ) from error
-    cluster = _Cluster(ray, shared, resources)
-    return cluster.run
+    return _Cluster(connection, shared, resources).run
 
 
 class _Cluster:
     """A connection, and what was sent over it already."""
 
     def __init__(
-        self, ray: Any, shared: Mapping[str, Path], resources: Mapping[str, Mapping[str, Any]]
+        self,
+        connection: Connection,
+        shared: Mapping[str, Path],
+        resources: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self._ray = ray
+        self._ray = connection.ray
+        self._nodes = connection.nodes
         self._resources = resources
-        # statistics beside the model are not sent: the sweep's own are
-        model = {f"model/{p.name}": p for p in sorted(shared["model"].iterdir()) if p.is_file()}
-        others = {path.name: path for name, path in shared.items() if name != "model"}
-        kit = pack(model | others)
-        self._kit_name = hashlib.sha256(kit).hexdigest()[:20]
-        self._kit = ray.put(kit)
+        self._model = connection.kit(model_files(shared["model"]))
+        self._rest = connection.kit({shared[k].name: shared[k] for k in ("statistics", "rows")})
         self._sent: dict[tuple[str, ...], Any] = {}
-        self._task = ray.remote(max_retries=0)(run_remotely)
+        self._task = self._ray.remote(max_retries=0)(run_remotely)
 
     def run(self, step: str, requests: Mapping[str, Request], ended: Ended) -> None:
         """Run one step of every trial; each ends once, with a result or with its last error."""
@@ -161,7 +146,7 @@ class _Cluster:
         sent_own = self._send(own, ENGINE) if step == "latency" else None
         sent_base = None if base is None else self._send(base, part)
         return self._task.options(**options).remote(
-            step, asdict(request), self._kit, self._kit_name, sent_own, sent_base
+            step, asdict(request), *self._model, *self._rest, sent_own, sent_base
         )
 
     def _send(self, folder: Path, part: str) -> Any:
@@ -175,9 +160,6 @@ class _Cluster:
         target = str(request.settings.get("target", "ort-cpu"))
         given = self._resources.get(target, self._resources.get("default", {}))
         return {"num_cpus": request.threads, **given}
-
-    def _nodes(self) -> list[dict[str, Any]]:
-        return [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
 
     def _possible(self, request: Request) -> bool:
         wanted = self._wanted(request)
@@ -194,8 +176,10 @@ def _holds(has: Mapping[str, float], wanted: Mapping[str, Any]) -> bool:
 def run_remotely(
     step: str,
     fields: dict[str, Any],
-    kit: bytes,
-    kit_name: str,
+    model: bytes,
+    model_name: str,
+    rest: bytes,
+    rest_name: str,
     own: bytes | None,
     base: bytes | None,
 ) -> tuple[bytes, str]:
@@ -206,7 +190,7 @@ def run_remotely(
     """
     import ray
 
-    home = unpack_once(kit, kit_name)
+    home, beside = unpack_once(model, model_name), unpack_once(rest, rest_name)
     with tempfile.TemporaryDirectory(prefix="qdeploy-trial-") as folder:
         trial, baseline = Path(folder) / "trial", Path(folder) / "baseline"
         for sent, path in ((own, trial), (base, baseline)):
@@ -216,9 +200,9 @@ def run_remotely(
         request = replace(
             Request(**fields),
             folder=str(trial),
-            model=str(home / "model"),
-            statistics=str(home / Path(fields["statistics"]).name),
-            data=str(home / Path(fields["data"]).name),
+            model=str(home),
+            statistics=str(beside / Path(fields["statistics"]).name),
+            data=str(beside / Path(fields["data"]).name),
             baseline=None if base is None else str(baseline),
         )
         run_step(step, request)

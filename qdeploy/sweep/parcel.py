@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+def model_files(model_dir: Path) -> dict[str, Path]:
+    """The files of a model directory by name; statistics that are kept beside them stay here."""
+    return {path.name: path for path in sorted(model_dir.iterdir()) if path.is_file()}
+
+
 def pack(files: Mapping[str, Path]) -> bytes:
     """A tar of files and folders under the given names; those that do not exist are left out."""
     stream = io.BytesIO()

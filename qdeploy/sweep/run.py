@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import MANIFEST, package_versions, read_json, write_json
-from qdeploy.calibrate.run import calibrate_model, model_digest
+from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.write import write_rows
 from qdeploy.errors import OutputError, QDeployError, QDeployWarning
+from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.compare import cheapest, pareto
+from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import run_step
 from qdeploy.sweep.recipe import FP32, Recipe, Trial, read_recipe
+from qdeploy.sweep.shards import observer_on
 from qdeploy.sweep.trial import ACCURACY, LATENCY, Request
 
 Progress = Callable[[str, int, int], None]
@@ -46,12 +49,12 @@ def run_sweep(
 ) -> dict[str, Any]:
     """Build, measure and compare a recipe's engines; see `qdeploy.api.sweep`."""
     wanted, folder = read_recipe(recipe), Path(output)
-    sweep = _prepare(model, folder, wanted, data, eval_data, progress)
+    connection = None if ray_address is None else Connection(ray_address)
+    observer = observe_directory if connection is None else observer_on(connection)
+    sweep = _prepare(model, folder, wanted, data, eval_data, progress, observer)
     runner: Runner = _locally
-    if ray_address is not None:
-        from qdeploy.sweep.cluster import runner_on
-
-        runner = runner_on(ray_address, sweep.shared, wanted.resources)
+    if connection is not None:
+        runner = runner_on(connection, sweep.shared, wanted.resources)
     baseline = sweep.request(Trial(FP32))
     _run(sweep, {sweep.key(Trial(FP32)): baseline}, runner, progress, "baseline")
     if error := _error(Path(baseline.folder)):
@@ -109,6 +112,7 @@ def _prepare(
     data: str | None,
     eval_data: str | None,
     progress: Progress | None,
+    observer: Observer,
 ) -> _Sweep:
     """The folder, the model, one set of statistics, and the rows: made where they are missing."""
     _claim(folder)
@@ -121,6 +125,7 @@ def _prepare(
         rows=recipe.rows,
         seed=recipe.seed,
         progress=progress,
+        observer=observer,
     )
     shutil.copyfile(statistics, folder / STATISTICS)
     source = eval_data or data or MINI

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 import qdeploy
+from qdeploy.calibrate.statistics import Statistics
 from qdeploy.sweep.parcel import pack, unpack, unpack_once
+from tests.calibrate.encoder import model_directory
+from tests.sweep.test_shards import same_ranges
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -73,8 +76,9 @@ def test_every_trial_ends_once_though_a_node_dies(
     assert [t["label"] for t in result["trials"] if t["error"] is not None] == []
     steps = {name: count for name, count in ended.items() if name.startswith("trials: ")}
     assert len(steps) == 42 and set(steps.values()) == {1}  # both steps of 21 trials, each once
-    nodes = {trial["ran"]["latency"]["where"] for trial in result["trials"]}
-    assert len(nodes) == 2  # the dead one measured nothing
+    baseline, *trials = result["trials"]
+    nodes = {trial["ran"]["latency"]["where"] for trial in trials}
+    assert len(nodes) == 2 and doomed.node_id not in nodes
 
     began = time.monotonic()
     again = qdeploy.sweep(
@@ -85,6 +89,18 @@ def test_every_trial_ends_once_though_a_node_dies(
     )
     assert again["trials"] == result["trials"]
     assert time.monotonic() - began < seconds / 10
+
+
+def test_a_calibration_in_shards_has_the_ranges_of_one_pass(
+    cluster: Any, rows: str, tmp_path: Path
+) -> None:
+    models = [model_directory(tmp_path / name) for name in ("one", "many")]
+    one = qdeploy.calibrate(models[0], data=rows, rows=24)
+    many = qdeploy.calibrate(models[1], data=rows, rows=24, ray_address=cluster.address)
+    assert one.name == many.name
+    whole, merged = Statistics.load(one), Statistics.load(many)
+    assert whole.origin == merged.origin
+    same_ranges(whole.sites, merged.sites)
 
 
 def test_what_no_node_has_is_a_failed_trial(
