@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,11 +50,12 @@ _BY_HAND: tuple[dict[str, Any], ...] = (
     *({"strategy": "peg", "noise_target": target} for target in _TARGETS_DB),
 )
 _EXCEPTIONS = (1, 2, 4, 8)  # noisiest sites in float, where nothing else holds
+_AS_FAST = 1.03  # times closer than this are one: medians of a run differ so much by chance
 
 
 @dataclass
-class _Tried:
-    """One plan that was built.
+class Tried:
+    """One plan that was built and judged.
 
     Attributes:
         options: of `build`.
@@ -71,6 +72,7 @@ class _Tried:
     p50_ms: float = 0.0
 
     def entry(self, max_drop: float) -> dict[str, Any]:
+        """For the report."""
         found = {"options": self.options, "p50_ms": round(self.p50_ms, 3)}
         return found | self.harm.to_json() | {"holds": self.harm.holds(max_drop)}
 
@@ -86,12 +88,15 @@ def build_within(
     task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
+    statistics: str | Path | None = None,
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """The fastest engine whose expected drop on held-out calibration rows is within `max_drop`.
+
+    Of engines that are equally fast within the noise of timing, the one expected to lose least.
 
     Args:
         max_drop: accuracy points that may be lost; None is 0.3.
@@ -106,44 +111,50 @@ def build_within(
     Raises:
         GateError: none holds; its attribute `report` is the search.
         DataError: no row is left to verify on.
-        PlanError, ModelError, OutputError: see `qdeploy.api.build`.
+        PlanError, ModelError, StatisticsError, OutputError: see `qdeploy.api.build`.
     """
     max_drop = MAX_DROP if max_drop is None else max_drop
     common = _common(target, options)
-    source, output = Path(model_dir), Path(engine_dir)
-    wanted = parse_shape(opt_shape)
-    check_paths(source, output, data, None, force=force)
+    source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
+    check_paths(source, output, data, statistics, force=force)
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns}
-    statistics = calibrate_model(
-        source, rows=calibration_rows, seed=seed, progress=progress, **request
-    )
-    rows = _held_out(read_calibration(**request), Statistics.load(statistics), seed)
+    if statistics is None:
+        statistics = calibrate_model(
+            source, rows=calibration_rows, seed=seed, progress=progress, **request
+        )
+    rows = _held_out(read_calibration(**request), Statistics.load(Path(statistics)), seed)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
     with tempfile.TemporaryDirectory(prefix="qdeploy-search-") as folder:
-        trial = _Trial(source, Path(folder), shared, rows, task, progress)
-        tried = list(trial.all(_BY_HAND))
-        if not any(t.harm.holds(max_drop) for t in tried):
-            tried += trial.all(_with_exceptions(tried))
-        subjects = [open_subject(t.folder, 2) for t in tried]
+        tried = _Trial(source, Path(folder), shared, rows, task, progress).all(max_drop)
+        subjects = [open_subject(one.folder, 2) for one in tried]
         shape, times = times_of(subjects, wanted, progress)
         for one, ms in zip(tried, times, strict=True):
             one.p50_ms = ms
-        holding = [t for t in tried if t.harm.holds(max_drop)]
-        best = min(holding or tried, key=lambda t: t.p50_ms if holding else t.harm.expected_drop)
+        best = fastest(tried, max_drop)
         report = {
             "max_drop": max_drop,
             "rows": len(rows),
             "labelled": rows.labels is not None,
             "shape": list(shape),
-            "tried": [t.entry(max_drop) for t in tried],
-            "chosen": best.options if holding else None,
+            "tried": [one.entry(max_drop) for one in tried],
+            "chosen": None if best is None else best.options,
         }
-        if not holding:
-            raise GateError(_refusal(best, max_drop), report)
+        if best is None:
+            raise GateError(_refusal(tried, max_drop), report)
         with staged(output, force=force) as work:
             shutil.copytree(best.folder, work, dirs_exist_ok=True)
             write_json(work / MANIFEST, read_json(work / MANIFEST) | {"search": report})
     return best.built | {"search": report}
+
+
+def fastest(tried: Sequence[Tried], max_drop: float) -> Tried | None:
+    """The plan to keep: of those that hold and are as fast as the fastest, the least harmful."""
+    holding = [one for one in tried if one.harm.holds(max_drop)]
+    if not holding:
+        return None
+    limit = _AS_FAST * min(one.p50_ms for one in holding)
+    as_fast = [one for one in holding if one.p50_ms <= limit]
+    return min(as_fast, key=lambda one: (one.harm.expected_drop, one.p50_ms))
 
 
 def _common(target: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -162,16 +173,14 @@ def _common(target: str, options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in _SHARED if name in options}
 
 
-def _refusal(best: _Tried, max_drop: float) -> str:
+def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
+    best = min(tried, key=lambda one: one.harm.expected_drop)
+    options = " ".join(f"{name}={value}" for name, value in best.options.items())
     return (
         f"No plan loses at most {max_drop:g} points on the held-out rows; the least harmful, "
-        f"{_text(best.options)}, is expected to lose {best.harm.expected_drop:.2f}. Nothing was "
+        f"{options}, is expected to lose {best.harm.expected_drop:.2f}. Nothing was "
         "written. Allow more with --max-drop, or give more calibration rows."
     )
-
-
-def _text(options: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _held_out(source: Rows, statistics: Statistics, seed: int) -> Rows:
@@ -201,15 +210,19 @@ class _Trial:
     task: str
     progress: Progress | None
 
-    def all(self, candidates: Any) -> Iterator[_Tried]:
-        """Build and judge each; one that the target cannot express is left out."""
-        chosen = list(candidates)
-        if not (self.folder / FP32).is_dir():
-            self._build({"strategy": "fp32"}, FP32)
+    def all(self, max_drop: float) -> list[Tried]:
+        """Every candidate that the target can express, with exceptions where none holds."""
+        self._build({"strategy": "fp32"}, FP32)
         reference = self._logits(self.folder / FP32)
-        for done, options in enumerate(chosen):
+        tried = list(self._each(_BY_HAND, reference))
+        if not any(one.harm.holds(max_drop) for one in tried):
+            tried += self._each(list(_with_exceptions(tried)), reference)
+        return tried
+
+    def _each(self, candidates: Sequence[Mapping[str, Any]], reference: Array) -> Iterator[Tried]:
+        for done, options in enumerate(candidates):
             if self.progress is not None:
-                self.progress("search", done, len(chosen))
+                self.progress("search", done, len(candidates))
             name = f"{len(list(self.folder.iterdir()))}"
             try:
                 built = self._build(options, name)
@@ -217,7 +230,8 @@ class _Trial:
                 continue
             engine = self.folder / name
             gold = self._gold(open_subject(engine, 2))
-            yield _Tried(options, engine, built, harm(reference, self._logits(engine), gold))
+            found = harm(reference, self._logits(engine), gold)
+            yield Tried(dict(options), engine, built, found)
 
     def _build(self, options: Mapping[str, Any], name: str) -> dict[str, Any]:
         calibrated = needs_statistics(options["strategy"])
@@ -239,7 +253,7 @@ class _Trial:
         return gold_indices(self.rows, order)
 
 
-def _with_exceptions(tried: list[_Tried]) -> Iterator[dict[str, Any]]:
+def _with_exceptions(tried: list[Tried]) -> Iterator[dict[str, Any]]:
     """The least harmful plan of `peg` with its noisiest sites in float."""
     pegs = [t for t in tried if t.options["strategy"] == "peg"]
     best = min(pegs, key=lambda t: t.harm.expected_drop)
