@@ -64,8 +64,14 @@ def page(result: Mapping[str, Any]) -> Page:
             *(f"CONSTANT PREDICTOR: {name} answers one class only." for name in constant),
         ),
         sections=tuple(sections),
-        footer=", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        footer=footer(result),
     )
+
+
+def footer(result: Mapping[str, Any]) -> str:
+    """Where, when and with what."""
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"{'; '.join(result['machines'])}; {', '.join(result['dates'])}; {versions}"
 
 
 def finished(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,7 +85,7 @@ def headline(result: Mapping[str, Any]) -> str:
     done = finished(trials)
     counted = f"{len(done)} of {len(trials)} engines were measured"
     if result["max_drop"] is None:
-        fastest = min(done, key=lambda t: float(t["p50_ms"]))
+        fastest = min(done, key=lambda t: float(t["relative"]))
         return f"{counted}; the fastest is {fastest['label']}, {_lost(fastest)}."
     if result["cheapest"] is None:
         return f"{counted}; none holds the accuracy within {result['max_drop']:g} points."
@@ -139,7 +145,7 @@ def picture(result: Mapping[str, Any]) -> tuple[Draw, str]:
     points = [
         (
             t["label"],
-            float(t["p50_ms"]),
+            float(t["relative"]),
             100 * float(t["accuracy"]),
             float(t["size_mb"]["total"]),
             t["key"] in front,
@@ -147,7 +153,7 @@ def picture(result: Mapping[str, Any]) -> tuple[Draw, str]:
         for t in finished(result["trials"])
     ]
     title = "Accuracy against latency of every engine"
-    return scatter(points, "p50 of a batch, ms", "accuracy, %", title), title
+    return scatter(points, "time of a batch, FP32 = 1", "accuracy, %", title), title
 
 
 def write_png(result: Mapping[str, Any], folder: Path) -> None:

@@ -254,6 +254,8 @@ def _result(sweep: _Sweep, max_drop: float | None) -> dict[str, Any]:
         "model": str(sweep.shared["model"]),
         "data": {"source": sweep.source, "n": entries[0]["n"]},
         "setting": sweep.setting,
+        "machines": sorted({entry["machine"] for entry in finished}),
+        "dates": sorted({entry["date"] for entry in finished}),
         "trials": entries,
         "pareto": pareto(finished),
         "max_drop": max_drop,
@@ -277,7 +279,7 @@ def _entry(sweep: _Sweep, trial: Trial) -> dict[str, Any]:
         return entry
     found, times = read_json(folder / ACCURACY), read_json(folder / LATENCY)
     rows, tokens = sweep.recipe.shapes[0]
-    first = times[f"{rows}x{tokens}"]
+    first = times["shapes"][f"{rows}x{tokens}"]
     base = found["baseline"] or {"drop": 0.0, "mcnemar_p": 1.0, "sqnr_db": None, "flipped": 0}
     return entry | {
         "accuracy": found["metrics"]["accuracy"],
@@ -288,10 +290,13 @@ def _entry(sweep: _Sweep, trial: Trial) -> dict[str, Any]:
         "p50_ms": first["latency_ms"]["p50"],
         "p95_ms": first["latency_ms"]["p95"],
         "speedup": first["speedup"],
+        "relative": 1 / first["speedup"]["ratio"] if first["speedup"] else 1.0,
         "memory_mb": first["memory_mb"],
         "size_mb": found["size_mb"],
         "int8": {k: v for k, v in (found["int8"] or {}).items() if k != "gemms"} or None,
-        "latency": times,
+        "latency": times["shapes"],
+        "machine": times["machine"],
+        "date": times["date"],
         "warnings": found["warnings"],
         "ran": {step: read_json(folder / f"{step}.ran.json") for step in ("accuracy", "latency")},
     }

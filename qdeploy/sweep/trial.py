@@ -7,6 +7,7 @@ A crash of a kernel, or the machine's memory killer, then ends one trial and not
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 import warnings
@@ -19,6 +20,7 @@ from qdeploy.artifact import write_json
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
+from qdeploy.deploy.doctor import cpu_features
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import compare, judge, metrics_of
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
@@ -102,11 +104,11 @@ def measure_latency(request: Request) -> dict[str, Any]:
     """Time the engine in rounds that alternate with the baseline's, at every shape.
 
     Returns:
-        By shape ("8x128"): `latency_ms`, `speedup`, `memory_mb`, `protocol`; written to
-        latency.json too.
+        `shapes`: by shape ("8x128") `latency_ms`, `speedup`, `memory_mb`, `protocol`; `machine` and
+        `date` of the run. Written to latency.json too.
     """
     folder = Path(request.folder)
-    found = {}
+    shapes = {}
     for rows, tokens in request.shapes:
         report = api.evaluate(
             folder / ENGINE,
@@ -121,7 +123,12 @@ def measure_latency(request: Request) -> dict[str, Any]:
             accuracy=False,
         )
         keys = ("latency_ms", "speedup", "memory_mb", "protocol", "throughput")
-        found[f"{rows}x{tokens}"] = {key: report[key] for key in keys}
+        shapes[f"{rows}x{tokens}"] = {key: report[key] for key in keys}
+    found = {
+        "shapes": shapes,
+        "machine": f"{cpu_features()['model']}, {request.threads} threads",
+        "date": datetime.date.today().isoformat(),
+    }
     write_json(folder / LATENCY, found)
     return found
 

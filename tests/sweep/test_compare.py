@@ -12,7 +12,7 @@ from qdeploy.sweep.compare import cheapest, pareto
 
 def entries(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
     return [
-        {"key": str(i), "accuracy": a, "p50_ms": ms, "drop": 0.9 - a}
+        {"key": str(i), "accuracy": a, "relative": ms, "drop": 0.9 - a}
         for i, (a, ms) in enumerate(pairs)
     ]
 
@@ -38,8 +38,8 @@ def test_whoever_is_left_out_is_beaten_by_the_front(pairs: list[tuple[int, int]]
             other
             for other in found
             if other["accuracy"] >= entry["accuracy"]
-            and other["p50_ms"] <= entry["p50_ms"]
-            and (other["accuracy"], other["p50_ms"]) != (entry["accuracy"], entry["p50_ms"])
+            and other["relative"] <= entry["relative"]
+            and (other["accuracy"], other["relative"]) != (entry["accuracy"], entry["relative"])
         ]
         assert (entry["key"] in front) == (not beaten)
         assert not beaten or any(other["key"] in front for other in beaten)
