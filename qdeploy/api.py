@@ -429,7 +429,7 @@ def sweep(
     from qdeploy.report.outputs import Outputs
     from qdeploy.sweep.run import run_sweep
 
-    outputs = Outputs(html=_path(html), plot=_path(plot))
+    outputs = Outputs(html=_path(html), plot=_path(plot), made=Path(sweep_dir))
     result = run_sweep(
         model,
         sweep_dir,

@@ -83,7 +83,7 @@ class PlanOptions:
 
     def to_json(self) -> dict[str, Any]:
         """For plan.json."""
-        return asdict(self)
+        return asdict(self) | {"float_sites": list(self.float_sites)}
 
 
 def _is_share(value: float | str) -> bool:

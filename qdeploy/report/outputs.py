@@ -27,15 +27,17 @@ class Outputs:
         html: one self-contained page.
         plot: folder of PNGs (analysis, sweep).
         card: a model card, Markdown (evaluation).
+        made: folder that the command itself makes; a page may go into it.
     """
 
     html: Path | None = None
     plot: Path | None = None
     card: Path | None = None
+    made: Path | None = None
 
     def __post_init__(self) -> None:
         for flag, path in (("--html", self.html), ("--card", self.card)):
-            if path is not None:
+            if path is not None and (path.parent != self.made or path.parent.exists()):
                 _check_file(flag, path)
         if self.plot is not None and self.plot.exists() and not self.plot.is_dir():
             raise OutputError(f"--plot {self.plot} is a file. Name a directory.")

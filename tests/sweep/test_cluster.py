@@ -18,7 +18,7 @@ from tests.calibrate.encoder import model_directory
 from tests.sweep.test_shards import same_ranges
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 # 21 trials: 3 + 18
 RECIPE = """

@@ -32,7 +32,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str,
     recipe = home / "recipe.yaml"
     recipe.write_text(RECIPE)
     began = time.monotonic()
-    result = qdeploy.sweep(model, home / "sweep", recipe=recipe, max_drop=100, **data)
+    folder = home / "sweep"
+    pictures = {"html": folder / "sweep.html", "plot": folder / "pictures"}
+    result = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data, **pictures)
     return home / "sweep", recipe, result, time.monotonic() - began
 
 
@@ -50,6 +52,22 @@ def test_every_trial_has_its_figures(swept: Any) -> None:
     assert json.loads((folder / "sweep.json").read_text()) == json.loads(json.dumps(result))
     assert set(result["pareto"]) <= {trial["key"] for trial in result["trials"]}
     assert result["cheapest"] in result["pareto"]
+
+
+def test_page_and_picture_may_lie_in_the_folder(swept: Any) -> None:
+    folder, *_ = swept
+    assert "4 of 4 engines" in (folder / "sweep.html").read_text("utf-8")
+    assert (folder / "pictures" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_into_no_folder_is_refused_before_the_work(
+    model: Path, recipe: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="nowhere does not exist"):
+        qdeploy.sweep(
+            model, tmp_path / "sweep", recipe=recipe, html=tmp_path / "nowhere" / "x.html"
+        )
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_figures_are_those_of_an_evaluation(swept: Any, other_rows: str) -> None:
