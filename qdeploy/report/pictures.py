@@ -140,21 +140,48 @@ def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> 
 def scatter(
     points: Sequence[tuple[str, float, float, float, bool]], x_label: str, y_label: str, title: str
 ) -> Draw:
-    """Points (name, x, y, size, on the front): the front is joined, named, and in colour."""
+    """Points (name, x, y, size, on the front), all named; the front is joined and in its colour."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         biggest = max(size for *_, size, _ in points)
-        for name, x, y, size, front in points:
+        for _, x, y, size, front in points:
             color = PALETTE[2] if front else PALETTE[1]
             axes.scatter(x, y, s=20 + 160 * size / biggest, color=color, alpha=0.6, linewidths=0)
-            if front:
-                axes.annotate(name, (x, y), (6, -9), textcoords="offset points", fontsize=7)
         best = sorted((x, y) for _, x, y, _, front in points if front)
         axes.plot(*zip(*best, strict=True), color=PALETTE[2], linewidth=1, linestyle="--")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.12, y=0.06)
+        figure.draw_without_rendering()  # settles the scales that labels are placed by
+        texts = [(name, float(x), float(y)) for name, x, y, *_ in points]
+        for (name, x, y), shift in zip(texts, _label_shifts(axes, texts), strict=True):
+            axes.annotate(
+                name, (x, y), (7, shift), textcoords="offset points", fontsize=_LABEL, va="center"
+            )
 
     return draw
+
+
+_LABEL = 6.5  # size of a point's name, in points of 1/72 inch
+
+
+def _label_shifts(axes: Any, texts: Sequence[tuple[str, float, float]]) -> list[float]:
+    """How far each label moves up or down, in points, so that none covers another."""
+    dots = 72 / axes.figure.dpi
+    placed: list[tuple[float, float, float]] = []
+    shifts = [0.0] * len(texts)
+    spots = [dots * axes.transData.transform((x, y)) for _, x, y in texts]
+    for at in sorted(range(len(texts)), key=lambda i: -spots[i][1]):
+        left, middle = spots[at]
+        right = left + 0.55 * _LABEL * len(texts[at][0]) + 10
+        while any(
+            left < other_right and right > other_left and abs(middle - other) < 1.15 * _LABEL
+            for other_left, other_right, other in placed
+        ):
+            middle -= 1.0
+        placed.append((left, right, middle))
+        shifts[at] = float(middle - spots[at][1])
+    return shifts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,18 +143,35 @@ def _row(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
 def picture(result: Mapping[str, Any]) -> tuple[Draw, str]:
     """The Pareto chart, and what it shows."""
     front = set(result["pareto"])
+    done = finished(result["trials"])
     points = [
         (
-            t["label"],
+            name,
             float(t["relative"]),
             100 * float(t["accuracy"]),
             float(t["size_mb"]["total"]),
             t["key"] in front,
         )
-        for t in finished(result["trials"])
+        for t, name in zip(done, short_names([t["label"] for t in done]), strict=True)
     ]
     title = "Accuracy against latency of every engine"
     return scatter(points, "time of a batch, FP32 = 1", "accuracy, %", title), title
+
+
+def short_names(labels: Sequence[str]) -> list[str]:
+    """Labels without the words that most of them have, and without "option=", while they differ.
+
+    >>> short_names(["fp32", "peg groups=2 sorted all", "peg groups=2 all", "w8a8 all"])
+    ['fp32', 'peg 2 sorted', 'peg 2', 'w8a8']
+    """
+    counts = Counter(word for label in labels for word in set(label.split()[1:]))
+    usual = {word for word, count in counts.items() if 2 * count > len(labels)}
+    found = []
+    for label in labels:
+        first, *rest = label.split()
+        kept = [word.split("=")[-1] for word in rest if word not in usual]
+        found.append(" ".join([first, *kept]))
+    return found if len(set(found)) == len(found) else list(labels)
 
 
 def write_png(result: Mapping[str, Any], folder: Path) -> None:

@@ -11,6 +11,8 @@ from qdeploy.report import analysis as analysis_report
 from qdeploy.report import evaluation as evaluation_report
 from qdeploy.report.card import model_card
 from qdeploy.report.page import render
+from qdeploy.report.pictures import scatter
+from qdeploy.report.sweep import short_names
 from tests.report.reports import analysis, evaluation, manifest
 
 pytest.importorskip("jinja2")
@@ -73,3 +75,25 @@ def test_a_card_claims_nothing_that_was_not_measured() -> None:
     card = model_card(report, manifest() | {"calibration": None})
     assert "model-index" not in front(card)
     assert "accuracy" not in card and "| size |" in card and "without calibration" in card
+
+
+def test_names_in_the_chart_are_short_while_they_differ() -> None:
+    labels = ["fp32", "w8a8 all", "peg groups=2 sorted all", "peg groups=2 all", "mixed all"]
+    assert short_names(labels) == ["fp32", "w8a8", "peg 2 sorted", "peg 2", "mixed"]
+    alike = ["peg all", "peg", "w8a8 all", "mixed all"]
+    assert short_names(alike) == alike  # "peg" would stand twice
+
+
+def test_no_name_in_the_chart_covers_another() -> None:
+    from matplotlib.figure import Figure
+
+    points = [(f"name {i}", 1 + 0.001 * i, 80 + 0.01 * (i % 3), 10.0, i == 0) for i in range(12)]
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    scatter(points, "x", "y", "title")(figure)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == len(points)
+    covering = [
+        (a, b) for a in range(12) for b in range(a) if boxes[a].overlaps(boxes[b].padded(-1.5))
+    ]
+    assert covering == []
