@@ -82,11 +82,11 @@ def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
     if layers:
         numbers = ", ".join(map(str, layers))
         subject += f" of {'layer' if len(layers) == 1 else 'layers'} {numbers}"
-    sentence = f"{subject[0].upper()}{subject[1:]}: {_reason(members)}; {text}"
-    costs = [site["cost"] for site in members if site["cost"]]
-    if not costs:
+    worst = _worst(members)
+    where = "at worst " if len(members) > 1 else ""
+    sentence = f"{subject[0].upper()}{subject[1:]}: {where}{_reason(worst)}; {text}"
+    if worst["cost"] is None:
         return sentence
-    worst = min(members, key=lambda site: float(site["cost"]["alone_db"]))
     measured, before = worst["remedy"], worst["cost"]["alone_db"]
     if measured and measured["groups"]:
         after = measured["sqnr_db"][str(measured["groups"])]
@@ -94,21 +94,26 @@ def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
     return f"{sentence} ({before:.1f} dB alone)"
 
 
-def _reason(members: list[dict[str, Any]]) -> str:
+def _worst(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """The site that every figure of a sentence is of: the costliest, or without costs the one whose
+    outlier channels carry most."""
+    if all(site["cost"] for site in members):
+        return min(members, key=lambda site: float(site["cost"]["alone_db"]))
+    return max(members, key=lambda site: float(site["outlier_energy"]))
+
+
+def _reason(worst: dict[str, Any]) -> str:
     """Why: few channels carry the energy, or elements spread over all of them do."""
-    worst = max(members, key=lambda site: site["outlier_energy"])
     count, energy = worst["outlier_channel_count"], worst["outlier_energy"]
     if count and energy >= 0.1:
         verb = "carries" if count == 1 else "carry"
         reason = f"{_count(count, 'channel')} {verb} {_percent(energy)} of the energy"
         carrier = _main_carrier(worst)
         return f"{reason}, {carrier}" if carrier else reason
-    widest = max(members, key=lambda site: site["max_over_median_channel"] or 0.0)
-    ratio = widest["max_over_median_channel"]
+    ratio = worst["max_over_median_channel"]
     if ratio is not None and ratio >= 4:
         return f"the widest channel reaches {ratio:.0f} times the median one"
-    peak = max(members, key=lambda site: site["kurtosis"])
-    return f"few large values in every channel (kurtosis {peak['kurtosis']:.0f})"
+    return f"few large values in every channel (kurtosis {worst['kurtosis']:.0f})"
 
 
 def _main_carrier(site: Mapping[str, Any]) -> str | None:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.sweep.connection import Connection
-from qdeploy.sweep.local import TrialError, run_step
+from qdeploy.sweep.local import Run, TrialError, run_step
 from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once
 from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
 
-Ended = Callable[[str, "str | None", float, str], None]
+Ended = Callable[[str, "str | None", Run], None]
 ATTEMPTS = 3  # of a trial whose node or worker died; an error of its own is final
 _WAIT_S = 1.0
 
@@ -67,45 +67,48 @@ class _Cluster:
             for key, node in self._next(step, waiting, requests, running):
                 attempts[key] += 1
                 task = self._submit(step, requests[key], node)
-                running[task] = (key, node, time.monotonic())
+                running[task] = (key, node, time.time())
             if not running:
                 if waiting and not self._possible(requests[waiting[0]]):
                     key = waiting.popleft()
                     wanted = self._wanted(requests[key])
-                    ended(key, f"no node of the cluster has {wanted}", 0.0, "no node")
+                    run = Run(time.time(), 0.0, "no node")
+                    ended(key, f"no node of the cluster has {wanted}", run)
                 else:
                     time.sleep(_WAIT_S)
                 continue
             done, _ = self._ray.wait(list(running), timeout=_WAIT_S)
             for task in done:
                 key, _, began = running.pop(task)
-                error, where, lost = self._take(task, requests[key])
+                error, run, lost = self._take(task, requests[key], began)
                 if lost and attempts[key] < ATTEMPTS:
                     waiting.append(key)
                     continue
                 if lost:
                     error = f"lost {ATTEMPTS} times with its node or worker; the last: {error}"
-                ended(key, error, time.monotonic() - began, where)
+                ended(key, error, run)
 
-    def _take(self, task: Any, request: Request) -> tuple[str | None, str, bool]:
+    def _take(self, task: Any, request: Request, began: float) -> tuple[str | None, Run, bool]:
         """Lay a task's files into the trial's folder.
 
         Returns:
-            Its error, its node, and whether it was lost with its node or worker.
+            Its error, its run (of one that failed, from when it was sent), and whether it was lost
+            with its node or worker.
         """
         try:
-            parcel, where = self._ray.get(task)
+            parcel, run = self._ray.get(task)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             text = (
                 str(cause) if isinstance(cause, TrialError) else f"{type(cause).__name__}: {cause}"
             )
-            return text, "a node of the cluster", False
+            return text, Run(began, time.time() - began, "a node of the cluster"), False
         except self._ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines()
-            return lines[0] if lines else type(error).__name__, "a lost node", True
+            text = lines[0] if lines else type(error).__name__
+            return text, Run(began, time.time() - began, "a lost node"), True
         unpack(parcel, Path(request.folder))
-        return None, where, False
+        return None, Run(**run), False
 
     def _next(
         self,
@@ -182,8 +185,8 @@ def run_remotely(
     rest_name: str,
     own: bytes | None,
     base: bytes | None,
-) -> tuple[bytes, str]:
-    """One step of a trial on a node: what it wrote, as a parcel, and the node's id.
+) -> tuple[bytes, dict[str, Any]]:
+    """One step of a trial on a node: what it wrote, as a parcel, and its `Run`.
 
     Raises:
         TrialError: the step failed.
@@ -205,7 +208,9 @@ def run_remotely(
             data=str(beside / Path(fields["data"]).name),
             baseline=None if base is None else str(baseline),
         )
+        began = time.time()
         run_step(step, request)
+        run = Run(began, time.time() - began, str(ray.get_runtime_context().get_node_id()))
         written = [trial / LATENCY] if step == "latency" else sorted(trial.iterdir())
         parcel = pack({path.name: path for path in written})
-        return parcel, str(ray.get_runtime_context().get_node_id())
+        return parcel, asdict(run)

@@ -5,12 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from qdeploy.errors import QDeployError
 from qdeploy.sweep.trial import Request
 
 _SHOWN = 2000  # characters of a failed process's last words
+
+
+@dataclass(frozen=True)
+class Run:
+    """When and where a step ran.
+
+    Attributes:
+        began: seconds since 1970, of the machine that ran it.
+        seconds: that it took.
+        where: the machine.
+    """
+
+    began: float
+    seconds: float
+    where: str
 
 
 class TrialError(QDeployError):

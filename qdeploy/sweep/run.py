@@ -7,7 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from qdeploy.errors import OutputError, QDeployError, QDeployWarning
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.compare import cheapest, pareto
 from qdeploy.sweep.connection import Connection
-from qdeploy.sweep.local import run_step
+from qdeploy.sweep.local import Run, run_step
 from qdeploy.sweep.recipe import FP32, Recipe, Trial, read_recipe
 from qdeploy.sweep.shards import observer_on
 from qdeploy.sweep.trial import ACCURACY, LATENCY, Request
 
 Progress = Callable[[str, int, int], None]
-# Runs one step of many trials and says of each how it ended: (key, error or None, seconds, where).
-Ended = Callable[[str, "str | None", float, str], None]
+# Runs one step of many trials and says of each how it ended: (key, error or None, `Run`).
+Ended = Callable[[str, "str | None", Run], None]
 Runner = Callable[[str, Mapping[str, Request], Ended], None]
 
 SCHEMA = 1
@@ -214,10 +214,10 @@ def _step(
         (folders[key] / FAILED).unlink(missing_ok=True)
     done = len(requests) - len(missing)
 
-    def ended(key: str, error: str | None, seconds: float, where: str) -> None:
+    def ended(key: str, error: str | None, run: Run) -> None:
         nonlocal done
         done += 1
-        note = {"step": step, "seconds": round(seconds, 3), "where": where, "error": error}
+        note = {"step": step, **asdict(run), "error": error}
         write_json(folders[key] / (FAILED if error else f"{step}.ran.json"), note)
         if progress is not None:
             progress(f"{stage}: {step}", done, len(requests))
@@ -229,13 +229,12 @@ def _step(
 def _locally(step: str, requests: Mapping[str, Request], ended: Ended) -> None:
     """One after the other on this machine."""
     for key, request in requests.items():
-        began = time.monotonic()
-        error = None
+        began, error = time.time(), None
         try:
             run_step(step, request)
         except QDeployError as failure:
             error = str(failure)
-        ended(key, error, time.monotonic() - began, "this machine")
+        ended(key, error, Run(began, time.time() - began, "this machine"))
 
 
 def _error(folder: Path) -> str | None:

@@ -116,7 +116,7 @@ def test_sites_of_one_kind_and_remedy_share_a_sentence() -> None:
     first, second = recommend(sites)
     assert first["sites"] == ["a", "b"] and second["sites"] == ["c"]
     assert first["text"] == (
-        "FFN residual sums of layers 0, 2: 4 channels carry 84 % of the energy, 90 % of that on "
-        "[SEP]; K = 2 suffices (3.0 dB alone, 33.0 dB then)"
+        "FFN residual sums of layers 0, 2: at worst 4 channels carry 84 % of the energy, 90 % of "
+        "that on [SEP]; K = 2 suffices (3.0 dB alone, 33.0 dB then)"
     )
     assert "no K up to 8 suffices: leave it in float" in second["text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -53,6 +54,12 @@ def options(cluster: Any, rows: str, other_rows: str) -> dict[str, Any]:
     return {"data": rows, "eval_data": other_rows, "ray_address": cluster.address}
 
 
+def runs(folder: Path, step: str, node: str) -> list[tuple[float, float]]:
+    """Begin and end of a step's runs on a node."""
+    notes = [json.loads(path.read_text()) for path in folder.glob(f"trials/*/{step}.ran.json")]
+    return [(n["began"], n["began"] + n["seconds"]) for n in notes if n["where"] == node]
+
+
 def test_every_trial_ends_once_though_a_node_dies(
     cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -69,7 +76,8 @@ def test_every_trial_ends_once_though_a_node_dies(
             cluster.remove_node(doomed, allow_graceful=False)
 
     began = time.monotonic()
-    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, progress=progress, **options)
+    folder = tmp_path / "sweep"
+    result = qdeploy.sweep(model, folder, recipe=recipe, progress=progress, **options)
     seconds = time.monotonic() - began
     assert killed.is_set()
     assert len(result["trials"]) == 22
@@ -79,14 +87,15 @@ def test_every_trial_ends_once_though_a_node_dies(
     _, *trials = result["trials"]
     nodes = {trial["ran"]["latency"]["where"] for trial in trials}
     assert len(nodes) == 2 and doomed.node_id not in nodes
+    for node in nodes:  # never two at a time, and nothing else beside one
+        alone = runs(folder, "latency", node)
+        assert len(alone) > 1
+        for first, last in alone:
+            beside = [r for r in [*alone, *runs(folder, "accuracy", node)] if r != (first, last)]
+            assert not [r for r in beside if r[0] < last and first < r[1]]
 
     began = time.monotonic()
-    again = qdeploy.sweep(
-        model,
-        tmp_path / "sweep",
-        recipe=recipe,
-        **options,
-    )
+    again = qdeploy.sweep(model, folder, recipe=recipe, **options)
     assert again["trials"] == result["trials"]
     assert time.monotonic() - began < seconds / 10
 

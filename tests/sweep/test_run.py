@@ -33,7 +33,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str,
     recipe.write_text(RECIPE)
     began = time.monotonic()
     folder = home / "sweep"
-    pictures = {"html": folder / "sweep.html", "plot": folder / "pictures"}
+    pictures: dict[str, Any] = {"html": folder / "sweep.html", "plot": folder / "pictures"}
     result = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data, **pictures)
     return home / "sweep", recipe, result, time.monotonic() - began
 
