@@ -51,9 +51,7 @@ def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) 
     holding = [t for t in report["tried"] if t["holds"]]
     as_fast = 1.03 * min(t["p50_ms"] for t in holding)
     assert chosen["holds"] and chosen["p50_ms"] <= as_fast
-    assert chosen["expected_drop"] == min(
-        t["expected_drop"] for t in holding if t["p50_ms"] <= as_fast
-    )
+    assert chosen["sqnr_db"] == max(t["sqnr_db"] for t in holding if t["p50_ms"] <= as_fast)
     manifest = json.loads((tmp_path / "engine" / "qdeploy.json").read_text())
     assert manifest["search"] == report and manifest["strategy"] == report["chosen"]["strategy"]
     assert qdeploy.load(tmp_path / "engine", threads=1).predict([("which?", "the city.")])
@@ -62,15 +60,18 @@ def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("plans", "kept"),
     [
-        ([(10.0, 0.2), (12.0, 0.0)], 0),  # the fastest that holds
-        ([(10.0, 0.4), (12.0, 0.2)], 1),
-        ([(10.0, 0.2), (10.2, 0.1), (10.4, 0.0)], 1),  # as fast, and less harmful
-        ([(10.0, 0.4), (12.0, 0.5)], None),
+        ([(10.0, 0.2, 20), (12.0, 0.0, 30)], 0),  # the fastest that holds
+        ([(10.0, 0.4, 30), (12.0, 0.2, 20)], 1),
+        ([(10.0, 0.2, 20), (10.2, 0.25, 25), (10.4, 0.0, 30)], 1),  # as fast, and quieter
+        ([(10.0, 0.4, 30), (12.0, 0.5, 30)], None),
     ],
 )
-def test_the_choice(plans: list[tuple[float, float]], kept: int | None, tmp_path: Path) -> None:
+def test_the_choice(
+    plans: list[tuple[float, float, float]], kept: int | None, tmp_path: Path
+) -> None:
     tried = [
-        search.Tried({}, tmp_path, {}, Harm(drop, drop, 0.0, 30.0), p50_ms=ms) for ms, drop in plans
+        search.Tried({}, tmp_path, {}, Harm(drop, drop, 0.0, db), p50_ms=ms)
+        for ms, drop, db in plans
     ]
     assert search.fastest(tried, 0.3) is (None if kept is None else tried[kept])
 
