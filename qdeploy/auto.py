@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qdeploy.artifact import MANIFEST, read_json, staged, write_json
 from qdeploy.calibrate.run import calibrate_model
@@ -21,6 +22,7 @@ from qdeploy.errors import PlanError, QDeployError, TargetError, VerificationErr
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating
 from qdeploy.evaluate.subject import Subject, open_subject
 
+Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 NAME = "auto"
 _ROWS = ("data", "task", "columns", "calibration_rows", "seed")  # of `calibrate`
@@ -103,17 +105,26 @@ def build_fastest(
     return built[best] | {NAME: choice}
 
 
-def times_of(
-    subjects: list[Subject], wanted: tuple[int, int], progress: Progress | None
-) -> tuple[tuple[int, int], list[float]]:
-    """The shape [B, S], and the median time of a run of each engine, ms."""
+def rounds_of(
+    subjects: list[Subject],
+    wanted: tuple[int, int],
+    progress: Progress | None,
+    iterations: int = 60,
+) -> tuple[tuple[int, int], list[list[Array]]]:
+    """The shape [B, S], and the alternating rounds of each engine (`measure_alternating`)."""
     longest = min(subject.encoder.max_length for subject in subjects)
     batch, tokens = wanted[0], min(wanted[1], longest)
-    protocol = LatencyProtocol(batch_size=batch, seq_len=tokens, warmup=10, iterations=60)
+    protocol = LatencyProtocol(batch_size=batch, seq_len=tokens, warmup=10, iterations=iterations)
     pairs = [
         (s.engine, probe_feeds(s.manifest["inputs"], batch=batch, sequence=tokens))
         for s in subjects
     ]
-    rounds = measure_alternating(pairs, protocol, progress)
-    medians = [float(np.median(np.concatenate(times))) for times in rounds]
-    return (protocol.batch_size, protocol.seq_len), medians
+    return (batch, tokens), measure_alternating(pairs, protocol, progress)
+
+
+def times_of(
+    subjects: list[Subject], wanted: tuple[int, int], progress: Progress | None
+) -> tuple[tuple[int, int], list[float]]:
+    """The shape [B, S], and the median time of a run of each engine, ms."""
+    shape, rounds = rounds_of(subjects, wanted, progress)
+    return shape, [float(np.median(np.concatenate(times))) for times in rounds]

@@ -17,7 +17,7 @@ from typing import Any
 
 from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import Run, TrialError, run_step
-from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once
+from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once, unpack_whole
 from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
 
 Ended = Callable[[str, "str | None", Run], None]
@@ -67,7 +67,7 @@ class _Cluster:
             for key, node in self._next(step, waiting, requests, running):
                 attempts[key] += 1
                 task = self._submit(step, requests[key], node)
-                running[task] = (key, node, time.time())
+                running[task] = (key, node["NodeID"] if node else None, time.time())
             if not running:
                 if waiting and not self._possible(requests[waiting[0]]):
                     key = waiting.popleft()
@@ -107,7 +107,7 @@ class _Cluster:
             lines = str(error).strip().splitlines()
             text = lines[0] if lines else type(error).__name__
             return text, Run(began, time.time() - began, "a lost node"), True
-        unpack(parcel, Path(request.folder))
+        unpack_whole(parcel, Path(request.folder))
         return None, Run(**run), False
 
     def _next(
@@ -116,9 +116,9 @@ class _Cluster:
         waiting: deque[str],
         requests: Mapping[str, Request],
         running: Mapping[Any, tuple[str, str | None, float]],
-    ) -> list[tuple[str, str | None]]:
-        """Trials to start now, each with its node (None where Ray may choose)."""
-        chosen: list[tuple[str, str | None]] = []
+    ) -> list[tuple[str, dict[str, Any] | None]]:
+        """Trials to start now, each with its node as Ray has it (None where Ray may choose)."""
+        chosen: list[tuple[str, dict[str, Any] | None]] = []
         if step != "latency":
             possible = [key for key in waiting if self._possible(requests[key])]
             for key in possible:
@@ -131,18 +131,19 @@ class _Cluster:
             first = next(fitting, None)
             if node["NodeID"] not in busy and first is not None:
                 waiting.remove(first)
-                chosen.append((first, node["NodeID"]))
+                chosen.append((first, node))
         return chosen
 
-    def _submit(self, step: str, request: Request, node: str | None) -> Any:
+    def _submit(self, step: str, request: Request, node: dict[str, Any] | None) -> Any:
         options: dict[str, Any] = dict(self._wanted(request))
         if node is not None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            # all of the node's CPUs: nothing else runs beside a latency
-            total = next(n["Resources"] for n in self._nodes() if n["NodeID"] == node)
-            options["num_cpus"] = total["CPU"]
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+            # all of the node's CPUs: nothing else runs beside a latency; where the node has died
+            # since, the task is lost like any other
+            options["num_cpus"] = node["Resources"]["CPU"]
+            affinity = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            options["scheduling_strategy"] = affinity
         own = Path(request.folder)
         base = None if request.baseline is None else Path(request.baseline)
         part = ENGINE if step == "latency" else PREDICTIONS

@@ -32,6 +32,20 @@ def unpack(parcel: bytes, folder: Path) -> None:
         tar.extractall(folder, filter="data")
 
 
+def unpack_whole(parcel: bytes, folder: Path) -> None:
+    """Lay a parcel into a folder, each of its folders and files whole or not at all."""
+    work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    unpack(parcel, work)
+    for path in sorted(work.iterdir()):
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    work.rmdir()
+
+
 def unpack_once(parcel: bytes, name: str) -> Path:
     """The folder of a parcel that many tasks of one machine read, made by the first of them.
 

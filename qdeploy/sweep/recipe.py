@@ -6,14 +6,15 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.options import AUTO, NONE, PlanOptions
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.request import parse_shape
+from qdeploy.deploy.request import names_of, parse_shape
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import PlanError, choose
 
@@ -41,8 +42,11 @@ class Trial:
     @property
     def label(self) -> str:
         """Strategy, and what else was set, in the recipe's order."""
-        rest = [str(value) if isinstance(value, str) else f"{name}={value}"
-                for name, value in self.settings.items() if name != "strategy"]  # fmt: skip
+        rest = [
+            value if isinstance(value, str) and value not in (AUTO, NONE) else f"{name}={value}"
+            for name, value in self.settings.items()
+            if name != "strategy"
+        ]
         return " ".join([str(self.settings["strategy"]), *rest])
 
     @property
@@ -154,7 +158,7 @@ def parse_recipe(found: Any) -> Recipe:
 
 def _trials(entries: Any) -> Iterator[Trial]:
     """Each entry times its lists: {groups: [2, 4], grouping: [sorted, optimal]} is four trials."""
-    seen = set()
+    seen: list[dict[str, Any]] = []
     for number, entry in enumerate(_many(entries or ()), 1):
         where = f"trial {number}"
         options = _mapping(entry, where)
@@ -169,9 +173,27 @@ def _trials(entries: Any) -> Iterator[Trial]:
             choose(f"target of {where}", str(target), tuple(TARGETS), PlanError)
         for chosen in product(*values.values()):
             trial = Trial(dict(zip(values, chosen, strict=True)))
-            if trial.settings != FP32 and trial.label not in seen:
-                seen.add(trial.label)
+            if trial.settings != FP32 and trial.settings not in seen:
+                _check_options(trial.settings, where)
+                seen.append(trial.settings)
                 yield trial
+
+
+def _check_options(settings: Mapping[str, Any], where: str) -> None:
+    """Refuse values that a build would refuse, before anything is built.
+
+    Raises:
+        PlanError: with the trial's number.
+    """
+    known = {entry.name for entry in fields(PlanOptions)}
+    given = {name: value for name, value in settings.items() if name in known and value is not None}
+    if "float_sites" in given:
+        given["float_sites"] = names_of(given["float_sites"])
+    try:
+        PlanOptions(**given)
+        parse_shape(str(settings.get("opt_shape", "8x128")))
+    except PlanError as error:
+        raise PlanError(f"{where}: {error}") from None
 
 
 def _section(top: Mapping[str, Any], name: str, defaults: dict[str, Any]) -> dict[str, Any]:

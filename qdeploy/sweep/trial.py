@@ -7,8 +7,11 @@ A crash of a kernel, or the machine's memory killer, then ends one trial and not
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import datetime
 import json
+import signal
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -27,6 +30,7 @@ from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import open_subject
 
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 ENGINE, PREDICTIONS = "engine", "predictions.npz"
 ACCURACY, LATENCY = "accuracy.json", "latency.json"
 
@@ -137,7 +141,9 @@ STEPS = {"accuracy": measure_accuracy, "latency": measure_latency}
 
 
 def main() -> None:
-    """Run one step of a trial, as the sweep asks on the command line."""
+    """Run one step of a trial, as the sweep asks on the command line; die with who asked."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     step, path = sys.argv[1:]
     STEPS[step](Request.load(Path(path)))
 

@@ -60,8 +60,9 @@ def runs(folder: Path, step: str, node: str) -> list[tuple[float, float]]:
     return [(n["began"], n["began"] + n["seconds"]) for n in notes if n["where"] == node]
 
 
+@pytest.mark.parametrize("phase", ["accuracy", "latency"])
 def test_every_trial_ends_once_though_a_node_dies(
-    cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path
+    cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path, phase: str
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)
@@ -71,7 +72,7 @@ def test_every_trial_ends_once_though_a_node_dies(
 
     def progress(stage: str, done: int, total: int) -> None:
         ended[f"{stage} {done}/{total}"] += 1
-        if stage.startswith("trials: accuracy") and done == 4 and not killed.is_set():
+        if stage == f"trials: {phase}" and done == 4 and not killed.is_set():
             killed.set()
             cluster.remove_node(doomed, allow_graceful=False)
 
@@ -86,10 +87,11 @@ def test_every_trial_ends_once_though_a_node_dies(
     assert len(steps) == 42 and set(steps.values()) == {1}  # both steps of 21 trials, each once
     _, *trials = result["trials"]
     nodes = {trial["ran"]["latency"]["where"] for trial in trials}
-    assert len(nodes) == 2 and doomed.node_id not in nodes
+    if phase == "accuracy":  # the dead one measured nothing
+        assert len(nodes) == 2 and doomed.node_id not in nodes
     for node in nodes:  # never two at a time, and nothing else beside one
         alone = runs(folder, "latency", node)
-        assert len(alone) > 1
+        assert alone
         for first, last in alone:
             beside = [r for r in [*alone, *runs(folder, "accuracy", node)] if r != (first, last)]
             assert not [r for r in beside if r[0] < last and first < r[1]]

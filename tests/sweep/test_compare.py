@@ -45,6 +45,11 @@ def test_whoever_is_left_out_is_beaten_by_the_front(pairs: list[tuple[int, int]]
         assert not beaten or any(other["key"] in front for other in beaten)
 
 
+def test_the_baseline_is_no_plan_to_take() -> None:
+    found = entries((0.90, 10), (0.80, 5))  # FP32 first, as `result_of` has it
+    assert cheapest(found[1:], 0.3) is None
+
+
 def test_the_cheapest_within_a_drop() -> None:
     found = entries((0.90, 10), (0.897, 5), (0.88, 2))
     assert cheapest(found, 0.3) == "1"  # a drop of exactly the limit holds

@@ -102,3 +102,32 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_text("trials: [{strategy: pog}]")
     with pytest.raises(PlanError, match=r"broken\.yaml: Unknown strategy"):
         read_recipe(broken)
+
+
+def test_trials_that_differ_all_stand_and_repetitions_once() -> None:
+    found = parse_recipe(
+        {
+            "trials": [
+                {"strategy": "peg", "groups": "auto"},
+                {"strategy": "peg", "outlier_channels": "auto"},
+                {"strategy": "peg", "groups": 2, "scope": "all"},
+                {"scope": "all", "strategy": "peg", "groups": 2},
+            ]
+        }
+    )
+    labels = [trial.label for trial in found.trials]
+    assert labels == ["peg groups=auto", "peg outlier_channels=auto", "peg groups=2 all"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"grouping": "optimalx"}, "trial 1: Unknown grouping 'optimalx'. Did you mean 'optimal'"),
+        ({"groups": 0}, "trial 1: --groups is 0"),
+        ({"opt_shape": "8by8"}, "trial 1: --opt-shape '8by8' is no shape"),
+        ({"activations": "symetric"}, "trial 1: Unknown activation scheme"),
+    ],
+)
+def test_values_are_checked_before_anything_is_built(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(PlanError, match=text):
+        parse_recipe({"trials": [{"strategy": "peg"} | options]})

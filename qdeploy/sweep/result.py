@@ -1,0 +1,118 @@
+"""A prepared sweep, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import read_json
+from qdeploy.sweep.compare import cheapest, pareto
+from qdeploy.sweep.recipe import FP32, Recipe, Trial
+from qdeploy.sweep.trial import ACCURACY, LATENCY, Request
+
+SCHEMA = 1
+FAILED = "failed.json"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's folder with everything that its trials share.
+
+    Attributes:
+        shared: paths that a trial on another machine needs: model, statistics, rows.
+        setting: what decides every trial's figures, besides its own options.
+        source: where the evaluation rows come from.
+        warnings: what should make a reader of the comparison stop.
+    """
+
+    folder: Path
+    recipe: Recipe
+    shared: dict[str, Path]
+    setting: dict[str, Any]
+    source: str
+    warnings: tuple[str, ...]
+
+    def key(self, trial: Trial) -> str:
+        return trial.key(self.setting)
+
+    def request(self, trial: Trial) -> Request:
+        recipe, own = self.recipe, trial.settings == FP32
+        base = self.folder / "trials" / self.key(Trial(FP32))
+        return Request(
+            settings=trial.settings,
+            folder=str(self.folder / "trials" / self.key(trial)),
+            model=str(self.shared["model"]),
+            statistics=str(self.shared["statistics"]),
+            data=str(self.shared["rows"]),
+            baseline=None if own else str(base),
+            task=recipe.task,
+            shapes=recipe.shapes,
+            warmup=recipe.warmup,
+            iterations=recipe.iterations,
+            threads=recipe.threads,
+        )
+
+
+def error_of(folder: Path) -> str | None:
+    path = folder / FAILED
+    return str(read_json(path)["error"]) if path.is_file() else None
+
+
+def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
+    """sweep.json: one entry per trial in the recipe's order, the baseline first."""
+    trials = [Trial(FP32), *sweep.recipe.trials]
+    entries = [_entry(sweep, trial) for trial in trials]
+    finished = [entry for entry in entries if entry["error"] is None]
+    return {
+        "schema": SCHEMA,
+        "kind": "sweep",
+        "model": str(sweep.shared["model"]),
+        "data": {"source": sweep.source, "n": entries[0]["n"]},
+        "setting": sweep.setting,
+        "machines": sorted({entry["machine"] for entry in finished}),
+        "dates": sorted({entry["date"] for entry in finished}),
+        "trials": entries,
+        "pareto": pareto(finished),
+        "max_drop": max_drop,
+        "cheapest": None if max_drop is None else cheapest(finished[1:], max_drop),
+        "versions": sweep.setting["versions"],
+        "warnings": list(sweep.warnings),
+    }
+
+
+def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:
+    request = sweep.request(trial)
+    folder = Path(request.folder)
+    entry: dict[str, Any] = {
+        "key": sweep.key(trial),
+        "label": trial.label,
+        "settings": trial.settings,
+        "target": trial.target,
+        "error": error_of(folder),
+    }
+    if entry["error"] is not None:
+        return entry
+    found, times = read_json(folder / ACCURACY), read_json(folder / LATENCY)
+    rows, tokens = sweep.recipe.shapes[0]
+    first = times["shapes"][f"{rows}x{tokens}"]
+    base = found["baseline"] or {"drop": 0.0, "mcnemar_p": 1.0, "sqnr_db": None, "flipped": 0}
+    return entry | {
+        "accuracy": found["metrics"]["accuracy"],
+        "ci95": found["metrics"]["ci95"],
+        "n": found["metrics"]["n"],
+        "constant_predictor": found["metrics"]["constant_predictor"],
+        **{name: base[name] for name in ("drop", "mcnemar_p", "sqnr_db", "flipped")},
+        "p50_ms": first["latency_ms"]["p50"],
+        "p95_ms": first["latency_ms"]["p95"],
+        "speedup": first["speedup"],
+        "relative": 1 / first["speedup"]["ratio"] if first["speedup"] else 1.0,
+        "memory_mb": first["memory_mb"],
+        "size_mb": found["size_mb"],
+        "int8": {k: v for k, v in (found["int8"] or {}).items() if k != "gemms"} or None,
+        "latency": times["shapes"],
+        "machine": times["machine"],
+        "date": times["date"],
+        "warnings": found["warnings"],
+        "ran": {step: read_json(folder / f"{step}.ran.json") for step in ("accuracy", "latency")},
+    }
