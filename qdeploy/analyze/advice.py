@@ -9,9 +9,8 @@ from typing import Any
 from qdeploy.analyze.remedy import ENOUGH_DB, MOST_GROUPS
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan
 
-# A site is worth a sentence where alone it leaves the logits less than `remedy.ENOUGH_DB`, or where
-# leaving it in float gains this much while all others are rounded.
-GAIN_DB = 0.5
+# Kurtosis from which a site has "few large values"; a normal distribution has 3.
+_TAILED = 6.0
 
 
 def treatment_of(plan: Plan, tensor: str) -> dict[str, Any]:
@@ -54,25 +53,32 @@ def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for (kind, text), members in joined.items()
     ]
-    return sorted(found, key=lambda entry: entry["alone_db"] or 0.0)
+    by_cost = [entry for entry in found if entry["alone_db"] is not None]
+    others = [entry for entry in found if entry["alone_db"] is None]
+    energy = {site["name"]: float(site["outlier_energy"]) for site in sites.values()}
+    return sorted(by_cost, key=lambda entry: float(entry["alone_db"])) + sorted(
+        others, key=lambda entry: -max(energy[name] for name in entry["sites"])
+    )
 
 
 def costly(site: Mapping[str, Any]) -> bool:
-    """Whether a site needs another treatment than one scale."""
+    """Whether a site needs another treatment than one scale: alone it spoils the logits, or without
+    costs, `peg` treats it."""
     cost = site["cost"]
     if cost is None:
         return bool(site["treatment"]["groups"] > 1 or site["treatment"]["outlier_channels"])
-    return bool(cost["gain_db"] >= GAIN_DB or cost["alone_db"] < ENOUGH_DB)
+    return bool(cost["alone_db"] < ENOUGH_DB)
 
 
 def _remedy(site: Mapping[str, Any]) -> str:
     measured = site["remedy"]
     if measured is None:
-        return f"peg: {site['treatment']['text']}"
+        treatment = site["treatment"]
+        if treatment["groups"] == 1 and not treatment["outlier_channels"]:
+            return "it has no channels to group: leave it in float"
+        return f"peg: {treatment['text']}"
     if measured["groups"] is None:
         return f"no K up to {MOST_GROUPS} suffices: leave it in float"
-    if measured["groups"] == 1:
-        return "one scale will do where the others are mended"
     return f"K = {measured['groups']} suffices"
 
 
@@ -113,7 +119,9 @@ def _reason(worst: dict[str, Any]) -> str:
     ratio = worst["max_over_median_channel"]
     if ratio is not None and ratio >= 4:
         return f"the widest channel reaches {ratio:.0f} times the median one"
-    return f"few large values in every channel (kurtosis {worst['kurtosis']:.0f})"
+    if worst["kurtosis"] >= _TAILED:
+        return f"few large values in every channel (kurtosis {worst['kurtosis']:.0f})"
+    return "one scale is too coarse for what follows"
 
 
 def _main_carrier(site: Mapping[str, Any]) -> str | None:

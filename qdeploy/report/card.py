@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qdeploy.report.evaluation import int8_text
 
 _PIPELINES = {"sequence-classification": "text-classification"}
-_LOADS = {
-    "ort-cpu": """import onnxruntime as ort
-
-session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-logits = session.run(["logits"], feeds)[0]""",
-    "openvino": """import openvino as ov
-
-model = ov.Core().compile_model("model.onnx", "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-logits = model(feeds)["logits"]""",
+# How a target's file is run on `feeds`; other targets are loaded with qdeploy.
+_RUNS = {
+    "ort-cpu": """session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+outputs = session.run({outputs}, feeds)""",
+    "openvino": """settings = {{"PERFORMANCE_HINT": "LATENCY"}}
+model = ov.Core().compile_model("model.onnx", "CPU", settings)
+outputs = [model(feeds)[name] for name in {outputs}]""",
 }
+_IMPORTS = {"ort-cpu": "import onnxruntime as ort", "openvino": "import openvino as ov"}
+_FEEDS = {
+    "input_ids": "row.ids",
+    "attention_mask": "row.attention_mask",
+    "token_type_ids": "row.type_ids",
+}
+_SURE = 0.05  # p below which a drop is told as one
 
 
 def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -28,7 +34,7 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """
     sections = [
         _front_matter(report, manifest),
-        f"# {manifest['source']['path']}, INT8 by qdeploy\n",
+        f"# {manifest['source']['path']}, {'INT8' if _quantized(report) else 'ONNX'} by qdeploy\n",
         _what(report, manifest),
         "## Figures\n\n" + _figures(report),
         "## Use\n\n" + _use(report, manifest),
@@ -38,32 +44,43 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return "\n".join(sections)
 
 
+def _quantized(report: Mapping[str, Any]) -> bool:
+    """Whether any GEMM is INT8; a simulation does not tell, and its strategy does."""
+    check = report["int8"]
+    return bool(check["planned"]) if check else report["strategy"] not in ("fp32", "fp16")
+
+
+def _short(source: Any) -> str:
+    """A path as its last two parts: what lies above them is of nobody's business."""
+    return "/".join(Path(str(source)).parts[-2:])
+
+
 def _front_matter(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    lines = ["library_name: onnx", "tags:", "- onnx", "- int8", "- quantization", "- qdeploy"]
-    kind = {"sequence-classification": "text-classification"}.get(
-        manifest["task"], manifest["task"]
-    )
+    tags = ["onnx", *(("int8", "quantization") if _quantized(report) else ()), "qdeploy"]
+    lines = ["library_name: onnx", "tags:", *(f"- {tag}" for tag in tags)]
+    kind = _PIPELINES.get(manifest["task"], manifest["task"])
     lines.append(f"pipeline_tag: {kind}")
     metrics = report["metrics"]
     if metrics:
-        source = json.dumps(str((report["data"] or {}).get("source")))
+        source = json.dumps(_short((report["data"] or {}).get("source")))
+        name = f"accuracy on {metrics['n']} rows"
         lines += [
             "model-index:",
             f"- name: {json.dumps(manifest['source']['path'])}",
             "  results:",
             f"  - task: {{type: {kind}}}",
             f"    dataset: {{name: {source}, type: {report['task']}}}",
-            f"    metrics: [{{type: accuracy, value: {metrics['accuracy']:.6f}}}]",
+            f"    metrics: [{{type: accuracy, name: {name}, value: {metrics['accuracy']:.6f}}}]",
         ]
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
 def _what(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    how = " with 8-bit weights and activations" if _quantized(report) else ""
     return (
-        f"An engine for `{report['target']}` with 8-bit weights and activations: strategy "
-        f"`{report['strategy']}`, scope `{report['scope']}`, everything else in "
-        f"{report['rest_precision']}. Model type {manifest.get('model_type', 'unknown')}; "
-        f"{int8_text(report['int8'])}.\n"
+        f"An engine for `{report['target']}`{how}: strategy `{report['strategy']}`, scope "
+        f"`{report['scope']}`, everything else in {report['rest_precision']}. Model type "
+        f"{manifest.get('model_type', 'unknown')}; {int8_text(report['int8'])}.\n"
     )
 
 
@@ -100,15 +117,41 @@ def _use(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     )
     text = f"Inputs {inputs}, int64 [batch, tokens], at most {manifest['max_length']} tokens"
     text += f"; classes {labels}" if labels else ""
-    code = _LOADS.get(report["target"], "")
-    return f"{text}. Tokenizer: `tokenizer.json`.\n\n```python\n{code}\n```\n"
+    return f"{text}. Tokenizer: `tokenizer.json`.\n\n```python\n{_code(report, manifest)}\n```\n"
+
+
+def _code(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """A program that runs in the engine's directory."""
+    target = report["target"]
+    if target not in _RUNS:
+        return (
+            'import qdeploy\n\nanswers = qdeploy.load(".").predict([("first text", "second text")])'
+        )
+    lines = [
+        "import numpy as np",
+        _IMPORTS[target],
+        "from tokenizers import Tokenizer",
+        "",
+        'tokenizer = Tokenizer.from_file("tokenizer.json")',
+        f"tokenizer.enable_truncation({manifest['max_length']})",
+        f"tokenizer.enable_padding(pad_id={manifest['pad_token_id']})",
+        'rows = tokenizer.encode_batch([("first text", "second text")])',
+        "feeds = {",
+        *(
+            f'    "{name}": np.array([{_FEEDS[name]} for row in rows], np.int64),'
+            for name in manifest["inputs"]
+        ),
+        "}",
+        _RUNS[target].format(outputs=json.dumps(list(manifest["outputs"]))),
+    ]
+    return "\n".join(lines)
 
 
 def _making(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     calibration = manifest["calibration"]
     rows = "without calibration rows"
     if calibration:
-        rows = f"on {calibration['rows']} calibration rows of {calibration['data']}"
+        rows = f"on {calibration['rows']} calibration rows of {_short(calibration['data'])}"
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     digest = manifest["source"]["sha256"]
     return f"Quantized after training, {rows}. Source graph sha256 `{digest}`. {versions}.\n"
@@ -120,5 +163,12 @@ def _limits(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         "- Latency is of the machine that measured it.",
         "- Licence and intended use are those of the model it was made from.",
     ]
+    base = report["baseline"]
+    if base and base.get("drop", 0) > 0 and base["mcnemar_p"] < _SURE:
+        lines.insert(
+            0,
+            f"- **It loses {100 * base['drop']:.2f} points of accuracy** against "
+            f"{base['strategy']} (McNemar p = {base['mcnemar_p']:.2g}).",
+        )
     lines += [f"- {text}" for text in report["warnings"]]
     return "\n".join(lines) + "\n"

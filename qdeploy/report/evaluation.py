@@ -135,7 +135,7 @@ def _latency(report: Mapping[str, Any]) -> Section:
     note = (
         f"{shape['batch_size']} rows of {shape['seq_len']} tokens, {shape['warmup']} runs before "
         f"and {shape['iterations']} timed, {shape['threads']} threads; rounds of the engines "
-        "alternate. " + int8_text(report["int8"]).capitalize() + "."
+        "alternate; " + int8_text(report["int8"]) + "."
     )
     return Section("Latency", table=Table(columns, tuple(rows)), note=note)
 

@@ -29,7 +29,13 @@ def rows(tmp_path: Path) -> str:
 def test_the_report_names_the_planted_channel(model_dir: Path, rows: str, tmp_path: Path) -> None:
     page, folder = tmp_path / "a.html", tmp_path / "plots"
     report = qdeploy.analyze(
-        model_dir, data=rows, calibration_rows=8, cost_rows=8, html=page, plot=folder
+        model_dir,
+        data=rows,
+        calibration_rows=8,
+        cost_rows=8,
+        activations="symmetric",
+        html=page,
+        plot=folder,
     )
     assert json.loads(json.dumps(report)) == report  # nothing in it that JSON does not know
     assert report["kind"] == "analysis" and report["data"]["rows"] == 8
@@ -40,6 +46,7 @@ def test_the_report_names_the_planted_channel(model_dir: Path, rows: str, tmp_pa
     assert all(s["cost"] for s in report["sites"])
     costly = [s for s in report["sites"] if s["remedy"]]
     assert costly and report["recommendations"]
+    assert all(s["cost"]["alone_db"] < 30 for s in costly)
     pictured = [s for s in report["sites"] if s["levels"]]
     assert pictured and all(s["levels"]["before"]["used"] > 1 for s in pictured)
     text = page.read_text("utf-8")

@@ -125,6 +125,8 @@ def manifest() -> dict[str, Any]:
         "inputs": ["input_ids", "attention_mask"],
         "labels": ["entailment", "not_entailment"],
         "max_length": 512,
+        "pad_token_id": 0,
+        "outputs": ["logits"],
         "calibration": {"rows": 128, "data": "train.tsv"},
         "versions": VERSIONS,
     }

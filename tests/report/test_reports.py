@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import qdeploy
+from qdeploy.errors import QDeployWarning
 from qdeploy.report import analysis as analysis_report
 from qdeploy.report import evaluation as evaluation_report
 from qdeploy.report.card import model_card
 from qdeploy.report.page import render
 from qdeploy.report.pictures import scatter
 from qdeploy.report.sweep import short_names
+from tests.calibrate.encoder import model_directory
 from tests.report.reports import analysis, evaluation, manifest
 
 pytest.importorskip("jinja2")
@@ -65,9 +71,42 @@ def test_a_card_can_be_published() -> None:
     found = front(card)
     assert found["pipeline_tag"] == "text-classification" and "int8" in found["tags"]
     result = found["model-index"][0]["results"][0]
-    assert result["metrics"] == [{"type": "accuracy", "value": 0.8675}]
+    assert result["metrics"] == [
+        {"type": "accuracy", "name": "accuracy on 5463 rows", "value": 0.8675}
+    ]
     assert "license" not in found  # it is not ours to say
     assert "128 calibration rows of train.tsv" in card and "1 of 2 planned GEMMs" in card
+
+
+def test_the_card_of_a_float_engine_does_not_speak_of_int8() -> None:
+    report = evaluation() | {"strategy": "fp32", "int8": None}
+    card = model_card(report, manifest() | {"calibration": None})
+    assert not {"int8", "quantization"} & set(front(card)["tags"])
+    assert "# model, ONNX by qdeploy" in card and "8-bit" not in card
+
+
+def test_a_card_tells_a_loss_and_no_path_of_this_machine() -> None:
+    report = evaluation()
+    report["baseline"] = report["baseline"] | {"drop": 0.31, "mcnemar_p": 1e-9}
+    report["data"] = report["data"] | {"source": "/home/me/secret/qnli/dev.tsv"}
+    made = manifest() | {"calibration": {"rows": 8, "data": "/home/me/secret/qnli/train.tsv"}}
+    card = model_card(report, made)
+    assert "- **It loses 31.00 points of accuracy** against fp32 (McNemar p = 1e-09)." in card
+    assert "secret" not in card and "qnli/train.tsv" in card
+
+
+def test_the_code_of_a_card_runs(tmp_path: Path) -> None:
+    """In the directory of an engine, as the card says."""
+    model = model_directory(tmp_path / "model")
+    qdeploy.build(model, tmp_path / "engine", strategy="dynamic")
+    with pytest.warns(QDeployWarning):
+        qdeploy.evaluate(tmp_path / "engine", limit=4, latency=False, card=tmp_path / "card.md")
+    code = (tmp_path / "card.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    code += "\nprint(outputs[0].shape)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "engine", capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "(1, 2)", done.stderr
 
 
 def test_a_card_claims_nothing_that_was_not_measured() -> None:
