@@ -45,20 +45,23 @@ def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     for site in sites.values():
         if costly(site):
             joined[site["kind"], _remedy(site)].append(site)
-    found = [
+    groups = sorted(joined.items(), key=lambda group: _urgency(group[1]))
+    return [
         {
             "text": _sentence(kind, text, members),
             "sites": [site["name"] for site in members],
             "alone_db": min((s["cost"]["alone_db"] for s in members if s["cost"]), default=None),
         }
-        for (kind, text), members in joined.items()
+        for (kind, text), members in groups
     ]
-    by_cost = [entry for entry in found if entry["alone_db"] is not None]
-    others = [entry for entry in found if entry["alone_db"] is None]
-    energy = {site["name"]: float(site["outlier_energy"]) for site in sites.values()}
-    return sorted(by_cost, key=lambda entry: float(entry["alone_db"])) + sorted(
-        others, key=lambda entry: -max(energy[name] for name in entry["sites"])
-    )
+
+
+def _urgency(members: list[dict[str, Any]]) -> tuple[bool, float]:
+    """Sort key: by what is left of the logits; without costs by the outlier channels' energy."""
+    worst = _worst(members)
+    if worst["cost"] is None:
+        return True, -float(worst["outlier_energy"])
+    return False, float(worst["cost"]["alone_db"])
 
 
 def costly(site: Mapping[str, Any]) -> bool:

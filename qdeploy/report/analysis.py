@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -194,12 +195,21 @@ def pictures(report: Mapping[str, Any]) -> dict[str, tuple[Draw, str]]:
 
 
 def _by_depth(sites: list[dict[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Kurtosis of the residual stream's sites, a line per kind."""
+    """Kurtosis of the residual stream's sites, a line per kind and place within a layer."""
     series: dict[str, tuple[list[float], list[float]]] = {}
+    met: Counter[tuple[str, int]] = Counter()
+    several = {
+        kind
+        for (kind, depth), n in Counter((s["kind"], s["depth"]) for s in sites).items()
+        if n > 1 and depth
+    }
     for site in sites:
+        kind, depth = site["kind"], site["depth"]
         if site["stream"] and site["kurtosis"] > 0:
-            x, y = series.setdefault(site["kind"], ([], []))
-            x.append(site["depth"])
+            met[kind, depth] += 1
+            place = f", number {met[kind, depth]} of a layer" if kind in several else ""
+            x, y = series.setdefault(f"{kind}{place}", ([], []))
+            x.append(depth)
             y.append(site["kurtosis"])
     return series
 
