@@ -25,6 +25,7 @@ import numpy as np
 from machine import heading, keep  # benchmarks/machine.py
 from peers_cost import calibration, footprint  # benchmarks/peers_cost.py
 from runners import RUNNERS, THREADS, Runner, interleaved  # benchmarks/runners.py
+from shapes import random_bert  # benchmarks/shapes.py
 
 import qdeploy
 from qdeploy.calibrate.run import BATCH_TOKENS
@@ -106,35 +107,6 @@ def build_peer(peer: str, model: Path, data: Path, rows: int, out: Path) -> dict
         return {"error": lines[-1][:300] if lines else f"exit code {done.returncode}"}
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
-
-
-def base_shape(folder: Path, *, outliers: bool) -> Path:
-    """A model directory of BERT-base's shape with random weights.
-
-    Args:
-        outliers: in every LayerNorm two channels 20 times as large, and a 20th of their weight in
-            the GEMMs behind it, as trained encoders have them: attention stays as it is.
-    """
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    labels = ("entailment", "not_entailment")
-    config = transformers.BertConfig(num_labels=2, id2label=dict(enumerate(labels)))
-    model = transformers.BertForSequenceClassification(config)
-    if outliers:
-        with torch.no_grad():
-            for name, module in model.named_modules():
-                if isinstance(module, torch.nn.LayerNorm):
-                    module.weight[[308, 381]] *= 20
-                elif name.endswith(("query", "key", "value", "intermediate.dense")):
-                    module.weight[:, [308, 381]] /= 20
-    model.save_pretrained(folder / "checkpoint")
-    embedded = folder.parent / "embedded"
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / "checkpoint" / name).write_bytes((embedded / name).read_bytes())
-    qdeploy.export(folder / "checkpoint", folder / "model")
-    return folder / "model"
 
 
 def engines(
@@ -228,7 +200,9 @@ def main() -> None:
         for section in ("base", "outliers"):
             if section in sections:
                 (work / section).mkdir()
-                model = base_shape(work / section, outliers=section == "outliers")
+                model = random_bert(
+                    work / section, work / "embedded", outliers=section == "outliers"
+                )
                 chosen = [p for p in peers if section == "base" and p in BUILDERS]
                 checkpoint = work / section / "checkpoint"
                 opened, built = engines(model, checkpoint, args.data, work / section, 64, chosen)
@@ -254,7 +228,7 @@ def main() -> None:
             result["calibration"] = calibration(model, args.data, work, rows, build, static)
         if "footprint" in sections:
             (work / "footprint").mkdir()
-            model = base_shape(work / "footprint", outliers=False)
+            model = random_bert(work / "footprint", work / "embedded", outliers=False)
             result["footprint"] = footprint(model, args.data, work / "footprint")
     result = keep(RESULTS / f"peers-{result['date']}.json", result)
     print(json.dumps(result, indent=1))

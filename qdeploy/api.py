@@ -207,6 +207,14 @@ def build(
     alpha: float | str = "auto",
     noise_target: float = 30.0,
     float_sites: Sequence[str] | str = "",
+    int8_residuals: bool = False,
+    min_shape: str | None = None,
+    max_shape: str | None = None,
+    workspace_mb: int | None = None,
+    timing_cache: PathLike | None = None,
+    version_compatible: bool = False,
+    refit: bool = False,
+    cuda_graph: bool = True,
     max_drop: float | None = None,
     seed: int = 0,
     force: bool = False,
@@ -247,6 +255,15 @@ def build(
         alpha: of `smoothquant`, 0 to 1, or `"auto"` (the best of a grid, site by site).
         noise_target: of `peg`: dB below a GEMM's output where the noise of its input is quiet.
         float_sites: names of sites that stay in float, as a list or with commas.
+        int8_residuals: tensorrt: round the skip branch of residual sums too, so that the sum can
+            run in INT8.
+        min_shape, max_shape: of targets that compile: rows and tokens of the smallest and the
+            largest run; None is 1x2, and 32 rows (or those of `opt_shape`) of full length.
+        workspace_mb: of targets that compile: scratch memory of kernels, 10⁶ bytes.
+        timing_cache: of targets that compile: file that keeps the timings of kernels.
+        version_compatible: tensorrt: the engine runs under later versions too.
+        refit: tensorrt: the engine's weights can be replaced.
+        cuda_graph: tensorrt: launch a run as one CUDA graph; the report says which it was.
         max_drop: of the strategy `auto`: accuracy points that may be lost; None is 0.3.
         seed: of the calibration sample.
         force: replace `engine_dir` when it is one that qdeploy wrote.
@@ -298,6 +315,14 @@ def build(
         alpha=alpha,
         noise_target=noise_target,
         float_sites=float_sites,
+        int8_residuals=int8_residuals,
+        min_shape=min_shape,
+        max_shape=max_shape,
+        workspace_mb=workspace_mb,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        refit=refit,
+        cuda_graph=cuda_graph,
         seed=seed,
         force=force,
         dry_run=dry_run,
@@ -323,6 +348,7 @@ def evaluate(
     seed: int = 0,
     max_drop: float | None = None,
     require_int8: float | None = None,
+    simulate: bool = False,
     html: PathLike | None = None,
     card: PathLike | None = None,
     progress: Progress | None = None,
@@ -346,6 +372,7 @@ def evaluate(
         seed: of the latency's inputs and of the bootstrap.
         max_drop: gate: most accuracy points that may be lost against `baseline`.
         require_int8: gate: least share (0 to 1) of all GEMM FLOPs that must run in INT8.
+        simulate: run the graph of a `--dry-run` on the CPU, for its accuracy alone.
         html: file for the report as one self-contained page.
         card: file for a model card (Markdown) to publish with the engine.
         progress: see the module.
@@ -379,6 +406,7 @@ def evaluate(
             seed=seed,
             max_drop=max_drop,
             require_int8=require_int8,
+            simulate=simulate,
             progress=progress,
         )
     except GateError as error:  # a failed gate is a result too
@@ -462,15 +490,21 @@ def load(engine_dir: PathLike, *, threads: int = 2) -> Predictor:
     return Predictor(engine_dir, threads=threads)
 
 
-def inspect(path: PathLike) -> dict[str, Any]:
+def inspect(path: PathLike, *, target: str | None = None) -> dict[str, Any]:
     """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
+
+    Args:
+        path: what to look at.
+        target: of a file: whose rules it is held against; None asks ONNX Runtime's CPU provider
+            for its kernels.
 
     Raises:
         ModelError: nothing of the three.
+        TargetError: a target that has no rules for files.
     """
     from qdeploy.deploy.inspect import inspect_path
 
-    return inspect_path(path)
+    return inspect_path(path, target)
 
 
 def doctor() -> dict[str, Any]:

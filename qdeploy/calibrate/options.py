@@ -40,6 +40,8 @@ class PlanOptions:
             enough for `peg`.
         float_sites: names of sites that stay in float whatever the strategy says, and the GEMMs
             that read them with them.
+        int8_residuals: targets that add in INT8 read the skip branch of a residual sum rounded
+            too, on the scale of the GEMMs that read the same tensor; where it has one scale.
     """
 
     scope: str = GEMM_SCOPE
@@ -54,6 +56,7 @@ class PlanOptions:
     prescale: str = NONE
     noise_target: float = 30.0
     float_sites: tuple[str, ...] = ()
+    int8_residuals: bool = False
 
     def __post_init__(self) -> None:
         choose("scope", self.scope, SCOPES, PlanError)

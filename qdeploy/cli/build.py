@@ -33,8 +33,8 @@ from qdeploy.cli import options, tables, talk
 )
 @click.option(
     "--rest-precision",
-    metavar="[f32|bf16]",
-    help="openvino: precision of what is not INT8. f32 when left out.",
+    metavar="[f32|bf16|f16]",
+    help="Precision of what is not INT8, where a target has several. Its own when left out.",
 )
 @click.option(
     "--opt-shape",
@@ -126,6 +126,43 @@ from qdeploy.cli import options, tables, talk
     default="",
     metavar="NAME,...",
     help="Sites that stay in float, with the GEMMs that read them; `qdeploy analyze` names them.",
+)
+@click.option(
+    "--int8-residuals",
+    is_flag=True,
+    help="tensorrt: round the skip branch of residual sums too, so that the sum can run in INT8.",
+)
+@click.option(
+    "--min-shape",
+    metavar="ROWSxTOKENS",
+    help="Targets that compile: the smallest run; 1x2 when left out.",
+)
+@click.option(
+    "--max-shape",
+    metavar="ROWSxTOKENS",
+    help="Targets that compile: the largest run; 32 rows of full length when left out.",
+)
+@click.option(
+    "--workspace-mb",
+    type=click.IntRange(min=1),
+    metavar="MB",
+    help="Targets that compile: scratch memory that kernels may use; all there is when left out.",
+)
+@click.option(
+    "--timing-cache",
+    type=options.PATH,
+    metavar="FILE",
+    help="Targets that compile: keeps the timings of kernels from build to build.",
+)
+@click.option(
+    "--version-compatible", is_flag=True, help="tensorrt: the engine runs under later versions too."
+)
+@click.option("--refit", is_flag=True, help="tensorrt: the engine's weights can be replaced.")
+@click.option(
+    "--cuda-graph/--no-cuda-graph",
+    default=True,
+    show_default=True,
+    help="tensorrt: launch a run as one CUDA graph.",
 )
 @click.option(
     "--max-drop",

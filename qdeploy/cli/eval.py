@@ -76,6 +76,11 @@ from qdeploy.cli import options, tables, talk
     metavar="SHARE",
     help="Gate: exit code 1 when less of all GEMM FLOPs run in INT8 (default plans: 0.999).",
 )
+@click.option(
+    "--simulate",
+    is_flag=True,
+    help="Run the graph of a --dry-run on the CPU, for its accuracy alone.",
+)
 @options.html
 @click.option(
     "--card", type=options.PATH, metavar="FILE", help="Write a model card (Markdown) to publish."

@@ -12,10 +12,16 @@ from qdeploy.cli import options, tables, talk
 
 @click.command()
 @click.argument("path", type=options.PATH)
+@click.option(
+    "--target",
+    metavar="[ort-cpu|tensorrt]",
+    help="Of an ONNX file: hold it against this target. ort-cpu when left out.",
+)
 @options.reporting
-def inspect(path: Path) -> None:
+def inspect(path: Path, target: str | None) -> None:
     """Show a model, an engine or any ONNX file.
 
     Of an engine: its plan and its certificate. Of an ONNX file that anything made: which of its
-    GEMMs ONNX Runtime's CPU provider runs in INT8, and why the others do not."""
-    talk.report(api.inspect(path), tables.inspection)
+    GEMMs ONNX Runtime's CPU provider runs in INT8, and why the others do not; with --target
+    tensorrt, what in it breaks TensorRT's rules for quantized graphs, and what to do."""
+    talk.report(api.inspect(path, target=target), tables.inspection)

@@ -194,11 +194,26 @@ def int8(check: Mapping[str, Any] | None) -> str:
 def inspection(found: Mapping[str, Any]) -> None:
     """The result of `inspect`: the certificate as a table, the rest as indented lines."""
     check = found.get("int8") or {}
-    mapping({key: value for key, value in found.items() if key not in ("int8", "planned_gemms")})
+    hidden = ("int8", "planned_gemms", "contract")
+    mapping({key: value for key, value in found.items() if key not in hidden})
+    if "contract" in found:
+        contract(found["contract"])
     if check.get("gemms"):
         certificate(check)
     elif "int8" in found:
         click.echo(int8(check))
+
+
+def contract(found: Mapping[str, Any]) -> None:
+    """One line per violation, after their number."""
+    target, errors = found["target"], found["errors"]
+    verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
+    click.echo(f"{target}: {verdict}, {found['advice']} of advice")
+    for violation in found["violations"]:
+        click.echo(
+            f"  {violation['severity']}: {violation['node']}: {violation['text']}; "
+            f"{violation['remedy']} ({violation['rule']})"
+        )
 
 
 def certificate(check: Mapping[str, Any]) -> None:
@@ -282,6 +297,10 @@ def health(report: Mapping[str, Any]) -> None:
             click.echo(f"  {target['remedy']}")
     for name, value in report["cpu"].items():
         click.echo(f"{name}: {value}")
+    if report["gpu"] is None:
+        click.echo("GPU: none")
+    else:
+        click.echo("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
     for note in report["notes"]:
         click.echo(note)
 

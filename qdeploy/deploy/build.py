@@ -18,20 +18,21 @@ from qdeploy.artifact import (
     write_json,
     write_manifest,
 )
+from qdeploy.calibrate.affine import ASYMMETRIC
 from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
-from qdeploy.calibrate.strategies import make_plan, needs_statistics
+from qdeploy.calibrate.strategies import FP16, make_plan, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
 from qdeploy.deploy.lowered import Lowered
-from qdeploy.deploy.request import Request, check_paths, names_of, parse_shape
+from qdeploy.deploy.request import Compilation, Request, check_paths, names_of, parse_shape
 from qdeploy.deploy.rewrite import rewrite
-from qdeploy.deploy.targets import Target, choose_rest, find_target
-from qdeploy.errors import QDeployWarning, VerificationError
+from qdeploy.deploy.targets import HALF, Target, choose_rest, find_target
+from qdeploy.errors import PlanError, QDeployWarning, TargetError, VerificationError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -69,6 +70,14 @@ def build_engine(
     alpha: float | str = "auto",
     noise_target: float = 30.0,
     float_sites: Sequence[str] | str = "",
+    int8_residuals: bool = False,
+    min_shape: str | None = None,
+    max_shape: str | None = None,
+    workspace_mb: int | None = None,
+    timing_cache: str | Path | None = None,
+    version_compatible: bool = False,
+    refit: bool = False,
+    cuda_graph: bool = True,
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
@@ -80,18 +89,30 @@ def build_engine(
     calibrated = needs_statistics(strategy)
     options = PlanOptions(
         scope=scope,
-        activations=found.activations if activations is None else activations,
+        activations=activations or (found.activations if calibrated else ASYMMETRIC),
         weights=weights,
         percentile=percentile,
         mixed=mixed,
         alpha=alpha,
         noise_target=noise_target,
         float_sites=names_of(float_sites),
+        int8_residuals=int8_residuals,
         grouping=grouping,
         groups=groups,
         outlier_channels=outlier_channels,
         prescale=_prescale(found, strategy, scope, groups) if prescale is None else prescale,
     )
+    compilation = Compilation(
+        least=None if min_shape is None else parse_shape(min_shape, "--min-shape"),
+        largest=None if max_shape is None else parse_shape(max_shape, "--max-shape"),
+        workspace_mb=workspace_mb,
+        timing_cache=None if timing_cache is None else Path(timing_cache),
+        version_compatible=version_compatible,
+        refit=refit,
+        cuda_graph=cuda_graph,
+    )
+    rest = choose_rest(found, rest_precision)
+    _check_target(found, strategy, options, compilation, dry_run=dry_run)
     read_manifest(source, "model")
     check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns)
@@ -108,10 +129,39 @@ def build_engine(
         )
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
-    rest = choose_rest(found, rest_precision)
-    request = Request(source, strategy, found, rest, options, shape, seed)
+    request = Request(source, strategy, found, rest, options, shape, seed, compilation)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+
+
+def _check_target(
+    target: Target,
+    strategy: str,
+    options: PlanOptions,
+    compilation: Compilation,
+    *,
+    dry_run: bool,
+) -> None:
+    """Refuse, before any work, what the target cannot do.
+
+    Raises:
+        PlanError: options of a target that compiles.
+        TargetError: the strategy `fp16` elsewhere, or a target that does not work here.
+    """
+    if not target.compiles and (others := compilation.set_options()):
+        raise PlanError(
+            f"{', '.join(others)}: {target.name} compiles nothing at build time. Leave them out."
+        )
+    if options.int8_residuals and not target.adds_int8:
+        raise PlanError(
+            f"--int8-residuals is of targets that add in INT8 (tensorrt); {target.name} does not."
+        )
+    if strategy == FP16 and HALF not in target.rest_precisions:
+        raise TargetError(
+            f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
+        )
+    if not dry_run:
+        target.require()
 
 
 def _prescale(target: Target, strategy: str, scope: str, groups: int | str) -> str:
@@ -151,19 +201,21 @@ def _write_engine(
     if observed is not None:
         observed.require_model(digest)
     step(0)
-    plan = _plan(request, model, structure, observed)
+    plan = request.target.fit(_plan(request, model, structure, observed), structure)
     step(1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
+    request.target.check(lowered.model)
     step(2)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
     _copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
     certificate: dict[str, Any] = {"planned_gemms": planned_gemms(plan, structure, lowered)}
-    if not dry_run:
-        certificate["int8"] = _certificate(work, request, manifest, certificate["planned_gemms"])
-    write_json(work / CERTIFICATE, certificate)
     fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run}
+    if not dry_run:
+        fields |= request.target.compile(work, fields, request.shape, request.compilation)
+        certificate["int8"] = _certificate(work, request, fields, certificate["planned_gemms"])
+    write_json(work / CERTIFICATE, certificate)
     write_manifest(work, "engine", fields)
     if progress is not None:
         progress(_STAGES[3], len(_STAGES), len(_STAGES))
@@ -190,7 +242,7 @@ def _lower(
     request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
 ) -> tuple[Lowered, dict[str, Any]]:
     """The lowered graph, and what was rewritten in FP32 before."""
-    if not plan.int8_gemms and not plan.tables and not plan.sites:
+    if request.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
     fold = request.target.prescale != EVERYWHERE
     plan, rewrites = rewrite(model, plan, structure, manifest, fold=fold)
@@ -214,7 +266,7 @@ def _certificate(
     Raises:
         VerificationError: a planned GEMM does not run in INT8.
     """
-    engine = request.target.open(work, manifest | {"rest_precision": request.rest}, threads=2)
+    engine = request.target.open(work, manifest, threads=2)
     rows, tokens = request.shape
     shape = {"batch": rows, "sequence": min(tokens, manifest["max_length"])}
     int8 = certify(engine, planned, probe_feeds(manifest["inputs"], **shape))

@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.artifact import package_versions
+from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
+from qdeploy.deploy.health import Health
 
 # Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
 _CPU_FLAGS = {
@@ -26,31 +28,17 @@ _CPU_FLAGS = {
 _INT8_KERNEL = "MatMulIntegerToFloat"
 
 
-@dataclass(frozen=True)
-class Health:
-    """What was found out about one target.
-
-    Attributes:
-        works: an engine of this target runs here, in INT8.
-        detail: the versions that work, or the reason that it does not.
-        remedy: what to type; empty when it works.
-    """
-
-    works: bool
-    detail: str
-    remedy: str = ""
-
-
 def diagnose() -> dict[str, Any]:
     """Try every target that this version has.
 
     Returns:
-        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `python`,
-        `versions` of the packages and `notes` about installations that break others.
+        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `gpu` (or None),
+        `python`, `versions` of the packages and `notes` about installations that break others.
     """
     return {
         "targets": {name: asdict(check()) for name, check in CHECKS.items()},
         "cpu": cpu_features(),
+        "gpu": gpu(),
         "python": platform.python_version(),
         "versions": package_versions(),
         "notes": _notes(),
@@ -126,6 +114,9 @@ _INSTALL_CPU = "Type: pip install --upgrade 'qdeploy[cpu]'"
 CHECKS: dict[str, Callable[[], Health]] = {
     "ort-cpu": check_ort_cpu,
     "openvino": check_openvino,
+    "ort-cuda": check_ort_cuda,
+    "ort-tensorrt": check_ort_tensorrt,
+    "tensorrt": check_tensorrt,
 }
 
 

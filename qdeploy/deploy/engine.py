@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
 from qdeploy.deploy.targets import find_target
-from qdeploy.errors import DataError
+from qdeploy.errors import DataError, ModelError
 
 Array = npt.NDArray[Any]
 
@@ -95,8 +95,11 @@ def inputs_of(feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arr
     return {name: feeds[name] for name in names}
 
 
-def open_engine(engine_dir: str | Path, *, threads: int = 2) -> Engine:
+def open_engine(engine_dir: str | Path, *, threads: int = 2, simulate: bool = False) -> Engine:
     """Load the engine of an engine directory with a stated number of threads.
+
+    Args:
+        simulate: run its graph on the CPU, for its numbers alone (`qdeploy.deploy.simulate`).
 
     Raises:
         ModelError: not an engine directory.
@@ -104,4 +107,14 @@ def open_engine(engine_dir: str | Path, *, threads: int = 2) -> Engine:
     """
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
-    return find_target(manifest["target"]).open(directory, manifest, threads)
+    if simulate:
+        from qdeploy.deploy.simulate import SimulatedEngine
+
+        return SimulatedEngine(directory / "model.onnx", threads=threads)
+    target = find_target(manifest["target"])
+    if target.compiles and manifest.get("dry_run"):
+        raise ModelError(
+            f"{directory} is of a dry run: nothing was compiled for {target.name}. Build it where "
+            "that target works, or run the graph here with --simulate."
+        )
+    return target.open(directory, manifest, threads)

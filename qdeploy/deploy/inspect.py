@@ -13,29 +13,62 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import CERTIFICATE
 from qdeploy.deploy.judge import judge
-from qdeploy.errors import ModelError
+from qdeploy.deploy.tensorrt_rules import ADVICE, ERROR, violations
+from qdeploy.errors import ModelError, TargetError, choose
+
+TENSORRT = "tensorrt"
+_JUDGED = ("ort-cpu", TENSORRT)
 
 
-def inspect_path(path: str | Path) -> dict[str, Any]:
+def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
     """Describe a model directory, an engine directory or an ONNX file.
 
     Args:
         path: directory with a `qdeploy.json`, or any .onnx file.
+        target: "tensorrt" holds the file, or a dry run's, against TensorRT's rules.
 
     Returns:
         For a model: its manifest and structure. For an engine: its plan (treatment, reason and
         expected SQNR of each site), and its certificate. For a file: its operators, and under
         "int8" what ONNX Runtime's CPU provider makes of its GEMMs, as a certificate says it.
 
+        With a target, under "contract": {"target", "errors", "advice": counts, "violations":
+        [{"rule", "severity", "node", "text", "remedy"}]}.
+
     Raises:
         ModelError: nothing there, or not readable as ONNX.
+        TargetError: a target without rules.
     """
-    target = Path(path)
-    if target.is_dir():
-        return _directory(target)
-    if not target.is_file():
-        raise ModelError(f"{target} does not exist. Name a model or engine directory, or a file.")
-    return _file(target)
+    source = Path(path)
+    if target not in (None, *_JUDGED):
+        choose("target of inspect", str(target), _JUDGED, TargetError)
+    if target == TENSORRT:
+        return _contract(source / "model.onnx" if source.is_dir() else source)
+    if source.is_dir():
+        return _directory(source)
+    if not source.is_file():
+        raise ModelError(f"{source} does not exist. Name a model or engine directory, or a file.")
+    return _file(source)
+
+
+def _contract(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(
+            f"{path} does not exist. Name an ONNX file, or a directory that holds one."
+        )
+    model = _load(path)
+    found = violations(model)
+    severities = Counter(violation.severity for violation in found)
+    return {
+        "kind": "onnx",
+        "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
+        "contract": {
+            "target": TENSORRT,
+            "errors": severities[ERROR],
+            "advice": severities[ADVICE],
+            "violations": [violation.to_json() for violation in found],
+        },
+    }
 
 
 def _directory(directory: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from qdeploy.calibrate.plan import Dynamic, Plan
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.graph import GraphEditor
 from qdeploy.deploy.lowered import Lowered
-from qdeploy.deploy.lowering import Lowering
-from qdeploy.deploy.operands import Operand
+from qdeploy.deploy.lowering_qdq import QdqLowering
+from qdeploy.deploy.parts import Cuts
 from qdeploy.errors import TargetError
 
 
@@ -66,25 +66,9 @@ def _part_key_transposes(editor: GraphEditor) -> None:
         editor.replace_uses(node.outputs[0], turned.outputs[0], besides=set())
 
 
-class _OpenVino(Lowering):
-    signed = True
-    least_rows = 2  # of a single row or column it makes a multiplication in float
+class _OpenVino(QdqLowering):
+    cuts = Cuts(least=2)  # of a single row or column it makes a multiplication in float
 
-    def int8_product(
-        self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
-    ) -> tuple[ir.Value, str]:
-        weight = self.editor.node(
-            "DequantizeLinear", [codes, scale], f"{label}.weight/dequantize", axis=1, like=codes
-        )
-        values = self._values(operand, label)
-        result = self.editor.node("MatMul", [values, weight.outputs[0]], label).outputs[0]
-        if bias is not None:
-            result = self.editor.node("Add", [result, bias], f"{label}/bias").outputs[0]
-        return result, str(codes.name)
-
-    def _values(self, operand: Operand, label: str) -> ir.Value:
-        """The operand's values; dequantized once for all of its GEMMs."""
-        for use in operand.value.uses():
-            if use.node.op_type == "DequantizeLinear" and use.node.inputs[1] is operand.scale:
-                return use.node.outputs[0]
-        return self.writer.dequantized(operand, f"{label}.input")
+    def mark(self, codes: ir.Value, product: ir.Node) -> str:
+        del product
+        return str(codes.name)

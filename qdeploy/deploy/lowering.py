@@ -18,7 +18,7 @@ from qdeploy.calibrate.structure import Gemm, Structure
 from qdeploy.deploy.graph import GraphEditor
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.operands import Operand, OperandWriter
-from qdeploy.deploy.parts import column_blocks, rows_of
+from qdeploy.deploy.parts import Cuts, column_blocks, rows_of
 from qdeploy.deploy.round_trip import rounded
 from qdeploy.deploy.tables import lower_tables
 
@@ -51,16 +51,16 @@ class Lowering(ABC):
     """One plan, on its way into the graph of one target.
 
     Attributes:
-        signed, least_rows: see `OperandWriter`.
+        signed, cuts: see `OperandWriter`.
         tokens: rows times tokens of the runs that the graph is meant for.
     """
 
     signed: ClassVar[bool] = False
-    least_rows: ClassVar[int] = 1
+    cuts: ClassVar[Cuts] = Cuts()
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
         self.editor = GraphEditor(model)
-        self.writer = OperandWriter(self.editor, signed=self.signed, least_rows=self.least_rows)
+        self.writer = OperandWriter(self.editor, signed=self.signed, cuts=self.cuts)
         self.plan = plan
         self.tokens = tokens
         self._structure = structure
@@ -95,11 +95,19 @@ class Lowering(ABC):
             treatment = self.plan.treatment(site.tensor)
             if not isinstance(treatment, Float):
                 gemms = [g for g in self._structure.consumers(site.tensor) if g.name in planned]
-                self._lower_site(site.tensor, site.name, treatment, gemms)
-        self._lowered.model = self.editor.finish()
+                self.lower_site(site.tensor, site.name, treatment, gemms)
+        self._lowered.model = self.finish()
         return self._lowered
 
-    def _lower_site(self, tensor: str, name: str, treatment: Treatment, gemms: list[Gemm]) -> None:
+    def quantize(self, weight: Array) -> tuple[Array, Array]:
+        """Codes, int8, and scales, FP32 [N] or scalar, of a weight, FP32 [K', N]."""
+        return quantize_weight(weight, per_channel=self.plan.per_channel_weights)
+
+    def finish(self) -> ir.Model:
+        """The graph, when all sites are lowered."""
+        return self.editor.finish()
+
+    def lower_site(self, tensor: str, name: str, treatment: Treatment, gemms: list[Gemm]) -> None:
         """Quantize one tensor for its GEMMs, and in scope all for every other reader."""
         value = self.editor.values[tensor]
         readers = {use.node for use in value.uses()}
@@ -168,7 +176,7 @@ class Lowering(ABC):
         if {use.node for use in tensor.uses()} != planned:
             return None
         assert isinstance(treatment, PerTensor | Grouped)
-        blocks = column_blocks(treatment, gemm.n, self.pieces(gemm), self.least_rows)
+        blocks = column_blocks(treatment, gemm.n, self.pieces(gemm), self.cuts)
         return _Cut(activation, blocks) if len(blocks) > 1 else None
 
     def _factor(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> _Factor:
@@ -182,7 +190,7 @@ class Lowering(ABC):
         if operand.scale is None:
             self._lowered.float_columns[gemm.name] = len(part)
             return _Factor(operand, part, None)
-        codes, scale = quantize_weight(part, per_channel=self.plan.per_channel_weights)
+        codes, scale = self.quantize(part)
         mean = self._mean(gemm, treatment, operand)
         shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
         return _Factor(operand, codes, scale, shift)

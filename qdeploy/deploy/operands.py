@@ -14,7 +14,7 @@ from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
 from qdeploy.calibrate.sites import constant
 from qdeploy.deploy.graph import GraphEditor
-from qdeploy.deploy.parts import Group, Parts, Repeated, padded, parts_of
+from qdeploy.deploy.parts import Cuts, Group, Parts, Repeated, padded, parts_of, window
 
 Array = npt.NDArray[Any]
 _ALL_ROWS = np.arange(0)
@@ -41,13 +41,13 @@ class OperandWriter:
     Attributes:
         signed: symmetric ranges as int8 with zero point 0; else as uint8 with zero point 128, the
             same numbers.
-        least_rows: rows K, and columns N, that a product needs at least to stay one.
+        cuts: in which pieces the target multiplies.
     """
 
-    def __init__(self, editor: GraphEditor, *, signed: bool, least_rows: int) -> None:
+    def __init__(self, editor: GraphEditor, *, signed: bool, cuts: Cuts) -> None:
         self._editor = editor
         self.signed = signed
-        self.least_rows = least_rows
+        self.cuts = cuts
 
     def operands(self, value: ir.Value, name: str, treatment: Treatment) -> list[Operand]:
         """Everything that stands for `value` in a product."""
@@ -59,7 +59,7 @@ class OperandWriter:
                 source = self._scaled(value, np.array(treatment.prescale, np.float32), name)
             return [self.quantized(source, name, treatment.affine)]
         assert isinstance(treatment, Grouped)
-        return self._grouped(value, name, parts_of(treatment))
+        return self._grouped(value, name, parts_of(treatment, self.cuts))
 
     def quantized(
         self, source: ir.Value, name: str, affine: Affine, rows: Array = _ALL_ROWS
@@ -128,7 +128,8 @@ class OperandWriter:
             whole = [self.quantized(value, name, treatment.affine) for value in values]
             return [replace(whole[0], value=self._joined([part.value for part in whole], name))]
         assert isinstance(treatment, Grouped)
-        parts = parts_of(treatment)
+        parts = parts_of(treatment, self.cuts)
+        least, multiple = self.cuts.least, self.cuts.multiple
         others = len(parts.repeated) + len(parts.slim) + bool(parts.outliers)
         base, rest = values[: len(values) - others], iter(values[len(values) - others :])
         operands = []
@@ -138,15 +139,16 @@ class OperandWriter:
             for part in parts.repeated:
                 label = f"{name}/times{part.times}"
                 codes += part.times * [self.quantized(next(rest), label, part.affine).value]
-                met += part.times * [padded(part.channels, self.least_rows)[1]]
+                met += part.times * [padded(part.channels, least, multiple)[1]]
             joined = self._joined(codes, name)
             operands.append(replace(wide[0], rows=np.concatenate(met), value=joined))
         for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
             label = f"{name}/group{index}"
-            rows = padded(channels, self.least_rows)[1]
+            rows = padded(channels, least, multiple)[1]
             operands.append(self.quantized(next(rest), label, affine, rows))
         if parts.outliers:
-            operands.append(Operand(padded(parts.outliers, self.least_rows)[1], next(rest)))
+            rows = padded(parts.outliers, least, self.cuts.float_multiple)[1]
+            operands.append(Operand(rows, next(rest)))
         return operands
 
     def _dynamic(self, value: ir.Value, name: str) -> Operand:
@@ -167,11 +169,12 @@ class OperandWriter:
             operands.append(self._wide(value, name, parts, parts.wide))
         for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
             label = f"{name}/group{index}"
-            picked, rows = padded(channels, self.least_rows)
+            picked, rows = window(channels, parts.total, self.cuts.least, self.cuts.multiple)
             operands.append(self.quantized(self._pick(value, picked, label), label, affine, rows))
         if parts.outliers:
-            picked = np.array(parts.outliers)
-            operands.append(Operand(picked, self._pick(value, picked, f"{name}/outliers")))
+            multiple = self.cuts.float_multiple
+            picked, rows = window(parts.outliers, parts.total, 1, multiple)
+            operands.append(Operand(rows, self._pick(value, picked, f"{name}/outliers")))
         return operands
 
     def _wide(self, value: ir.Value, name: str, parts: Parts, group: Group) -> Operand:

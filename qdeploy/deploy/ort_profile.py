@@ -34,7 +34,7 @@ def profiled(
             session.run(None, wanted)
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
         graph = load_optimized(Path(folder) / "optimized.onnx")
-    return _kernel_times(events, iterations + 1), graph
+    return kernel_times(events, iterations + 1), graph
 
 
 def optimized_graph(path: Path) -> ir.Model:
@@ -75,7 +75,21 @@ def _kernel(node: ir.Node, timed: Mapping[str, KernelTime]) -> KernelTime:
     return replace(kernel, int8=not reason, fault=reason)
 
 
-def _kernel_times(events: list[dict[str, Any]], runs: int) -> list[KernelTime]:
+def providers_of(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The provider that ran each node, by the node's name, from a profile's events."""
+    found = {}
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            found[name.removesuffix("_kernel_time")] = str(event["args"].get("provider", ""))
+    return found
+
+
+def kernel_times(events: list[dict[str, Any]], runs: int) -> list[KernelTime]:
+    """Mean time of each kernel, ms, from the events of a profile of so many runs.
+
+    The first run warms up.
+    """
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         name = str(event.get("name", ""))

@@ -35,6 +35,23 @@ COARSER = 2.0
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """In which pieces a target multiplies.
+
+    Attributes:
+        repeats: a group may join the wide GEMM as repeated rows (2. above).
+        least: rows K, and columns N, that an INT8 product needs at least.
+        multiple: rows and columns of a cut INT8 product are padded to a multiple of this.
+        float_multiple: the same, of the float product of outlier channels.
+    """
+
+    repeats: bool = True
+    least: int = 1
+    multiple: int = 1
+    float_multiple: int = 1
+
+
+@dataclass(frozen=True)
 class Repeated:
     """Channels whose codes, on the scale times·s, stand `times` times in the wide GEMM."""
 
@@ -70,7 +87,7 @@ class Parts:
         return np.concatenate([rows, *tiles])
 
 
-def parts_of(treatment: Grouped) -> Parts:
+def parts_of(treatment: Grouped, cuts: Cuts = Cuts()) -> Parts:
     """Decide the form of every group."""
     pairs = sorted(zip(treatment.groups, treatment.affines, strict=True), key=_size)
     total = sum(len(g) for g in treatment.groups) + len(treatment.outlier_channels)
@@ -79,7 +96,7 @@ def parts_of(treatment: Grouped) -> Parts:
     wide, *others = pairs
     repeated, slim, room = [], [], int(REPEATED_SHARE * total)
     for channels, affine in others:
-        times = repetitions(wide[1], affine)
+        times = repetitions(wide[1], affine) if cuts.repeats else None
         if times is None or times * len(channels) > room:
             slim.append((channels, affine))
             continue
@@ -108,39 +125,64 @@ def repetitions(wide: Affine, other: Affine) -> int | None:
     return times if times * wide.scale <= COARSER * other.scale else None
 
 
-def padded(channels: tuple[int, ...], least: int) -> tuple[Array, Array]:
+def padded(channels: tuple[int, ...], least: int, multiple: int = 1) -> tuple[Array, Array]:
     """Columns and the weight rows that they meet, at least so many: the first again, meeting zeros.
+
+    Args:
+        multiple: their number is rounded up to a multiple of this.
 
     >>> padded((7,), 2)
     (array([7, 7]), array([ 7, -1]))
     """
     columns = np.array(channels)
-    short = max(least - len(columns), 0)
+    wanted = multiple * math.ceil(max(least, len(columns)) / multiple)
+    short = wanted - len(columns)
     again = np.repeat(columns[:1], short)
     return np.concatenate([columns, again]), np.concatenate([columns, np.full(short, -1)])
 
 
+def window(channels: tuple[int, ...], total: int, least: int, multiple: int) -> tuple[Array, Array]:
+    """As `padded`, but neighbouring channels are padded with their own neighbours.
+
+    What is cut then is one slice that starts and ends at multiples, where the tensor does.
+
+    >>> window((5, 6), 16, 1, 4)
+    (array([4, 5, 6, 7]), array([-1,  5,  6, -1]))
+    """
+    first, last = channels[0], channels[-1] + 1
+    start, end = multiple * (first // multiple), multiple * math.ceil(last / multiple)
+    neighbours = channels == tuple(range(first, last))
+    if not neighbours or end > total or end - start < least:
+        return padded(channels, least, multiple)
+    columns = np.arange(start, end)
+    return columns, np.where((columns >= first) & (columns < last), columns, -1)
+
+
 def column_blocks(
-    treatment: PerTensor | Grouped, channels: int, pieces: int, least: int = 1
+    treatment: PerTensor | Grouped,
+    channels: int,
+    pieces: int,
+    cuts: Cuts = Cuts(),
 ) -> list[Array]:
     """The blocks of channels that are quantized alike, as arrays of indices.
 
     Args:
         channels: C of the tensor.
         pieces: blocks that the channels of the widest group come in.
-        least: see `padded`, of every other block.
+        cuts: of the target.
 
     Returns:
         The pieces of the widest group, then each other group, then the outlier channels.
     """
     if isinstance(treatment, PerTensor):
         return np.array_split(np.arange(channels), pieces)
-    parts = parts_of(treatment)
+    parts = parts_of(treatment, cuts)
     wide = [] if parts.wide is None else np.array_split(np.array(parts.wide[0]), pieces)
     others = [part.channels for part in parts.repeated] + [group for group, _ in parts.slim]
+    blocks = wide + [padded(group, cuts.least, cuts.multiple)[0] for group in others]
     if parts.outliers:
-        others.append(parts.outliers)
-    return wide + [padded(group, least)[0] for group in others]
+        blocks.append(padded(parts.outliers, cuts.least, cuts.float_multiple)[0])
+    return blocks
 
 
 def rows_of(weight: Array, rows: Array) -> Array:

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from qdeploy.artifact import check_apart, check_output
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.deploy.targets import Target
 from qdeploy.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a target that compiles is to do it; targets that read ONNX files take the defaults only.
+
+    Attributes:
+        least, largest: rows and tokens of the smallest and largest run; None for the target's own.
+        workspace_mb: scratch memory that kernels may use, 10⁶ bytes; None for all there is.
+        timing_cache: file that keeps kernel timings from build to build.
+        version_compatible: the engine runs under later versions too.
+        refit: its weights can be replaced.
+        cuda_graph: runs are launched as one CUDA graph.
+    """
+
+    least: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
+    workspace_mb: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    refit: bool = False
+    cuda_graph: bool = True
+
+    def set_options(self) -> list[str]:
+        """Names of the options that are not the defaults."""
+        plain = Compilation()
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
 
 
 @dataclass(frozen=True)
@@ -24,6 +51,7 @@ class Request:
     options: PlanOptions
     shape: tuple[int, int]
     seed: int
+    compilation: Compilation = Compilation()
 
 
 def names_of(names: Sequence[str] | str) -> tuple[str, ...]:
@@ -32,7 +60,7 @@ def names_of(names: Sequence[str] | str) -> tuple[str, ...]:
     return tuple(name.strip() for name in found if name.strip())
 
 
-def parse_shape(text: str) -> tuple[int, int]:
+def parse_shape(text: str, flag: str = "--opt-shape") -> tuple[int, int]:
     """Rows and tokens of a run.
 
     Raises:
@@ -44,7 +72,7 @@ def parse_shape(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
         raise PlanError(
-            f"--opt-shape {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
+            f"{flag} {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
         )
     return int(match[1]), int(match[2])
 

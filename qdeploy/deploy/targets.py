@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from qdeploy.calibrate.structure import Structure
     from qdeploy.deploy.engine import Engine
     from qdeploy.deploy.lowered import Lowered
+    from qdeploy.deploy.request import Compilation
+
+
+HALF = "f16"
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,13 @@ class Target:
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         description: one line for `doctor` and the docs.
-        lowering: module with `lower(model, plan, structure, tokens) -> Lowered`.
-        runtime: module with `open_directory(directory, manifest, threads) -> Engine`.
+        lowering: module with `lower(model, plan, structure, tokens) -> Lowered`, and where plans
+            have to change for the target, `fit(plan, structure) -> Plan`.
+        runtime: module with `open_directory(directory, manifest, threads) -> Engine`, and where
+            the target compiles, `require()` and `compile_directory(directory, manifest, shape,
+            compilation)`.
+        compiles: whether an engine is compiled at build time, for one kind of device.
+        adds_int8: whether it has residual sums of rounded tensors.
     """
 
     name: str
@@ -40,6 +49,51 @@ class Target:
     description: str
     lowering: str
     runtime: str
+    compiles: bool = False
+    adds_int8: bool = False
+
+    def require(self) -> None:
+        """Refuse, before any work, what cannot be compiled here.
+
+        Raises:
+            TargetError: what the target needs is not here, with the way out.
+        """
+        if self.compiles:
+            importlib.import_module(self.runtime).require()
+
+    def compile(
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+    ) -> dict[str, Any]:
+        """Compile the model.onnx of an engine directory; nothing where the target reads ONNX.
+
+        Returns:
+            What the manifest is to say of it.
+        """
+        if not self.compiles:
+            return {}
+        module = importlib.import_module(self.runtime)
+        found: dict[str, Any] = module.compile_directory(directory, manifest, shape, how)
+        return found
+
+    def fit(self, plan: Plan, structure: Structure) -> Plan:
+        """The plan as the target can express it.
+
+        Raises:
+            TargetError: it has no form for something in it.
+        """
+        module = importlib.import_module(self.lowering)
+        fitted: Plan = module.fit(plan, structure) if hasattr(module, "fit") else plan
+        return fitted
+
+    def check(self, lowered: ir.Model) -> None:
+        """Hold the lowered graph against the target's own rules, where it has any.
+
+        Raises:
+            VerificationError: a rule is broken.
+        """
+        module = importlib.import_module(self.lowering)
+        if hasattr(module, "check"):
+            module.check(lowered)
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         """The graph of a plan, for runs of so many tokens; `model` is consumed."""
@@ -77,7 +131,41 @@ OPENVINO = Target(
     lowering="qdeploy.deploy.lower_openvino",
     runtime="qdeploy.deploy.openvino_engine",
 )
-TARGETS: dict[str, Target] = {target.name: target for target in (ORT_CPU, OPENVINO)}
+TENSORRT = Target(
+    name="tensorrt",
+    activations="symmetric",
+    prescale="everywhere",  # a multiplication becomes part of the rounding
+    rest_precisions=(HALF,),
+    description="TensorRT 10 and 11: strongly typed int8 and FP16",
+    lowering="qdeploy.deploy.lower_tensorrt",
+    runtime="qdeploy.deploy.tensorrt_engine",
+    compiles=True,
+    adds_int8=True,
+)
+ORT_TENSORRT = Target(
+    name="ort-tensorrt",
+    activations="symmetric",
+    prescale="everywhere",
+    rest_precisions=(HALF,),
+    description="ONNX Runtime, TensorRT provider (TensorRT 10): int8 and FP16",
+    lowering="qdeploy.deploy.lower_tensorrt",
+    runtime="qdeploy.deploy.ort_gpu_engine",
+    compiles=True,
+    adds_int8=True,
+)
+ORT_CUDA = Target(
+    name="ort-cuda",
+    activations="symmetric",
+    prescale="everywhere",
+    rest_precisions=(HALF,),
+    description="ONNX Runtime, CUDA provider: int8 by MatMulInteger, the rest in FP16",
+    lowering="qdeploy.deploy.lower_ort_cuda",
+    runtime="qdeploy.deploy.ort_gpu_engine",
+    compiles=True,
+)
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (ORT_CPU, OPENVINO, ORT_CUDA, ORT_TENSORRT, TENSORRT)
+}
 TARGET_NAMES = (*TARGETS, "auto")  # what may be typed; auto is in `qdeploy.auto`
 
 

@@ -24,7 +24,7 @@ class Gates:
     max_drop: float | None = None
     require_int8: float | None = None
 
-    def check_use(self, *, baseline: bool, accuracy: bool) -> None:
+    def check_use(self, *, baseline: bool, accuracy: bool, simulate: bool = False) -> None:
         """Refuse a gate that cannot be judged, before anything is measured.
 
         Raises:
@@ -39,6 +39,10 @@ class Gates:
                 )
             if not 0 <= self.max_drop <= 100:
                 raise PlanError(f"--max-drop is {self.max_drop:g}, and 0 to 100 points make sense.")
+        if self.require_int8 is not None and simulate:
+            raise PlanError(
+                "--require-int8 needs kernels, and a simulation has none. Leave it out."
+            )
         if self.require_int8 is not None and not 0 <= self.require_int8 <= 1:
             raise PlanError(
                 f"--require-int8 is {self.require_int8:g}, and a share of 0 to 1 was expected "

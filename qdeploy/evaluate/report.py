@@ -32,6 +32,7 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
         "engine": str(subject.directory),
         "target": manifest["target"],
         "rest_precision": manifest.get("rest_precision", "f32"),
+        "simulated": False,
         "auto": manifest.get("auto"),
         "strategy": manifest["strategy"],
         "scope": manifest["scope"],
@@ -39,6 +40,8 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
         "metrics": None,
         "baseline": None,
         "latency_ms": None,
+        "device_ms": None,
+        "cuda_graph": None,
         "throughput": None,
         "speedup": None,
         "protocol": asdict(protocol),
@@ -108,6 +111,15 @@ def about_speed(
         return sections, None
     ratio, low, high = ratio_of_medians(times[1], times[0], seed)
     return sections | {"speedup": {"ratio": ratio, "ci95": [low, high]}}, summary(times[1])
+
+
+def about_device(subject: Subject, protocol: LatencyProtocol) -> dict[str, Any]:
+    """`device_ms` of a GPU's timed runs, between two events of the device, and `cuda_graph`."""
+    times = getattr(subject.engine, "device_times", [])[-protocol.iterations :]
+    return {
+        "device_ms": summary([np.array(times)]) if times else None,
+        "cuda_graph": getattr(subject.engine, "graphs", None),
+    }
 
 
 def suspicions(report: dict[str, Any], judged: Judged | None) -> list[str]:

@@ -43,6 +43,7 @@ def evaluate_engine(
     seed: int = 0,
     max_drop: float | None = None,
     require_int8: float | None = None,
+    simulate: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
@@ -63,6 +64,7 @@ def evaluate_engine(
         seed: of the latency's rows and of the bootstrap.
         max_drop: gate: accuracy points that may be lost against the baseline.
         require_int8: gate: least share of GEMM FLOPs in INT8, 0 … 1.
+        simulate: run the engine's graph on the CPU; accuracy and size are all that is measured.
         progress: called as progress(stage, done, total).
 
     Returns:
@@ -78,13 +80,16 @@ def evaluate_engine(
     """
     protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads)
     gates = Gates(max_drop, require_int8)
-    gates.check_use(baseline=baseline is not None, accuracy=accuracy)
+    gates.check_use(baseline=baseline is not None, accuracy=accuracy, simulate=simulate)
+    latency = latency and not simulate
     known = find_task(task)
-    subjects = [open_subject(path, threads) for path in (engine_dir, baseline) if path is not None]
+    subjects = [open_subject(engine_dir, threads, simulate=simulate)]
+    if baseline is not None:
+        subjects.append(open_subject(baseline, threads))
     rows = _rows(data, known, columns, accuracy=accuracy)
     rows = rows if limit is None else rows.take(limit)
 
-    report = parts.heading(subjects[0], task, protocol)
+    report = parts.heading(subjects[0], task, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
     judged = _accuracy(report, subjects, rows, known, protocol, progress) if accuracy else None
@@ -92,7 +97,12 @@ def evaluate_engine(
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
     if latency:
         _latency(report, subjects, feeds, protocol, seed, progress)
-    _structure(report, subjects, feeds)
+    _structure(report, subjects, feeds, simulated=simulate)
+    if simulate:
+        report["warnings"].append(
+            f"Simulated: the graph for {report['target']} ran on the CPU. Its accuracy is that of "
+            "the graph; nothing was timed, and no kernel was seen."
+        )
     report["warnings"] += parts.suspicions(report, judged)
     for text in report["warnings"]:
         warnings.warn(text, QDeployWarning, stacklevel=2)
@@ -165,6 +175,7 @@ def _latency(
     times = measure_alternating(engines, protocol, progress)
     sections, baseline = parts.about_speed(times, protocol, seed)
     report |= sections
+    report |= parts.about_device(subjects[0], protocol)
     memory = []
     for done, subject in enumerate(subjects, 1):
         memory.append(_memory(report, subject, protocol))
@@ -192,13 +203,20 @@ def _memory(
 
 
 def _structure(
-    report: dict[str, Any], subjects: list[Subject], feeds: list[dict[str, Array]]
+    report: dict[str, Any],
+    subjects: list[Subject],
+    feeds: list[dict[str, Array]],
+    *,
+    simulated: bool,
 ) -> None:
-    """Fill `size_mb` and `int8`, and the baseline's."""
+    """Fill `size_mb` and `int8`, and the baseline's; a simulation has no kernels."""
     from qdeploy.deploy.certificate import check_int8
 
-    sections = [
-        {"size_mb": engine_size(s.directory), "int8": check_int8(s.directory, s.engine, f)}
+    sections: list[dict[str, Any]] = [
+        {
+            "size_mb": engine_size(s.directory),
+            "int8": None if simulated else check_int8(s.directory, s.engine, f),
+        }
         for s, f in zip(subjects, feeds, strict=True)
     ]
     report |= sections[0]

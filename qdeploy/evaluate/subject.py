@@ -39,8 +39,8 @@ class Subject:
         return frozenset(calibration.get("row_hashes") or ())
 
 
-def open_subject(engine_dir: str | Path, threads: int) -> Subject:
-    """Load an engine directory.
+def open_subject(engine_dir: str | Path, threads: int, *, simulate: bool = False) -> Subject:
+    """Load an engine directory; see `open_engine` for `simulate`.
 
     Raises:
         ModelError: not an engine directory, or its tokenizer is missing or broken.
@@ -49,4 +49,5 @@ def open_subject(engine_dir: str | Path, threads: int) -> Subject:
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
     encoder = TextEncoder.from_directory(directory)
-    return Subject(directory, manifest, open_engine(directory, threads=threads), encoder)
+    engine = open_engine(directory, threads=threads, simulate=simulate)
+    return Subject(directory, manifest, engine, encoder)

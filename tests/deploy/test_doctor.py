@@ -30,7 +30,7 @@ def test_every_target_is_tried() -> None:
 
 def test_the_diagnosis_is_json_with_a_remedy_for_each_target_that_fails() -> None:
     report = json.loads(json.dumps(doctor.diagnose()))
-    assert set(report) == {"targets", "cpu", "python", "versions", "notes"}
+    assert set(report) == {"targets", "cpu", "gpu", "python", "versions", "notes"}
     for target in report["targets"].values():
         assert target["detail"]
         assert target["works"] or target["remedy"]

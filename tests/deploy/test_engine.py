@@ -12,7 +12,7 @@ import pytest
 
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine
-from qdeploy.deploy.ort_profile import _kernel_times
+from qdeploy.deploy.ort_profile import kernel_times
 from qdeploy.errors import DataError, ModelError, TargetError
 from tests.deploy.conftest import Built, Source
 from tests.deploy.tolerances import SAME_ENGINE
@@ -76,7 +76,7 @@ def test_inputs_that_the_engine_does_not_take_are_left_out(
     np.testing.assert_array_equal(running.run(more)["logits"], expected)
 
 
-def test_kernel_times_of_a_run(directory: Path, bert: Source, engine: Callable[..., Built]) -> None:
+def testkernel_times_of_a_run(directory: Path, bert: Source, engine: Callable[..., Built]) -> None:
     times = open_engine(directory, threads=1).profile(bert.feeds(2), iterations=3)
     kernels: dict[str, int] = {}
     for entry in times:
@@ -111,7 +111,7 @@ def test_the_warm_up_run_is_not_counted() -> None:
         for duration in all_of_it
     ]
     events.append({"cat": "Session", "name": "model_run", "dur": 99_000, "args": {}})
-    times = {entry.name: entry for entry in _kernel_times(events, runs=3)}
+    times = {entry.name: entry for entry in kernel_times(events, runs=3)}
     assert set(times) == {"gemm", "norm"}
     assert times["gemm"].ms == pytest.approx(2.0)
     assert times["norm"].ms == pytest.approx(0.5)

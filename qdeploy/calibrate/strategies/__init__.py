@@ -12,8 +12,10 @@ from qdeploy.calibrate.options import GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Float, Plan, SitePlan
 from qdeploy.errors import PlanError, QDeployWarning, choose
 
+FP32, FP16 = "fp32", "fp16"
 STRATEGIES = (
-    "fp32",
+    FP32,
+    FP16,
     "dynamic",
     "w8a8",
     "percentile",
@@ -24,7 +26,8 @@ STRATEGIES = (
     "peg",
 )
 STRATEGY_NAMES = (*STRATEGIES, "auto")  # what may be typed; auto is in `qdeploy.search`
-_WITHOUT_STATISTICS = frozenset({"fp32", "dynamic"})
+_BASELINES = frozenset({FP32, FP16})
+_WITHOUT_STATISTICS = _BASELINES | {"dynamic"}
 # Rules for one range per tensor: each ought to give other ranges than minimum and maximum.
 _RANGE_RULES = ("percentile", "mse", "entropy")
 # Options that only some strategies read.
@@ -37,10 +40,11 @@ _READ_BY = {
     "outlier_channels": ("peg",),
     "prescale": ("peg",),
     "noise_target": ("peg",),
-    "float_sites": tuple(s for s in STRATEGIES if s != "fp32"),
+    "float_sites": tuple(s for s in STRATEGIES if s not in _BASELINES),
+    "int8_residuals": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
     "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
-    "weights": tuple(s for s in STRATEGIES if s != "fp32"),
-    "scope": tuple(s for s in STRATEGIES if s != "fp32"),
+    "weights": tuple(s for s in STRATEGIES if s not in _BASELINES),
+    "scope": tuple(s for s in STRATEGIES if s not in _BASELINES),
 }
 
 

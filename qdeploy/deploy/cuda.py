@@ -1,0 +1,162 @@
+"""The CUDA runtime, as far as engines need it: memory, streams, events, graphs, the device.
+
+Through NVIDIA's own binding `cuda.bindings` (package cuda-bindings), known to this file alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
+
+from qdeploy.errors import TargetError
+
+Array = npt.NDArray[Any]
+INSTALL = "Type: pip install 'cuda-bindings' (its major version is that of CUDA)"
+
+
+def runtime() -> Any:
+    """The module cuda.bindings.runtime.
+
+    Raises:
+        TargetError: it is not installed.
+    """
+    try:
+        from cuda.bindings import runtime as cudart
+    except ImportError as error:
+        raise TargetError(f"cuda.bindings cannot be imported: {error}. {INSTALL}") from None
+    return cudart
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the runtime returns behind its error code.
+
+    Raises:
+        TargetError: the code is an error.
+    """
+    code, *results = function(*arguments)
+    if int(code) != 0:
+        raise TargetError(f"CUDA: {function.__name__} gave {code}. See `qdeploy doctor`.")
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def device() -> dict[str, Any]:
+    """Name, compute capability, memory and driver of the first GPU.
+
+    Raises:
+        TargetError: there is none, or no driver.
+    """
+    cudart = runtime()
+    if call(cudart.cudaGetDeviceCount) < 1:
+        raise TargetError("CUDA: no GPU.")
+    found = call(cudart.cudaGetDeviceProperties, 0)
+    name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
+    return {
+        "name": name.strip("\0"),
+        "compute_capability": f"{found.major}.{found.minor}",
+        # Turing (7.5) is the first whose tensor cores multiply int8
+        "int8_tensor_cores": (found.major, found.minor) >= (7, 5),
+        "memory_mb": round(found.totalGlobalMem / 1e6),
+        "driver": call(cudart.cudaDriverGetVersion),
+        "runtime": call(cudart.cudaRuntimeGetVersion),
+    }
+
+
+def used_memory_mb() -> float:
+    """Memory of the first GPU that is in use, by any process, 10⁶ bytes."""
+    cudart = runtime()
+    free, total = call(cudart.cudaMemGetInfo)
+    return float(total - free) / 1e6
+
+
+class Stream:
+    """A stream with two events, for the time between them on the device."""
+
+    def __init__(self) -> None:
+        self._cudart = runtime()
+        self.handle = call(self._cudart.cudaStreamCreate)
+        self._events = [call(self._cudart.cudaEventCreate) for _ in range(2)]
+
+    @property
+    def pointer(self) -> int:
+        """The stream as an integer, for APIs that take it so."""
+        return int(self.handle)
+
+    def begin(self) -> None:
+        """Mark the beginning."""
+        call(self._cudart.cudaEventRecord, self._events[0], self.handle)
+
+    def end(self) -> None:
+        """Mark the end."""
+        call(self._cudart.cudaEventRecord, self._events[1], self.handle)
+
+    def wait(self) -> None:
+        """Until everything in the stream is done."""
+        call(self._cudart.cudaStreamSynchronize, self.handle)
+
+    def elapsed_ms(self) -> float:
+        """Between `begin` and `end`, after `wait`; milliseconds of the device."""
+        return float(call(self._cudart.cudaEventElapsedTime, *self._events))
+
+    def close(self) -> None:
+        """Free it."""
+        for event in self._events:
+            call(self._cudart.cudaEventDestroy, event)
+        call(self._cudart.cudaStreamDestroy, self.handle)
+
+
+class Buffer:
+    """Memory on the device, as large as the largest array that it has to hold."""
+
+    def __init__(self, size: int) -> None:
+        self._cudart = runtime()
+        self.size = max(size, 1)
+        self.pointer = int(call(self._cudart.cudaMalloc, self.size))
+
+    def fill(self, array: Array, stream: Stream) -> None:
+        """Copy a contiguous array in; it must stay as it is until the stream is done."""
+        kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._copy(self.pointer, array.ctypes.data, array.nbytes, kind, stream)
+
+    def read(self, array: Array, stream: Stream) -> None:
+        """Copy into a contiguous array."""
+        kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._copy(array.ctypes.data, self.pointer, array.nbytes, kind, stream)
+
+    def _copy(self, to: int, of: int, size: int, kind: Any, stream: Stream) -> None:
+        call(self._cudart.cudaMemcpyAsync, to, of, size, kind, stream.handle)
+
+    def close(self) -> None:
+        """Free it."""
+        call(self._cudart.cudaFree, self.pointer)
+
+
+class Graph:
+    """What a stream did once, to be done again with one launch."""
+
+    def __init__(self, stream: Stream, work: Callable[[], None]) -> None:
+        """Record `work`, which puts its kernels into the stream.
+
+        Raises:
+            TargetError: something in it cannot be recorded.
+        """
+        self._cudart = runtime()
+        mode = self._cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        call(self._cudart.cudaStreamBeginCapture, stream.handle, mode)
+        try:
+            work()
+        finally:
+            recorded = call(self._cudart.cudaStreamEndCapture, stream.handle)
+        self._stream = stream
+        self._graph = recorded
+        self._ready = call(self._cudart.cudaGraphInstantiate, recorded, 0)
+
+    def launch(self) -> None:
+        """Do it again."""
+        call(self._cudart.cudaGraphLaunch, self._ready, self._stream.handle)
+
+    def close(self) -> None:
+        """Free it."""
+        call(self._cudart.cudaGraphExecDestroy, self._ready)
+        call(self._cudart.cudaGraphDestroy, self._graph)

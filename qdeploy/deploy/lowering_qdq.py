@@ -1,0 +1,45 @@
+"""Lowering to MatMul between Q/DQ pairs in standard ONNX, for targets that fuse them themselves."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import onnx_ir as ir
+
+from qdeploy.deploy.lowering import Lowering
+from qdeploy.deploy.operands import Operand
+
+
+class QdqLowering(Lowering):
+    """DequantizeLinear → MatMul ← DequantizeLinear for each planned GEMM."""
+
+    signed = True
+
+    @abstractmethod
+    def mark(self, codes: ir.Value, product: ir.Node) -> str:
+        """By what the target's runtime knows a GEMM again.
+
+        Args:
+            codes: its int8 weight.
+            product: its MatMul.
+        """
+
+    def int8_product(
+        self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
+    ) -> tuple[ir.Value, str]:
+        weight = self.editor.node(
+            "DequantizeLinear", [codes, scale], f"{label}.weight/dequantize", axis=1, like=codes
+        )
+        values = self._values(operand, label)
+        product = self.editor.node("MatMul", [values, weight.outputs[0]], label)
+        result = product.outputs[0]
+        if bias is not None:
+            result = self.editor.node("Add", [result, bias], f"{label}/bias").outputs[0]
+        return result, self.mark(codes, product)
+
+    def _values(self, operand: Operand, label: str) -> ir.Value:
+        """The operand's values; dequantized once for all of its GEMMs."""
+        for use in operand.value.uses():
+            if use.node.op_type == "DequantizeLinear" and use.node.inputs[1] is operand.scale:
+                return use.node.outputs[0]
+        return self.writer.dequantized(operand, f"{label}.input")

@@ -1,0 +1,365 @@
+"""TensorRT's contract for Q/DQ graphs, held against any ONNX file, ours or not.
+
+Sources: NVIDIA TensorRT documentation 10.x and 11.x, "Working with Quantized Types" (explicit
+quantization) and "Strongly Typed Networks"; the ONNX operators QuantizeLinear and DequantizeLinear.
+A violation is an error (the parser or builder refuses the graph, or computes something else) or
+an advice (the graph builds, and part of it will not run in INT8 or not in a fused kernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+from qdeploy.calibrate.sites import SHAPE_OPERATORS, constant
+from qdeploy.deploy.half import SMALLEST
+
+Array = npt.NDArray[Any]
+ERROR, ADVICE = "error", "advice"
+_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+_PRODUCTS = ("MatMul", "Gemm", "Conv")
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+# Integer operators of ONNX that TensorRT's parser does not import.
+_INTEGER_OPERATORS = (
+    "ConvInteger",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+)
+# Operators whose float inputs must be of one type; strongly typed networks cast nothing.
+_ONE_TYPE = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Where", "Concat")
+_HALF_SCALES = 19  # first opset whose Q/DQ takes FP16
+# They move elements and leave them as they are.
+_TRANSPARENT = (SHAPE_OPERATORS - {"Cast"}) | {"Concat", "Expand", "Gather", "Slice", "Split"}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One place where a graph breaks the contract.
+
+    Attributes:
+        rule: short name of the rule.
+        severity: "error" or "advice".
+        node: name of the node.
+        text: what is wrong there.
+        remedy: what to do.
+    """
+
+    rule: str
+    severity: str
+    node: str
+    text: str
+    remedy: str
+
+    def to_json(self) -> dict[str, str]:
+        """For reports."""
+        return asdict(self)
+
+
+def violations(model: ir.Model) -> list[Violation]:
+    """Every violation, in graph order; errors and advice.
+
+    Args:
+        model: any ONNX graph; its weights have to be at hand. Constant nodes become initializers.
+    """
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    opset = model.graph.opset_imports.get("", 0)
+    found: list[Violation] = []
+    for node in model.graph:
+        for rule in _RULES:
+            found += rule(node, opset)
+    return found
+
+
+def _operators(node: ir.Node, opset: int) -> Iterator[Violation]:
+    del opset
+    name = str(node.name)
+    if node.op_type in _INTEGER_OPERATORS or node.domain == "com.microsoft":
+        where = f"{node.domain}::" if node.domain else ""
+        yield Violation(
+            "operator",
+            ERROR,
+            name,
+            f"TensorRT does not import {where}{node.op_type}",
+            "quantize with QuantizeLinear and DequantizeLinear around a float operator instead",
+        )
+
+
+def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
+    if node.op_type not in (_QUANTIZE, _DEQUANTIZE) or len(node.inputs) < 2:
+        return
+    name = str(node.name)
+    scale = constant(node.inputs[1])
+    if scale is None:
+        yield Violation(
+            "constant-scale",
+            ERROR,
+            name,
+            "its scale is computed at run time",
+            "calibrate, and store the scale as an initializer",
+        )
+        return
+    values = scale.astype(np.float64)
+    if not np.isfinite(values).all() or (values <= 0).any():
+        yield Violation(
+            "positive-scale",
+            ERROR,
+            name,
+            f"its scale is {values.min():g}, and must be finite and above zero",
+            "widen the range, or leave the tensor in float",
+        )
+    elif scale.dtype == np.float16 and values.min() < SMALLEST:
+        yield Violation(
+            "normal-scale",
+            ERROR,
+            name,
+            f"its FP16 scale {values.min():.3g} is below {SMALLEST:.3g} and may become zero",
+            "multiply the tensor before it is quantized and divide the weights, or leave it in "
+            "float",
+        )
+    if scale.dtype == np.float16 and opset < _HALF_SCALES:
+        yield Violation(
+            "opset",
+            ERROR,
+            name,
+            f"opset {opset} has no FP16 scales",
+            f"export with opset {_HALF_SCALES} or later",
+        )
+
+
+def _zero_points(node: ir.Node, opset: int) -> Iterator[Violation]:
+    del opset
+    if node.op_type not in (_QUANTIZE, _DEQUANTIZE) or len(node.inputs) < 3:
+        return
+    value = node.inputs[2]
+    if value is None:
+        return
+    name, zero = str(node.name), constant(value)
+    unsigned = value.dtype == ir.DataType.UINT8 or (zero is not None and zero.dtype == np.uint8)
+    if unsigned:
+        yield Violation(
+            "signed",
+            ERROR,
+            name,
+            "it is uint8, and TensorRT quantizes to int8 only",
+            "calibrate with symmetric ranges (--activations symmetric)",
+        )
+    elif zero is None or np.any(zero.astype(np.float32) != 0):
+        yield Violation(
+            "zero-point",
+            ERROR,
+            name,
+            "its zero point is not 0",
+            "calibrate with symmetric ranges (--activations symmetric)",
+        )
+
+
+def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
+    """One scale per activation; of a weight one per output channel."""
+    del opset
+    if node.op_type not in (_QUANTIZE, _DEQUANTIZE) or len(node.inputs) < 2:
+        return
+    scale = constant(node.inputs[1])
+    if scale is None or scale.size == 1:
+        return
+    name = str(node.name)
+    if not _of_weight(node):
+        yield Violation(
+            "per-tensor",
+            ERROR,
+            name,
+            f"an activation has {scale.size} scales, and TensorRT takes one",
+            "give each group of channels a slice and a product of its own (strategy peg), or "
+            "multiply channels before they are quantized",
+        )
+        return
+    if node.op_type != _DEQUANTIZE:
+        return
+    axis = node.attributes.get("axis")
+    given = 1 if axis is None else int(axis.value)
+    for use in node.outputs[0].uses():
+        rank = _rank(node.inputs[0])
+        wanted = _output_axis(use.node, use.idx, rank)
+        if wanted is not None and rank is not None and given % rank != wanted % rank:
+            yield Violation(
+                "output-axis",
+                ERROR,
+                name,
+                f"its scales run along axis {given}, and the output channels of "
+                f"{use.node.name} along axis {wanted % rank}",
+                "quantize the weight per output channel",
+            )
+
+
+def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
+    """What is quantized is dequantized; int8 weights are read by DequantizeLinear alone."""
+    del opset
+    name = str(node.name)
+    if node.op_type == _QUANTIZE:
+        for reader in _readers(node.outputs[0]):
+            if reader.op_type != _DEQUANTIZE:
+                yield Violation(
+                    "pair",
+                    ERROR,
+                    name,
+                    f"its codes are read by {reader.op_type} {reader.name}",
+                    "put DequantizeLinear behind every QuantizeLinear",
+                )
+        return  # its own int8 constant is the zero point
+    if node.op_type in (_DEQUANTIZE, *_INTEGER_OPERATORS) or node.domain == "com.microsoft":
+        return
+    for value in node.inputs:
+        if value is None or not value.is_initializer() or value.dtype != ir.DataType.INT8:
+            continue
+        yield Violation(
+            "pair",
+            ERROR,
+            name,
+            f"it reads the int8 constant {value.name} without DequantizeLinear",
+            "put DequantizeLinear between them, or store the constant in float",
+        )
+
+
+def _types(node: ir.Node, opset: int) -> Iterator[Violation]:
+    del opset
+    if node.op_type not in _ONE_TYPE:
+        return
+    types = {v.dtype for v in node.inputs if v is not None and v.dtype in _FLOATS}
+    if len(types) > 1:
+        names = " and ".join(sorted(t.name for t in types if t is not None))
+        yield Violation(
+            "one-type",
+            ERROR,
+            str(node.name),
+            f"{node.op_type} reads {names}, and a strongly typed network casts nothing by itself",
+            "give DequantizeLinear a scale of the type of its neighbours, or add a Cast",
+        )
+
+
+def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
+    del opset
+    if node.op_type not in ("Gemm", "Conv") or len(node.inputs) < 3:
+        return
+    bias = node.inputs[2]
+    before = None if bias is None else bias.producer()
+    if before is not None and before.op_type == _DEQUANTIZE:
+        yield Violation(
+            "float-bias",
+            ERROR,
+            str(node.name),
+            "its bias is quantized",
+            "store the bias in float",
+        )
+
+
+def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
+    """A product with one quantized input runs in float; so does attention with some of its."""
+    del opset
+    if node.op_type not in _PRODUCTS:
+        return
+    quantized = [_dequantized(value) for value in node.inputs[:2]]
+    if not any(quantized):
+        return
+    attention = all(constant(_source(value)) is None for value in node.inputs[:2])
+    if attention:
+        yield Violation(
+            "attention",
+            ADVICE,
+            str(node.name),
+            "an attention product reads quantized tensors, which keeps it out of the fused FP16 "
+            "attention kernel unless all three places are quantized",
+            "leave the attention products in float",
+        )
+    elif not all(quantized):
+        which = "weight" if quantized[0] else "activation"
+        yield Violation(
+            "both-inputs",
+            ADVICE,
+            str(node.name),
+            f"its {which} is not quantized, so it runs in float",
+            f"quantize its {which} too, or take the other pair away",
+        )
+
+
+_RULES: tuple[Callable[[ir.Node, int], Iterator[Violation]], ...] = (
+    _operators,
+    _scales,
+    _zero_points,
+    _granularity,
+    _pairs,
+    _types,
+    _bias,
+    _halves,
+)
+
+
+def _readers(value: ir.Value) -> Iterator[ir.Node]:
+    """Nodes that read a value, behind those that only move its elements."""
+    for use in value.uses():
+        if use.node.op_type in _TRANSPARENT:
+            yield from _readers(use.node.outputs[0])
+        else:
+            yield use.node
+
+
+def _of_weight(node: ir.Node) -> bool:
+    """Whether a Q or DQ is that of a constant."""
+    value = node.inputs[0]
+    before = None if value is None else value.producer()
+    if constant(value) is not None:
+        return True
+    return before is not None and before.op_type == _QUANTIZE and _of_weight(before)
+
+
+def _source(value: ir.Value | None) -> ir.Value | None:
+    """What a value is a quantized or moved form of."""
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type not in (_QUANTIZE, _DEQUANTIZE, "Transpose"):
+            break
+        value = node.inputs[0]
+    return value
+
+
+def _dequantized(value: ir.Value | None) -> bool:
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type == _DEQUANTIZE:
+            return True
+        if node.op_type not in _TRANSPARENT:
+            return False
+        value = node.inputs[0]
+    return False
+
+
+def _output_axis(reader: ir.Node, index: int, rank: int | None) -> int | None:
+    """The axis of a weight that runs over output channels; None where it is no weight."""
+    if reader.op_type == "Conv" and index == 1:
+        return 0
+    if reader.op_type == "MatMul" and index == 1:
+        return -1
+    if reader.op_type == "Gemm" and index == 1:
+        turned = reader.attributes.get("transB")
+        return 0 if turned is not None and turned.value else 1
+    if reader.op_type == "Transpose":
+        for use in reader.outputs[0].uses():
+            if use.node.op_type == "MatMul" and use.idx == 1 and rank == 2:
+                return 0
+    return None
+
+
+def _rank(value: ir.Value | None) -> int | None:
+    if value is None:
+        return None
+    array = constant(value)
+    if array is not None:
+        return int(array.ndim)
+    before = value.producer()
+    if value.shape is None and before is not None and before.op_type == _QUANTIZE:
+        return _rank(before.inputs[0])
+    return None if value.shape is None else len(value.shape)

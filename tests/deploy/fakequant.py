@@ -1,0 +1,86 @@
+"""A plan as FP32 arithmetic: the rounding written out, with none of the project's lowering."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.calibrate.plan import Grouped, PerTensor, Plan
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.graph import GraphEditor
+
+Array = npt.NDArray[Any]
+
+
+def fake_quantized(model: ir.Model, plan: Plan, structure: Structure) -> ir.Model:
+    """Each planned GEMM of a canonical graph reads its input rounded to int8 and back.
+
+    Weights are rounded per group of input channels and output channel, on scales that FP16 holds.
+    """
+    editor = GraphEditor(model)
+    nodes = {str(node.name): node for node in model.graph}
+    for gemm in structure.gemms:
+        if gemm.name not in plan.int8_gemms:
+            continue
+        treatment = plan.treatment(gemm.input)
+        stored = model.graph.initializers[gemm.weight].const_value
+        assert stored is not None
+        weight = stored.numpy().T if gemm.transposed else stored.numpy()
+        scale, kept, factor = np.ones(len(weight), np.float32), np.zeros(len(weight), bool), None
+        groups: tuple[tuple[int, ...], ...] = (tuple(range(len(weight))),)
+        if isinstance(treatment, PerTensor):
+            scale[:] = treatment.affine.scale
+            if treatment.prescale:
+                factor = np.array(treatment.prescale, np.float32)
+        else:
+            assert isinstance(treatment, Grouped)
+            groups = treatment.groups
+            kept[list(treatment.outlier_channels)] = True
+            for group, affine in zip(groups, treatment.affines, strict=True):
+                scale[list(group)] = affine.scale
+        rounded = weight / factor[:, None] if factor is not None else weight.copy()
+        for group in groups:
+            rounded[list(group)] = _rounded_weight(rounded[list(group)])
+        value = _rounded_input(editor, editor.values[gemm.input], scale, kept, factor, gemm.name)
+        constant = editor.constant(f"{gemm.name}.fake", rounded.T if gemm.transposed else rounded)
+        node = nodes[gemm.node]
+        for index, given in enumerate(node.inputs):
+            assert given is not None
+            if given.name == gemm.input:
+                node.replace_input_with(index, value)
+            elif given.name == gemm.weight:
+                node.replace_input_with(index, constant)
+    return editor.finish()
+
+
+def _rounded_weight(weight: Array) -> Array:
+    scale = np.maximum(np.abs(weight).max(axis=0) / 127, np.finfo(np.float16).tiny)
+    half = scale.astype(np.float16)
+    half = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
+    result: Array = (np.rint(weight / half.astype(np.float32)) * half).astype(np.float32)
+    return result
+
+
+def _rounded_input(
+    editor: GraphEditor,
+    value: ir.Value,
+    scale: Array,
+    kept: Array,
+    factor: Array | None,
+    name: str,
+) -> ir.Value:
+    def op(kind: str, *inputs: ir.Value | None) -> ir.Value:
+        return editor.node(kind, list(inputs), f"{name}/fake_{kind}", like=value).outputs[0]
+
+    source = value
+    if factor is not None:
+        source = op("Mul", value, editor.constant(f"{name}.factor", factor))
+    steps = editor.constant(f"{name}.steps", scale)
+    low = editor.constant(f"{name}.low", np.array(-128, np.float32))
+    high = editor.constant(f"{name}.high", np.array(127, np.float32))
+    codes = op("Clip", op("Round", op("Div", source, steps)), low, high)
+    result = op("Mul", codes, steps)
+    return op("Where", editor.constant(f"{name}.kept", kept), source, result)

@@ -1,0 +1,359 @@
+"""The TensorRT graph computes the plan's own rounding in FP16, and keeps TensorRT's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+
+from qdeploy.artifact import read_json
+from qdeploy.calibrate.affine import Affine
+from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan, Treatment
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.half import SMALLEST
+from qdeploy.deploy.lower_tensorrt import fit, half_scale, lower
+from qdeploy.deploy.parts import window
+from qdeploy.deploy.simulate import SimulatedEngine
+from qdeploy.deploy.tensorrt_rules import ERROR, violations
+from qdeploy.errors import ModelError, PlanError, TargetError
+from tests.deploy.conftest import Source, sqnr_db
+from tests.deploy.fakequant import fake_quantized
+from tests.deploy.toys import Toy, fake_quantize, plan_of, saved
+from tests.tiny import FAMILIES, LAYERS
+
+Array = npt.NDArray[Any]
+
+K, N = 64, 24
+SCALE = 1 / 32
+RNG = np.random.default_rng(2)
+X = RNG.normal(size=(2, 5, K)).astype(np.float16).astype(np.float32)
+X[..., (8, 9, 40)] *= 12
+BIAS = RNG.normal(size=N).astype(np.float16).astype(np.float32)
+SIGNS = (RNG.integers(0, 2, (K, N)) * 2 - 1).astype(np.float32) * 0.25  # exact in int8
+FACTORS = np.exp2(RNG.integers(-2, 3, K)).astype(np.float32)
+# FP16 keeps 11 bits: products of some hundred sums lose a few of them
+HALF = 4e-3
+
+
+def affine(times: float = 1) -> Affine:
+    return Affine(SCALE * times, 128)
+
+
+def without(*taken: int) -> tuple[int, ...]:
+    return tuple(c for c in range(K) if c not in taken)
+
+
+def grouped(*groups: tuple[int, ...], times: tuple[float, ...], **more: Any) -> Grouped:
+    return Grouped(groups, tuple(affine(t) for t in times), **more)
+
+
+TREATMENTS: dict[str, Treatment] = {
+    "per tensor": PerTensor(affine(8)),
+    "prescale": PerTensor(affine(8), tuple(float(f) for f in FACTORS)),
+    "neighbours": grouped(without(8, 9), (8, 9), times=(1, 8)),
+    "scattered": grouped(without(8, 40), (8, 40), times=(1, 8)),
+    "halves": grouped(tuple(range(32)), tuple(range(32, 64)), times=(8, 2)),
+    "three groups": grouped(without(8, 9, 40), (8, 9), (40,), times=(1, 8, 4)),
+    "outliers": grouped(without(8, 9, 40), times=(1,), outlier_channels=(8, 9, 40)),
+    "groups and an outlier": grouped(
+        without(8, 9, 40), (8, 9), times=(1, 8), outlier_channels=(40,)
+    ),
+}
+
+
+def one_gemm(weight: Array) -> ir.Model:
+    """y = −x · W + bias."""
+    toy = Toy(("batch", "sequence", K))
+    hidden = toy.op("Neg", toy.x, name="neg", channels=K)
+    product = toy.op("MatMul", hidden, toy.constant("gemm.weight", weight), channels=N)
+    return toy.model(toy.op("Add", product, toy.constant("gemm.bias", BIAS), channels=N))
+
+
+def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tuple[str, ...]]:
+    model = one_gemm(weight)
+    structure = find_structure(model)
+    plan = symmetric(plan_of(structure, {g.input: treatment for g in structure.gemms}))
+    found = lower(model, fit(plan, structure), structure)
+    return found.model, found.marks["gemm"]
+
+
+def symmetric(plan: Plan) -> Plan:
+    return replace(plan, activations="symmetric")
+
+
+def in_half(model: ir.Model, feeds: dict[str, Array], path: Path) -> list[Array]:
+    """ONNX's own reference, which computes each operator in its type."""
+    reference = pytest.importorskip("onnx.reference")
+    outputs: list[Array] = reference.ReferenceEvaluator(str(saved(model, path))).run(None, feeds)
+    return outputs
+
+
+@pytest.mark.parametrize("name", TREATMENTS)
+def test_a_gemm_is_the_rounded_input_times_the_weight(name: str, tmp_path: Path) -> None:
+    treatment = TREATMENTS[name]
+    weight, x = SIGNS, -X
+    if isinstance(treatment, PerTensor) and treatment.prescale:
+        weight = SIGNS * FACTORS[:, None]
+        expected = fake_quantize(x * FACTORS, treatment) @ SIGNS + BIAS
+    else:
+        expected = fake_quantize(x, treatment) @ weight + BIAS
+    model, marks = lowered(treatment, weight)
+    assert violations(model) == []
+    products = {str(node.name) for node in model.graph if node.op_type == "MatMul"}
+    assert set(marks) <= products and marks
+    for run in (in_half, simulated):
+        (found,) = run(model, {"x": X}, tmp_path / "model.onnx")
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=HALF * np.abs(expected).max())
+
+
+def simulated(model: ir.Model, feeds: dict[str, Array], path: Path) -> list[Array]:
+    engine = SimulatedEngine(saved(model, path), threads=1)
+    return list(engine.run(feeds).values())
+
+
+def test_what_is_cut_starts_and_ends_at_multiples() -> None:
+    model, _ = lowered(TREATMENTS["neighbours"])
+    (cut,) = [node for node in model.graph if node.op_type == "Slice"]
+    bounds = [value.const_value.numpy().item() for value in cut.inputs[1:3]]  # type: ignore[union-attr]
+    assert bounds == [0, 32]
+    assert "Gather" not in [node.op_type for node in model.graph]
+    slim = [n for n in model.graph.initializers if "part2.weight_int8" in n]
+    assert model.graph.initializers[slim[0]].const_value.shape == (32, N)  # type: ignore[union-attr]
+
+
+def test_outlier_channels_meet_a_float_gemm_of_eight_rows_and_zeroed_codes() -> None:
+    model, _ = lowered(TREATMENTS["outliers"])
+    weights = {n: v.const_value.numpy() for n, v in model.graph.initializers.items()}  # type: ignore[union-attr]
+    (slim,) = [w for n, w in weights.items() if n.endswith("weight_float.half")]
+    assert slim.shape == (8, N) and slim.dtype == np.float16
+    (codes,) = [w for n, w in weights.items() if n.endswith("weight_int8")]
+    assert not codes[[8, 9, 40]].any() and codes[[0, 1]].any()
+
+
+@pytest.mark.parametrize(
+    ("channels", "total", "columns"),
+    [
+        ((8, 9), 64, range(0, 32)),
+        ((30, 31, 32), 64, range(0, 64)),
+        ((62, 63), 64, range(32, 64)),
+    ],
+)
+def test_a_window_holds_its_channels(channels: tuple[int, ...], total: int, columns: range) -> None:
+    found, rows = window(channels, total, 1, 32)
+    assert list(found) == list(columns)
+    assert [r for r in rows if r >= 0] == list(channels)
+
+
+def test_a_window_that_would_leave_the_tensor_is_a_gather() -> None:
+    found, rows = window((40, 41), 50, 1, 32)
+    assert len(found) == 32 and set(found) == {40, 41}
+    assert list(rows[:2]) == [40, 41] and set(rows[2:]) == {-1}
+
+
+def test_a_group_joins_no_other_as_repeated_rows() -> None:
+    model, marks = lowered(TREATMENTS["scattered"])
+    assert len(marks) == 2
+    assert "Concat" not in [node.op_type for node in model.graph]
+
+
+# Residual sums
+
+
+def residual_block() -> ir.Model:
+    """y = h + h · W, with h = −x."""
+    toy = Toy(("batch", "sequence", K))
+    hidden = toy.op("Neg", toy.x, name="neg", channels=K)
+    square = np.tile(SIGNS, (1, 3))[:, :K]
+    product = toy.op("MatMul", hidden, toy.constant("gemm.weight", square), channels=K)
+    return toy.model(toy.op("Add", hidden, product, name="sum", channels=K))
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_a_skip_branch_is_rounded_where_it_is_asked_for(rounded: bool, tmp_path: Path) -> None:
+    model = residual_block()
+    structure = find_structure(model)
+    treatment = PerTensor(affine(8))
+    plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
+    plan = replace(symmetric(plan), options={"int8_residuals": rounded})
+    found = lower(model, fit(plan, structure), structure).model
+    assert violations(found) == []
+    (pair,) = [n for n in found.graph if n.op_type == "QuantizeLinear"]
+    (sum_,) = [n for n in found.graph if n.op_type == "Add"]
+    assert sum_.inputs[0] is not None and sum_.inputs[0].producer() is not None
+    assert (sum_.inputs[0].producer().op_type == "DequantizeLinear") == rounded  # type: ignore[union-attr]
+    assert pair is not None
+    (y,) = simulated(found, {"x": X}, tmp_path / "model.onnx")
+    seen = fake_quantize(-X, treatment)
+    expected = (seen if rounded else -X) + seen @ np.tile(SIGNS, (1, 3))[:, :K]
+    np.testing.assert_allclose(y, expected, rtol=0, atol=HALF * np.abs(expected).max())
+
+
+def test_rounded_skip_branches_are_of_targets_that_add_in_int8(
+    bert: Source, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match="ort-cpu does not"):
+        build_engine(bert.directory, tmp_path / "engine", int8_residuals=True)
+
+
+# Scales
+
+
+@pytest.mark.parametrize("scale", [0.1, 1e-3, SMALLEST, 1e-6, 3.3e-5, 60000.0])
+def test_half_scales_are_fp16_and_never_smaller(scale: float) -> None:
+    found = half_scale(np.array(scale))
+    assert found == found.astype(np.float16) and found >= scale and found >= SMALLEST
+    assert found <= max(scale * (1 + 2**-10), SMALLEST)
+
+
+def fitted(treatment: Treatment) -> tuple[Plan, Structure]:
+    structure = find_structure(one_gemm(SIGNS))
+    plan = symmetric(plan_of(structure, {g.input: treatment for g in structure.gemms}))
+    return fit(plan, structure), structure
+
+
+def test_a_scale_that_fp16_does_not_hold_leaves_the_gemm_in_float() -> None:
+    plan, _ = fitted(PerTensor(Affine(1e-6, 128)))
+    assert plan.int8_gemms == ()
+    assert plan.gemms["gemm"].reason == "its input's scale is too small for FP16"
+    (site,) = plan.sites.values()
+    assert isinstance(site.treatment, Float)
+
+
+@pytest.mark.parametrize("scale", [4e-5, 1e-12])  # a little too small; of a constant zero
+def test_a_scale_a_little_below_is_widened(scale: float) -> None:
+    plan, _ = fitted(PerTensor(Affine(scale, 128)))
+    (site,) = plan.sites.values()
+    assert isinstance(site.treatment, PerTensor)
+    assert site.treatment.affine.scale == SMALLEST
+
+
+@pytest.mark.parametrize(
+    ("treatment", "activations", "text"),
+    [
+        (Dynamic(), "symmetric", "ranges found at run time"),
+        (PerTensor(Affine(0.1, 90)), "asymmetric", "zero point 0 only"),
+    ],
+)
+def test_what_tensorrt_has_no_form_for(treatment: Treatment, activations: str, text: str) -> None:
+    structure = find_structure(one_gemm(SIGNS))
+    plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
+    with pytest.raises(TargetError, match=text):
+        fit(replace(plan, activations=activations), structure)
+
+
+# Whole encoders
+
+PLANS: dict[str, dict[str, Any]] = {
+    "w8a8": {"strategy": "w8a8"},
+    "groups": {"strategy": "peg", "groups": 3},
+    "outliers": {"strategy": "peg", "groups": 1, "outlier_channels": 2},
+    "factors": {"strategy": "smoothquant", "alpha": 0.5},
+}
+
+
+def dry_run(where: Source, output: Path, **options: Any) -> Path:
+    statistics = None if options["strategy"] == "fp16" else where.statistics
+    build_engine(
+        where.directory, output, target="tensorrt", statistics=statistics, dry_run=True, **options
+    )
+    return output
+
+
+def normed(path: Path, where: Source, output: Path) -> dict[str, Array]:
+    """Every LayerNorm output on a padded batch: without padding, channels of a token sorted.
+
+    A permutation that was folded into the weights orders them otherwise.
+    """
+    model, feeds = ir.load(path), where.feeds()
+    norms = [n.outputs[0] for n in model.graph if n.op_type == "LayerNormalization"]
+    model.graph.outputs[:] = norms
+    found = SimulatedEngine(saved(model, output), threads=1).run(feeds)
+    mask = feeds["attention_mask"].astype(bool)
+    return {
+        name: np.sort(value[mask] if value.shape[:2] == mask.shape else value, axis=-1)
+        for name, value in found.items()
+    }
+
+
+def worst_db(a: dict[str, Array], b: dict[str, Array]) -> float:
+    """The least ratio of the tensors that both graphs have."""
+    both = a.keys() & b.keys()
+    assert len(both) > LAYERS
+    return min(sqnr_db(a[name], b[name].astype(np.float32)) for name in both)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_in_fp16_keeps_its_hidden_states(
+    family: str, source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    where = source(family)
+    directory = dry_run(where, tmp_path / "engine", strategy="fp16")
+    exact = normed(where.directory / "model.onnx", where, tmp_path / "a.onnx")
+    found = normed(directory / "model.onnx", where, tmp_path / "b.onnx")
+    assert worst_db(exact, found) > 45
+
+
+@pytest.mark.parametrize("plan_name", PLANS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_keeps_the_rules_and_computes_its_plan(
+    family: str,
+    plan_name: str,
+    source: Callable[[str], Source],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Left in FP32, it is the plan with the rounding written out, but for ties that FP32 breaks."""
+    where = source(family)
+    directory = dry_run(where, tmp_path / "half", **PLANS[plan_name])
+    model = ir.load(directory / "model.onnx")
+    assert [v for v in violations(model) if v.severity == ERROR] == []
+    plan = Plan.from_json(read_json(directory / "plan.json"))
+    assert len(plan.int8_gemms) >= 4 * LAYERS
+
+    monkeypatch.setattr("qdeploy.deploy.lower_tensorrt.to_half", lambda editor: None)
+    plain = dry_run(where, tmp_path / "plain", **PLANS[plan_name])
+    original, structure = where.graph()
+    fake = saved(fake_quantized(original, plan, structure), tmp_path / "fake.onnx")
+    found = normed(plain / "model.onnx", where, tmp_path / "a.onnx")
+    expected = normed(fake, where, tmp_path / "b.onnx")
+    assert worst_db(expected, found) > 60
+
+
+def test_a_dry_run_needs_no_tensorrt_and_a_build_names_the_way_out(
+    bert: Source, tmp_path: Path
+) -> None:
+    with pytest.raises(TargetError, match=r"--dry-run` writes the ONNX file here"):
+        build_engine(bert.directory, tmp_path / "engine", target="tensorrt")
+    assert not (tmp_path / "engine").exists()
+
+
+def test_only_a_dry_run_can_be_simulated(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="only the graph of a `build --dry-run`"):
+        SimulatedEngine(tmp_path / "model.onnx")
+
+
+def test_a_simulation_has_no_kernels(bert: Source) -> None:
+    engine = SimulatedEngine(bert.directory / "model.onnx")
+    with pytest.raises(PlanError, match="no kernels"):
+        engine.witness({}, {})
+    with pytest.raises(PlanError, match="no kernels"):
+        engine.profile({})
+
+
+def test_fp16_is_of_gpu_targets(bert: Source, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="fp16 is of GPU targets"):
+        build_engine(bert.directory, tmp_path / "engine", strategy="fp16")
+
+
+def test_options_of_a_compiler_are_refused_elsewhere(bert: Source, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="largest, refit: ort-cpu compiles nothing"):
+        build_engine(bert.directory, tmp_path / "engine", max_shape="8x64", refit=True)

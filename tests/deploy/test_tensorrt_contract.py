@@ -1,0 +1,216 @@
+"""Every name of TensorRT and CUDA that the code uses, against the real bindings of both versions.
+
+The bindings are the wheels of PyPI; their libraries are not to be had without NVIDIA's own index,
+so that empty ones stand in, whose functions return null, as the real ones do without a driver.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qdeploy
+from qdeploy.deploy import cuda
+from qdeploy.errors import TargetError
+
+WHEELS = {"10": "10.16.1.11", "11": "11.4.0.106"}
+LIBRARIES = ("nvonnxparser", "nvinfer_plugin", "nvinfer")
+# The C functions that the bindings link, with the type of what they return.
+FUNCTIONS = (
+    "void* createInferBuilder_INTERNAL",
+    "void* createInferRefitter_INTERNAL",
+    "void* createInferRuntime_INTERNAL",
+    "void* createNvOnnxParserRefitter_INTERNAL",
+    "void* createNvOnnxParser_INTERNAL",
+    "void* getBuilderPluginRegistry",
+    "void* getPluginRegistry",
+    "int getInferLibVersion",
+    "int getNvOnnxParserVersion",
+    "int initLibNvInferPlugins",
+)
+API = Path(qdeploy.__file__).parent / "deploy" / "tensorrt_api.py"
+CUDA = API.with_name("cuda.py")
+
+
+class Bindings:
+    """One version of the bindings, asked in a process of its own."""
+
+    def __init__(self, packages: Path, libraries: Path) -> None:
+        self._environment = os.environ | {
+            "PYTHONPATH": f"{packages}{os.pathsep}{API.parents[2]}",
+            "LD_LIBRARY_PATH": str(libraries),
+        }
+
+    def ask(self, code: str) -> Any:
+        """The JSON that some code prints; `trt` is the package."""
+        head = "import json, sys\nimport tensorrt_bindings as trt\nsys.modules['tensorrt'] = trt\n"
+        done = subprocess.run(
+            [sys.executable, "-c", head + code],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module", params=WHEELS)
+def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bindings:
+    major = request.param
+    home = tmp_path_factory.mktemp(f"tensorrt{major}")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler here for the empty libraries (Debian: apt-get install gcc)")
+    wheel = f"tensorrt-cu13-bindings=={WHEELS[major]}"
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(home), wheel]
+    done = subprocess.run(pip, capture_output=True, text=True, timeout=300)
+    found = list(home.glob("*.whl"))
+    if not found:
+        pytest.skip(f"{wheel} cannot be had here: {done.stderr.strip().splitlines()[-1:]}")
+    with zipfile.ZipFile(found[0]) as archive:
+        archive.extractall(home / "packages")
+    source = home / "empty.c"
+    source.write_text("".join(f"{function}(void) {{ return 0; }}\n" for function in FUNCTIONS))
+    (home / "libraries").mkdir()
+    for library in LIBRARIES:
+        name = f"lib{library}.so.{major}"
+        target = ["-o", str(home / "libraries" / name), f"-Wl,-soname,{name}"]
+        subprocess.run([compiler, "-shared", "-fPIC", str(source), *target], check=True)
+    return Bindings(home / "packages", home / "libraries")
+
+
+def names_of(source: str, root: str = "api") -> set[str]:
+    """Dotted names behind `api.` and `self._api.`, and attributes of `variable: trt.Class`."""
+    found = set()
+    for scope in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)):
+        classes = {}
+        arguments = [(a.arg, a.annotation) for a in scope.args.args if a.annotation is not None]
+        for node in ast.walk(scope):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                arguments.append((node.target.id, node.annotation))
+        for variable, annotation in arguments:
+            kind = ast.unparse(annotation)
+            if kind.startswith("trt."):
+                classes[variable] = kind.removeprefix("trt.")
+                found.add(classes[variable])
+        for node in ast.walk(scope):
+            if not isinstance(node, ast.Attribute):
+                continue
+            first, _, rest = ast.unparse(node).partition(".")
+            if first == root:
+                found.add(rest)
+            elif first in classes:
+                found.add(f"{classes[first]}.{rest}")
+    return found
+
+
+def test_names_are_found_in_the_code() -> None:
+    names = names_of(API.read_text("utf-8"))
+    assert len(names) > 40
+    assert {
+        "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
+        "IExecutionContext.execute_async_v3",
+    } <= names
+    assert not any("FP16" in name or "INT8" in name for name in names)  # 11 has no such flags
+
+
+def missing(bindings: Bindings, names: set[str]) -> list[str]:
+    code = f"""
+def known(name):
+    value = trt
+    for part in name.split("."):
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
+print(json.dumps([name for name in {sorted(names)!r} if not known(name)]))
+"""
+    found: list[str] = bindings.ask(code)
+    return found
+
+
+def test_every_name_exists_in_both_versions(bindings: Bindings) -> None:
+    # `builder.log` and the like are no attributes of pybind classes: none is excepted
+    assert missing(bindings, names_of(API.read_text("utf-8"))) == []
+
+
+def test_a_name_that_does_not_exist_is_seen(bindings: Bindings) -> None:
+    source = (
+        "def f(config: trt.IBuilderConfig):\n    config.no_such_thing()\n    api.NoSuchClass()\n"
+    )
+    assert missing(bindings, names_of(source)) == ["IBuilderConfig.no_such_thing", "NoSuchClass"]
+
+
+def test_keywords_stand_in_the_signatures(bindings: Bindings) -> None:
+    text = bindings.ask("print(json.dumps(trt.IBuilderConfig.set_timing_cache.__doc__))")
+    assert "ignore_mismatch" in text
+
+
+def test_types_of_tensors_become_numpys(bindings: Bindings) -> None:
+    code = (
+        "print(json.dumps([str(trt.nptype(getattr(trt.DataType, n))) for n in ('INT64', 'HALF')]))"
+    )
+    assert [("int64" in t, "float16" in t) for t in bindings.ask(code)] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+@pytest.mark.parametrize("step", ["build_plan(Path('x.onnx'), Settings({}))", "Opened(b'x')"])
+def test_without_a_driver_the_reason_is_said(bindings: Bindings, step: str) -> None:
+    code = f"""
+from pathlib import Path
+from qdeploy.deploy.tensorrt_api import Opened, Settings, build_plan
+from qdeploy.errors import TargetError
+try:
+    {step}
+except TargetError as error:
+    print(json.dumps(str(error)))
+"""
+    assert "needs an NVIDIA GPU and its driver" in bindings.ask(code)
+
+
+def test_a_logger_and_a_profiler_of_our_own_are_taken(bindings: Bindings) -> None:
+    code = """
+from qdeploy.deploy.tensorrt_api import _logger
+lines = []
+logger = _logger(trt, lines)
+logger.log(trt.ILogger.Severity.ERROR, "broken")
+logger.log(trt.ILogger.Severity.VERBOSE, "chatter")
+print(json.dumps(lines))
+"""
+    assert bindings.ask(code) == ["ERROR: broken"]
+
+
+def test_every_name_of_the_cuda_runtime_exists() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    text = CUDA.read_text("utf-8")
+    names = {
+        ast.unparse(node).partition("cudart.")[2]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and "cudart." in ast.unparse(node)
+    }
+    assert len(names) > 20
+    for name in names:
+        value: Any = runtime
+        for part in name.split("."):
+            value = getattr(value, part)
+
+
+def test_an_error_of_cuda_is_an_error() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    code, _ = runtime.cudaGetDeviceCount()
+    if int(code) == 0:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(TargetError, match="cudaGetDeviceCount"):
+        cuda.device()

@@ -1,0 +1,162 @@
+"""TensorRT's contract, rule by rule, on graphs that break one each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qdeploy.deploy.tensorrt_rules import violations
+from tests.deploy.toys import Toy
+
+K, N = 32, 16
+HALF = np.float16
+SCALE, ZERO = HALF(0.1), np.int8(0)
+WEIGHT = np.ones((K, N), np.int8)
+
+
+def gemm(
+    *,
+    scale: Any = SCALE,
+    zero: Any = ZERO,
+    weight_scale: Any = None,
+    weight_axis: int = 1,
+    opset: int = 21,
+    quantize: bool = True,
+    quantize_weight: bool = True,
+    axis: dict[str, int] | None = None,
+) -> ir.Model:
+    """FP16: Q/DQ(x) · DQ(int8 weight)."""
+    toy = Toy(("batch", "sequence", K), opset)
+    x = toy.op("Cast", toy.x, to=10, channels=K, dtype=ir.DataType.FLOAT16)
+    if quantize:
+        x = toy.dequantized(x, "x", scale, zero, **(axis or {}))
+    if quantize_weight:
+        scales = np.full(N, 0.1, HALF) if weight_scale is None else weight_scale
+        stored = toy.constant("weight", WEIGHT)
+        pair = toy.constant("weight.scale", scales)
+        assert pair.dtype is not None
+        weight = toy.op(
+            "DequantizeLinear", stored, pair, name="dq_w", dtype=pair.dtype, axis=weight_axis
+        )
+    else:
+        weight = toy.constant("weight", WEIGHT.astype(HALF))
+    y = toy.op("MatMul", x, weight, name="gemm", channels=N, dtype=ir.DataType.FLOAT16)
+    return toy.model(y)
+
+
+def rules(model: ir.Model) -> list[tuple[str, str]]:
+    return [(found.rule, found.severity) for found in violations(model)]
+
+
+def test_a_graph_that_keeps_the_rules() -> None:
+    assert rules(gemm()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"zero": np.uint8(128)}, "signed"),
+        ({"zero": np.int8(3)}, "zero-point"),
+        ({"scale": HALF(0)}, "positive-scale"),
+        ({"scale": HALF(np.inf)}, "positive-scale"),
+        ({"scale": HALF(1e-6)}, "normal-scale"),
+        ({"scale": np.full(K, 0.1, HALF), "zero": np.zeros(K, np.int8)}, "per-tensor"),
+        ({"weight_scale": np.full(K, 0.1, HALF), "weight_axis": 0}, "output-axis"),
+        ({"opset": 18}, "opset"),
+    ],
+)
+def test_each_rule(change: dict[str, Any], found: str) -> None:
+    broken = violations(gemm(**change))
+    assert found in {v.rule for v in broken}
+    assert all(v.severity == "error" and v.text and v.remedy for v in broken)
+
+
+@pytest.mark.parametrize("side", ["quantize", "quantize_weight"])
+def test_a_product_with_one_pair_runs_in_float(side: str) -> None:
+    change: dict[str, Any] = {side: False}
+    assert rules(gemm(**change)) == [("both-inputs", "advice")]
+
+
+def test_types_do_not_mix() -> None:
+    model = gemm(weight_scale=np.full(N, 0.1, np.float32))
+    assert ("one-type", "error") in rules(model)
+
+
+def test_a_scale_that_is_computed() -> None:
+    toy = Toy(("batch", "sequence", K))
+    scale = toy.op("ReduceMax", toy.x, name="max", keepdims=0)
+    zero = toy.constant("zero", np.int8(0))
+    codes = toy.op("QuantizeLinear", toy.x, scale, zero, channels=K, dtype=ir.DataType.INT8)
+    y = toy.op("DequantizeLinear", codes, scale, zero, channels=K)
+    assert rules(toy.model(y)) == [("constant-scale", "error")] * 2
+
+
+@pytest.mark.parametrize("operator", ["MatMulInteger", "DynamicQuantizeLinear"])
+def test_integer_operators(operator: str) -> None:
+    toy = Toy(("batch", K))
+    inputs = [toy.x]
+    if operator == "MatMulInteger":
+        inputs.append(toy.constant("weight", WEIGHT))
+    y = toy.op(operator, *inputs, channels=N)
+    assert ("operator", "error") in rules(toy.model(y))
+
+
+def test_codes_that_are_not_dequantized() -> None:
+    toy = Toy(("batch", K))
+    pair = toy.constant("scale", np.float32(0.1)), toy.constant("zero", np.int8(0))
+    codes = toy.op("QuantizeLinear", toy.x, *pair, channels=K, dtype=ir.DataType.INT8)
+    shape = toy.constant("shape", np.array([-1]))
+    moved = toy.op("Reshape", codes, shape, dtype=ir.DataType.INT8)
+    y = toy.op("Cast", moved, to=1)
+    assert rules(toy.model(y)) == [("pair", "error")]
+
+
+def test_an_int8_constant_without_dequantize() -> None:
+    toy = Toy(("batch", K))
+    table = toy.constant("table", WEIGHT)
+    y = toy.op("Gather", table, toy.constant("index", np.array(0)), dtype=ir.DataType.INT8)
+    assert rules(toy.model(y)) == [("pair", "error")]
+
+
+def test_a_quantized_bias() -> None:
+    toy = Toy(("batch", K))
+    weight = toy.constant("weight", WEIGHT.astype(np.float32))
+    stored, scale = toy.constant("bias", np.ones(N, np.int8)), toy.constant("s", np.float32(0.1))
+    bias = toy.op("DequantizeLinear", stored, scale, name="dq_b")
+    y = toy.op("Gemm", toy.x, weight, bias, channels=N)
+    assert ("float-bias", "error") in rules(toy.model(y))
+
+
+def test_a_half_quantized_attention_product() -> None:
+    toy = Toy(("batch", "sequence", K))
+    q = toy.dequantized(toy.x, "q", np.float32(0.1), np.int8(0))
+    k = toy.op("Transpose", toy.x, perm=[0, 2, 1])
+    y = toy.op("MatMul", q, k, name="scores")
+    assert rules(toy.model(y)) == [("attention", "advice")]
+
+
+def test_a_turned_weight_has_its_output_channels_first() -> None:
+    for axis, expected in ((0, []), (1, [("output-axis", "error")])):
+        toy = Toy(("batch", K))
+        x = toy.dequantized(toy.x, "x", np.float32(0.1), np.int8(0))
+        size = N if axis == 0 else K
+        stored = toy.constant("weight", np.ones((N, K), np.int8))
+        scale = toy.constant("scale", np.full(size, 0.1, np.float32))
+        weight = toy.op("DequantizeLinear", stored, scale, name="dq", axis=axis)
+        turned = toy.op("Transpose", weight, perm=[1, 0])
+        assert rules(toy.model(toy.op("MatMul", x, turned, channels=N))) == expected
+
+
+def test_constants_in_nodes_are_read_too() -> None:
+    toy = Toy(("batch", K))
+    zero = ir.node("Constant", [], {"value": ir.tensor(np.uint8(128))}, name="zero")
+    zero.outputs[0].name = "zero.out"
+    scale = toy.constant("scale", np.float32(0.1))
+    codes = toy.op("QuantizeLinear", toy.x, scale, zero.outputs[0], channels=K)
+    y = toy.op("DequantizeLinear", codes, scale, zero.outputs[0], channels=K)
+    model = toy.model(y)
+    model.graph.insert_before(model.graph.node(0), zero)
+    assert ("signed", "error") in rules(model)
