@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +219,6 @@ def main() -> None:
     path = HERE / "results" / f"reproduction-{result['date']}.json"
     write_json(path, result)
     path.with_suffix(".md").write_text(tables(result) + "\n", "utf-8")
-    shutil.copyfile(path, folder / path.name)
     print(tables(result))
     print(json.dumps(result["recommendations"], indent=1, ensure_ascii=False))
 

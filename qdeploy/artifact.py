@@ -210,11 +210,12 @@ def leftovers(path: Path) -> Iterator[Path]:
     """Temporary siblings of `path` whose process is gone."""
     for found in path.parent.glob(f".{path.name}.*.partial"):
         pid = found.name.removeprefix(f".{path.name}.").split(".")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not alive(int(pid)):
             yield found
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs, whoever owns it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import MANIFEST, read_json, staged, write_json
@@ -19,7 +18,7 @@ from qdeploy.deploy.certificate import probe_feeds
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import PlanError, QDeployError, TargetError, VerificationError
-from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating
+from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
 from qdeploy.evaluate.subject import Subject, open_subject
 
 Array = npt.NDArray[Any]
@@ -127,4 +126,4 @@ def times_of(
 ) -> tuple[tuple[int, int], list[float]]:
     """The shape [B, S], and the median time of a run of each engine, ms."""
     shape, rounds = rounds_of(subjects, wanted, progress)
-    return shape, [float(np.median(np.concatenate(times))) for times in rounds]
+    return shape, [median(times) for times in rounds]

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.heldout import Harm, harm
-from qdeploy.evaluate.latency import ratio_of_medians
+from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import Subject, open_subject
 
@@ -166,7 +167,7 @@ def _time(
     """Time engines in one alternating run, each against the fastest; the shape that they ran."""
     subjects = [open_subject(one.folder, 2) for one in tried]
     shape, rounds = rounds_of(subjects, wanted, progress, runs)
-    medians = [float(np.median(np.concatenate(times))) for times in rounds]
+    medians = [median(times) for times in rounds]
     first = int(np.argmin(medians))
     for one, ms, times in zip(tried, medians, rounds, strict=True):
         one.p50_ms = ms
@@ -256,17 +257,20 @@ class _Trial:
     def all(self, max_drop: float) -> list[Tried]:
         """Every candidate that the target can express, with exceptions where none holds."""
         self._build({"strategy": "fp32"}, FP32)
-        reference = self._logits(self.folder / FP32)
-        tried = list(self._each(_BY_HAND, reference))
+        base = open_subject(self.folder / FP32, 2)
+        judge = partial(harm, self._logits(base), gold=self._gold(base))
+        tried = list(self._each(_BY_HAND, judge))
         if not tried:
             raise PlanError(
                 f"{self.shared['target']} can express none of the plans that auto tries."
             )
         if not any(one.harm.holds(max_drop) for one in tried):
-            tried += self._each(list(_with_exceptions(tried)), reference)
+            tried += self._each(list(_with_exceptions(tried)), judge)
         return tried
 
-    def _each(self, candidates: Sequence[Mapping[str, Any]], reference: Array) -> Iterator[Tried]:
+    def _each(
+        self, candidates: Sequence[Mapping[str, Any]], judge: Callable[[Array], Harm]
+    ) -> Iterator[Tried]:
         for done, options in enumerate(candidates):
             if self.progress is not None:
                 self.progress("search", done, len(candidates))
@@ -276,8 +280,7 @@ class _Trial:
             except (TargetError, PlanError):
                 continue
             engine = self.folder / name
-            gold = self._gold(open_subject(engine, 2))
-            found = harm(reference, self._logits(engine), gold)
+            found = judge(self._logits(open_subject(engine, 2)))
             yield Tried(dict(options), engine, built, found)
 
     def _build(self, options: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -285,8 +288,7 @@ class _Trial:
         shared = self.shared | ({} if calibrated else {"statistics": None})
         return build_engine(self.source, self.folder / name, **shared, **options)
 
-    def _logits(self, engine: Path) -> Array:
-        subject = open_subject(engine, 2)
+    def _logits(self, subject: Subject) -> Array:
         limit = min(128, subject.encoder.max_length)
         encoded = subject.encoder.encode(self.rows, limit)
         return predict_logits(subject.engine, subject.encoder, encoded, batch_size=16)

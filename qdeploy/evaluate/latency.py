@@ -110,6 +110,11 @@ def summary(rounds: list[Array]) -> dict[str, float]:
     return found | {"mean": float(times.mean())}
 
 
+def median(rounds: list[Array]) -> float:
+    """Median of all runs, ms."""
+    return float(np.median(np.concatenate(rounds)))
+
+
 def ratio_of_medians(
     baseline: list[Array], engine: list[Array], seed: int = 0
 ) -> tuple[float, float, float]:
@@ -125,7 +130,7 @@ def ratio_of_medians(
     Returns:
         Ratio (above 1: the engine is faster), low, high.
     """
-    ratio = float(np.median(np.concatenate(baseline)) / np.median(np.concatenate(engine)))
+    ratio = median(baseline) / median(engine)
     rounds = len(engine)
     counts = np.random.default_rng(seed).multinomial(rounds, [1 / rounds] * rounds, _RESAMPLES)
     drawn = medians_of_draws(baseline, counts) / medians_of_draws(engine, counts)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.errors import OutputError
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
-from qdeploy.report.pictures import Draw, as_png, as_svg, heat_map, levels, lines
+from qdeploy.report.pictures import Draw, as_png, as_svg, heat_map, levels, lines, picture_folder
 
 _COLUMNS = (
     Column("site", text=True),
@@ -220,10 +219,7 @@ def write_pngs(report: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+    picture_folder(folder)
     written = []
     for name, (draw, _) in pictures(report).items():
         path = folder / f"{name}.png"

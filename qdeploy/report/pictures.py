@@ -56,6 +56,18 @@ def as_png(draw: Draw, path: Path, *, width: float = 9, height: float = 3.4) -> 
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def picture_folder(folder: Path) -> None:
+    """Make the folder of pictures where it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+
+
 def heat_map(
     values: Sequence[Sequence[float]], rows: Sequence[str], label: str, title: str
 ) -> Draw:

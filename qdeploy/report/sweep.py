@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qdeploy.errors import OutputError
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
-from qdeploy.report.pictures import Draw, as_png, as_svg, scatter
+from qdeploy.report.pictures import Draw, as_png, as_svg, picture_folder, scatter
 
 _COLUMNS = (
     Column("trial", text=True),
@@ -180,8 +179,5 @@ def write_png(result: Mapping[str, Any], folder: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+    picture_folder(folder)
     as_png(picture(result)[0], folder / "pareto.png", height=4.4)

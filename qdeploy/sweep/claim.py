@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from qdeploy.artifact import MANIFEST, read_json, write_json
+from qdeploy.artifact import MANIFEST, alive, read_json, write_json
 from qdeploy.errors import OutputError
 
 SCHEMA = 1
@@ -59,19 +59,10 @@ def _take(lock: Path, folder: Path) -> None:
         with lock.open("x") as stream:
             stream.write(str(os.getpid()))
     except FileExistsError:
-        if (other := _alive(lock)) is not None:
+        held = lock.read_text()
+        if held.isdigit() and alive(int(held)):
             raise OutputError(
-                f"Process {other} works in {folder}. Wait for it: two at once would disturb each "
+                f"Process {held} works in {folder}. Wait for it: two at once would disturb each "
                 "other's latencies."
             ) from None
         lock.write_text(str(os.getpid()))
-
-
-def _alive(lock: Path) -> int | None:
-    """The process that holds a lock; None where it has ended."""
-    try:
-        process = int(lock.read_text())
-        os.kill(process, 0)
-    except (OSError, ValueError):
-        return None
-    return process

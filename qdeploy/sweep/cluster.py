@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.sweep.connection import Connection
-from qdeploy.sweep.local import Run, TrialError, run_step
+from qdeploy.sweep.local import Ended, Run, TrialError, run_step
 from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once, unpack_whole
 from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
 
-Ended = Callable[[str, "str | None", Run], None]
 ATTEMPTS = 3  # of a trial whose node or worker died; an error of its own is final
 _WAIT_S = 1.0
 
@@ -108,7 +107,7 @@ class _Cluster:
             text = lines[0] if lines else type(error).__name__
             return text, Run(began, time.time() - began, "a lost node"), True
         unpack_whole(parcel, Path(request.folder))
-        return None, Run(**run), False
+        return None, run, False
 
     def _next(
         self,
@@ -186,7 +185,7 @@ def run_remotely(
     rest_name: str,
     own: bytes | None,
     base: bytes | None,
-) -> tuple[bytes, dict[str, Any]]:
+) -> tuple[bytes, Run]:
     """One step of a trial on a node: what it wrote, as a parcel, and its `Run`.
 
     Raises:
@@ -214,4 +213,4 @@ def run_remotely(
         run = Run(began, time.time() - began, str(ray.get_runtime_context().get_node_id()))
         written = [trial / LATENCY] if step == "latency" else sorted(trial.iterdir())
         parcel = pack({path.name: path for path in written})
-        return parcel, asdict(run)
+        return parcel, run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,10 @@ class Run:
     began: float
     seconds: float
     where: str
+
+
+# Told of each trial of a step how it ended: (key, error or None, run).
+Ended = Callable[[str, "str | None", Run], None]
 
 
 class TrialError(QDeployError):

@@ -34,10 +34,7 @@ def unpack(parcel: bytes, folder: Path) -> None:
 
 def unpack_whole(parcel: bytes, folder: Path) -> None:
     """Lay a parcel into a folder, each of its folders and files whole or not at all."""
-    work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    unpack(parcel, work)
+    work = _beside(parcel, folder)
     for path in sorted(work.iterdir()):
         target = folder / path.name
         if target.is_dir():
@@ -54,12 +51,18 @@ def unpack_once(parcel: bytes, name: str) -> Path:
     """
     home = Path(tempfile.gettempdir()) / f"qdeploy-{name}"
     if not home.is_dir():
-        work = home.with_name(f"{home.name}.{os.getpid()}.partial")
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        unpack(parcel, work)
+        work = _beside(parcel, home)
         try:
             work.rename(home)
         except OSError:  # another task was first
             shutil.rmtree(work, ignore_errors=True)
     return home
+
+
+def _beside(parcel: bytes, folder: Path) -> Path:
+    """A sibling of a folder that holds the parcel, of this process alone."""
+    work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    unpack(parcel, work)
+    return work

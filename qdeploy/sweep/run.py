@@ -22,15 +22,14 @@ from qdeploy.errors import PlanError, QDeployError, QDeployWarning
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection
-from qdeploy.sweep.local import Run, run_step
+from qdeploy.sweep.local import Ended, Run, run_step
 from qdeploy.sweep.recipe import FP32, Recipe, Trial, read_recipe
 from qdeploy.sweep.result import FAILED, Sweep, error_of, result_of
 from qdeploy.sweep.shards import observer_on
-from qdeploy.sweep.trial import ACCURACY, LATENCY, Request
+from qdeploy.sweep.trial import Request
 
 Progress = Callable[[str, int, int], None]
-# Runs one step of many trials and says of each how it ended: (key, error or None, `Run`).
-Ended = Callable[[str, "str | None", Run], None]
+# Runs one step of many trials and says of each how it ended.
 Runner = Callable[[str, Mapping[str, Request], Ended], None]
 
 STATISTICS, ROWS, RESULT = "statistics.npz", "rows.jsonl", "sweep.json"
@@ -117,13 +116,14 @@ def _prepare(
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
     seen = set(Statistics.load(statistics).origin.row_hashes)
     both = sum(found in seen for found in row_hashes(rows))
-    texts = [
-        f"{both} of {len(rows)} evaluation rows ({rows.source}) also calibrate the engines: their "
-        "accuracy is too good. Name other rows with --eval-data."
-    ]
-    for text in texts if both else ():
-        warnings.warn(text, QDeployWarning, stacklevel=3)
-    return Sweep(folder, recipe, shared, setting, rows.source, tuple(texts if both else ()))
+    texts: tuple[str, ...] = ()
+    if both:
+        texts = (
+            f"{both} of {len(rows)} evaluation rows ({rows.source}) also calibrate the engines: "
+            "their accuracy is too good. Name other rows with --eval-data.",
+        )
+        warnings.warn(texts[0], QDeployWarning, stacklevel=3)
+    return Sweep(folder, recipe, shared, setting, rows.source, texts)
 
 
 def _model(model: str | Path, folder: Path, progress: Progress | None) -> Path:
@@ -151,22 +151,21 @@ def _run(
     All engines are built and judged first, since that may run side by side; latencies come after,
     each alone on its machine.
     """
-    _step("accuracy", ACCURACY, requests, runner, progress, stage)
-    judged = {key: r for key, r in requests.items() if _done("accuracy", ACCURACY, r)}
-    _step("latency", LATENCY, judged, runner, progress, stage)
+    _step("accuracy", requests, runner, progress, stage)
+    judged = {key: r for key, r in requests.items() if _done("accuracy", r)}
+    _step("latency", judged, runner, progress, stage)
 
 
 def _step(
     step: str,
-    made: str,
     requests: Mapping[str, Request],
     runner: Runner,
     progress: Progress | None,
     stage: str,
 ) -> None:
-    """One step of the trials whose file `made` is missing."""
+    """One step of the trials where it is not done."""
     folders = {key: Path(request.folder) for key, request in requests.items()}
-    missing = {key: r for key, r in requests.items() if not _done(step, made, r)}
+    missing = {key: r for key, r in requests.items() if not _done(step, r)}
     for key in missing:
         folders[key].mkdir(parents=True, exist_ok=True)
         (folders[key] / FAILED).unlink(missing_ok=True)
@@ -184,10 +183,10 @@ def _step(
         runner(step, missing, ended)
 
 
-def _done(step: str, made: str, request: Request) -> bool:
+def _done(step: str, request: Request) -> bool:
     """Whether a step's result is there, and the note that is written behind it."""
     folder = Path(request.folder)
-    return (folder / made).is_file() and (folder / f"{step}.ran.json").is_file()
+    return all((folder / f"{step}{end}").is_file() for end in (".json", ".ran.json"))
 
 
 def _locally(step: str, requests: Mapping[str, Request], ended: Ended) -> None:

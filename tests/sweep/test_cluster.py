@@ -14,7 +14,7 @@ import pytest
 
 import qdeploy
 from qdeploy.calibrate.statistics import Statistics
-from qdeploy.sweep.parcel import pack, unpack, unpack_once
+from qdeploy.sweep.parcel import pack, unpack, unpack_once, unpack_whole
 from tests.calibrate.encoder import model_directory
 from tests.sweep.test_shards import same_ranges
 
@@ -143,3 +143,27 @@ def test_parcels_hold_what_was_packed(tmp_path: Path) -> None:
     name = f"test-{time.monotonic_ns()}"
     home = unpack_once(parcel, name)
     assert unpack_once(parcel, name) == home and (home / "b" / "x.txt").read_text() == "x"
+
+
+def test_a_result_is_laid_down_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stood there is replaced, and a half of it never stands under the trial's name."""
+    (tmp_path / "new" / "engine").mkdir(parents=True)
+    (tmp_path / "new" / "engine" / "model.onnx").write_text("new")
+    trial = tmp_path / "trial"
+    (trial / "engine").mkdir(parents=True)
+    (trial / "engine" / "left.over").write_text("old")
+    parcel = pack({"engine": tmp_path / "new" / "engine"})
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qdeploy.sweep.parcel.unpack", broken)
+        with pytest.raises(KeyboardInterrupt):
+            unpack_whole(parcel, trial)
+    assert [path.name for path in (trial / "engine").iterdir()] == ["left.over"]
+    unpack_whole(parcel, trial)
+    assert [path.name for path in (trial / "engine").iterdir()] == ["model.onnx"]
+    assert [path.name for path in trial.iterdir()] == ["engine"]
