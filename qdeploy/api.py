@@ -8,7 +8,6 @@ total)` while they work.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,56 +277,57 @@ def build(
         ModelError, StatisticsError, PlanError, TargetError, DataError, OutputError: see
             `qdeploy.errors`.
     """
-    make: Callable[..., dict[str, Any]]
+    if max_drop is not None and strategy != "auto":
+        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
+    options: dict[str, Any] = {
+        "rest_precision": rest_precision,
+        "opt_shape": opt_shape,
+        "data": data,
+        "task": task,
+        "columns": columns,
+        "calibration_rows": calibration_rows,
+        "statistics": statistics,
+        "scope": scope,
+        "activations": activations,
+        "weights": weights,
+        "grouping": grouping,
+        "groups": groups,
+        "outlier_channels": outlier_channels,
+        "prescale": prescale,
+        "percentile": percentile,
+        "mixed": mixed,
+        "alpha": alpha,
+        "noise_target": noise_target,
+        "float_sites": float_sites,
+        "int8_residuals": int8_residuals,
+        "min_shape": min_shape,
+        "max_shape": max_shape,
+        "workspace_mb": workspace_mb,
+        "timing_cache": timing_cache,
+        "version_compatible": version_compatible,
+        "refit": refit,
+        "cuda_graph": cuda_graph,
+        "seed": seed,
+        "force": force,
+        "dry_run": dry_run,
+        "progress": progress,
+    }
     if strategy == "auto":
         from qdeploy.search import build_within
 
-        make = partial(build_within, target=target, max_drop=max_drop)
-    elif target == "auto":
+        return build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
+    if target == "auto":
         from qdeploy.auto import build_fastest
 
-        make = partial(build_fastest, strategy=strategy)
-    else:
-        from qdeploy.deploy.build import build_engine
+        return build_fastest(model_dir, engine_dir, strategy=strategy, **options)
+    if strategy == "peg":
+        from qdeploy.measured import build_measured, measures
 
-        make = partial(build_engine, strategy=strategy, target=target)
-    if max_drop is not None and strategy != "auto":
-        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
-    return make(
-        model_dir,
-        engine_dir,
-        rest_precision=rest_precision,
-        opt_shape=opt_shape,
-        data=data,
-        task=task,
-        columns=columns,
-        calibration_rows=calibration_rows,
-        statistics=statistics,
-        scope=scope,
-        activations=activations,
-        weights=weights,
-        grouping=grouping,
-        groups=groups,
-        outlier_channels=outlier_channels,
-        prescale=prescale,
-        percentile=percentile,
-        mixed=mixed,
-        alpha=alpha,
-        noise_target=noise_target,
-        float_sites=float_sites,
-        int8_residuals=int8_residuals,
-        min_shape=min_shape,
-        max_shape=max_shape,
-        workspace_mb=workspace_mb,
-        timing_cache=timing_cache,
-        version_compatible=version_compatible,
-        refit=refit,
-        cuda_graph=cuda_graph,
-        seed=seed,
-        force=force,
-        dry_run=dry_run,
-        progress=progress,
-    )
+        if measures(target, options):
+            return build_measured(model_dir, engine_dir, target=target, **options)
+    from qdeploy.deploy.build import build_engine
+
+    return build_engine(model_dir, engine_dir, strategy=strategy, target=target, **options)
 
 
 def evaluate(

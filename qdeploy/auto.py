@@ -59,11 +59,7 @@ def build_fastest(
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
     check_paths(source, output, options.get("data"), statistics, force=force)
     if needs_statistics(strategy) and statistics is None:
-        rows = {name: options.pop(name) for name in _ROWS if name in options}
-        if "calibration_rows" in rows:
-            rows["rows"] = rows.pop("calibration_rows")
-        statistics = calibrate_model(source, progress=progress, **rows)
-        options["seed"] = rows.get("seed", 0)
+        statistics = calibrate_once(source, options, progress)
     with tempfile.TemporaryDirectory(prefix="qdeploy-auto-") as folder:
         built: dict[str, dict[str, Any]] = {}
         skipped: dict[str, str] = {}
@@ -92,16 +88,27 @@ def build_fastest(
         if not built:
             reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
             raise TargetError(f"No target takes this build. {reasons}")
-        shape, times = times_of(
-            [open_subject(Path(folder) / target, 2) for target in built], wanted, progress
-        )
-        p50 = {target: round(ms, 3) for target, ms in zip(built, times, strict=True)}
+        shape, p50 = times_of({name: Path(folder) / name for name in built}, wanted, progress)
         best = min(p50, key=p50.__getitem__)
         choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
-        with staged(output, force=force) as work:
-            shutil.copytree(Path(folder) / best, work, dirs_exist_ok=True)
-            write_json(work / MANIFEST, read_json(work / MANIFEST) | {NAME: choice})
+        keep(Path(folder) / best, output, {NAME: choice}, force=force)
     return built[best] | {NAME: choice}
+
+
+def calibrate_once(source: Path, options: dict[str, Any], progress: Progress | None) -> Path:
+    """Statistics for several builds, from the options of one, which lose what is used up."""
+    rows = {name: options.pop(name) for name in _ROWS if name in options}
+    if "calibration_rows" in rows:
+        rows["rows"] = rows.pop("calibration_rows")
+    options["seed"] = rows.get("seed", 0)
+    return calibrate_model(source, progress=progress, **rows)
+
+
+def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> None:
+    """Write an engine directory that is one of several, with more fields in its manifest."""
+    with staged(output, force=force) as work:
+        shutil.copytree(engine, work, dirs_exist_ok=True)
+        write_json(work / MANIFEST, read_json(work / MANIFEST) | fields)
 
 
 def rounds_of(
@@ -122,8 +129,10 @@ def rounds_of(
 
 
 def times_of(
-    subjects: list[Subject], wanted: tuple[int, int], progress: Progress | None
-) -> tuple[tuple[int, int], list[float]]:
-    """The shape [B, S], and the median time of a run of each engine, ms."""
+    engines: dict[str, Path], wanted: tuple[int, int], progress: Progress | None
+) -> tuple[tuple[int, int], dict[str, float]]:
+    """The shape [B, S], and the median time of a run of each engine directory, ms, by its name."""
+    subjects = [open_subject(engine, 2) for engine in engines.values()]
     shape, rounds = rounds_of(subjects, wanted, progress)
-    return shape, [median(times) for times in rounds]
+    times = {name: round(median(ms), 3) for name, ms in zip(engines, rounds, strict=True)}
+    return shape, times

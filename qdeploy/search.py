@@ -9,7 +9,6 @@ engines are timed in one alternating run.
 from __future__ import annotations
 
 import inspect
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_json, staged, write_json
-from qdeploy.auto import rounds_of
+from qdeploy.artifact import read_json
+from qdeploy.auto import keep, rounds_of
 from qdeploy.calibrate.run import calibrate_model, read_calibration
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
@@ -29,6 +28,7 @@ from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.heldout import Harm, harm
 from qdeploy.evaluate.latency import median, ratio_of_medians
@@ -51,6 +51,11 @@ _BY_HAND: tuple[dict[str, Any], ...] = (
     {"strategy": "smoothquant"},
     {"strategy": "mixed", "mixed": "auto"},
     *({"strategy": "peg", "noise_target": target} for target in _TARGETS_DB),
+)
+# Where FP16 is at hand it is what INT8 has to beat, and groups compete with factors.
+_ON_GPU: tuple[dict[str, Any], ...] = (
+    {"strategy": "fp16"},
+    {"strategy": "peg", "prescale": "none"},
 )
 _EXCEPTIONS = (1, 2, 4, 8)  # noisiest sites in float, where nothing else holds
 _AS_FAST = 1.03  # times closer than this are one
@@ -155,9 +160,7 @@ def build_within(
         }
         if best is None:
             raise GateError(_refusal(tried, max_drop), report)
-        with staged(output, force=force) as work:
-            shutil.copytree(best.folder, work, dirs_exist_ok=True)
-            write_json(work / MANIFEST, read_json(work / MANIFEST) | {"search": report})
+        keep(best.folder, output, {"search": report}, force=force)
     return best.built | {"search": report}
 
 
@@ -259,7 +262,8 @@ class _Trial:
         self._build({"strategy": "fp32"}, FP32)
         base = open_subject(self.folder / FP32, 2)
         judge = partial(harm, self._logits(base), gold=self._gold(base))
-        tried = list(self._each(_BY_HAND, judge))
+        half = HALF in find_target(self.shared["target"]).rest_precisions
+        tried = list(self._each(_BY_HAND + (_ON_GPU if half else ()), judge))
         if not tried:
             raise PlanError(
                 f"{self.shared['target']} can express none of the plans that auto tries."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, make_plan, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
+from qdeploy.deploy.forms import cheapest
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.request import Compilation, Request, check_paths, names_of, parse_shape
 from qdeploy.deploy.rewrite import rewrite
@@ -129,7 +131,8 @@ def build_engine(
         )
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
-    request = Request(source, strategy, found, rest, options, shape, seed, compilation)
+    weighs = prescale is None and options.prescale == EVERYWHERE
+    request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
 
@@ -201,7 +204,8 @@ def _write_engine(
     if observed is not None:
         observed.require_model(digest)
     step(0)
-    plan = request.target.fit(_plan(request, model, structure, observed), structure)
+    plan, forms = _plan(request, model, structure, observed)
+    plan = request.target.fit(plan, structure)
     step(1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
     request.target.check(lowered.model)
@@ -211,7 +215,7 @@ def _write_engine(
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
     certificate: dict[str, Any] = {"planned_gemms": planned_gemms(plan, structure, lowered)}
-    fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run}
+    fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
     if not dry_run:
         fields |= request.target.compile(work, fields, request.shape, request.compilation)
         certificate["int8"] = _certificate(work, request, fields, certificate["planned_gemms"])
@@ -228,14 +232,22 @@ def _write_engine(
 
 def _plan(
     request: Request, model: ir.Model, structure: Structure, observed: Statistics | None
-) -> Plan:
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan, and where its forms were weighed, what they are expected to cost (`cheapest`)."""
     context = Context(
         structure=structure,
         statistics={} if observed is None else observed.sites,
         weights=weights_of(model, structure),
         options=request.options,
     )
-    return make_plan(request.strategy, context)
+    plan = make_plan(request.strategy, context)
+    costs = request.target.costs if request.weighs else None
+    if costs is None:
+        return plan, {}
+    without = replace(context, options=replace(request.options, prescale=NONE))
+    groups = make_plan(request.strategy, without)
+    plan, found = cheapest(plan, groups, structure, request.shape, costs)
+    return plan, {"forms": found}
 
 
 def _lower(

@@ -15,6 +15,7 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.sites import constant
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy import lower_tensorrt
+from qdeploy.deploy.forms import Costs
 from qdeploy.deploy.half import to_half
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.lowering import Lowering
@@ -47,11 +48,17 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
     return _OrtCuda(model, plan, structure, tokens).run()
 
 
+# cuBLAS takes int8 rows of a multiple of 4 and is fastest from 16 on; each further product writes
+# its sums in FP32 and adds them, so that repeated rows are the cheaper form of a group.
+CUTS = Cuts(multiple=16, float_multiple=8)
+# Nothing is fused there. Factors are one more kernel over FP16. A further product is a slice,
+# its rounding, the GEMM (int32), Cast and Mul (FP32), Cast to FP16, and a sum.
+COSTS = Costs(CUTS, factor_kernels=1, factor_bytes=4, product_kernels=7, product_bytes=32)
+
+
 class _OrtCuda(Lowering):
     signed = True
-    # cuBLAS takes int8 rows of a multiple of 4 and is fastest from 16 on; each further product
-    # writes its sums in FP32 and adds them, so that repeated rows are the cheaper form of a group
-    cuts = Cuts(multiple=16, float_multiple=8)
+    cuts = CUTS
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
         super().__init__(model, plan, structure, tokens)

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from qdeploy.calibrate.affine import MIDDLE, SYMMETRIC, Affine
 from qdeploy.calibrate.plan import FLOAT, Float, Grouped, PerTensor, Plan, SitePlan, Treatment
 from qdeploy.calibrate.structure import Gemm, Structure
+from qdeploy.deploy.forms import Costs
 from qdeploy.deploy.half import SMALLEST, to_half
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.lowering_qdq import QdqLowering
@@ -28,6 +29,10 @@ from qdeploy.deploy.tensorrt_rules import ERROR, violations
 from qdeploy.errors import TargetError, VerificationError
 
 Array = npt.NDArray[Any]
+CUTS = Cuts(repeats=False, multiple=32, float_multiple=8, second_norm=False)
+# A multiplication in front of a rounding becomes part of its kernel. A further product is a
+# rounding, the GEMM and a sum: FP16 written by the GEMM, and read twice and written by the sum.
+COSTS = Costs(CUTS, factor_kernels=0, factor_bytes=0, product_kernels=3, product_bytes=8)
 # A scale that FP16 does not hold is widened up to this factor; beyond, its GEMMs stay in FP16.
 _COARSER = 2.0
 
@@ -133,7 +138,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
 
 
 class _TensorRt(QdqLowering):
-    cuts = Cuts(repeats=False, multiple=32, float_multiple=8)
+    cuts = CUTS
 
     def lower_site(self, tensor: str, name: str, treatment: Treatment, gemms: list[Gemm]) -> None:
         """With `int8_residuals` a residual sum reads what the GEMMs read: one Q/DQ pair for all."""

@@ -97,13 +97,14 @@ class OperandWriter:
     def _scaled(self, value: ir.Value, factor: Array, name: str) -> ir.Value:
         """A tensor times a factor per channel.
 
-        Behind LayerNormalization by one more of it, with the factors in its weights: that costs
-        less than a multiplication and nothing where only GEMMs read the tensor, as the first one
-        falls away then.
+        Behind LayerNormalization by one more of it, with the factors in its weights (unless
+        `Cuts.second_norm` says otherwise): that costs less than a multiplication and nothing where
+        only GEMMs read the tensor, as the first one falls away then.
         """
         node = value.producer()
         weights: list[Array | None] = []
-        if node is not None and node.op_type == "LayerNormalization":
+        normed = node is not None and node.op_type == "LayerNormalization"
+        if node is not None and normed and self.cuts.second_norm:
             weights = [constant(weight) for weight in node.inputs[1:] if weight is not None]
         if node is None or not weights or any(_other(w, factor) for w in weights):
             return self.elementwise("Mul", value, factor, f"{name}/prescale")

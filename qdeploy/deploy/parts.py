@@ -43,12 +43,15 @@ class Cuts:
         least: rows K, and columns N, that an INT8 product needs at least.
         multiple: rows and columns of a cut INT8 product are padded to a multiple of this.
         float_multiple: the same, of the float product of outlier channels.
+        second_norm: factors behind a LayerNormalization stand in one more of it; else in a
+            multiplication, where that becomes part of the rounding.
     """
 
     repeats: bool = True
     least: int = 1
     multiple: int = 1
     float_multiple: int = 1
+    second_norm: bool = True
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,12 @@ class Compilation:
 
 @dataclass(frozen=True)
 class Request:
-    """One build, with every choice made."""
+    """One build, with every choice made.
+
+    Attributes:
+        weighs: factors and groups are weighed against each other, where the target knows their
+            costs; else the options say which.
+    """
 
     model_dir: Path
     strategy: str
@@ -51,6 +56,7 @@ class Request:
     options: PlanOptions
     shape: tuple[int, int]
     seed: int
+    weighs: bool = False
     compilation: Compilation = Compilation()
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qdeploy.calibrate.plan import Plan
     from qdeploy.calibrate.structure import Structure
     from qdeploy.deploy.engine import Engine
+    from qdeploy.deploy.forms import Costs
     from qdeploy.deploy.lowered import Lowered
     from qdeploy.deploy.request import Compilation
 
@@ -29,12 +30,13 @@ class Target:
     Attributes:
         name: as typed after `--target`.
         activations: default activation scheme.
-        prescale: where a factor per channel costs nothing; default of `PlanOptions.prescale`.
+        prescale: where factors per channel may stand; default of `PlanOptions.prescale`.
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         description: one line for `doctor` and the docs.
         lowering: module with `lower(model, plan, structure, tokens) -> Lowered`, and where plans
-            have to change for the target, `fit(plan, structure) -> Plan`.
+            have to change for the target, `fit(plan, structure) -> Plan`; where factors and groups
+            are weighed against each other, `COSTS`.
         runtime: module with `open_directory(directory, manifest, threads) -> Engine`, and where
             the target compiles, `require()` and `compile_directory(directory, manifest, shape,
             compilation)`.
@@ -85,6 +87,12 @@ class Target:
         fitted: Plan = module.fit(plan, structure) if hasattr(module, "fit") else plan
         return fitted
 
+    @property
+    def costs(self) -> Costs | None:
+        """Of the forms that a treatment can take there; None where they are not weighed."""
+        found: Costs | None = getattr(importlib.import_module(self.lowering), "COSTS", None)
+        return found
+
     def check(self, lowered: ir.Model) -> None:
         """Hold the lowered graph against the target's own rules, where it has any.
 
@@ -134,7 +142,7 @@ OPENVINO = Target(
 TENSORRT = Target(
     name="tensorrt",
     activations="symmetric",
-    prescale="everywhere",  # a multiplication becomes part of the rounding
+    prescale="everywhere",
     rest_precisions=(HALF,),
     description="TensorRT 10 and 11: strongly typed int8 and FP16",
     lowering="qdeploy.deploy.lower_tensorrt",

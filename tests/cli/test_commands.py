@@ -220,7 +220,7 @@ def test_inspect_shows_the_certificate_as_a_table(
     }
     check = {"planned": 2, "executed": 1, "flops_share": 0.75, "time_share": 0.125, "gemms": gemms}
     found = {"kind": "onnx", "int8": check}
-    monkeypatch.setattr(api, "inspect", lambda _: found)
+    monkeypatch.setattr(api, "inspect", lambda _, target: found)
     assert main(["inspect", "m.onnx"]) == 0
     out = capsys.readouterr().out
     assert "kind: onnx" in out

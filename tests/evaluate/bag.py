@@ -105,8 +105,9 @@ def engine_directory(directory: Path, votes: Array | None = None, **fields: Any)
     return directory
 
 
-def load_bag(directory: Path, *, threads: int = 2) -> BagEngine:
+def load_bag(directory: Path, *, threads: int = 2, simulate: bool = False) -> BagEngine:
     """What stands in for `open_engine`: the numpy engine over the table in the ONNX file."""
+    assert not simulate
     import onnx_ir as ir
 
     initializers = ir.load(directory / "model.onnx").graph.initializers

@@ -73,7 +73,8 @@ def test_logits_of_a_classifier(predictor: Predictor) -> None:
 def test_logits_of_question_answering_come_without_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def open_spans(directory: Path, *, threads: int) -> BagEngine:
+    def open_spans(directory: Path, *, threads: int, simulate: bool) -> BagEngine:
+        assert not simulate
         engine = BagEngine(table(), threads)
         engine.output_names = ("start_logits", "end_logits")
         return engine

@@ -1,0 +1,105 @@
+"""`peg` on a target that compiles: which form its treatment takes, by the time that each needs.
+
+What `qdeploy.deploy.forms` estimates is the first candidate; factors wherever they suffice and
+groups alone are the others. Plans that come out the same are built once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import read_json
+from qdeploy.auto import Progress, calibrate_once, keep, times_of
+from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.targets import TARGETS
+
+_DECIDED = ("prescale", "dry_run")
+# By name, as it stands in the manifest: the option `prescale` of the build.
+_FORMS: dict[str, str | None] = {"estimated": None, "factors": EVERYWHERE, "groups": NONE}
+
+
+def measures(target: str, options: Mapping[str, Any]) -> bool:
+    """Whether a build of `peg` leaves its forms open, on a target where they are measured.
+
+    Args:
+        target: a name, known or not.
+        options: of `qdeploy.api.build`.
+    """
+    found = TARGETS.get(target)
+    chosen = options["prescale"] is not None or options["groups"] != AUTO
+    if found is None or found.costs is None or chosen:
+        return False
+    return options["scope"] == GEMM_SCOPE and not options["dry_run"]
+
+
+def build_measured(
+    model_dir: str | Path,
+    engine_dir: str | Path,
+    *,
+    target: str,
+    opt_shape: str = "8x128",
+    statistics: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Build `peg` in each form, time the engines in alternating rounds at `opt_shape`, keep one.
+
+    Args:
+        model_dir, engine_dir, target, opt_shape, statistics, force, progress, options: of
+            `qdeploy.api.build`.
+
+    Returns:
+        What `build_engine` returns for the engine that was kept, whose "forms" has "shape",
+        "p50_ms" {form: ms} and "kept" beside the estimate, in the engine's manifest too.
+
+    Raises:
+        TargetError: the target does not work here.
+        PlanError, ModelError, DataError, OutputError: see `qdeploy.api.build`.
+    """
+    options = {name: value for name, value in options.items() if name not in _DECIDED}
+    source, output = Path(model_dir), Path(engine_dir)
+    TARGETS[target].require()
+    check_paths(source, output, options.get("data"), statistics, force=force)
+    if statistics is None:
+        statistics = calibrate_once(source, options, progress)
+    shared = {"strategy": "peg", "target": target, "opt_shape": opt_shape, **options}
+    with tempfile.TemporaryDirectory(prefix="qdeploy-forms-") as folder:
+        home = Path(folder)
+        cache = shared.get("timing_cache")  # forms share most kernels
+        shared["timing_cache"] = home / "timing.cache" if cache is None else cache
+        plans: dict[str, Any] = {}
+        for name, prescale in _FORMS.items():
+            dry = home / f"dry-{name}"
+            build_engine(
+                source, dry, statistics=statistics, prescale=prescale, dry_run=True, **shared
+            )
+            treatments = [site["treatment"] for site in read_json(dry / "plan.json")["sites"]]
+            if treatments not in plans.values():
+                plans[name] = treatments
+        built = {
+            name: build_engine(
+                source,
+                home / name,
+                statistics=statistics,
+                prescale=_FORMS[name],
+                progress=progress,
+                **shared,
+            )
+            for name in plans
+        }
+        forms = built["estimated"].get("forms", {})
+        best = "estimated"
+        if len(built) > 1:
+            engines = {name: home / name for name in built}
+            shape, p50 = times_of(engines, parse_shape(opt_shape), progress)
+            best = min(p50, key=p50.__getitem__)
+            forms |= {"shape": list(shape), "p50_ms": p50}
+        forms |= {"kept": best}
+        keep(home / best, output, {"forms": forms}, force=force)
+    return built[best] | {"forms": forms}

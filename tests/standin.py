@@ -1,0 +1,91 @@
+"""A target that compiles, and works here: TensorRT's graph on the CPU, with kernels made up.
+
+What a GPU target goes through (build, compile, certificate, timing, report) runs with it; nothing
+is learnt from it about a GPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import pytest
+
+from qdeploy.artifact import read_json
+from qdeploy.deploy import doctor, targets
+from qdeploy.deploy.engine import KernelTime, Witness
+from qdeploy.deploy.health import Health
+from qdeploy.deploy.request import Compilation
+from qdeploy.deploy.simulate import SimulatedEngine
+from qdeploy.deploy.targets import TARGETS, TENSORRT
+
+Array = npt.NDArray[Any]
+NAME = "standin"
+
+
+class StandIn(SimulatedEngine):
+    """A simulated engine that says that every GEMM ran in INT8, and whose runs take a while."""
+
+    graphs = True
+
+    def __init__(self, path: Path, *, threads: int, slow_ms: float) -> None:
+        super().__init__(path, threads=threads)
+        self.device_times: list[float] = []
+        self.bound = 0
+        self._slow_ms = slow_ms
+
+    def bind(self, feeds: Mapping[str, Array]) -> Callable[[], None]:
+        self.bound += 1
+        self.run(feeds)
+
+        def run() -> None:
+            time.sleep(self._slow_ms / 1000)
+            self.device_times.append(self._slow_ms)
+
+        return run
+
+    def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
+        return [KernelTime("gemm", "gemm", 1.0, 1, int8=True)]
+
+    def witness(
+        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+    ) -> Witness:
+        kernels = self.profile(feeds)
+        return Witness(dict.fromkeys(gemms, kernels), kernels)
+
+
+def require() -> None:
+    """It is always here."""
+
+
+def compile_directory(
+    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: Compilation
+) -> dict[str, Any]:
+    return {"cuda_graph": True, "builder": {"shapes": {"opt": list(shape)}}}
+
+
+def open_directory(directory: Path, manifest: Mapping[str, Any], threads: int) -> StandIn:
+    """Each site in groups takes time; FP16 takes as long as two."""
+    slow = 2.0 if manifest["strategy"] == "fp16" else float(grouped_sites(directory))
+    return StandIn(directory / "model.onnx", threads=threads, slow_ms=1 + slow)
+
+
+def grouped_sites(directory: Path) -> int:
+    """Sites of an engine directory that have groups."""
+    sites = read_json(directory / "plan.json")["sites"]
+    return sum(site["treatment"]["kind"] == "grouped" for site in sites)
+
+
+@contextmanager
+def standin() -> Iterator[None]:
+    """While this lasts the target exists, and works."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(targets, "TARGET_NAMES", (*targets.TARGET_NAMES, NAME))
+        patch.setitem(TARGETS, NAME, replace(TENSORRT, name=NAME, runtime=__name__))
+        patch.setitem(doctor.CHECKS, NAME, lambda: Health(True, "a stand-in"))
+        yield

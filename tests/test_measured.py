@@ -1,0 +1,133 @@
+"""Where a target compiles, `peg` takes the form that is measured to be the fastest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdeploy
+from qdeploy.artifact import read_json
+from qdeploy.calibrate.plan import Plan
+from qdeploy.deploy import forms
+from qdeploy.errors import OutputError, PlanError, TargetError
+from qdeploy.search import build_within
+from tests.calibrate.encoder import model_directory
+from tests.standin import NAME, grouped_sites, standin
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_directory(tmp_path_factory.mktemp("measured") / "model")
+
+
+@pytest.fixture(autouse=True)
+def target() -> Iterator[None]:
+    with standin():
+        yield
+
+
+def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:
+    return qdeploy.build(model, engine, target=NAME, calibration_rows=8, **options)
+
+
+@pytest.fixture(scope="module")
+def grouped(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """Sites with groups, with factors wherever they suffice and without any."""
+    home, found = tmp_path_factory.mktemp("forms"), {}
+    with standin():
+        for prescale in ("everywhere", "none"):
+            build(model, home / prescale, prescale=prescale)
+            found[prescale] = grouped_sites(home / prescale)
+    assert found["everywhere"] < found["none"]
+    return found
+
+
+def test_the_fastest_form_is_kept_and_the_manifest_says_why(
+    model: Path, grouped: dict[str, int], tmp_path: Path
+) -> None:
+    """The estimate puts factors first here, and so does the stand-in's clock."""
+    built = build(model, tmp_path / "engine")
+    found = read_json(tmp_path / "engine" / "qdeploy.json")["forms"]
+    assert found == built["forms"]
+    assert set(found["p50_ms"]) == {"estimated", "groups"}  # "factors" is what was estimated
+    assert found["kept"] == "estimated"
+    assert found["p50_ms"]["estimated"] < found["p50_ms"]["groups"]
+    assert found["estimated_us"]["kept"] == found["estimated_us"]["factors"]
+    assert found["shape"] == [8, 64]
+    assert grouped_sites(tmp_path / "engine") == grouped["everywhere"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "engine"]
+
+
+def test_what_was_measured_overrules_what_was_estimated(
+    model: Path, grouped: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def groups(first: Plan, second: Plan, *_: Any) -> tuple[Plan, dict[str, Any]]:
+        return second, {"estimated_us": {"factors": 9.0, "groups": 1.0, "kept": 1.0}}
+
+    monkeypatch.setattr("qdeploy.deploy.build.cheapest", groups)
+    built = build(model, tmp_path / "engine")
+    assert built["forms"]["kept"] == "factors"
+    assert set(built["forms"]["p50_ms"]) == {"estimated", "factors"}
+    assert grouped_sites(tmp_path / "engine") == grouped["everywhere"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"prescale": "none"}, {"prescale": "everywhere"}, {"groups": 2}]
+)
+def test_a_form_that_was_chosen_is_not_measured(
+    options: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    assert "forms" not in build(model, tmp_path / "engine", **options)
+
+
+def test_a_dry_run_has_the_estimate_alone(model: Path, tmp_path: Path) -> None:
+    found = build(model, tmp_path / "dry", dry_run=True)["forms"]
+    assert set(found) == {"gpu", "estimated_us"}
+    assert found["gpu"] == forms.L4.name
+
+
+def test_one_calibration_serves_all_forms(model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "fresh"
+    home.mkdir()
+    fresh = model_directory(home / "model")
+    build(fresh, tmp_path / "engine", seed=3)
+    assert len(list((fresh / "statistics").iterdir())) == 1
+    manifest = read_json(tmp_path / "engine" / "qdeploy.json")
+    assert (manifest["seed"], manifest["calibration"]["seed"]) == (3, 3)
+
+
+def test_nothing_is_overwritten_and_wrong_use_is_said(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "mine").touch()
+    with pytest.raises(OutputError):
+        build(model, tmp_path / "engine")
+    with pytest.raises(PlanError, match="noise-target"):
+        build(model, tmp_path / "other", noise_target=-1)
+    with pytest.raises(TargetError, match="--activations"):
+        build(model, tmp_path / "other", activations="asymmetric")
+    assert [p.name for p in tmp_path.iterdir()] == ["engine"]
+
+
+def test_targets_that_compile_nothing_have_one_form(model: Path, tmp_path: Path) -> None:
+    built = qdeploy.build(model, tmp_path / "engine", calibration_rows=8)
+    assert "forms" not in built
+
+
+def test_auto_tries_fp16_and_groups_where_the_target_has_them(model: Path, tmp_path: Path) -> None:
+    found = build_within(model, tmp_path / "engine", target=NAME, max_drop=50.0)
+    tried = {json.dumps(one["options"], sort_keys=True) for one in found["search"]["tried"]}
+    assert '{"strategy": "fp16"}' in tried
+    assert '{"prescale": "none", "strategy": "peg"}' in tried
+    assert not any("dynamic" in one for one in tried)  # the target has no such form
+    times = [one["p50_ms"] for one in found["search"]["tried"]]
+    assert np.isfinite(times).all()
