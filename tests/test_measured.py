@@ -13,6 +13,7 @@ import pytest
 import qdeploy
 from qdeploy.artifact import read_json
 from qdeploy.calibrate.plan import Plan
+from qdeploy.cli import main
 from qdeploy.deploy import forms
 from qdeploy.errors import OutputError, PlanError, TargetError
 from qdeploy.search import build_within
@@ -88,6 +89,18 @@ def test_a_form_that_was_chosen_is_not_measured(
     options: dict[str, Any], model: Path, tmp_path: Path
 ) -> None:
     assert "forms" not in build(model, tmp_path / "engine", **options)
+
+
+def test_the_command_says_what_was_kept_and_what_comes_next(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--target", NAME, "--calibration-rows", "8"]
+    assert main(["build", str(model), str(tmp_path / "engine"), *shared]) == 0
+    out = capsys.readouterr().out
+    assert "form: estimated, fastest of estimated" in out and "--baseline" in out
+    assert main(["build", str(model), str(tmp_path / "dry"), "--dry-run", *shared]) == 0
+    out = capsys.readouterr().out
+    assert "by estimate for an NVIDIA L4" in out and "--simulate" in out
 
 
 def test_a_dry_run_has_the_estimate_alone(model: Path, tmp_path: Path) -> None:

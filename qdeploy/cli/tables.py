@@ -65,9 +65,25 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
         click.echo(_choice(manifest["auto"]))
     if manifest.get("search"):
         search(manifest["search"])
+    if manifest.get("forms"):
+        click.echo(_forms(manifest["forms"]))
     if manifest.get("int8"):
         click.echo(int8(manifest["int8"]))
-    click.echo(f"Next: qdeploy eval {directory} --baseline BASE_ENGINE_DIR")
+    rest = "--simulate" if manifest.get("dry_run") else "--baseline BASE_ENGINE_DIR"
+    click.echo(f"Next: qdeploy eval {directory} {rest}")
+
+
+def _forms(forms: Mapping[str, Any]) -> str:
+    """What factors and groups cost, as estimated and as measured."""
+    if "p50_ms" in forms:
+        batch, tokens = forms["shape"]
+        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in forms["p50_ms"].items())
+        return f"form: {forms['kept']}, fastest of {times} at {batch} × {tokens}"
+    us = forms["estimated_us"]
+    return (
+        f"form: {us['kept']:.0f} µs beyond plain INT8 by estimate for an {forms['gpu']} (factors "
+        f"{us['factors']:.0f}, groups {us['groups']:.0f}); a build where the target works measures"
+    )
 
 
 def search(found: Mapping[str, Any]) -> None:
@@ -120,6 +136,9 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if latency := report.get("latency_ms"):
         figures = ", ".join(f"{key} {value:.2f}" for key, value in latency.items())
         rows += [("latency, ms", figures), ("", int8(report.get("int8")))]
+        if device := report.get("device_ms"):
+            how = "one CUDA graph" if report.get("cuda_graph") else "no CUDA graph"
+            rows.append(("on the device, ms", f"p50 {device['p50']:.3f}, {how}"))
         if protocol := report.get("protocol"):
             rows.append(("", _protocol(protocol)))
     if speedup := report.get("speedup"):

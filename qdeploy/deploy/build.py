@@ -335,5 +335,5 @@ def summary(plan: Plan) -> dict[str, Any]:
 
 
 def _size(directory: Path) -> float:
-    files = [p for p in directory.iterdir() if p.name.startswith("model.onnx")]
+    files = [p for p in directory.iterdir() if p.name.startswith("model.")]
     return round(sum(p.stat().st_size for p in files) / 1e6, 3)

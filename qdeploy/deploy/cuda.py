@@ -64,7 +64,11 @@ def device() -> dict[str, Any]:
 
 
 def used_memory_mb() -> float:
-    """Memory of the first GPU that is in use, by any process, 10⁶ bytes."""
+    """Memory of the first GPU that is in use, by any process, 10⁶ bytes.
+
+    Raises:
+        TargetError: no GPU, no driver, or no cuda.bindings.
+    """
     cudart = runtime()
     free, total = call(cudart.cudaMemGetInfo)
     return float(total - free) / 1e6

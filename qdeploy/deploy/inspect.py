@@ -13,11 +13,11 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import CERTIFICATE
 from qdeploy.deploy.judge import judge
-from qdeploy.deploy.tensorrt_rules import ADVICE, ERROR, violations
+from qdeploy.deploy.rules import ADVICE, ERROR
+from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import ModelError, TargetError, choose
 
-TENSORRT = "tensorrt"
-_JUDGED = ("ort-cpu", TENSORRT)
+_JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
 
 
 def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
 
     Args:
         path: directory with a `qdeploy.json`, or any .onnx file.
-        target: "tensorrt" holds the file, or a dry run's, against TensorRT's rules.
+        target: a GPU target holds the file, or a dry run's, against its rules.
 
     Returns:
         For a model: its manifest and structure. For an engine: its plan (treatment, reason and
@@ -42,8 +42,8 @@ def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
     source = Path(path)
     if target not in (None, *_JUDGED):
         choose("target of inspect", str(target), _JUDGED, TargetError)
-    if target == TENSORRT:
-        return _contract(source / "model.onnx" if source.is_dir() else source)
+    if target not in (None, "ort-cpu"):
+        return _contract(source / "model.onnx" if source.is_dir() else source, str(target))
     if source.is_dir():
         return _directory(source)
     if not source.is_file():
@@ -51,19 +51,19 @@ def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
     return _file(source)
 
 
-def _contract(path: Path) -> dict[str, Any]:
+def _contract(path: Path, target: str) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(
             f"{path} does not exist. Name an ONNX file, or a directory that holds one."
         )
     model = _load(path)
-    found = violations(model)
+    found = TARGETS[target].violations(model)
     severities = Counter(violation.severity for violation in found)
     return {
         "kind": "onnx",
         "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
         "contract": {
-            "target": TENSORRT,
+            "target": target,
             "errors": severities[ERROR],
             "advice": severities[ADVICE],
             "violations": [violation.to_json() for violation in found],

@@ -15,12 +15,15 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.sites import constant
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy import lower_tensorrt
+from qdeploy.deploy.cuda_rules import violations
 from qdeploy.deploy.forms import Costs
 from qdeploy.deploy.half import to_half
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.lowering import Lowering
 from qdeploy.deploy.operands import Operand
 from qdeploy.deploy.parts import Cuts
+
+__all__ = ["COSTS", "fit", "lower", "violations"]
 
 
 def fit(plan: Plan, structure: Structure) -> Plan:

@@ -25,9 +25,10 @@ from qdeploy.deploy.half import SMALLEST, to_half
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.lowering_qdq import QdqLowering
 from qdeploy.deploy.parts import Cuts
-from qdeploy.deploy.tensorrt_rules import ERROR, violations
-from qdeploy.errors import TargetError, VerificationError
+from qdeploy.deploy.tensorrt_rules import violations
+from qdeploy.errors import TargetError
 
+__all__ = ["COSTS", "fit", "lower", "violations"]
 Array = npt.NDArray[Any]
 CUTS = Cuts(repeats=False, multiple=32, float_multiple=8, second_norm=False)
 # A multiplication in front of a rounding becomes part of its kernel. A further product is a
@@ -103,22 +104,6 @@ def half_scale(scale: Array) -> Array:
     up = np.where(rounded < floored, np.nextafter(rounded, np.float16(np.inf)), rounded)
     result: Array = up.astype(np.float32)
     return result
-
-
-def check(lowered: ir.Model) -> None:
-    """Hold the graph against TensorRT's contract (`qdeploy.deploy.tensorrt_rules`).
-
-    Raises:
-        VerificationError: a rule is broken, which is a fault of this lowering.
-    """
-    broken = [found for found in violations(lowered) if found.severity == ERROR]
-    if broken:
-        first = broken[0]
-        raise VerificationError(
-            f"{len(broken)} nodes of the lowered graph break TensorRT's rules (first: "
-            f"{first.node}: {first.text}). Nothing was written; report this with the model's "
-            "architecture."
-        )
 
 
 def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) -> Lowered:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdeploy.errors import TargetError, choose
+from qdeploy.errors import TargetError, VerificationError, choose
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.forms import Costs
     from qdeploy.deploy.lowered import Lowered
     from qdeploy.deploy.request import Compilation
+    from qdeploy.deploy.rules import Violation
 
 
 HALF = "f16"
@@ -36,7 +37,8 @@ class Target:
         description: one line for `doctor` and the docs.
         lowering: module with `lower(model, plan, structure, tokens) -> Lowered`, and where plans
             have to change for the target, `fit(plan, structure) -> Plan`; where factors and groups
-            are weighed against each other, `COSTS`.
+            are weighed against each other, `COSTS`; where the target has rules for quantized graphs
+            of anybody, `violations(model) -> list[Violation]`.
         runtime: module with `open_directory(directory, manifest, threads) -> Engine`, and where
             the target compiles, `require()` and `compile_directory(directory, manifest, shape,
             compilation)`.
@@ -93,15 +95,28 @@ class Target:
         found: Costs | None = getattr(importlib.import_module(self.lowering), "COSTS", None)
         return found
 
+    def violations(self, model: ir.Model) -> list[Violation]:
+        """Where a graph breaks the rules that this target has for quantized ones."""
+        module = importlib.import_module(self.lowering)
+        found: list[Violation] = module.violations(model) if hasattr(module, "violations") else []
+        return found
+
     def check(self, lowered: ir.Model) -> None:
-        """Hold the lowered graph against the target's own rules, where it has any.
+        """Hold a graph that this project lowered against the target's rules.
 
         Raises:
-            VerificationError: a rule is broken.
+            VerificationError: a rule is broken, which is a fault of the lowering.
         """
-        module = importlib.import_module(self.lowering)
-        if hasattr(module, "check"):
-            module.check(lowered)
+        from qdeploy.deploy.rules import ERROR
+
+        broken = [found for found in self.violations(lowered) if found.severity == ERROR]
+        if broken:
+            first = broken[0]
+            raise VerificationError(
+                f"{len(broken)} nodes of the lowered graph break the rules of {self.name} (first: "
+                f"{first.node}: {first.text}). Nothing was written; report this with the model's "
+                "architecture."
+            )
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         """The graph of a plan, for runs of so many tokens; `model` is consumed."""

@@ -2,14 +2,13 @@
 
 Sources: NVIDIA TensorRT documentation 10.x and 11.x, "Working with Quantized Types" (explicit
 quantization) and "Strongly Typed Networks"; the ONNX operators QuantizeLinear and DequantizeLinear.
-A violation is an error (the parser or builder refuses the graph, or computes something else) or
-an advice (the graph builds, and part of it will not run in INT8 or not in a fused kernel).
+An error: the parser or builder refuses the graph, or computes something else. An advice: the graph
+builds, and part of it will not run in INT8 or not in a fused kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,24 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from qdeploy.calibrate.sites import SHAPE_OPERATORS, constant
+from qdeploy.calibrate.sites import constant
 from qdeploy.deploy.half import SMALLEST
+from qdeploy.deploy.rules import (
+    ADVICE,
+    DEQUANTIZE,
+    ERROR,
+    PRODUCTS,
+    QUANTIZE,
+    Violation,
+    dequantized,
+    of_weight,
+    output_axis,
+    rank_of,
+    readers,
+    source_of,
+)
 
 Array = npt.NDArray[Any]
-ERROR, ADVICE = "error", "advice"
-_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-_PRODUCTS = ("MatMul", "Gemm", "Conv")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Integer operators of ONNX that TensorRT's parser does not import.
 _INTEGER_OPERATORS = (
@@ -36,31 +46,6 @@ _INTEGER_OPERATORS = (
 # Operators whose float inputs must be of one type; strongly typed networks cast nothing.
 _ONE_TYPE = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Where", "Concat")
 _HALF_SCALES = 19  # first opset whose Q/DQ takes FP16
-# They move elements and leave them as they are.
-_TRANSPARENT = (SHAPE_OPERATORS - {"Cast"}) | {"Concat", "Expand", "Gather", "Slice", "Split"}
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One place where a graph breaks the contract.
-
-    Attributes:
-        rule: short name of the rule.
-        severity: "error" or "advice".
-        node: name of the node.
-        text: what is wrong there.
-        remedy: what to do.
-    """
-
-    rule: str
-    severity: str
-    node: str
-    text: str
-    remedy: str
-
-    def to_json(self) -> dict[str, str]:
-        """For reports."""
-        return asdict(self)
 
 
 def violations(model: ir.Model) -> list[Violation]:
@@ -93,7 +78,7 @@ def _operators(node: ir.Node, opset: int) -> Iterator[Violation]:
 
 
 def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
-    if node.op_type not in (_QUANTIZE, _DEQUANTIZE) or len(node.inputs) < 2:
+    if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 2:
         return
     name = str(node.name)
     scale = constant(node.inputs[1])
@@ -136,7 +121,7 @@ def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
 
 def _zero_points(node: ir.Node, opset: int) -> Iterator[Violation]:
     del opset
-    if node.op_type not in (_QUANTIZE, _DEQUANTIZE) or len(node.inputs) < 3:
+    if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 3:
         return
     value = node.inputs[2]
     if value is None:
@@ -164,13 +149,13 @@ def _zero_points(node: ir.Node, opset: int) -> Iterator[Violation]:
 def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
     """One scale per activation; of a weight one per output channel."""
     del opset
-    if node.op_type not in (_QUANTIZE, _DEQUANTIZE) or len(node.inputs) < 2:
+    if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 2:
         return
     scale = constant(node.inputs[1])
     if scale is None or scale.size == 1:
         return
     name = str(node.name)
-    if not _of_weight(node):
+    if not of_weight(node):
         yield Violation(
             "per-tensor",
             ERROR,
@@ -180,13 +165,13 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
             "multiply channels before they are quantized",
         )
         return
-    if node.op_type != _DEQUANTIZE:
+    if node.op_type != DEQUANTIZE:
         return
     axis = node.attributes.get("axis")
     given = 1 if axis is None else int(axis.value)
     for use in node.outputs[0].uses():
-        rank = _rank(node.inputs[0])
-        wanted = _output_axis(use.node, use.idx, rank)
+        rank = rank_of(node.inputs[0])
+        wanted = output_axis(use.node, use.idx, rank)
         if wanted is not None and rank is not None and given % rank != wanted % rank:
             yield Violation(
                 "output-axis",
@@ -202,9 +187,9 @@ def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
     """What is quantized is dequantized; int8 weights are read by DequantizeLinear alone."""
     del opset
     name = str(node.name)
-    if node.op_type == _QUANTIZE:
-        for reader in _readers(node.outputs[0]):
-            if reader.op_type != _DEQUANTIZE:
+    if node.op_type == QUANTIZE:
+        for reader in readers(node.outputs[0]):
+            if reader.op_type != DEQUANTIZE:
                 yield Violation(
                     "pair",
                     ERROR,
@@ -213,7 +198,7 @@ def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
                     "put DequantizeLinear behind every QuantizeLinear",
                 )
         return  # its own int8 constant is the zero point
-    if node.op_type in (_DEQUANTIZE, *_INTEGER_OPERATORS) or node.domain == "com.microsoft":
+    if node.op_type in (DEQUANTIZE, *_INTEGER_OPERATORS) or node.domain == "com.microsoft":
         return
     for value in node.inputs:
         if value is None or not value.is_initializer() or value.dtype != ir.DataType.INT8:
@@ -249,7 +234,7 @@ def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
         return
     bias = node.inputs[2]
     before = None if bias is None else bias.producer()
-    if before is not None and before.op_type == _DEQUANTIZE:
+    if before is not None and before.op_type == DEQUANTIZE:
         yield Violation(
             "float-bias",
             ERROR,
@@ -262,12 +247,12 @@ def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
 def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
     """A product with one quantized input runs in float; so does attention with some of its."""
     del opset
-    if node.op_type not in _PRODUCTS:
+    if node.op_type not in PRODUCTS:
         return
-    quantized = [_dequantized(value) for value in node.inputs[:2]]
+    quantized = [dequantized(value) for value in node.inputs[:2]]
     if not any(quantized):
         return
-    attention = all(constant(_source(value)) is None for value in node.inputs[:2])
+    attention = all(constant(source_of(value)) is None for value in node.inputs[:2])
     if attention:
         yield Violation(
             "attention",
@@ -298,68 +283,3 @@ _RULES: tuple[Callable[[ir.Node, int], Iterator[Violation]], ...] = (
     _bias,
     _halves,
 )
-
-
-def _readers(value: ir.Value) -> Iterator[ir.Node]:
-    """Nodes that read a value, behind those that only move its elements."""
-    for use in value.uses():
-        if use.node.op_type in _TRANSPARENT:
-            yield from _readers(use.node.outputs[0])
-        else:
-            yield use.node
-
-
-def _of_weight(node: ir.Node) -> bool:
-    """Whether a Q or DQ is that of a constant."""
-    value = node.inputs[0]
-    before = None if value is None else value.producer()
-    if constant(value) is not None:
-        return True
-    return before is not None and before.op_type == _QUANTIZE and _of_weight(before)
-
-
-def _source(value: ir.Value | None) -> ir.Value | None:
-    """What a value is a quantized or moved form of."""
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type not in (_QUANTIZE, _DEQUANTIZE, "Transpose"):
-            break
-        value = node.inputs[0]
-    return value
-
-
-def _dequantized(value: ir.Value | None) -> bool:
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type == _DEQUANTIZE:
-            return True
-        if node.op_type not in _TRANSPARENT:
-            return False
-        value = node.inputs[0]
-    return False
-
-
-def _output_axis(reader: ir.Node, index: int, rank: int | None) -> int | None:
-    """The axis of a weight that runs over output channels; None where it is no weight."""
-    if reader.op_type == "Conv" and index == 1:
-        return 0
-    if reader.op_type == "MatMul" and index == 1:
-        return -1
-    if reader.op_type == "Gemm" and index == 1:
-        turned = reader.attributes.get("transB")
-        return 0 if turned is not None and turned.value else 1
-    if reader.op_type == "Transpose":
-        for use in reader.outputs[0].uses():
-            if use.node.op_type == "MatMul" and use.idx == 1 and rank == 2:
-                return 0
-    return None
-
-
-def _rank(value: ir.Value | None) -> int | None:
-    if value is None:
-        return None
-    array = constant(value)
-    if array is not None:
-        return int(array.ndim)
-    before = value.producer()
-    if value.shape is None and before is not None and before.op_type == _QUANTIZE:
-        return _rank(before.inputs[0])
-    return None if value.shape is None else len(value.shape)

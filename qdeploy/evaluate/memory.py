@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import qdeploy
-from qdeploy.errors import ModelError
+from qdeploy.errors import ModelError, TargetError
 
 _MB = 1e6  # bytes; as in size_mb
 _RUNS = 3
@@ -29,7 +29,7 @@ def peak_memory(
 
     Returns:
         `peak`: the most that was resident, MB of 10⁶ bytes; `interpreter`: what was before the
-        engine was loaded (Python and numpy).
+        engine was loaded (Python and numpy); of engines on a GPU `device`: what they took there.
 
     Raises:
         ModelError: the process failed; the text ends with its last line.
@@ -78,6 +78,7 @@ def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[s
     from qdeploy.deploy.engine import open_engine
 
     before = resident_peak()
+    on_device = _device_memory(engine_dir)
     engine = open_engine(engine_dir, threads=threads)
     shape = (batch_size, seq_len)
     # token 1 exists in every vocabulary, type 0 in every model that has types
@@ -86,7 +87,25 @@ def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[s
     }
     for _ in range(_RUNS):
         engine.run(feeds)
-    return {"peak": resident_peak() / _MB, "interpreter": before / _MB}
+    found = {"peak": resident_peak() / _MB, "interpreter": before / _MB}
+    if on_device is not None:
+        found["device"] = (_device_memory(engine_dir) or 0.0) - on_device
+    return found
+
+
+def _device_memory(engine_dir: str) -> float | None:
+    """Memory of the GPU in use by any process, MB; None where the engine is of no GPU."""
+    from qdeploy.artifact import read_manifest
+    from qdeploy.deploy.cuda import used_memory_mb
+    from qdeploy.deploy.targets import HALF, find_target
+
+    target = find_target(read_manifest(Path(engine_dir), "engine")["target"])
+    if HALF not in target.rest_precisions:
+        return None
+    try:
+        return used_memory_mb()
+    except TargetError:  # no cuda.bindings; the engine may run all the same
+        return None
 
 
 def main(arguments: list[str] | None = None) -> None:

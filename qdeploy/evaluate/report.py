@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import package_versions
+from qdeploy.calibrate.strategies import FP16
 from qdeploy.data.rows import Rows, row_hashes
+from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.subject import Subject
@@ -141,4 +143,25 @@ def suspicions(report: dict[str, Any], judged: Judged | None) -> list[str]:
     if report["metrics"] and report["metrics"]["constant_predictor"]:
         only = judged.order.names[int(np.argmax(judged.logits[0]))] if judged else ""
         texts.append(f"CONSTANT PREDICTOR: the engine answers '{only}' for every row.")
-    return texts
+    return texts + _against_half(report)
+
+
+def _against_half(report: dict[str, Any]) -> list[str]:
+    """On a GPU, whether INT8 gains anything over FP16, which takes no calibration."""
+    target, int8, base = report["target"], report["int8"], report["baseline"]
+    if HALF not in find_target(target).rest_precisions or not report["latency_ms"]:
+        return []
+    if not int8 or not int8["planned"]:
+        return []
+    if base is None or (base["strategy"], base["target"]) != (FP16, target):
+        return [
+            "FP16 is what INT8 has to beat on a GPU, and this report does not hold against it: "
+            f"build an engine with --strategy {FP16} --target {target}, and pass it as --baseline."
+        ]
+    ratio, (low, high) = report["speedup"]["ratio"], report["speedup"]["ci95"]
+    if low > 1:
+        return []
+    return [
+        f"INT8 is not faster than FP16 here: {ratio:.2f} x ({low:.2f} to {high:.2f}). Ship the "
+        f"FP16 engine, {base['engine']}."
+    ]

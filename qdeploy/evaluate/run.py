@@ -184,6 +184,7 @@ def _latency(
     report["memory_mb"] = memory[0]
     if baseline is not None:
         report["baseline"] |= {"latency_ms": baseline, "memory_mb": memory[1]}
+        report["baseline"] |= parts.about_device(subjects[1], protocol)
 
 
 def _memory(

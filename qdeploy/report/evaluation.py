@@ -124,12 +124,20 @@ def _figures(report: Mapping[str, Any]) -> Section:
     return Section("Accuracy, size and memory", pictures=pictures, table=table)
 
 
+_LAUNCHES = {True: "as one CUDA graph", False: "kernel by kernel, without a CUDA graph"}
+
+
 def _latency(report: Mapping[str, Any]) -> Section:
     names = list(report["latency_ms"])
     rows = [Row(("engine", *(f"{report['latency_ms'][name]:.2f}" for name in names)))]
+    if device := report["device_ms"]:
+        rows.append(Row(("engine, on the device", *(f"{device[name]:.3f}" for name in names))))
     if (base := report["baseline"]) and base.get("latency_ms"):
         cells = (f"{base['latency_ms'][name]:.2f}" for name in names)
         rows.append(Row((f"baseline ({base['strategy']})", *cells)))
+        if device := base.get("device_ms"):
+            cells = (f"{device[name]:.3f}" for name in names)
+            rows.append(Row((f"baseline ({base['strategy']}), on the device", *cells)))
     columns = (Column("ms", text=True), *(Column(name) for name in names))
     shape = report["protocol"]
     note = (
@@ -137,6 +145,8 @@ def _latency(report: Mapping[str, Any]) -> Section:
         f"and {shape['iterations']} timed, {shape['threads']} threads; rounds of the engines "
         "alternate; " + int8_text(report["int8"]) + "."
     )
+    if report["cuda_graph"] is not None:
+        note += f" Runs are launched {_LAUNCHES[report['cuda_graph']]}."
     return Section("Latency", table=Table(columns, tuple(rows)), note=note)
 
 

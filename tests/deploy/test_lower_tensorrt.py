@@ -21,8 +21,9 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.half import SMALLEST
 from qdeploy.deploy.lower_tensorrt import fit, half_scale, lower
 from qdeploy.deploy.parts import window
+from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.simulate import SimulatedEngine
-from qdeploy.deploy.tensorrt_rules import ERROR, violations
+from qdeploy.deploy.tensorrt_rules import violations
 from qdeploy.errors import ModelError, PlanError, TargetError
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.fakequant import fake_quantized

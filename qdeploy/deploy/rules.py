@@ -1,0 +1,106 @@
+"""What the rules of targets for quantized graphs share: violations, and walks around Q/DQ pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import onnx_ir as ir
+
+from qdeploy.calibrate.sites import SHAPE_OPERATORS, constant
+
+ERROR, ADVICE = "error", "advice"
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+PRODUCTS = ("MatMul", "Gemm", "Conv")
+# They move elements and leave them as they are.
+TRANSPARENT = (SHAPE_OPERATORS - {"Cast"}) | {"Concat", "Expand", "Gather", "Slice", "Split"}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One place where a graph breaks the contract.
+
+    Attributes:
+        rule: short name of the rule.
+        severity: "error" or "advice".
+        node: name of the node.
+        text: what is wrong there.
+        remedy: what to do.
+    """
+
+    rule: str
+    severity: str
+    node: str
+    text: str
+    remedy: str
+
+    def to_json(self) -> dict[str, str]:
+        """For reports."""
+        return asdict(self)
+
+
+def readers(value: ir.Value) -> Iterator[ir.Node]:
+    """Nodes that read a value, behind those that only move its elements."""
+    for use in value.uses():
+        if use.node.op_type in TRANSPARENT:
+            yield from readers(use.node.outputs[0])
+        else:
+            yield use.node
+
+
+def of_weight(node: ir.Node) -> bool:
+    """Whether a Q or DQ is that of a constant."""
+    value = node.inputs[0]
+    before = None if value is None else value.producer()
+    if constant(value) is not None:
+        return True
+    return before is not None and before.op_type == QUANTIZE and of_weight(before)
+
+
+def source_of(value: ir.Value | None) -> ir.Value | None:
+    """What a value is a quantized or moved form of."""
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type not in (QUANTIZE, DEQUANTIZE, "Transpose"):
+            break
+        value = node.inputs[0]
+    return value
+
+
+def dequantized(value: ir.Value | None) -> bool:
+    """Whether a value is what a DequantizeLinear gives, moved perhaps."""
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type == DEQUANTIZE:
+            return True
+        if node.op_type not in TRANSPARENT:
+            return False
+        value = node.inputs[0]
+    return False
+
+
+def output_axis(reader: ir.Node, index: int, rank: int | None) -> int | None:
+    """The axis of a weight that runs over output channels; None where it is no weight."""
+    if reader.op_type == "Conv" and index == 1:
+        return 0
+    if reader.op_type == "MatMul" and index == 1:
+        return -1
+    if reader.op_type == "Gemm" and index == 1:
+        turned = reader.attributes.get("transB")
+        return 0 if turned is not None and turned.value else 1
+    if reader.op_type == "Transpose":
+        for use in reader.outputs[0].uses():
+            if use.node.op_type == "MatMul" and use.idx == 1 and rank == 2:
+                return 0
+    return None
+
+
+def rank_of(value: ir.Value | None) -> int | None:
+    """Number of axes, where it is known."""
+    if value is None:
+        return None
+    array = constant(value)
+    if array is not None:
+        return int(array.ndim)
+    before = value.producer()
+    if value.shape is None and before is not None and before.op_type == QUANTIZE:
+        return rank_of(before.inputs[0])
+    return None if value.shape is None else len(value.shape)
