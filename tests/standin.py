@@ -26,6 +26,7 @@ from qdeploy.deploy.targets import TARGETS, TENSORRT
 
 Array = npt.NDArray[Any]
 NAME = "standin"
+IN_FLOAT: set[str] = set()  # GEMMs for which the stand-in takes a float kernel
 
 
 class StandIn(SimulatedEngine):
@@ -45,9 +46,11 @@ class StandIn(SimulatedEngine):
 
         def run() -> None:
             time.sleep(self._slow_ms / 1000)
-            self.device_times.append(self._slow_ms)
 
         return run
+
+    def read_clock(self) -> None:
+        self.device_times.append(self._slow_ms)
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         return [KernelTime("gemm", "gemm", 1.0, 1, int8=True)]
@@ -56,7 +59,8 @@ class StandIn(SimulatedEngine):
         self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         kernels = self.profile(feeds)
-        return Witness(dict.fromkeys(gemms, kernels), kernels)
+        half = [KernelTime("gemm", "half_gemm", 1.0, 1, fault="it reads Half")]
+        return Witness({gemm: half if gemm in IN_FLOAT else kernels for gemm in gemms}, kernels)
 
 
 def require() -> None:

@@ -28,10 +28,13 @@ HEAVY = (
     "jinja2",
     "ray",
     "yaml",
+    "openvino",
+    "tensorrt",
+    "cuda",
 )
 
 # Room → modules of our own that it may not import, with or without what lies below them.
-_ABOVE = ("analyze", "report", "search", "sweep", "auto", "api", "demo", "cli")
+_ABOVE = ("analyze", "report", "search", "sweep", "auto", "measured", "api", "demo", "cli")
 FORBIDDEN = {
     "calibrate": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
     "data": ("calibrate", "deploy", "evaluate", "exporter", "models", *_ABOVE),
@@ -41,10 +44,20 @@ FORBIDDEN = {
     "models": ("calibrate", "data", "deploy", "evaluate", "exporter", *_ABOVE),
     "analyze": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
     "report": ("calibrate", "data", "deploy", "evaluate", "exporter", "models", *_ABOVE),
-    "sweep": ("analyze", "report", "search", "auto", "exporter", "models", "demo", "cli"),
+    "sweep": (
+        "analyze",
+        "report",
+        "search",
+        "auto",
+        "measured",
+        "exporter",
+        "models",
+        "demo",
+        "cli",
+    ),
     "cli": (
         *("calibrate", "data", "deploy", "evaluate", "exporter", "models"),
-        *("analyze", "report", "search", "sweep", "auto", "artifact", "demo"),
+        *("analyze", "report", "search", "sweep", "auto", "measured", "artifact", "demo"),
     ),
 }
 # evaluate/ knows engines by their interface and by their INT8 check, and no target.
@@ -101,8 +114,9 @@ def test_the_training_script_is_imported_by_nothing() -> None:
     assert not importers("qdeploy.models.train_adapter")
 
 
-def test_tensorrt_is_known_to_one_file() -> None:
-    assert len(importers("tensorrt")) <= 1
+@pytest.mark.parametrize("package", ["tensorrt", "cuda"])
+def test_the_libraries_of_a_gpu_are_known_to_one_file_each(package: str) -> None:
+    assert len(importers(package)) == 1
 
 
 @pytest.mark.parametrize("package", ["onnx", "google.protobuf", "onnxruntime.quantization"])

@@ -15,7 +15,7 @@ from qdeploy.artifact import read_json
 from qdeploy.calibrate.plan import Plan
 from qdeploy.cli import main
 from qdeploy.deploy import forms
-from qdeploy.errors import OutputError, PlanError, TargetError
+from qdeploy.errors import GateError, OutputError, PlanError, QDeployWarning, TargetError
 from qdeploy.search import build_within
 from tests.calibrate.encoder import model_directory
 from tests.standin import NAME, grouped_sites, standin
@@ -129,6 +129,20 @@ def test_nothing_is_overwritten_and_wrong_use_is_said(model: Path, tmp_path: Pat
     with pytest.raises(TargetError, match="--activations"):
         build(model, tmp_path / "other", activations="asymmetric")
     assert [p.name for p in tmp_path.iterdir()] == ["engine"]
+
+
+@pytest.mark.filterwarnings("default::qdeploy.errors.QDeployWarning")
+def test_a_compiler_that_takes_a_float_kernel_is_said_and_not_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.standin.IN_FLOAT", {"layer.0.query"})
+    with pytest.warns(QDeployWarning, match=r"1 of 12 planned GEMMs would not run in INT8"):
+        built = build(model, tmp_path / "engine", strategy="w8a8")
+    assert built["int8"]["fallbacks"][0]["site"] == "layer.0.query"
+    with pytest.raises(GateError, match=r"layer\.0\.query ran as half_gemm"):
+        qdeploy.evaluate(
+            tmp_path / "engine", accuracy=False, latency=False, seq_len=32, require_int8=0.99
+        )
 
 
 def test_targets_that_compile_nothing_have_one_form(model: Path, tmp_path: Path) -> None:

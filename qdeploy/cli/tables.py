@@ -316,10 +316,7 @@ def health(report: Mapping[str, Any]) -> None:
             click.echo(f"  {target['remedy']}")
     for name, value in report["cpu"].items():
         click.echo(f"{name}: {value}")
-    if report["gpu"] is None:
-        click.echo("GPU: none")
-    else:
-        click.echo("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
+    click.echo("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
     for note in report["notes"]:
         click.echo(note)
 

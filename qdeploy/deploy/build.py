@@ -115,7 +115,9 @@ def build_engine(
     )
     rest = choose_rest(found, rest_precision)
     _check_target(found, strategy, options, compilation, dry_run=dry_run)
-    read_manifest(source, "model")
+    manifest = read_manifest(source, "model")
+    if found.compiles:
+        compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns)
     observed = None
@@ -275,20 +277,34 @@ def _certificate(
 ) -> dict[str, Any]:
     """The certificate of the engine as it will be opened.
 
+    A target that compiles chooses kernels by their time, and may find that FP16 is the faster one:
+    the engine stands, and says so. Elsewhere the lowered graph decides.
+
     Raises:
-        VerificationError: a planned GEMM does not run in INT8.
+        VerificationError: a planned GEMM does not run in INT8 on a target that has no choice.
     """
     engine = request.target.open(work, manifest, threads=2)
     rows, tokens = request.shape
     shape = {"batch": rows, "sequence": min(tokens, manifest["max_length"])}
     int8 = certify(engine, planned, probe_feeds(manifest["inputs"], **shape))
-    if int8["fallbacks"]:
-        worst = int8["fallbacks"][0]
+    if not int8["fallbacks"]:
+        return int8
+    worst = int8["fallbacks"][0]
+    text = (
+        f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
+        f"(first: {worst['site']}: {worst['reason']})."
+    )
+    if not request.target.compiles:
         raise VerificationError(
-            f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
-            f"(first: {worst['site']}: {worst['reason']}). Nothing was written; report this with "
-            "the versions that `qdeploy doctor` prints."
+            f"{text} Nothing was written; report this with the versions that `qdeploy doctor` "
+            "prints."
         )
+    warnings.warn(
+        f"{text} The certificate names them; `qdeploy eval --require-int8 SHARE` makes a gate of "
+        "it.",
+        QDeployWarning,
+        stacklevel=2,
+    )
     return int8
 
 

@@ -142,7 +142,8 @@ def _fault(kernels: Sequence[KernelTime]) -> str:
 
 
 def _multiplies(kernel: str) -> bool:
-    return any(part in kernel for part in ("MatMul", "Gemm", "FullyConnected", "Attention"))
+    names = ("matmul", "gemm", "fullyconnected", "attention", "convolution")
+    return any(name in kernel.lower() for name in names)
 
 
 def probe_feeds(inputs: list[str], *, batch: int = 1, sequence: int = 16) -> dict[str, Array]:

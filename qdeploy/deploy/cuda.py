@@ -5,6 +5,7 @@ Through NVIDIA's own binding `cuda.bindings` (package cuda-bindings), known to t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -74,13 +75,23 @@ def used_memory_mb() -> float:
     return float(total - free) / 1e6
 
 
+def _freed(owner: object, function: Callable[..., Any], handle: Any) -> weakref.finalize[Any, Any]:
+    """Frees a handle when its owner goes, or is closed; not at the end of the process."""
+    freed = weakref.finalize(owner, function, handle)
+    freed.atexit = False  # the driver frees everything then, perhaps before
+    return freed
+
+
 class Stream:
     """A stream with two events, for the time between them on the device."""
 
     def __init__(self) -> None:
         self._cudart = runtime()
         self.handle = call(self._cudart.cudaStreamCreate)
+        _freed(self, self._cudart.cudaStreamDestroy, self.handle)
         self._events = [call(self._cudart.cudaEventCreate) for _ in range(2)]
+        for event in self._events:
+            _freed(self, self._cudart.cudaEventDestroy, event)
 
     @property
     def pointer(self) -> int:
@@ -103,12 +114,6 @@ class Stream:
         """Between `begin` and `end`, after `wait`; milliseconds of the device."""
         return float(call(self._cudart.cudaEventElapsedTime, *self._events))
 
-    def close(self) -> None:
-        """Free it."""
-        for event in self._events:
-            call(self._cudart.cudaEventDestroy, event)
-        call(self._cudart.cudaStreamDestroy, self.handle)
-
 
 class Buffer:
     """Memory on the device, as large as the largest array that it has to hold."""
@@ -117,6 +122,7 @@ class Buffer:
         self._cudart = runtime()
         self.size = max(size, 1)
         self.pointer = int(call(self._cudart.cudaMalloc, self.size))
+        self._free = _freed(self, self._cudart.cudaFree, self.pointer)
 
     def fill(self, array: Array, stream: Stream) -> None:
         """Copy a contiguous array in; it must stay as it is until the stream is done."""
@@ -132,8 +138,8 @@ class Buffer:
         call(self._cudart.cudaMemcpyAsync, to, of, size, kind, stream.handle)
 
     def close(self) -> None:
-        """Free it."""
-        call(self._cudart.cudaFree, self.pointer)
+        """Free it now."""
+        self._free()
 
 
 class Graph:
@@ -143,24 +149,22 @@ class Graph:
         """Record `work`, which puts its kernels into the stream.
 
         Raises:
-            TargetError: something in it cannot be recorded.
+            TargetError: something in it cannot be recorded; and what `work` raises.
         """
-        self._cudart = runtime()
-        mode = self._cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        call(self._cudart.cudaStreamBeginCapture, stream.handle, mode)
+        cudart = self._cudart = runtime()
+        mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        call(cudart.cudaStreamBeginCapture, stream.handle, mode)
         try:
             work()
-        finally:
-            recorded = call(self._cudart.cudaStreamEndCapture, stream.handle)
+        except BaseException:
+            cudart.cudaStreamEndCapture(stream.handle)  # its error is that of `work`
+            raise
+        recorded = call(cudart.cudaStreamEndCapture, stream.handle)
+        _freed(self, cudart.cudaGraphDestroy, recorded)
         self._stream = stream
-        self._graph = recorded
-        self._ready = call(self._cudart.cudaGraphInstantiate, recorded, 0)
+        self._ready = call(cudart.cudaGraphInstantiate, recorded, 0)
+        _freed(self, cudart.cudaGraphExecDestroy, self._ready)
 
     def launch(self) -> None:
         """Do it again."""
         call(self._cudart.cudaGraphLaunch, self._ready, self._stream.handle)
-
-    def close(self) -> None:
-        """Free it."""
-        call(self._cudart.cudaGraphExecDestroy, self._ready)
-        call(self._cudart.cudaGraphDestroy, self._graph)

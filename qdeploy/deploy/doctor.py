@@ -32,8 +32,9 @@ def diagnose() -> dict[str, Any]:
     """Try every target that this version has.
 
     Returns:
-        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `gpu` (or None),
-        `python`, `versions` of the packages and `notes` about installations that break others.
+        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `gpu` (what it is, or
+        why there is none), `python`, `versions` of the packages and `notes` about installations
+        that break others.
     """
     return {
         "targets": {name: asdict(check()) for name, check in CHECKS.items()},

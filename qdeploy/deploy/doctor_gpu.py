@@ -10,48 +10,55 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.deploy import tensorrt_inspector as inspector
+from qdeploy.deploy import tensorrt_api, tensorrt_engine
 from qdeploy.deploy.cuda import device
+from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.tensorrt_api import INSTALL, Opened, Settings, build_plan, package
+from qdeploy.deploy.request import Compilation
 from qdeploy.errors import TargetError
 
-_SHAPE = (1, 32, 64)
+_SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
+_MARKS = {"gemm": ["gemm"]}
+_DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
+_GPU_PACKAGE = (
+    "Type: pip uninstall onnxruntime && pip install 'qdeploy[gpu]' on a machine with an NVIDIA GPU"
+)
 
 
-def gpu() -> dict[str, Any] | None:
-    """The first GPU as `qdeploy.deploy.cuda.device` tells of it; None without one."""
+def gpu() -> dict[str, Any]:
+    """{"found": True} and what `qdeploy.deploy.cuda.device` tells, or False and the reason."""
     try:
-        return device()
-    except TargetError:
-        return None
+        return {"found": True} | device()
+    except TargetError as error:
+        return {"found": False, "reason": str(error)}
 
 
 def check_tensorrt() -> Health:
-    """Build a strongly typed plan of one GEMM, and look for INT8 in its layers."""
+    """Build a strongly typed plan of one GEMM, run it, and look for INT8 in its layers."""
     try:
-        version = f"tensorrt {package().__version__}"
+        version = f"tensorrt {tensorrt_api.package().__version__}"
     except TargetError as error:
-        return Health(False, str(error).removesuffix(f" {INSTALL}"), INSTALL)
+        install = tensorrt_api.INSTALL
+        return Health(False, str(error).removesuffix(f" {install}"), install)
     try:
         found = device()
     except TargetError as error:
-        return Health(False, f"{version}, but {error}", "See that an NVIDIA driver is installed.")
-    return _tried(f"{version}, {found['name']}", _int8_in_a_plan, INSTALL)
+        return Health(False, f"{version}, but {error}", _DRIVER)
+    return _tried(f"{version}, {found['name']}", _in_tensorrt, tensorrt_api.INSTALL)
 
 
 def check_ort_cuda() -> Health:
     """Run MatMulInteger, and see that the CUDA provider took it."""
-    return _of_ort("CUDAExecutionProvider", "ort-cuda")
+    return _of_ort("CUDAExecutionProvider", _in_ort_cuda, _GPU_PACKAGE)
 
 
 def check_ort_tensorrt() -> Health:
-    """Run a Q/DQ GEMM, and see that the TensorRT provider took it."""
-    return _of_ort("TensorrtExecutionProvider", "ort-tensorrt")
+    """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers."""
+    from_both = "Type: pip install 'qdeploy[gpu,tensorrt]' 'tensorrt<11', on a machine with a GPU"
+    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, from_both)
 
 
-def _of_ort(provider: str, target: str) -> Health:
-    remedy = "Type: pip install 'qdeploy[gpu]' on a machine with an NVIDIA GPU"
+def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
     try:
         import onnxruntime
     except ImportError as error:
@@ -59,43 +66,66 @@ def _of_ort(provider: str, target: str) -> Health:
     version = f"onnxruntime {onnxruntime.__version__}"
     if provider not in onnxruntime.get_available_providers():
         return Health(False, f"{version} is built without {provider}.", remedy)
-    return _tried(version, lambda: _ran_on(provider, target), remedy)
-
-
-def _tried(version: str, attempt: Callable[[], str], remedy: str) -> Health:
     try:
-        what = attempt()
+        found = device()
+    except TargetError as error:
+        return Health(False, f"{version}, but {error}", _DRIVER)
+    return _tried(f"{version}, {found['name']}", attempt, remedy)
+
+
+def _tried(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            kernel = attempt(Path(folder))
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"{version}, but a quantized GEMM did not run: {error}", remedy)
-    return Health(True, f"{version}, {what}.")
+    if not kernel.int8:
+        reason = f"{kernel.kernel}: {kernel.fault}"
+        return Health(False, f"{version} ran a quantized GEMM in float ({reason}).", remedy)
+    return Health(True, f"{version}, INT8 kernel {kernel.kernel}.")
 
 
-def _int8_in_a_plan() -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "gemm.onnx"
-        ir.save(half_gemm(), path)
-        plan = build_plan(path, Settings({"x": (_SHAPE, _SHAPE, _SHAPE)})).plan
-    layers = [layer for layer in inspector.layers(Opened(plan).information()) if layer.int8]
-    if not layers:
-        raise TargetError("TensorRT computed it in float")
-    return f"INT8 kernel {layers[0].kind}"
+def _in_tensorrt(folder: Path) -> KernelTime:
+    ir.save(half_gemm(), folder / tensorrt_engine.ONNX)
+    tensorrt_engine.compile_directory(folder, *_BUILD)
+    engine = tensorrt_engine.open_directory(folder, {}, threads=1)
+    return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
 
 
-def _ran_on(provider: str, target: str) -> str:
-    from qdeploy.deploy.ort_gpu_engine import OrtGpuEngine
+def _in_ort_tensorrt(folder: Path) -> KernelTime:
+    from qdeploy.deploy import ort_tensorrt_engine
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "gemm.onnx"
-        ir.save(half_gemm(integer=target == "ort-cuda"), path)
-        chain: list[tuple[str, dict[str, Any]]] = [(provider, {}), ("CPUExecutionProvider", {})]
-        engine = OrtGpuEngine(path, chain, threads=1)
-        engine.run({"x": np.ones(_SHAPE, np.float32)})
-    return f"provider {provider}"
+    ir.save(half_gemm(), folder / tensorrt_engine.ONNX)
+    ort_tensorrt_engine.compile_directory(folder, *_BUILD)
+    engine = ort_tensorrt_engine.open_directory(folder, {}, threads=1)
+    return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
+
+
+def _in_ort_cuda(folder: Path) -> KernelTime:
+    from qdeploy.deploy import ort_gpu_engine
+
+    ir.save(half_gemm(integer=True), folder / ort_gpu_engine.ONNX)
+    engine = ort_gpu_engine.open_directory(folder, {}, threads=1)
+    return _only(engine.witness({"gemm": ["weight"]}, _FEEDS, 1).gemms["gemm"])
+
+
+def _only(kernels: Any) -> KernelTime:
+    if not kernels:
+        raise TargetError("no kernel of it was found")
+    first: KernelTime = kernels[0]
+    return first
+
+
+_FEEDS = {"x": np.ones(_SHAPE, np.float32)}
+_BUILD = (
+    {"inputs": ["x"], "max_length": _CHANNELS},
+    _SHAPE,
+    Compilation(least=_SHAPE, largest=_SHAPE),
+)
 
 
 def half_gemm(*, integer: bool = False) -> ir.Model:
-    """FP32 [1, 32, 64] × int8 [64, 64] in the form of a target: Q/DQ in FP16, or MatMulInteger."""
-    rows, inner, outer = _SHAPE[1], _SHAPE[2], _SHAPE[2]
+    """FP32 [256, 512] × int8 [512, 512] in a target's form: Q/DQ in FP16, or MatMulInteger."""
     x = ir.Input("x", shape=ir.Shape(_SHAPE), type=ir.TensorType(ir.DataType.FLOAT))
     stored: list[ir.Value] = []
 
@@ -111,19 +141,19 @@ def half_gemm(*, integer: bool = False) -> ir.Model:
     source = x if integer else cast.outputs[0]
     pair = [constant("scale", kind(0.1)), constant("zero", np.int8(0))]
     codes = ir.node("QuantizeLinear", [source, *pair], name="quantize")
-    weight = constant("weight", np.ones((inner, outer), np.int8))
+    weight = constant("weight", np.ones((_CHANNELS, _CHANNELS), np.int8))
     if integer:
         gemm = ir.node("MatMulInteger", [codes.outputs[0], weight], name="gemm")
         nodes = [codes, gemm]
     else:
-        steps = constant("weight_scale", np.full(outer, 0.1, np.float16))
+        steps = constant("weight_scale", np.full(_CHANNELS, 0.1, np.float16))
         values = ir.node("DequantizeLinear", [codes.outputs[0], *pair], name="dequantize")
         weights = ir.node("DequantizeLinear", [weight, steps], {"axis": 1}, name="weights")
         gemm = ir.node("MatMul", [values.outputs[0], weights.outputs[0]], name="gemm")
         nodes = [cast, codes, values, weights, gemm]
     last = ir.node("Cast", [gemm.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name="float")
     y = last.outputs[0]
-    y.name, y.shape = "y", ir.Shape((_SHAPE[0], rows, outer))
+    y.name, y.shape = "y", ir.Shape(_SHAPE)
     y.type = ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph(
         [x], [y], nodes=[*nodes, last], initializers=stored, opset_imports={"": 21}, name="gemm"

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
-from qdeploy.deploy.targets import find_target
-from qdeploy.errors import DataError, ModelError
+from qdeploy.deploy.targets import HALF, find_target
+from qdeploy.errors import DataError, ModelError, TargetError
 
 Array = npt.NDArray[Any]
 
@@ -118,3 +118,16 @@ def open_engine(engine_dir: str | Path, *, threads: int = 2, simulate: bool = Fa
             "that target works, or run the graph here with --simulate."
         )
     return target.open(directory, manifest, threads)
+
+
+def device_memory_mb(engine_dir: str | Path) -> float | None:
+    """Memory of the GPU in use by any process, 10⁶ bytes; None where the engine is of no GPU."""
+    from qdeploy.deploy.cuda import used_memory_mb
+
+    target = find_target(read_manifest(Path(engine_dir), "engine")["target"])
+    if HALF not in target.rest_precisions:
+        return None
+    try:
+        return used_memory_mb()
+    except TargetError:  # no cuda.bindings; the engine may run all the same
+        return None

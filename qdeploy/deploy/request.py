@@ -12,6 +12,8 @@ from qdeploy.calibrate.options import PlanOptions
 from qdeploy.deploy.targets import Target
 from qdeploy.errors import PlanError
 
+_LARGEST_ROWS = 32  # of a run, where --max-shape is left out
+
 
 @dataclass(frozen=True)
 class Compilation:
@@ -33,6 +35,35 @@ class Compilation:
     version_compatible: bool = False
     refit: bool = False
     cuda_graph: bool = True
+
+    def profile(self, usual: tuple[int, int], longest: int) -> dict[str, tuple[int, int]]:
+        """Rows and tokens of the smallest, the usual and the largest run.
+
+        Args:
+            usual: asked for; tokens beyond `longest` are cut off.
+            longest: tokens that the model takes.
+
+        Returns:
+            {"min", "opt", "max"}.
+
+        Raises:
+            PlanError: they do not rise, or the largest is longer than the model takes.
+        """
+        least = self.least or (1, min(2, longest))
+        usual = (usual[0], min(usual[1], longest))
+        largest = self.largest or (max(_LARGEST_ROWS, usual[0]), longest)
+        if largest[1] > longest:
+            raise PlanError(
+                f"--max-shape has {largest[1]} tokens, and the model takes at most {longest}."
+            )
+        for at, what in enumerate(("rows", "tokens")):
+            if not least[at] <= usual[at] <= largest[at]:
+                raise PlanError(
+                    f"--min-shape, --opt-shape and --max-shape have {least[at]}, {usual[at]} and "
+                    f"{largest[at]} {what}, which do not rise. Give a larger --max-shape, or a "
+                    "smaller --opt-shape or --min-shape."
+                )
+        return {"min": least, "opt": usual, "max": largest}
 
     def set_options(self) -> list[str]:
         """Names of the options that are not the defaults."""

@@ -172,7 +172,7 @@ ORT_TENSORRT = Target(
     rest_precisions=(HALF,),
     description="ONNX Runtime, TensorRT provider (TensorRT 10): int8 and FP16",
     lowering="qdeploy.deploy.lower_tensorrt",
-    runtime="qdeploy.deploy.ort_gpu_engine",
+    runtime="qdeploy.deploy.ort_tensorrt_engine",
     compiles=True,
     adds_int8=True,
 )

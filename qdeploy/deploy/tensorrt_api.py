@@ -6,18 +6,22 @@ One code path serves both: strongly typed networks without precision flags, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import ModelError, QDeployWarning, TargetError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 INSTALL = "Type: pip install 'qdeploy[tensorrt]' on a machine with an NVIDIA GPU"
 Shape = tuple[int, ...]
+_KEPT_LINES = 10_000
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ def build_plan(onnx_file: Path, settings: Settings) -> Built:
         ModelError: the parser refuses the file, with every reason.
     """
     api = package()
-    log: list[str] = []
-    logger = _logger(api, log)
+    logger = _logger()
+    logger.lines.clear()
     builder: trt.Builder = _made(api.Builder, logger)
     flags = 1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network: trt.INetworkDefinition = builder.create_network(flags)
@@ -87,50 +91,63 @@ def build_plan(onnx_file: Path, settings: Settings) -> Built:
         config.set_flag(api.BuilderFlag.VERSION_COMPATIBLE)
     if settings.refit:
         config.set_flag(api.BuilderFlag.REFIT)
-    cache: trt.ITimingCache = config.create_timing_cache(settings.timing_cache)
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    timings: trt.ITimingCache = _timing_cache(config, settings.timing_cache)
     profile: trt.IOptimizationProfile = builder.create_optimization_profile()
     for name, (least, usual, largest) in settings.shapes.items():
         profile.set_shape(name, least, usual, largest)
-    config.add_optimization_profile(profile)
+    if config.add_optimization_profile(profile) < 0:
+        raise TargetError(f"TensorRT refuses the shapes {dict(settings.shapes)}: {_last()}")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise TargetError(f"TensorRT built no engine: {_last(log)}")
-    return Built(bytes(plan), bytes(cache.serialize()), log)
+        raise TargetError(f"TensorRT built no engine: {_last()}")
+    return Built(bytes(plan), bytes(timings.serialize()), list(logger.lines))
+
+
+def _timing_cache(config: trt.IBuilderConfig, held: bytes) -> Any:
+    """A timing cache with what an earlier build held; an empty one where that is of no use here."""
+    timings: trt.ITimingCache = config.create_timing_cache(held)
+    if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
+        warnings.warn(
+            "The timing cache is of another GPU or version, or damaged: a new one takes its place.",
+            QDeployWarning,
+            stacklevel=2,
+        )
+        timings = config.create_timing_cache(b"")
+        config.set_timing_cache(timings, ignore_mismatch=False)
+    return timings
 
 
 class Opened:
     """A plan, ready to run at one shape at a time."""
 
-    def __init__(self, plan: bytes) -> None:
+    def __init__(self, plan: bytes, *, host_code: bool = False) -> None:
         """Load it.
 
+        Args:
+            host_code: let the plan bring code that runs on the host, as version-compatible ones do.
+
         Raises:
-            TargetError: no GPU or driver.
+            TargetError: no GPU or driver, or not enough memory.
             ModelError: it is damaged, or of another version or GPU.
         """
         api = self._api = package()
-        self.log: list[str] = []
-        self._logger = _logger(api, self.log)
-        runtime: trt.Runtime = _made(api.Runtime, self._logger)
+        runtime: trt.Runtime = _made(api.Runtime, _logger())
+        if host_code:
+            runtime.engine_host_code_allowed = True
         engine: trt.ICudaEngine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise ModelError(
-                f"TensorRT does not load this plan: {_last(self.log)} Plans belong to one version "
-                "and one kind of GPU; build it again here."
+                f"TensorRT does not load this plan: {_last()} Plans belong to one version and one "
+                "kind of GPU; build it again here."
             )
         context: trt.IExecutionContext = engine.create_execution_context()
+        if context is None:
+            raise TargetError(f"TensorRT cannot run this plan here: {_last()}")
         self._runtime, self._engine, self._context = runtime, engine, context
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         reads = api.TensorIOMode.INPUT
         self.inputs = tuple(n for n in names if engine.get_tensor_mode(n) == reads)
         self.outputs = tuple(n for n in names if engine.get_tensor_mode(n) != reads)
-
-    @property
-    def device_memory_mb(self) -> float:
-        """Scratch memory of a run, 10⁶ bytes."""
-        engine: trt.ICudaEngine = self._engine
-        return float(engine.device_memory_size_v2) / 1e6
 
     def dtype(self, name: str) -> Any:
         """Type of an input or output, as numpy names it."""
@@ -159,9 +176,14 @@ class Opened:
         return {name: tuple(context.get_tensor_shape(name)) for name in self.outputs}
 
     def bind(self, name: str, pointer: int) -> None:
-        """Where an input or output lies on the device."""
+        """Where an input or output lies on the device.
+
+        Raises:
+            ModelError: it was refused.
+        """
         context: trt.IExecutionContext = self._context
-        context.set_tensor_address(name, pointer)
+        if not context.set_tensor_address(name, pointer):
+            raise ModelError(f"TensorRT does not take the memory of {name}: {_last()}")
 
     def enqueue(self, stream: int) -> None:
         """Put a run into a stream.
@@ -171,7 +193,7 @@ class Opened:
         """
         context: trt.IExecutionContext = self._context
         if not context.execute_async_v3(stream):
-            raise ModelError(f"TensorRT did not run: {_last(self.log)}")
+            raise ModelError(f"TensorRT did not run: {_last()}")
 
     def information(self) -> str:
         """Layers as the engine inspector tells them, JSON."""
@@ -199,16 +221,22 @@ class Opened:
         return times
 
 
-def _logger(api: Any, log: list[str]) -> Any:
-    """A logger that keeps warnings and errors, and the builder's own lines."""
+@cache
+def _logger() -> Any:
+    """The logger of the process: TensorRT keeps the first that it is given, whatever comes after.
 
-    class Logger(api.ILogger):  # type: ignore[misc]
+    Its `lines` are warnings, errors and what the builder says of its progress.
+    """
+    api = package()
+
+    class Logger(api.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             api.ILogger.__init__(self)
+            self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= api.ILogger.Severity.INFO:
-                log.append(f"{severity.name}: {message}")
+                self.lines.append(f"{severity.name}: {message}")
 
     return Logger()
 
@@ -233,7 +261,8 @@ def _reason(error: trt.ParserError) -> str:
     return f"{error.node_name() or 'graph'}: {error.desc()}"
 
 
-def _last(log: Sequence[str]) -> str:
-    """The last error, or the last line."""
-    errors = [line for line in log if "ERROR" in line.split(":")[0]]
-    return (errors or list(log) or ["no reason given"])[-1]
+def _last() -> str:
+    """The last error that was logged, or the last line."""
+    lines: list[str] = list(_logger().lines)
+    errors = [line for line in lines if "ERROR" in line.split(":")[0]]
+    return (errors or lines or ["no reason given"])[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,31 +15,29 @@ from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, Settings, build_plan, package
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import ModelError, QDeployWarning, TargetError
 
 Array = npt.NDArray[Any]
-ONNX, PLAN, LOG = "model.onnx", "model.plan", "builder.log"
-_LARGEST_ROWS = 32  # of a run, where --max-shape is left out
+ONNX, PLAN, LOG, LAYERS = "model.onnx", "model.plan", "builder.log", "layers.json"
 
 
 class TensorRtEngine:
     """See `qdeploy.deploy.engine.Engine`.
 
     Attributes:
-        graphs: whether runs of a shape that was seen before are launched as one CUDA graph.
-        device_times: of the bound runs, ms between two events of the device.
+        graphs: whether runs of a shape that came before are launched as one CUDA graph.
+        device_times: of the bound runs whose clock was read, ms between two events of the device.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, graphs: bool = True) -> None:
-        try:
-            plan = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}. Build it again.") from error
+    def __init__(
+        self, path: Path, *, threads: int = 1, graphs: bool = True, host_code: bool = False
+    ) -> None:
         self.path = path
         self.threads = threads
         self.graphs = graphs
         self.device_times: list[float] = []
-        self._opened = Opened(plan)
+        self._host_code = host_code
+        self._opened = Opened(read_plan(path), host_code=host_code)
         self._stream = Stream()
         self.input_names = self._opened.inputs
         self.output_names = self._opened.outputs
@@ -55,7 +54,8 @@ class TensorRtEngine:
             DataError: an input is missing.
             ModelError: a shape outside what the engine was built for.
         """
-        self._load(feeds)
+        if not self._load(feeds):
+            self._record()
         self._launch()
         for name, array in self._outputs.items():
             self._buffers[name].read(array, self._stream)
@@ -65,21 +65,25 @@ class TensorRtEngine:
     def bind(self, feeds: Mapping[str, Array]) -> Callable[[], None]:
         """A run on inputs that lie on the device already, and whose outputs stay there.
 
-        What is timed is then the run alone, with no copy in it; `device_times` gets its time
-        between two events of the device.
+        What is timed is then the run alone, with no copy in it.
         """
         self._load(feeds)
+        self._opened.enqueue(self._stream.pointer)  # the first of a shape may allocate
         self._stream.wait()
+        self._record()
 
         def run() -> None:
             self._launch()
             self._stream.wait()
-            self.device_times.append(self._stream.elapsed_ms())
 
         return run
 
-    def _load(self, feeds: Mapping[str, Array]) -> None:
-        """Copy inputs to the device; at new shapes, settle buffers and graph."""
+    def read_clock(self) -> None:
+        """Add the last bound run's time on the device to `device_times`."""
+        self.device_times.append(self._stream.elapsed_ms())
+
+    def _load(self, feeds: Mapping[str, Array]) -> bool:
+        """Copy inputs to the device, into new buffers where shapes are new, which is returned."""
         wanted = inputs_of(feeds, self.input_names)
         self._held = {
             name: np.ascontiguousarray(value, self._opened.dtype(name))
@@ -91,8 +95,7 @@ class TensorRtEngine:
             self._allocate(shapes)
         for name, array in self._held.items():
             self._buffers[name].fill(array, self._stream)
-        if others:
-            self._settle(shapes)
+        return others
 
     def _launch(self) -> None:
         self._stream.begin()
@@ -101,6 +104,17 @@ class TensorRtEngine:
         else:
             self._opened.enqueue(self._stream.pointer)
         self._stream.end()
+
+    def _record(self) -> None:
+        """Make a CUDA graph of a run at the shapes of the one before, where that is wanted."""
+        if not self.graphs or self._graph is not None:
+            return
+        self._stream.wait()
+        try:
+            self._graph = Graph(self._stream, lambda: self._opened.enqueue(self._stream.pointer))
+        except (ModelError, TargetError) as error:
+            self.graphs = False  # said in the report
+            warnings.warn(f"No CUDA graph can be made: {error}", QDeployWarning, stacklevel=3)
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         """Mean time of each layer over `iterations` runs after one warm-up."""
@@ -116,7 +130,8 @@ class TensorRtEngine:
     def _profiled(
         self, feeds: Mapping[str, Array], iterations: int
     ) -> tuple[list[inspector.Layer], list[KernelTime]]:
-        engine = TensorRtEngine(self.path, graphs=False)  # a graph's layers report no times
+        # a graph's layers report no times
+        engine = TensorRtEngine(self.path, graphs=False, host_code=self._host_code)
         times = engine._opened.watch()
         for _ in range(iterations + 1):
             engine.run(feeds)
@@ -126,9 +141,8 @@ class TensorRtEngine:
 
     def _allocate(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Buffers and outputs for inputs of these shapes."""
-        self._forget_graph()
+        self._graph, self._shapes = None, {}
         outputs = self._opened.set_shapes(shapes)
-        self._shapes = {}
         for name, shape in (shapes | outputs).items():
             size = int(np.prod(shape)) * np.dtype(self._opened.dtype(name)).itemsize
             if name not in self._buffers or self._buffers[name].size < size:
@@ -139,19 +153,19 @@ class TensorRtEngine:
         self._outputs = {
             name: np.empty(shape, self._opened.dtype(name)) for name, shape in outputs.items()
         }
-
-    def _settle(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """One run, which allocates what first runs allocate, and the graph of the next."""
-        self._opened.enqueue(self._stream.pointer)
-        self._stream.wait()
-        if self.graphs:
-            self._graph = Graph(self._stream, lambda: self._opened.enqueue(self._stream.pointer))
         self._shapes = shapes
 
-    def _forget_graph(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
+
+def read_plan(path: Path) -> bytes:
+    """The plan of an engine directory.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}. Build it again.") from error
 
 
 def require() -> None:
@@ -165,7 +179,7 @@ def require() -> None:
         device()
     except TargetError as error:
         raise TargetError(
-            f"{error} `build --target tensorrt --dry-run` writes the ONNX file here, to be built "
+            f"{str(error).rstrip('.')}. `build --dry-run` writes the ONNX file here, to be built "
             "where a GPU is; `eval --simulate` measures its accuracy."
         ) from None
 
@@ -175,19 +189,18 @@ def compile_directory(
 ) -> dict[str, Any]:
     """Compile model.onnx to model.plan, which takes its place.
 
+    Beside it builder.log, and layers.json: what the engine inspector says of it.
+
     Returns:
-        {"builder": {"tensorrt", "device", "shapes", "cuda_graph", …}} for the manifest.
+        {"builder": {"tensorrt", "device", "shapes", …}, "cuda_graph"} for the manifest.
 
     Raises:
         ModelError, TargetError: see `build_plan`.
     """
-    longest = int(manifest["max_length"])
-    least = how.least or (1, 2)
-    largest = how.largest or (max(_LARGEST_ROWS, shape[0]), longest)
-    usual = (shape[0], min(shape[1], largest[1]))
+    shapes = how.profile(shape, int(manifest["max_length"]))
     cache = how.timing_cache
     settings = Settings(
-        shapes=dict.fromkeys(manifest["inputs"], (least, usual, largest)),
+        shapes=dict.fromkeys(manifest["inputs"], (shapes["min"], shapes["opt"], shapes["max"])),
         workspace_mb=how.workspace_mb,
         timing_cache=cache.read_bytes() if cache is not None and cache.is_file() else b"",
         version_compatible=how.version_compatible,
@@ -196,6 +209,8 @@ def compile_directory(
     built = build_plan(directory / ONNX, settings)
     (directory / PLAN).write_bytes(built.plan)
     (directory / LOG).write_text("\n".join(built.log) + "\n", "utf-8")
+    opened = Opened(built.plan, host_code=how.version_compatible)
+    (directory / LAYERS).write_text(opened.information(), "utf-8")
     if cache is not None:
         cache.write_bytes(built.timing_cache)
     for left in directory.glob(f"{ONNX}*"):
@@ -205,7 +220,7 @@ def compile_directory(
         "builder": {
             "tensorrt": package().__version__,
             "device": device(),
-            "shapes": {"min": list(least), "opt": list(usual), "max": list(largest)},
+            "shapes": {name: list(pair) for name, pair in shapes.items()},
             "workspace_mb": how.workspace_mb,
             "version_compatible": how.version_compatible,
             "refit": how.refit,
@@ -215,6 +230,10 @@ def compile_directory(
 
 def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> TensorRtEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.Target`."""
+    builder = manifest.get("builder", {})
     return TensorRtEngine(
-        directory / PLAN, threads=threads, graphs=bool(manifest.get("cuda_graph", True))
+        directory / PLAN,
+        threads=threads,
+        graphs=bool(manifest.get("cuda_graph", True)),
+        host_code=bool(builder.get("version_compatible")),
     )

@@ -2,7 +2,11 @@
 
 Two forms of its JSON are read: TensorRT 10's, whose engine lists "Bindings", and 11's, which calls
 them "I/O Tensors". Layers are those of the built engine: fused, renamed, and with the names of the
-ONNX nodes that they stand for in "Metadata" (detailed verbosity) or in their own names.
+ONNX nodes that they stand for in "Metadata" (detailed verbosity).
+
+A layer is called INT8 only where its kernel's name says that it sums products of int8, or where it
+is a plain product of two int8 tensors. One that reads int8 and does not say what it multiplies is
+not: the certificate then says so.
 """
 
 from __future__ import annotations
@@ -17,10 +21,16 @@ from qdeploy.deploy.engine import KernelTime
 from qdeploy.errors import ModelError
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
-_INT8 = ("int8", "i8")
+_FUSED_SUFFIX = re.compile(r"(_myl\d+)?(_\d+)?$")  # of names that TensorRT gives fused layers
 _TYPE_KEYS = ("Format/Datatype", "DataType", "Datatype", "Format")  # of 10 first, then of 11
-# Layer types that multiply; Myelin's fused regions are "kgen" or "Myelin" and need their tactic.
-_PRODUCTS = ("gemm", "matrixmultiply", "matrix_multiply", "convolution", "casktgemm", "caskgemm")
+# Types of layers that are one product and no more. Others ("fusion", "kgen", "Myelin") hold more,
+# and only the name of their kernel ("tactic") tells what.
+_PRODUCTS = ("gemm", "matrixmultiply", "matrix_multiply", "convolution", "caskgemm")
+# In names of kernels: cuBLAS and xmma ("gemm_i8i8_i8i32_f32"), tensor cores ("imma"), CUTLASS
+# ("i16832gemm_s8"), and pairs of types ("s8_s8").
+_INT8_KERNEL = re.compile(r"i8i32|i8i8|imma|i\d{4,}gemm_s8|s8_?s8|int8_int8")
+_PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)|myl_[a-z]*fc")  # fc: Myelin's
+_ATTENTION = "mha"  # fused attention, which may take the name of a product beside it
 
 
 @dataclass(frozen=True)
@@ -29,22 +39,53 @@ class Layer:
 
     Attributes:
         name: of the layer, as the profiler reports it too.
-        kind: its type ("gemm", "kgen", …) and tactic.
+        kind: its type ("gemm", "fusion", "kgen", …).
+        tactic: the name of its kernel; empty where it has none.
         nodes: names of the ONNX nodes that it stands for.
+        guessed: the nodes are read from the layer's name, where "." is "_" as every other sign is.
         inputs: types of what it reads ("Int8", "Half", …).
     """
 
     name: str
     kind: str
+    tactic: str
     nodes: tuple[str, ...]
+    guessed: bool
     inputs: tuple[str, ...]
-    tactic: str = ""
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a product, or a fused layer around one; attention is none."""
+        kernel = self.tactic.lower()
+        if _ATTENTION in kernel or _ATTENTION in self.name.lower():
+            return False
+        return self._plain or bool(_PRODUCT_KERNEL.search(kernel))
 
     @property
     def int8(self) -> bool:
-        """Whether it reads two int8 operands, or its kernel says that it multiplies int8."""
-        operands = [kind for kind in self.inputs if _says_int8(kind)]
-        return len(operands) >= 2 or (len(operands) == 1 and _tactic_int8(self.tactic))
+        """Whether it is sure to multiply int8."""
+        if not self.multiplies:
+            return False
+        return bool(_INT8_KERNEL.search(self.tactic.lower())) or (self._plain and self._codes >= 2)
+
+    @property
+    def fault(self) -> str:
+        """Why it is not INT8; empty where it is."""
+        if self.int8:
+            return ""
+        types = ", ".join(self.inputs) or "unknown types"
+        if self._codes and self.multiplies:
+            return f"TensorRT reads {types}, and {self.tactic or self.kind} does not prove INT8"
+        return f"TensorRT reads {types} ({self.tactic or self.kind})"
+
+    @property
+    def _plain(self) -> bool:
+        return any(word in self.kind.lower() for word in _PRODUCTS)
+
+    @property
+    def _codes(self) -> int:
+        """Inputs in int8."""
+        return sum(bool({"int8", "i8"} & set(_words(kind))) for kind in self.inputs)
 
 
 def layers(text: str) -> list[Layer]:
@@ -54,8 +95,7 @@ def layers(text: str) -> list[Layer]:
         ModelError: it is no such JSON, or only lists names (verbosity below detailed).
     """
     try:
-        found = json.loads(text)
-        listed = found["Layers"]
+        listed = _parsed(text)["Layers"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"TensorRT's engine inspector gave no layers: {error}.") from error
     if listed and all(isinstance(entry, str) for entry in listed):
@@ -68,7 +108,7 @@ def layers(text: str) -> list[Layer]:
 
 def tensors(text: str) -> list[str]:
     """Names of the engine's inputs and outputs, from either form."""
-    found = json.loads(text)
+    found = _parsed(text)
     listed = found.get("I/O Tensors", found.get("Bindings", []))
     return [entry if isinstance(entry, str) else str(entry["Name"]) for entry in listed]
 
@@ -91,27 +131,46 @@ def of_gemms(
         found, ran: layers and their kernels, in one order.
         gemms: GEMM name → names of its products in the ONNX file.
     """
-    by_node: dict[str, list[KernelTime]] = {}
-    for layer, kernel in zip(found, ran, strict=True):
-        for node in layer.nodes:
-            by_node.setdefault(node, []).append(kernel)
+    named: dict[str, list[tuple[Layer, KernelTime]]] = {}
+    guessed: dict[str, list[tuple[Layer, KernelTime]]] = {}
+    for pair in zip(found, ran, strict=True):
+        for node in pair[0].nodes:
+            if pair[0].guessed:
+                guessed.setdefault(_plainly(node), []).append(pair)
+            else:
+                named.setdefault(node, []).append(pair)
     result = {}
     for gemm, marks in gemms.items():
-        parts = [_products(by_node.get(mark, [])) for mark in marks]
+        parts = [_standing(named.get(m) or guessed.get(_plainly(m), [])) for m in marks]
         result[gemm] = [kernel for part in parts for kernel in part] if all(parts) else []
     return result
 
 
+def _parsed(text: str) -> Any:
+    """The inspector's JSON, in which metadata of fused layers are joined by control characters."""
+    return json.loads(text, strict=False)
+
+
 def _layer(entry: Mapping[str, Any]) -> Layer:
     name = str(entry.get("Name", ""))
-    metadata = str(entry.get("Metadata", ""))
-    nodes = _ONNX_LAYER.findall(metadata)
-    if not nodes:  # names of fused layers are joined with " + "; Myelin wraps them in braces
-        inner = name.split("{ForeignNode[")[-1].rstrip("]}")
-        nodes = [part.strip() for part in re.split(r"\s\+\s|\.\.\.", inner) if part.strip()]
-    tactic = str(entry.get("TacticName", entry.get("TacticValue", "")))
-    kind = str(entry.get("LayerType", "?"))
-    return Layer(name, f"{kind} {tactic}".strip(), tuple(nodes), _types(entry), tactic)
+    nodes = _ONNX_LAYER.findall(str(entry.get("Metadata", "")))
+    tactic = entry.get("TacticName", entry.get("TacticValue", ""))
+    return Layer(
+        name,
+        str(entry.get("LayerType", "?")),
+        str(tactic),
+        # what stands behind a bar is the node's own documentation
+        tuple(node.split(" | ")[0].strip() for node in nodes) or _nodes_in(name),
+        not nodes,
+        _types(entry),
+    )
+
+
+def _nodes_in(name: str) -> tuple[str, ...]:
+    """The nodes that the name of a layer without metadata is made of, in braces or joined by +."""
+    inner = name.split("{ForeignNode[")[-1].rstrip("]}")
+    inner = _FUSED_SUFFIX.sub("", inner) if "_myl" in inner else inner
+    return tuple(part.strip() for part in re.split(r"\+|\.\.\.", inner) if part.strip())
 
 
 def _types(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -126,23 +185,22 @@ def _types(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _says_int8(text: str) -> bool:
-    words = re.split(r"[^a-z0-9]+", text.lower())
-    return any(word in _INT8 for word in words)
+def _words(text: str) -> list[str]:
+    return re.split(r"[^a-z0-9]+", text.lower())
 
 
-def _tactic_int8(tactic: str) -> bool:
-    """Whether a kernel's name says that it sums int8 products: "…_i8i32_…", "…imma…"."""
-    return any(word in tactic.lower() for word in ("i8i32", "imma", "s8s8"))
+def _plainly(name: str) -> str:
+    """A node's name as it stands in the names of layers."""
+    return "".join(sign if sign.isalnum() else "_" for sign in name)
 
 
 def _kernel(layer: Layer, times: Sequence[float]) -> KernelTime:
     ms = sum(times) / len(times) if times else 0.0
-    fault = "" if layer.int8 else f"TensorRT reads {', '.join(layer.inputs) or 'unknown types'}"
-    return KernelTime(layer.name, layer.kind, ms, 1, int8=layer.int8, fault=fault)
+    kind = f"{layer.kind} {layer.tactic}".strip()
+    return KernelTime(layer.name, kind, ms, 1, int8=layer.int8, fault=layer.fault)
 
 
-def _products(found: Sequence[KernelTime]) -> list[KernelTime]:
-    """Of the kernels that stand for a product, those that multiply: all where none says so."""
-    multiplying = [k for k in found if any(word in k.kernel.lower() for word in _PRODUCTS)]
-    return multiplying or list(found)
+def _standing(found: Sequence[tuple[Layer, KernelTime]]) -> list[KernelTime]:
+    """Of the kernels that stand for a product those that multiply; all where none says so."""
+    multiplying = [kernel for layer, kernel in found if layer.multiplies]
+    return multiplying or [kernel for _, kernel in found]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import qdeploy
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import ModelError
 
 _MB = 1e6  # bytes; as in size_mb
 _RUNS = 3
@@ -75,10 +75,10 @@ def _environment() -> dict[str, str]:
 
 
 def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[str, Any]:
-    from qdeploy.deploy.engine import open_engine
+    from qdeploy.deploy.engine import device_memory_mb, open_engine
 
     before = resident_peak()
-    on_device = _device_memory(engine_dir)
+    on_device = device_memory_mb(engine_dir)
     engine = open_engine(engine_dir, threads=threads)
     shape = (batch_size, seq_len)
     # token 1 exists in every vocabulary, type 0 in every model that has types
@@ -89,23 +89,8 @@ def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[s
         engine.run(feeds)
     found = {"peak": resident_peak() / _MB, "interpreter": before / _MB}
     if on_device is not None:
-        found["device"] = (_device_memory(engine_dir) or 0.0) - on_device
+        found["device"] = (device_memory_mb(engine_dir) or 0.0) - on_device
     return found
-
-
-def _device_memory(engine_dir: str) -> float | None:
-    """Memory of the GPU in use by any process, MB; None where the engine is of no GPU."""
-    from qdeploy.artifact import read_manifest
-    from qdeploy.deploy.cuda import used_memory_mb
-    from qdeploy.deploy.targets import HALF, find_target
-
-    target = find_target(read_manifest(Path(engine_dir), "engine")["target"])
-    if HALF not in target.rest_precisions:
-        return None
-    try:
-        return used_memory_mb()
-    except TargetError:  # no cuda.bindings; the engine may run all the same
-        return None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import package_versions
-from qdeploy.calibrate.strategies import FP16
 from qdeploy.data.rows import Rows, row_hashes
-from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.subject import Subject
@@ -19,6 +17,7 @@ from qdeploy.evaluate.subject import Subject
 Array = npt.NDArray[Any]
 
 SCHEMA = 1
+FP16 = "fp16"  # the strategy
 
 
 def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def suspicions(report: dict[str, Any], judged: Judged | None) -> list[str]:
 def _against_half(report: dict[str, Any]) -> list[str]:
     """On a GPU, whether INT8 gains anything over FP16, which takes no calibration."""
     target, int8, base = report["target"], report["int8"], report["baseline"]
-    if HALF not in find_target(target).rest_precisions or not report["latency_ms"]:
+    if report["rest_precision"] != "f16" or not report["latency_ms"]:
         return []
     if not int8 or not int8["planned"]:
         return []

@@ -25,8 +25,8 @@ def engine_size(engine_dir: str | Path) -> dict[str, float]:
     if not model:
         raise ModelError(f"{directory} holds no model.onnx and no model.plan. Build it again.")
     bytes_of_model = sum(path.stat().st_size for path in model)
-    onnx = directory / "model.onnx"
-    weights = _weights(onnx) if onnx.is_file() else bytes_of_model
+    plan = directory / "model.plan"  # an ONNX file beside it only names it
+    weights = plan.stat().st_size if plan.is_file() else _weights(directory / "model.onnx")
     return {
         "total": sum(path.stat().st_size for path in files) / _MB,
         "model": bytes_of_model / _MB,

@@ -130,7 +130,7 @@ _LAUNCHES = {True: "as one CUDA graph", False: "kernel by kernel, without a CUDA
 def _latency(report: Mapping[str, Any]) -> Section:
     names = list(report["latency_ms"])
     rows = [Row(("engine", *(f"{report['latency_ms'][name]:.2f}" for name in names)))]
-    if device := report["device_ms"]:
+    if device := report.get("device_ms"):
         rows.append(Row(("engine, on the device", *(f"{device[name]:.3f}" for name in names))))
     if (base := report["baseline"]) and base.get("latency_ms"):
         cells = (f"{base['latency_ms'][name]:.2f}" for name in names)
@@ -145,7 +145,7 @@ def _latency(report: Mapping[str, Any]) -> Section:
         f"and {shape['iterations']} timed, {shape['threads']} threads; rounds of the engines "
         "alternate; " + int8_text(report["int8"]) + "."
     )
-    if report["cuda_graph"] is not None:
+    if report.get("cuda_graph") is not None:
         note += f" Runs are launched {_LAUNCHES[report['cuda_graph']]}."
     return Section("Latency", table=Table(columns, tuple(rows)), note=note)
 

@@ -14,7 +14,7 @@ from qdeploy.calibrate.plan import PerTensor
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.lower_ort_cuda import fit, lower
-from qdeploy.deploy.ort_gpu_engine import providers_for, require
+from qdeploy.deploy.ort_gpu_engine import require
 from qdeploy.deploy.simulate import SimulatedEngine
 from qdeploy.errors import TargetError
 from tests.deploy.conftest import Source, sqnr_db
@@ -84,24 +84,5 @@ def test_a_package_without_the_provider_is_said() -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has it")
-    with pytest.raises(TargetError, match=r"has no CUDA provider .*--dry-run"):
+    with pytest.raises(TargetError, match=r"has no CUDAExecutionProvider .*--dry-run"):
         require()
-
-
-def test_the_tensorrt_provider_gets_the_shapes(tmp_path: Path) -> None:
-    manifest = {
-        "target": "ort-tensorrt",
-        "inputs": ["input_ids", "attention_mask"],
-        "builder": {
-            "shapes": {"min": [1, 2], "opt": [8, 128], "max": [32, 512]},
-            "workspace_mb": 100,
-        },
-    }
-    (first, options), *rest = providers_for(tmp_path, manifest)
-    assert first == "TensorrtExecutionProvider"
-    assert [name for name, _ in rest] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert options["trt_profile_opt_shapes"] == "input_ids:8x128,attention_mask:8x128"
-    assert options["trt_max_workspace_size"] == 100_000_000
-    assert options["trt_engine_cache_path"] == str(tmp_path / "cache")
-    plain = providers_for(tmp_path, manifest | {"target": "ort-cuda"})
-    assert [name for name, _ in plain] == ["CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -182,14 +182,14 @@ except TargetError as error:
 
 def test_a_logger_and_a_profiler_of_our_own_are_taken(bindings: Bindings) -> None:
     code = """
-from qdeploy.deploy.tensorrt_api import _logger
-lines = []
-logger = _logger(trt, lines)
+from qdeploy.deploy.tensorrt_api import _last, _logger
+logger = _logger()
 logger.log(trt.ILogger.Severity.ERROR, "broken")
+logger.log(trt.ILogger.Severity.INFO, "said")
 logger.log(trt.ILogger.Severity.VERBOSE, "chatter")
-print(json.dumps(lines))
+print(json.dumps([list(logger.lines), _last(), logger is _logger()]))
 """
-    assert bindings.ask(code) == ["ERROR: broken"]
+    assert bindings.ask(code) == [["ERROR: broken", "INFO: said"], "ERROR: broken", True]
 
 
 def test_every_name_of_the_cuda_runtime_exists() -> None:

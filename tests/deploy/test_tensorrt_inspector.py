@@ -16,29 +16,73 @@ from qdeploy.deploy.certificate import tally
 from qdeploy.errors import ModelError
 
 SAMPLES = Path(__file__).parent / "inspector"
-QKV = "layer.0.query+layer.0.key+layer.0.value_myl0_3"
+QKV = "layer_0_query+layer_0_key+layer_0_value_myl0_3"
 
 
 def text(version: int) -> str:
     return (SAMPLES / f"tensorrt{version}.json").read_text("utf-8")
 
 
+def by_name(version: int) -> dict[str, inspector.Layer]:
+    return {layer.name: layer for layer in inspector.layers(text(version))}
+
+
+@pytest.mark.parametrize("version", [10, 11])
+def test_metadata_come_with_raw_control_characters(version: int) -> None:
+    with pytest.raises(json.JSONDecodeError, match="control character"):
+        json.loads(text(version))
+    assert {"layer.0.query", "layer.0.key", "layer.0.value"} <= set(by_name(version)[QKV].nodes)
+
+
 @pytest.mark.parametrize("version", [10, 11])
 def test_a_merged_gemm_stands_for_all_its_nodes(version: int) -> None:
-    layers = {layer.name: layer for layer in inspector.layers(text(version))}
-    assert layers[QKV].nodes == ("layer.0.query", "layer.0.key", "layer.0.value")
+    layers = by_name(version)
     assert layers[QKV].int8
-    assert not layers["layer.0.intermediate_myl0_9"].int8
+    assert not layers["layer_0_intermediate_myl0_9"].int8
 
 
-def test_int8_weights_of_a_convolution_kernel_count_as_its_second_operand() -> None:
-    layers = {layer.name: layer for layer in inspector.layers(text(10))}
-    assert layers["layer.0.output"].int8
+@pytest.mark.parametrize(
+    ("name", "int8", "says"),
+    [
+        ("__myl_FcMulAdd_myl0_5", True, ""),  # the kernel of a fused layer says so
+        ("layer.0.output", True, ""),  # a convolution with int8 weights
+        ("__myl_MulQuan_myl0_1", False, "TensorRT reads Half"),  # it writes int8 and reads FP16
+        ("__myl_FcCastMul_myl0_10", False, "__myl_FcCastMul_0x9d does not prove INT8"),
+        ("__myl_Add_myl0_11", False, "TensorRT reads Int8, Int8"),  # a sum of codes, no product
+        ("_gemm_mha_v2_myl0_4", False, "TensorRT reads Half, Half, Half"),
+    ],
+)
+def test_what_is_called_int8(name: str, int8: bool, says: str) -> None:
+    layer = by_name(10)[name]
+    assert layer.int8 == int8
+    assert says in layer.fault
+    assert bool(layer.fault) != int8
 
 
-def test_a_quantizing_kernel_is_no_gemm() -> None:
+@pytest.mark.parametrize(
+    ("tactic", "int8"),
+    [
+        ("sm75_imma_128x128_ldg16_relu", True),
+        ("cutlass_80_tensorop_i16832gemm_s8_128x128_128x3_tn_align16", True),
+        ("sm90_xmma_gemm_s8s8_s32_f32", True),
+        ("sm90_xmma_gemm_e4m3e4m3_f32", False),
+        ("sm80_xmma_gemm_f16f16_f16f32", False),
+        ("cutlass_80_tensorop_f16_s16816gemm_f16", False),
+        ("sm80_xmma_gemm_tf32", False),
+    ],
+)
+def test_names_of_kernels(tactic: str, int8: bool) -> None:
+    entry = {"Name": "g", "LayerType": "gemm", "Inputs": [], "TacticName": tactic}
+    (layer,) = inspector.layers(json.dumps({"Layers": [entry]}))
+    assert (layer.multiplies, layer.int8) == (True, int8)
+
+
+def test_attention_beside_a_product_does_not_speak_for_it() -> None:
+    """The sample's fused attention names a query GEMM too; only the GEMM counts."""
     layers = inspector.layers(text(10))
-    assert not layers[0].int8  # it writes int8 and reads FP16
+    ran = inspector.kernels(layers, {})
+    (kernel,) = inspector.of_gemms(layers, ran, {"q": ["layer.0.query"]})["q"]
+    assert kernel.name == QKV and kernel.int8
 
 
 @pytest.mark.parametrize(
@@ -56,7 +100,7 @@ def test_the_certificate_counts_what_ran(version: int) -> None:
     marks = {
         "layer.0.query": ["layer.0.query"],
         "layer.0.intermediate": ["layer.0.intermediate"],
-        "layer.1.query": ["layer.1.query"],
+        "layer.1.query": ["layer.1.nowhere"],
     }
     found = inspector.of_gemms(layers, ran, marks)
     assert [k.ms for k in found["layer.0.query"]] == [pytest.approx(0.3)]
@@ -75,10 +119,28 @@ def test_a_gemm_in_parts_needs_all_of_them() -> None:
     assert inspector.of_gemms(layers, ran, parts) == {"g": []}
 
 
-def test_names_in_a_fused_layers_name_stand_in_for_missing_metadata() -> None:
-    sample = {"Layers": [{"Name": "a/b + c.d", "LayerType": "gemm", "Inputs": []}], "Bindings": []}
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("a/b + c.d", ("a/b", "c.d")),
+        ("layer_0_query/mm+layer_0_key/mm_myl0_16", ("layer_0_query/mm", "layer_0_key/mm")),
+        ("{ForeignNode[a.b...c.d]}", ("a.b", "c.d")),
+    ],
+)
+def test_names_in_a_fused_layers_name_stand_in_for_missing_metadata(
+    name: str, nodes: tuple[str, ...]
+) -> None:
+    sample = {"Layers": [{"Name": name, "LayerType": "gemm", "Inputs": []}], "Bindings": []}
     (layer,) = inspector.layers(json.dumps(sample))
-    assert layer.nodes == ("a/b", "c.d")
+    assert layer.nodes == nodes and layer.guessed
+
+
+def test_signs_do_not_matter_in_names_of_layers_and_do_in_metadata() -> None:
+    entry = {"Name": "layer_0_query_myl0_1", "LayerType": "gemm", "Inputs": []}
+    for metadata, found in (("", 1), ("[ONNX Layer: layer_0_query]", 0)):
+        layers = inspector.layers(json.dumps({"Layers": [entry | {"Metadata": metadata}]}))
+        ran = inspector.kernels(layers, {})
+        assert len(inspector.of_gemms(layers, ran, {"g": ["layer.0.query"]})["g"]) == found
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""The diagnosis of GPU targets on machines that lack something; the test GEMMs' numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from qdeploy.deploy import cuda_rules, doctor_gpu, tensorrt_rules
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.health import Health
+from qdeploy.errors import TargetError
+
+FOUND = {"name": "Test GPU", "compute_capability": "8.9", "int8_tensor_cores": True}
+INT8 = KernelTime("gemm", "i8_kernel", 1.0, 1, int8=True)
+HALF = KernelTime("gemm", "half_kernel", 1.0, 1, fault="it reads Half")
+PROVIDERS = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+CHECKS: dict[str, tuple[Callable[[], Health], str]] = {
+    "tensorrt": (doctor_gpu.check_tensorrt, "_in_tensorrt"),
+    "ort-tensorrt": (doctor_gpu.check_ort_tensorrt, "_in_ort_tensorrt"),
+    "ort-cuda": (doctor_gpu.check_ort_cuda, "_in_ort_cuda"),
+}
+
+
+class Package:
+    __version__ = "10.16.1"
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Every package is there, and so is a GPU; what the test GEMM does is not."""
+    monkeypatch.setattr("qdeploy.deploy.tensorrt_api.package", lambda: Package)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: PROVIDERS)
+    monkeypatch.setattr(doctor_gpu, "device", lambda: FOUND)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("target", CHECKS)
+def test_an_int8_kernel_is_the_proof(target: str, installed: pytest.MonkeyPatch) -> None:
+    check, attempt = CHECKS[target]
+    installed.setattr(doctor_gpu, attempt, lambda _: INT8)
+    health = check()
+    assert health.works and "Test GPU, INT8 kernel i8_kernel" in health.detail
+    assert health.remedy == ""
+
+
+@pytest.mark.parametrize("target", CHECKS)
+def test_a_gemm_in_float_is_said(target: str, installed: pytest.MonkeyPatch) -> None:
+    check, attempt = CHECKS[target]
+    installed.setattr(doctor_gpu, attempt, lambda _: HALF)
+    health = check()
+    assert not health.works
+    assert "in float (half_kernel: it reads Half)" in health.detail and health.remedy
+
+
+@pytest.mark.parametrize("target", CHECKS)
+def test_whatever_breaks_is_the_diagnosis(target: str, installed: pytest.MonkeyPatch) -> None:
+    def broken(_: Path) -> KernelTime:
+        raise RuntimeError("libcudnn.so.9 is missing")
+
+    check, attempt = CHECKS[target]
+    installed.setattr(doctor_gpu, attempt, broken)
+    health = check()
+    assert not health.works
+    assert "libcudnn.so.9 is missing" in health.detail and "pip install" in health.remedy
+
+
+@pytest.mark.parametrize("target", CHECKS)
+def test_no_gpu_is_told_apart_from_no_package(target: str, installed: pytest.MonkeyPatch) -> None:
+    def none() -> Any:
+        raise TargetError("CUDA: no GPU.")
+
+    installed.setattr(doctor_gpu, "device", none)
+    health = CHECKS[target][0]()
+    assert not health.works
+    assert "no GPU" in health.detail and "driver" in health.remedy
+    assert doctor_gpu.gpu() == {"found": False, "reason": "CUDA: no GPU."}
+
+
+def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise TargetError("tensorrt cannot be imported: no module.")
+
+    monkeypatch.setattr("qdeploy.deploy.tensorrt_api.package", missing)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for name, extra in (("tensorrt", "tensorrt"), ("ort-cuda", "gpu"), ("ort-tensorrt", "gpu,")):
+        health = CHECKS[name][0]()
+        assert not health.works
+        assert f"pip install 'qdeploy[{extra}" in health.remedy
+
+
+def test_no_kernel_is_no_proof() -> None:
+    with pytest.raises(TargetError, match="no kernel"):
+        doctor_gpu._only([])
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_the_test_gemm_computes_what_it_says_and_keeps_the_rules(
+    integer: bool, tmp_path: Path
+) -> None:
+    model = doctor_gpu.half_gemm(integer=integer)
+    ir.save(model, tmp_path / "gemm.onnx")
+    session = ort.InferenceSession(tmp_path / "gemm.onnx", providers=["CPUExecutionProvider"])
+    x = np.ones((256, 512), np.float32)
+    (found,) = session.run(None, {"x": x})
+    expected = 512 * 10 if integer else 512 * 0.1  # ten steps of a tenth, times a tenth
+    np.testing.assert_allclose(found, np.full((256, 512), expected), rtol=2e-3)
+    rules = cuda_rules if integer else tensorrt_rules
+    assert rules.violations(ir.load(tmp_path / "gemm.onnx")) == []
