@@ -320,14 +320,11 @@ def build(
         from qdeploy.auto import build_fastest
 
         return build_fastest(model_dir, engine_dir, strategy=strategy, **options)
-    if strategy == "peg":
-        from qdeploy.measured import build_measured, measures
-
-        if measures(target, options):
-            return build_measured(model_dir, engine_dir, target=target, **options)
     from qdeploy.deploy.build import build_engine
+    from qdeploy.measured import build_measured, measures
 
-    return build_engine(model_dir, engine_dir, strategy=strategy, target=target, **options)
+    make = build_measured if measures(target, strategy, options) else build_engine
+    return make(model_dir, engine_dir, strategy=strategy, target=target, **options)
 
 
 def evaluate(

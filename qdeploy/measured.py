@@ -12,29 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import read_json
-from qdeploy.auto import Progress, calibrate_once, keep, times_of
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE
+from qdeploy.contest import Progress, calibrate_once, keep, times_of
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.deploy.targets import TARGETS
 
-_DECIDED = ("prescale", "dry_run")
+_DECIDED = ("strategy", "prescale", "dry_run")
 # By name, as it stands in the manifest: the option `prescale` of the build.
 _FORMS: dict[str, str | None] = {"estimated": None, "factors": EVERYWHERE, "groups": NONE}
 
 
-def measures(target: str, options: Mapping[str, Any]) -> bool:
-    """Whether a build of `peg` leaves its forms open, on a target where they are measured.
+def measures(target: str, strategy: str, options: Mapping[str, Any]) -> bool:
+    """Whether a build leaves its forms open, on a target where they are measured.
 
     Args:
         target: a name, known or not.
-        options: of `qdeploy.api.build`.
+        strategy: of the build; only `peg` has forms.
+        options: of `qdeploy.api.build`, or some of them.
     """
     found = TARGETS.get(target)
-    chosen = options["prescale"] is not None or options["groups"] != AUTO
-    if found is None or found.costs is None or chosen:
+    if strategy != "peg" or found is None or found.costs is None or options.get("dry_run"):
         return False
-    return options["scope"] == GEMM_SCOPE and not options["dry_run"]
+    chosen = options.get("prescale") is not None or options.get("groups", AUTO) != AUTO
+    return not chosen and options.get("scope", GEMM_SCOPE) == GEMM_SCOPE
 
 
 def build_measured(

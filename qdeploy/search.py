@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import read_json
-from qdeploy.auto import keep, rounds_of
 from qdeploy.calibrate.run import calibrate_model, read_calibration
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
+from qdeploy.contest import keep, rounds_of
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine

@@ -34,7 +34,8 @@ HEAVY = (
 )
 
 # Room → modules of our own that it may not import, with or without what lies below them.
-_ABOVE = ("analyze", "report", "search", "sweep", "auto", "measured", "api", "demo", "cli")
+_BUILDERS = ("search", "auto", "measured", "contest")  # of several engines
+_ABOVE = ("analyze", "report", "sweep", *_BUILDERS, "api", "demo", "cli")
 FORBIDDEN = {
     "calibrate": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
     "data": ("calibrate", "deploy", "evaluate", "exporter", "models", *_ABOVE),
@@ -44,20 +45,10 @@ FORBIDDEN = {
     "models": ("calibrate", "data", "deploy", "evaluate", "exporter", *_ABOVE),
     "analyze": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
     "report": ("calibrate", "data", "deploy", "evaluate", "exporter", "models", *_ABOVE),
-    "sweep": (
-        "analyze",
-        "report",
-        "search",
-        "auto",
-        "measured",
-        "exporter",
-        "models",
-        "demo",
-        "cli",
-    ),
+    "sweep": ("analyze", "report", *_BUILDERS, "exporter", "models", "demo", "cli"),
     "cli": (
         *("calibrate", "data", "deploy", "evaluate", "exporter", "models"),
-        *("analyze", "report", "search", "sweep", "auto", "measured", "artifact", "demo"),
+        *("analyze", "report", "sweep", *_BUILDERS, "artifact", "demo"),
     ),
 }
 # evaluate/ knows engines by their interface and by their INT8 check, and no target.
