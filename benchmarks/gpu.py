@@ -28,14 +28,20 @@ from machine import heading, keep  # benchmarks/machine.py
 from shapes import SIZES, random_bert  # benchmarks/shapes.py
 
 import qdeploy
+from qdeploy.deploy.targets import find_target
 from qdeploy.errors import QDeployError, QDeployWarning
 
 RESULTS = Path(__file__).parent / "results"
 EMBEDDED = "embedded"
 TARGETS = ("tensorrt", "ort-cuda", "ort-tensorrt")
 SHAPES = ((1, 128), (8, 128), (32, 128), (128, 128))
-BUILT_FOR = {"opt_shape": "32x128", "max_shape": "128x128"}
-STRATEGIES = ("fp16", "w8a8", "peg")  # peg takes the form that is measured to be the fastest
+BUILT_FOR: dict[str, Any] = {"opt_shape": "32x128", "max_shape": "128x128"}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "fp16": {"strategy": "fp16"},
+    "w8a8": {"strategy": "w8a8"},
+    "w8a8-residuals": {"strategy": "w8a8", "int8_residuals": True},
+    "peg": {"strategy": "peg"},  # takes the form that is measured to be the fastest
+}
 ROWS = 64  # calibration rows
 THREADS = os.cpu_count() or 2
 
@@ -72,10 +78,10 @@ class Run:
 
 def build(run: Run, model: Path, engine: Path, target: str, strategy: str) -> dict[str, Any]:
     """Build for the largest shape; what the builder said of forms and of kernels."""
-    given: dict[str, Any] = BUILT_FOR | {"timing_cache": run.work / f"{target}.cache"}
+    given = BUILT_FOR | STRATEGIES[strategy] | {"timing_cache": run.work / f"{target}.cache"}
     if strategy != "fp16":
         given |= {"data": run.data, "calibration_rows": ROWS}
-    built = qdeploy.build(model, engine, target=target, strategy=strategy, **given)
+    built = qdeploy.build(model, engine, target=target, **given)
     found = {key: built.get(key) for key in ("size_mb", "forms", "builder")}
     return found | {"int8": without_gemms(built["int8"])}
 
@@ -92,7 +98,7 @@ def accuracy(engine: Path, base: Path, data: str | None) -> dict[str, Any]:
     }
 
 
-def latency(engine: Path, base: Path | None, rows: int, tokens: int) -> dict[str, Any]:
+def latency(engine: Path, base: Path, rows: int, tokens: int) -> dict[str, Any]:
     """Of one shape, against FP16 in alternating rounds."""
     report = qdeploy.evaluate(
         engine,
@@ -105,9 +111,9 @@ def latency(engine: Path, base: Path | None, rows: int, tokens: int) -> dict[str
     )
     keys = ("latency_ms", "device_ms", "speedup", "memory_mb", "cuda_graph", "warnings")
     found = {key: report[key] for key in keys} | {"int8": without_gemms(report["int8"])}
-    if base is not None:
-        found["fp16_device_ms"] = report["baseline"]["device_ms"]
-    return found
+    return found | {
+        f"fp16_{key}": report["baseline"][key] for key in ("latency_ms", "device_ms", "memory_mb")
+    }
 
 
 def without_gemms(int8: dict[str, Any] | None) -> dict[str, Any]:
@@ -119,7 +125,9 @@ def build_all(run: Run, name: str, model: Path, targets: list[str]) -> dict[tupl
     """Engines of every strategy on every target that has an FP16 one."""
     found = {}
     for target in targets:
-        for strategy in STRATEGIES:
+        for strategy, options in STRATEGIES.items():
+            if options.get("int8_residuals") and not find_target(target).adds_int8:
+                continue
             engine = run.work / f"{name}-{target}-{strategy}"
             label = f"build {name}, {target}, {strategy}"
             if run.step(label, partial(build, run, model, engine, target, strategy)):
@@ -141,7 +149,9 @@ def judge_all(run: Run, engines: dict[tuple[str, str], Path], model: Path) -> No
 def time_all(run: Run, name: str, engines: dict[tuple[str, str], Path]) -> None:
     """Every INT8 engine beside its FP16 one, at every shape."""
     for (target, strategy), engine in engines.items():
-        base = None if strategy == "fp16" else engines[target, "fp16"]
+        if strategy == "fp16":
+            continue  # timed beside each of the others
+        base = engines[target, "fp16"]
         for rows, tokens in SHAPES:
             label = f"time {name}, {target}, {strategy}, {rows}x{tokens}"
             run.step(label, partial(latency, engine, base, rows, tokens))

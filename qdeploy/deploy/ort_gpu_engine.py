@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -196,7 +198,8 @@ def preload() -> None:
     """Load CUDA's libraries from their packages, where pip installed them."""
     load = getattr(ort, "preload_dlls", None)  # since 1.21
     if load is not None and CUDA in ort.get_available_providers():
-        load()
+        with contextlib.redirect_stdout(sys.stderr):  # where it says what it did not find
+            load()
 
 
 def compile_directory(

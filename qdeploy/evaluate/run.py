@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from qdeploy.artifact import read_manifest
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tasks import Columns, Task, find_task
@@ -64,7 +65,8 @@ def evaluate_engine(
         seed: of the latency's rows and of the bootstrap.
         max_drop: gate: accuracy points that may be lost against the baseline.
         require_int8: gate: least share of GEMM FLOPs in INT8, 0 … 1.
-        simulate: run the engine's graph on the CPU; accuracy and size are all that is measured.
+        simulate: run the engine's graph on the CPU, and that of a baseline that is a dry run;
+            accuracy and size are all that is measured.
         progress: called as progress(stage, done, total).
 
     Returns:
@@ -85,7 +87,8 @@ def evaluate_engine(
     known = find_task(task)
     subjects = [open_subject(engine_dir, threads, simulate=simulate)]
     if baseline is not None:
-        subjects.append(open_subject(baseline, threads))
+        dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
+        subjects.append(open_subject(baseline, threads, simulate=simulate and dry))
     rows = _rows(data, known, columns, accuracy=accuracy)
     rows = rows if limit is None else rows.take(limit)
 

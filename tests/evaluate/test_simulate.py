@@ -43,6 +43,15 @@ def test_accuracy_is_measured_and_nothing_else(engines: tuple[Path, Path]) -> No
     json.dumps(report)
 
 
+def test_a_baseline_of_a_dry_run_is_simulated_too(
+    model: Path, engines: tuple[Path, Path], tmp_path: Path
+) -> None:
+    qdeploy.build(model, tmp_path / "fp16", strategy="fp16", target="tensorrt", dry_run=True)
+    report = qdeploy.evaluate(engines[0], baseline=tmp_path / "fp16", simulate=True, limit=16)
+    assert report["baseline"]["strategy"] == "fp16" and report["baseline"]["int8"] is None
+    assert report["baseline"]["sqnr_db"] > 5
+
+
 def test_the_page_and_the_card_say_that_it_was_simulated(
     engines: tuple[Path, Path], tmp_path: Path
 ) -> None:
