@@ -75,7 +75,7 @@ def test_what_was_measured_overrules_what_was_estimated(
     def groups(first: Plan, second: Plan, *_: Any) -> tuple[Plan, dict[str, Any]]:
         return second, {"estimated_us": {"factors": 9.0, "groups": 1.0, "kept": 1.0}}
 
-    monkeypatch.setattr("qdeploy.deploy.build.cheapest", groups)
+    monkeypatch.setattr("qdeploy.deploy.planning.cheapest", groups)
     built = build(model, tmp_path / "engine")
     assert built["forms"]["kept"] == "factors"
     assert set(built["forms"]["p50_ms"]) == {"estimated", "factors"}

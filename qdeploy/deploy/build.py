@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +19,28 @@ from qdeploy.artifact import (
     write_manifest,
 )
 from qdeploy.calibrate.affine import ASYMMETRIC
-from qdeploy.calibrate.context import Context, weights_of
-from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE, PlanOptions
+from qdeploy.calibrate.options import EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
-from qdeploy.calibrate.strategies import FP16, make_plan, needs_statistics
+from qdeploy.calibrate.strategies import FP16, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
-from qdeploy.deploy.forms import cheapest
 from qdeploy.deploy.lowered import Lowered
-from qdeploy.deploy.request import Compilation, Request, check_paths, names_of, parse_shape
+from qdeploy.deploy.planning import plan_of, summary
+from qdeploy.deploy.request import (
+    Compilation,
+    Request,
+    check_paths,
+    check_target,
+    names_of,
+    parse_shape,
+    prescale_of,
+)
 from qdeploy.deploy.rewrite import rewrite
-from qdeploy.deploy.targets import HALF, Target, choose_rest, find_target
-from qdeploy.errors import PlanError, QDeployWarning, TargetError, VerificationError
+from qdeploy.deploy.targets import choose_rest, find_target
+from qdeploy.errors import QDeployWarning, VerificationError
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -102,7 +108,7 @@ def build_engine(
         grouping=grouping,
         groups=groups,
         outlier_channels=outlier_channels,
-        prescale=_prescale(found, strategy, scope, groups) if prescale is None else prescale,
+        prescale=prescale_of(found, strategy, scope, groups) if prescale is None else prescale,
     )
     compilation = Compilation(
         least=None if min_shape is None else parse_shape(min_shape, "--min-shape"),
@@ -114,7 +120,7 @@ def build_engine(
         cuda_graph=cuda_graph,
     )
     rest = choose_rest(found, rest_precision)
-    _check_target(found, strategy, options, compilation, dry_run=dry_run)
+    check_target(found, strategy, options, compilation, dry_run=dry_run)
     manifest = read_manifest(source, "model")
     if found.compiles:
         compilation.profile(shape, manifest["max_length"])
@@ -137,42 +143,6 @@ def build_engine(
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
     with staged(output, force=force) as work:
         return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
-
-
-def _check_target(
-    target: Target,
-    strategy: str,
-    options: PlanOptions,
-    compilation: Compilation,
-    *,
-    dry_run: bool,
-) -> None:
-    """Refuse, before any work, what the target cannot do.
-
-    Raises:
-        PlanError: options of a target that compiles.
-        TargetError: the strategy `fp16` elsewhere, or a target that does not work here.
-    """
-    if not target.compiles and (others := compilation.set_options()):
-        raise PlanError(
-            f"{', '.join(others)}: {target.name} compiles nothing at build time. Leave them out."
-        )
-    if options.int8_residuals and not target.adds_int8:
-        raise PlanError(
-            f"--int8-residuals is of targets that add in INT8 (tensorrt); {target.name} does not."
-        )
-    if strategy == FP16 and HALF not in target.rest_precisions:
-        raise TargetError(
-            f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
-        )
-    if not dry_run:
-        target.require()
-
-
-def _prescale(target: Target, strategy: str, scope: str, groups: int | str) -> str:
-    """The target's own with automatic groups; none where K is given, so that groupings compare."""
-    automatic = strategy == "peg" and scope == GEMM_SCOPE and groups == AUTO
-    return target.prescale if automatic else NONE
 
 
 def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
@@ -206,7 +176,7 @@ def _write_engine(
     if observed is not None:
         observed.require_model(digest)
     step(0)
-    plan, forms = _plan(request, model, structure, observed)
+    plan, forms = plan_of(request, model, structure, observed)
     plan = request.target.fit(plan, structure)
     step(1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
@@ -230,26 +200,6 @@ def _write_engine(
         "plan": summary(plan),
         "size_mb": _size(work),
     }
-
-
-def _plan(
-    request: Request, model: ir.Model, structure: Structure, observed: Statistics | None
-) -> tuple[Plan, dict[str, Any]]:
-    """The plan, and where its forms were weighed, what they are expected to cost (`cheapest`)."""
-    context = Context(
-        structure=structure,
-        statistics={} if observed is None else observed.sites,
-        weights=weights_of(model, structure),
-        options=request.options,
-    )
-    plan = make_plan(request.strategy, context)
-    costs = request.target.costs if request.weighs else None
-    if costs is None:
-        return plan, {}
-    without = replace(context, options=replace(request.options, prescale=NONE))
-    groups = make_plan(request.strategy, without)
-    plan, found = cheapest(plan, groups, structure, request.shape, costs)
-    return plan, {"forms": found}
 
 
 def _lower(
@@ -333,20 +283,6 @@ def _manifest_fields(
         "seed": request.seed,
         "calibration": calibration,
         **{key: manifest[key] for key in _FROM_MODEL if key in manifest},
-    }
-
-
-def summary(plan: Plan) -> dict[str, Any]:
-    """Counts a reader wants first: sites by treatment, and GEMMs by precision."""
-    kinds: dict[str, int] = {}
-    for site in plan.sites.values():
-        kinds[site.treatment.kind] = kinds.get(site.treatment.kind, 0) + 1
-    levels = [site.sqnr_db for site in plan.sites.values() if site.sqnr_db is not None]
-    return {
-        "sites": kinds,
-        "int8_gemms": len(plan.int8_gemms),
-        "float_gemms": len(plan.gemms) - len(plan.int8_gemms),
-        "lowest_sqnr_db": min(levels) if levels else None,
     }
 
 

@@ -37,11 +37,12 @@ class OrtGpuEngine:
     """See `qdeploy.deploy.engine.Engine`.
 
     Attributes:
+        provider, device: where it runs, and where inputs and outputs of bound runs lie.
         graphs: False, as runs are not launched as one CUDA graph.
         device_times: of the bound runs whose clock was read, ms between two events of the device.
     """
 
-    provider = CUDA
+    provider, device = CUDA, "cuda"
     graphs = False
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
@@ -67,10 +68,10 @@ class OrtGpuEngine:
         """
         binding = self._session.io_binding()
         for name, array in inputs_of(feeds, self.input_names).items():
-            value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cuda", 0)
+            value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
             binding.bind_ortvalue_input(name, value)
         for name in self.output_names:
-            binding.bind_output(name, "cuda")
+            binding.bind_output(name, self.device)
 
         def run() -> None:
             self._stream.begin()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from qdeploy.artifact import check_apart, check_output
-from qdeploy.calibrate.options import PlanOptions
-from qdeploy.deploy.targets import Target
-from qdeploy.errors import PlanError
+from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
+from qdeploy.calibrate.strategies import FP16
+from qdeploy.deploy.targets import HALF, Target
+from qdeploy.errors import PlanError, TargetError
 
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
 
@@ -129,3 +130,39 @@ def check_paths(
     """
     check_apart(output, [source, *(Path(path) for path in (data, statistics) if path is not None)])
     check_output(output, force=force)
+
+
+def check_target(
+    target: Target,
+    strategy: str,
+    options: PlanOptions,
+    compilation: Compilation,
+    *,
+    dry_run: bool,
+) -> None:
+    """Refuse, before any work, what the target cannot do.
+
+    Raises:
+        PlanError: options of a target that compiles.
+        TargetError: the strategy `fp16` elsewhere, or a target that does not work here.
+    """
+    if not target.compiles and (others := compilation.set_options()):
+        raise PlanError(
+            f"{', '.join(others)}: {target.name} compiles nothing at build time. Leave them out."
+        )
+    if options.int8_residuals and not target.adds_int8:
+        raise PlanError(
+            f"--int8-residuals is of targets that add in INT8 (tensorrt); {target.name} does not."
+        )
+    if strategy == FP16 and HALF not in target.rest_precisions:
+        raise TargetError(
+            f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
+        )
+    if not dry_run:
+        target.require()
+
+
+def prescale_of(target: Target, strategy: str, scope: str, groups: int | str) -> str:
+    """The target's own with automatic groups; none where K is given, so that groupings compare."""
+    automatic = strategy == "peg" and scope == GEMM_SCOPE and groups == AUTO
+    return target.prescale if automatic else NONE

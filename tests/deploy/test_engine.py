@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.engine import device_memory_mb, open_engine
 from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine
 from qdeploy.deploy.ort_profile import kernel_times
 from qdeploy.errors import DataError, ModelError, TargetError
@@ -76,7 +76,7 @@ def test_inputs_that_the_engine_does_not_take_are_left_out(
     np.testing.assert_array_equal(running.run(more)["logits"], expected)
 
 
-def testkernel_times_of_a_run(directory: Path, bert: Source, engine: Callable[..., Built]) -> None:
+def test_kernel_times_of_a_run(directory: Path, bert: Source, engine: Callable[..., Built]) -> None:
     times = open_engine(directory, threads=1).profile(bert.feeds(2), iterations=3)
     kernels: dict[str, int] = {}
     for entry in times:
@@ -140,3 +140,19 @@ def test_an_engine_of_an_unknown_target(copy: Path) -> None:
     (copy / "qdeploy.json").write_text(json.dumps(manifest | {"target": "ort-gpu"}), "utf-8")
     with pytest.raises(TargetError, match="'ort-gpu'.*ort-cpu"):
         open_engine(copy)
+
+
+def test_memory_on_a_device_is_of_gpu_targets(
+    directory: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = json.loads((copy / "qdeploy.json").read_text("utf-8"))
+    (copy / "qdeploy.json").write_text(json.dumps(manifest | {"target": "tensorrt"}), "utf-8")
+    monkeypatch.setattr("qdeploy.deploy.cuda.used_memory_mb", lambda: 12.5)
+    assert device_memory_mb(directory) is None
+    assert device_memory_mb(copy) == 12.5
+
+    def missing() -> float:
+        raise TargetError("no cuda.bindings")
+
+    monkeypatch.setattr("qdeploy.deploy.cuda.used_memory_mb", missing)
+    assert device_memory_mb(copy) is None

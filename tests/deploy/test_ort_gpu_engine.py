@@ -28,13 +28,30 @@ CPU = "CPUExecutionProvider"
 
 
 class FakeStream:
+    """What happens in it is written down."""
+
     pointer = 0
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def begin(self) -> None:
+        self.log.append("begin")
+
+    def end(self) -> None:
+        self.log.append("end")
+
+    def wait(self) -> None:
+        self.log.append("wait")
+
+    def elapsed_ms(self) -> float:
+        return 0.25
 
 
 class OnCpu(OrtGpuEngine):
     """ort-cuda's engine with the provider that is here."""
 
-    provider = CPU
+    provider, device = CPU, "cpu"
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +73,16 @@ def test_runs_are_those_of_the_graph(lowered: Path, bert: Source) -> None:
     (found,) = engine.run(feeds).values()
     (expected,) = SimulatedEngine(lowered / "model.onnx").run(feeds).values()
     np.testing.assert_allclose(found, np.asarray(expected, np.float32), atol=2e-2)
+
+
+def test_a_bound_run_is_between_two_events(lowered: Path, bert: Source) -> None:
+    engine = OnCpu(lowered / "model.onnx")
+    run = engine.bind(bert.feeds() | {"unused": np.ones(1)})
+    for _ in range(2):
+        run()
+        engine.read_clock()
+    assert engine._stream.log == ["begin", "end", "wait"] * 2  # type: ignore[attr-defined]
+    assert engine.device_times == [0.25, 0.25]
 
 
 def test_int8_on_another_provider_is_no_int8_and_nothing_is_timed(

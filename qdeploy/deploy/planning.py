@@ -1,0 +1,51 @@
+"""From a request to a plan: the strategy's, in the form that is cheapest on the target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import onnx_ir as ir
+
+from qdeploy.calibrate.context import Context, weights_of
+from qdeploy.calibrate.options import NONE
+from qdeploy.calibrate.plan import Plan
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.calibrate.strategies import make_plan
+from qdeploy.calibrate.structure import Structure
+from qdeploy.deploy.forms import cheapest
+from qdeploy.deploy.request import Request
+
+
+def plan_of(
+    request: Request, model: ir.Model, structure: Structure, observed: Statistics | None
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan, and where its forms were weighed, what they are expected to cost (`cheapest`)."""
+    context = Context(
+        structure=structure,
+        statistics={} if observed is None else observed.sites,
+        weights=weights_of(model, structure),
+        options=request.options,
+    )
+    plan = make_plan(request.strategy, context)
+    costs = request.target.costs if request.weighs else None
+    if costs is None:
+        return plan, {}
+    without = replace(context, options=replace(request.options, prescale=NONE))
+    groups = make_plan(request.strategy, without)
+    plan, found = cheapest(plan, groups, structure, request.shape, costs)
+    return plan, {"forms": found}
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """Counts a reader wants first: sites by treatment, and GEMMs by precision."""
+    kinds: dict[str, int] = {}
+    for site in plan.sites.values():
+        kinds[site.treatment.kind] = kinds.get(site.treatment.kind, 0) + 1
+    levels = [site.sqnr_db for site in plan.sites.values() if site.sqnr_db is not None]
+    return {
+        "sites": kinds,
+        "int8_gemms": len(plan.int8_gemms),
+        "float_gemms": len(plan.gemms) - len(plan.int8_gemms),
+        "lowest_sqnr_db": min(levels) if levels else None,
+    }
