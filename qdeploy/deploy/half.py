@@ -94,15 +94,16 @@ def _kept(nodes: list[ir.Node]) -> set[ir.Node]:
     """Nodes that compute in FP32."""
     kept = {node for node in nodes if node.op_type in _FP32_OPERATORS}
     seeds = [node for node in nodes if node.op_type in ("Cos", "Sin") or _to_integer(node)]
+    seen = set(seeds)
     while seeds:
         node = seeds.pop()
         for value in node.inputs:
             before = None if value is None else value.producer()
-            if value is None or before is None or value.dtype != _F32:
+            if value is None or before is None or value.dtype != _F32 or before in seen:
                 continue
-            if before not in kept:
-                kept.add(before)
-                seeds.append(before)
+            seen.add(before)
+            seeds.append(before)
+            kept.add(before)
     return kept
 
 

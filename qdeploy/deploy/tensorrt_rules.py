@@ -32,17 +32,10 @@ from qdeploy.deploy.rules import (
     readers,
     source_of,
 )
+from qdeploy.deploy.tensorrt_operators import INTEGER, operators
 
 Array = npt.NDArray[Any]
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-# Integer operators of ONNX that TensorRT's parser does not import.
-_INTEGER_OPERATORS = (
-    "ConvInteger",
-    "DynamicQuantizeLinear",
-    "MatMulInteger",
-    "QLinearConv",
-    "QLinearMatMul",
-)
 # Operators whose float inputs must be of one type; strongly typed networks cast nothing.
 _ONE_TYPE = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Where", "Concat")
 _HALF_SCALES = 19  # first opset whose Q/DQ takes FP16
@@ -61,20 +54,6 @@ def violations(model: ir.Model) -> list[Violation]:
         for rule in _RULES:
             found += rule(node, opset)
     return found
-
-
-def _operators(node: ir.Node, opset: int) -> Iterator[Violation]:
-    del opset
-    name = str(node.name)
-    if node.op_type in _INTEGER_OPERATORS or node.domain == "com.microsoft":
-        where = f"{node.domain}::" if node.domain else ""
-        yield Violation(
-            "operator",
-            ERROR,
-            name,
-            f"TensorRT does not import {where}{node.op_type}",
-            "quantize with QuantizeLinear and DequantizeLinear around a float operator instead",
-        )
 
 
 def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
@@ -198,7 +177,7 @@ def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
                     "put DequantizeLinear behind every QuantizeLinear",
                 )
         return  # its own int8 constant is the zero point
-    if node.op_type in (DEQUANTIZE, *_INTEGER_OPERATORS) or node.domain == "com.microsoft":
+    if node.op_type in (DEQUANTIZE, *INTEGER) or node.domain == "com.microsoft":
         return
     for value in node.inputs:
         if value is None or not value.is_initializer() or value.dtype != ir.DataType.INT8:
@@ -274,7 +253,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
 
 
 _RULES: tuple[Callable[[ir.Node, int], Iterator[Violation]], ...] = (
-    _operators,
+    operators,
     _scales,
     _zero_points,
     _granularity,

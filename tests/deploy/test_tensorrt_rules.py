@@ -104,6 +104,42 @@ def test_integer_operators(operator: str) -> None:
     assert ("operator", "error") in rules(toy.model(y))
 
 
+@pytest.mark.parametrize("operator", ["BitShift", "Unique", "Compress"])
+def test_operators_that_the_parser_does_not_know(operator: str) -> None:
+    toy = Toy(("batch", "sequence", K))
+    assert rules(toy.model(toy.op(operator, toy.x, channels=K))) == [("operator", "error")]
+
+
+@pytest.mark.parametrize(
+    ("computed", "found"), [(False, []), (True, [("constant-input", "error")])]
+)
+def test_axes_that_are_computed(computed: bool, found: list[tuple[str, str]]) -> None:
+    toy = Toy(("batch", "sequence", K))
+    axes = toy.constant("axes", np.array([0]))
+    if computed:
+        axes = toy.op("Shape", toy.x, dtype=ir.DataType.INT64)
+    assert rules(toy.model(toy.op("Unsqueeze", toy.x, axes, channels=K))) == found
+
+
+@pytest.mark.parametrize(("used", "found"), [(False, []), (True, [("one-output", "error")])])
+def test_more_outputs_of_a_normalization(used: bool, found: list[tuple[str, str]]) -> None:
+    toy = Toy(("batch", "sequence", K))
+    scale = toy.constant("scale", np.ones(K, np.float32))
+    y = toy.op("LayerNormalization", toy.x, scale, name="norm", channels=K, outputs=2)
+    node = y.producer()
+    assert node is not None
+    node.outputs[1].dtype = ir.DataType.FLOAT
+    last = toy.op("Add", y, node.outputs[1], channels=K) if used else toy.op("Neg", y, channels=K)
+    assert rules(toy.model(last)) == found
+
+
+@pytest.mark.parametrize(("opset", "found"), [(8, 1), (9, 0), (25, 0), (26, 1)])
+def test_opsets(opset: int, found: int) -> None:
+    toy = Toy(("batch", "sequence", K), opset)
+    model = toy.model(toy.op("Neg", toy.op("Abs", toy.x, channels=K), channels=K))
+    assert rules(model) == [("opset", "error")] * found
+
+
 def test_codes_that_are_not_dequantized() -> None:
     toy = Toy(("batch", K))
     pair = toy.constant("scale", np.float32(0.1)), toy.constant("zero", np.int8(0))
