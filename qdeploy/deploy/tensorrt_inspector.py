@@ -1,8 +1,9 @@
 """What TensorRT's engine inspector tells of the layers, as kernels of a certificate.
 
-Two forms of its JSON are read: TensorRT 10's, whose engine lists "Bindings", and 11's, which calls
-them "I/O Tensors". Layers are those of the built engine: fused, renamed, and with the names of the
-ONNX nodes that they stand for in "Metadata" (detailed verbosity).
+Two forms of its JSON are read: TensorRT 10's, whose tensors have one "Format/Datatype", and 11's,
+which tells "Format" and "DataType" apart (and calls the engine's "Bindings" "I/O Tensors", which
+nothing here needs). Layers are those of the built engine: fused, renamed, and with the names of
+the ONNX nodes that they stand for in "Metadata" (detailed verbosity).
 
 A layer is called INT8 only where its kernel's name says that it sums products of int8, or where it
 is a plain product of two int8 tensors. One that reads int8 and does not say what it multiplies is
@@ -104,13 +105,6 @@ def layers(text: str) -> list[Layer]:
             "verbosity. Build it again with qdeploy."
         )
     return [_layer(entry) for entry in listed]
-
-
-def tensors(text: str) -> list[str]:
-    """Names of the engine's inputs and outputs, from either form."""
-    found = _parsed(text)
-    listed = found.get("I/O Tensors", found.get("Bindings", []))
-    return [entry if isinstance(entry, str) else str(entry["Name"]) for entry in listed]
 
 
 def kernels(found: Sequence[Layer], times: Mapping[str, Sequence[float]]) -> list[KernelTime]:

@@ -66,17 +66,6 @@ def fixed_feeds(encoder: TextEncoder, rows: Rows, protocol: LatencyProtocol) -> 
     return next(batches).feeds
 
 
-def measure(
-    engine: Engine, feeds: Feeds, protocol: LatencyProtocol, progress: Progress | None = None
-) -> list[Array]:
-    """Time one engine.
-
-    Returns:
-        Rounds of times per run, float64 [runs] each, ms.
-    """
-    return measure_alternating([(engine, feeds)], protocol, progress)[0]
-
-
 def measure_alternating(
     engines: Sequence[tuple[Engine, Feeds]],
     protocol: LatencyProtocol,

@@ -85,14 +85,6 @@ def test_attention_beside_a_product_does_not_speak_for_it() -> None:
     assert kernel.name == QKV and kernel.int8
 
 
-@pytest.mark.parametrize(
-    ("version", "names"),
-    [(10, ["input_ids", "attention_mask", "logits"]), (11, ["input_ids", "logits"])],
-)
-def test_inputs_and_outputs_of_both_forms(version: int, names: list[str]) -> None:
-    assert inspector.tensors(text(version)) == names
-
-
 @pytest.mark.parametrize("version", [10, 11])
 def test_the_certificate_counts_what_ran(version: int) -> None:
     layers = inspector.layers(text(version))

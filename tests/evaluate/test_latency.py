@@ -13,7 +13,6 @@ from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.latency import (
     LatencyProtocol,
     fixed_feeds,
-    measure,
     measure_alternating,
     medians_of_draws,
     ratio_of_medians,
@@ -64,7 +63,9 @@ def test_feeds_have_exactly_the_shape_and_repeat_rows() -> None:
 def test_one_engine_runs_warmup_and_iterations() -> None:
     engine = BagEngine(table(), pause_ms=1)
     calls: list[tuple[str, int, int]] = []
-    times = np.concatenate(measure(engine, FEEDS, SMALL, lambda *a: calls.append(a)))
+    times = np.concatenate(
+        measure_alternating([(engine, FEEDS)], SMALL, lambda *a: calls.append(a))[0]
+    )
     assert times.shape == (25,) and (times >= 1).all()
     assert len(engine.shapes) == 4 + 25 and set(engine.shapes) == {(3, 16)}
     assert calls[-1] == ("latency", 25, 25)
