@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import evaluation, options, talk
 
 
 @click.command("eval")
@@ -102,6 +102,6 @@ def evaluate(engine_dir: Path, no_latency: bool, no_accuracy: bool, **settings: 
             **settings,
         )
         result, failure = talk.gated(call)
-    talk.report(result, tables.evaluation)
+    talk.report(result, evaluation.table)
     if failure is not None:
         raise failure

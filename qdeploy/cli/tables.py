@@ -43,7 +43,7 @@ def analysis(report: Mapping[str, Any]) -> None:
             f"{cost['alone_db']:.1f}" if cost else "",
             f"{cost['gain_db']:+.2f}" if cost else "",
         )
-    _print(table)
+    show(table)
     if report["w8a8_db"] is not None:
         click.echo(f"Every site with one scale: {report['w8a8_db']:.1f} dB of logit SQNR")
     for entry in report["recommendations"]:
@@ -62,7 +62,7 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
     names = (manifest.get(key) for key in ("strategy", "scope", "target"))
     click.echo(f"{directory}: {', '.join(str(name) for name in names)}")
     if manifest.get("auto"):
-        click.echo(_choice(manifest["auto"]))
+        click.echo(choice(manifest["auto"]))
     if manifest.get("search"):
         search(manifest["search"])
     if manifest.get("forms"):
@@ -108,95 +108,15 @@ def search(found: Mapping[str, Any]) -> None:
             f"{tried['p50_ms']:.1f}",
             "yes" if tried["holds"] else "no",
         )
-    _print(table)
+    show(table)
 
 
-def evaluation(report: Mapping[str, Any]) -> None:
-    """The result of `eval`, with the INT8 check beside the latency."""
-    from rich.table import Table  # here and below: `qdeploy --version` need not wait for rich
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in _evaluation_rows(report):
-        table.add_row(name, value)
-    _print(table)
-
-
-def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [("engine", f"{report.get('engine')} ({_what(report)})")]
-    if report.get("auto"):
-        rows.append(("target", _choice(report["auto"])))
-    if data := report.get("data"):
-        rows.append(("data", f"{data['source']}, {data['n']} rows"))
-    if metrics := report.get("metrics"):
-        rows.append(("accuracy", _accuracy(metrics)))
-        if metrics.get("constant_predictor"):
-            rows.append(("", "[bold red]CONSTANT PREDICTOR[/]: the engine answers one class only"))
-    if base := report.get("baseline"):
-        rows += _baseline_rows(base)
-    if latency := report.get("latency_ms"):
-        figures = ", ".join(f"{key} {value:.2f}" for key, value in latency.items())
-        rows += [("latency, ms", figures), ("", int8(report.get("int8")))]
-        if device := report.get("device_ms"):
-            how = "one CUDA graph" if report.get("cuda_graph") else "no CUDA graph"
-            rows.append(("on the device, ms", f"p50 {device['p50']:.3f}, {how}"))
-        if protocol := report.get("protocol"):
-            rows.append(("", _protocol(protocol)))
-    if speedup := report.get("speedup"):
-        low, high = speedup["ci95"]
-        rows.append(("against baseline", f"{speedup['ratio']:.2f} × ({low:.2f} to {high:.2f})"))
-    rows += [(key.replace("_mb", ", MB"), _figures(report[key]))
-             for key in ("size_mb", "memory_mb") if report.get(key)]  # fmt: skip
-    return rows
-
-
-def _choice(auto: Mapping[str, Any]) -> str:
+def choice(auto: Mapping[str, Any]) -> str:
     """Which targets `--target auto` timed."""
     batch, tokens = auto["shape"]
     times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in auto["p50_ms"].items())
     skipped = ", ".join(auto["skipped"])
     return f"fastest of {times} at {batch} × {tokens}" + (f"; not {skipped}" if skipped else "")
-
-
-def _what(report: Mapping[str, Any]) -> str:
-    rest = report.get("rest_precision", "f32")
-    parts = [report.get("strategy"), report.get("target"), *([] if rest == "f32" else [rest])]
-    return ", ".join(str(part) for part in parts)
-
-
-def _accuracy(metrics: Mapping[str, Any]) -> str:
-    low, high = metrics["ci95"]
-    return (
-        f"{100 * metrics['accuracy']:.2f} % of {metrics['n']} rows "
-        f"(95 %: {100 * low:.2f} to {100 * high:.2f})"
-    )
-
-
-def _baseline_rows(base: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = []
-    if "drop" in base:
-        rows.append(("drop", f"{100 * base['drop']:+.2f} points (p = {base['mcnemar_p']:.3g})"))
-    if "agreement" in base:
-        flipped = f", {base['flipped']} rows flipped" if "flipped" in base else ""
-        rows.append(("agreement", f"{100 * base['agreement']:.2f} %{flipped}"))
-    if base.get("sqnr_db") is not None:
-        rows.append(("logit SQNR", f"{base['sqnr_db']:.1f} dB"))
-    return rows
-
-
-def _protocol(protocol: Mapping[str, Any]) -> str:
-    return (
-        f"{protocol['batch_size']} × {protocol['seq_len']}, {protocol['warmup']} + "
-        f"{protocol['iterations']} runs, {protocol['threads']} threads"
-    )
-
-
-def _figures(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return str(values)
-    return ", ".join(
-        f"{key} {value:.1f}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in values.items()
-    )
 
 
 def int8(check: Mapping[str, Any] | None) -> str:
@@ -253,7 +173,7 @@ def certificate(check: Mapping[str, Any]) -> None:
             gemm["reason"],
             style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
         )
-    _print(table)
+    show(table)
 
 
 def demo(result: Mapping[str, Any]) -> None:
@@ -273,7 +193,7 @@ def demo(result: Mapping[str, Any]) -> None:
             f"{row['size_mb']:.1f}",
             f"{row['int8_executed']}/{row['int8_planned']}",
         )
-    _print(table)
+    show(table)
     click.echo(result["sentence"])
 
 
@@ -301,7 +221,7 @@ def sweep(result: Mapping[str, Any]) -> None:
             f"{trial['size_mb']['total']:.1f}",
             f"{check['executed']}/{check['planned']}" if check else "",
         )
-    _print(table)
+    show(table)
     if result["cheapest"] is not None:
         label = next(t["label"] for t in result["trials"] if t["key"] == result["cheapest"])
         click.echo(f"Fastest within {result['max_drop']:g} points: {label}")
@@ -336,7 +256,7 @@ def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
             click.echo(f"{pad}{key}: {item}")
 
 
-def _print(table: Table) -> None:
+def show(table: Table) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)

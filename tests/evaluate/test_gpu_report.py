@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.cli.tables import evaluation
+from qdeploy.cli import evaluation
 from qdeploy.evaluate.report import suspicions
 from tests.calibrate.encoder import model_directory
 from tests.standin import NAME, standin
@@ -57,7 +57,7 @@ def test_both_clocks_and_the_launch_are_reported(
     assert found["cuda_graph"] is True
     assert found["device_ms"]["p50"] == 1.0 and found["baseline"]["device_ms"]["p50"] == 3.0
     assert found["latency_ms"]["p50"] > 1.0
-    evaluation(found)
+    evaluation.table(found)
     assert "p50 1.000, one CUDA graph" in capsys.readouterr().out
 
 
