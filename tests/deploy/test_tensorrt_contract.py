@@ -22,7 +22,7 @@ import qdeploy
 from qdeploy.deploy import cuda
 from qdeploy.errors import TargetError
 
-WHEELS = {"10": "10.16.1.11", "11": "11.4.0.106"}
+WHEELS = ("10.13.2.6", "10.16.1.11", "11.4.0.106")  # the oldest, and the last of 10 and of 11
 LIBRARIES = ("nvonnxparser", "nvinfer_plugin", "nvinfer")
 # The C functions that the bindings link, with the type of what they return.
 FUNCTIONS = (
@@ -66,12 +66,13 @@ class Bindings:
 
 @pytest.fixture(scope="module", params=WHEELS)
 def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bindings:
-    major = request.param
-    home = tmp_path_factory.mktemp(f"tensorrt{major}")
+    version = str(request.param)
+    major = version.split(".")[0]
+    home = tmp_path_factory.mktemp(f"tensorrt{version}")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler here for the empty libraries (Debian: apt-get install gcc)")
-    wheel = f"tensorrt-cu13-bindings=={WHEELS[major]}"
+    wheel = f"tensorrt-cu13-bindings=={version}"
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(home), wheel]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=300)
     found = list(home.glob("*.whl"))
