@@ -38,7 +38,8 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     code, *results = function(*arguments)
     if int(code) != 0:
-        raise TargetError(f"CUDA: {function.__name__} gave {code}. See `qdeploy doctor`.")
+        name = getattr(code, "name", code)
+        raise TargetError(f"CUDA: {function.__name__} gave {name}. See `qdeploy doctor`.")
     return results[0] if len(results) == 1 else tuple(results)
 
 

@@ -31,6 +31,11 @@ def runtime() -> Any:
         import openvino
     except ImportError as error:
         raise TargetError(f"openvino cannot be imported: {error}. {INSTALL}") from None
+    if not hasattr(openvino, "Core"):
+        raise TargetError(
+            f"openvino is not OpenVINO's package here, but {', '.join(openvino.__path__)}. Run "
+            f"from another folder, or rename that one. {INSTALL}"
+        )
     return openvino
 
 

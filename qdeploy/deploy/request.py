@@ -13,6 +13,7 @@ from qdeploy.calibrate.strategies import FP16
 from qdeploy.deploy.targets import HALF, Target
 from qdeploy.errors import PlanError, TargetError
 
+_FLAGS = {"least": "--min-shape", "largest": "--max-shape", "cuda_graph": "--no-cuda-graph"}
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
 
 
@@ -67,9 +68,10 @@ class Compilation:
         return {"min": least, "opt": usual, "max": largest}
 
     def set_options(self) -> list[str]:
-        """Names of the options that are not the defaults."""
+        """The options that are not the defaults, as they are typed."""
         plain = Compilation()
-        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+        return [_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in names]
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,12 @@ def package() -> Any:
         import tensorrt
     except Exception as error:  # a missing library is an OSError, a broken stub anything
         raise TargetError(f"tensorrt cannot be imported: {error}. {INSTALL}") from None
+    if not hasattr(tensorrt, "Builder"):
+        places = ", ".join(getattr(tensorrt, "__path__", ["?"]))
+        raise TargetError(
+            f"tensorrt is not NVIDIA's package here, but {places}. Run from another folder, or "
+            f"rename that one. {INSTALL}"
+        )
     return tensorrt
 
 

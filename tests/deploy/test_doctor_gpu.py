@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from qdeploy.deploy import cuda_rules, doctor_gpu, tensorrt_rules
+from qdeploy.deploy import cuda_rules, doctor_gpu, tensorrt_api, tensorrt_rules
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
 from qdeploy.errors import TargetError
@@ -92,6 +94,19 @@ def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> 
         health = CHECKS[name][0]()
         assert not health.works
         assert f"pip install 'qdeploy[{extra}" in health.remedy
+
+
+def test_a_folder_of_that_name_is_not_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine directory is easily called after its target."""
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("the package is here")
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TargetError, match="rename that one"):
+        tensorrt_api.package()
+    monkeypatch.delitem(sys.modules, "tensorrt")
 
 
 def test_no_kernel_is_no_proof() -> None:
