@@ -11,10 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from qdeploy.calibrate.sites import constant
-from qdeploy.deploy.rules import ADVICE, ERROR, PRODUCTS, Violation, dequantized, source_of
+from qdeploy.deploy.rules import (
+    ADVICE,
+    ERROR,
+    PRODUCTS,
+    Violation,
+    dequantized,
+    label,
+    prepared,
+    source_of,
+)
 
 _REMEDY = "build with --target ort-cuda, which writes MatMulInteger of int8"
 _ON_THE_CPU = (
@@ -32,14 +40,14 @@ def violations(model: ir.Model) -> list[Violation]:
     """Every product that would not run as an integer kernel of that provider, in graph order.
 
     Args:
-        model: any ONNX graph. Constant nodes become initializers.
+        model: any ONNX graph, with its branches.
     """
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    return [found for node in model.graph for found in _of_node(node)]
+    nodes = ir.traversal.RecursiveGraphIterator(prepared(model).graph)
+    return [found for node in nodes for found in _of_node(node)]
 
 
 def _of_node(node: ir.Node) -> Iterator[Violation]:
-    name = str(node.name)
+    name = label(node)
     if node.op_type in PRODUCTS and any(map(dequantized, node.inputs[:2])):
         text = (
             f"{node.op_type} reads Q/DQ pairs, which this provider does not turn into an integer "

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from qdeploy.calibrate.sites import SHAPE_OPERATORS, constant
+from qdeploy.errors import QDeployWarning
 
 ERROR, ADVICE = "error", "advice"
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 # They move elements and leave them as they are.
+_SAME = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # still a weight
 TRANSPARENT = (SHAPE_OPERATORS - {"Cast"}) | {"Concat", "Expand", "Gather", "Slice", "Split"}
 
 
@@ -39,11 +43,33 @@ class Violation:
         return asdict(self)
 
 
+def prepared(model: ir.Model) -> ir.Model:
+    """A copy with functions inlined, constants as initializers, and the types that follow."""
+    copy = model.clone()
+    walk = ir.traversal.RecursiveGraphIterator
+    for written, cloned in zip(walk(model.graph), walk(copy.graph), strict=True):
+        cloned.name = label(written)
+    InlinePass()(copy)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
+    try:
+        ShapeInferencePass(check_type=False, strict_mode=False)(copy)
+    except Exception as error:  # what ONNX itself cannot follow is judged by what is written
+        text = f"Not all types of the graph can be inferred: {error}"
+        warnings.warn(text, QDeployWarning, stacklevel=3)
+    return copy
+
+
+def label(node: ir.Node) -> str:
+    """A node's name; where it has none, its operator and what it computes."""
+    return node.name or f"{node.op_type} of {', '.join(str(v.name) for v in node.outputs)}"
+
+
 def readers(value: ir.Value) -> Iterator[ir.Node]:
     """Nodes that read a value, behind those that only move its elements."""
     for use in value.uses():
         if use.node.op_type in TRANSPARENT:
-            yield from readers(use.node.outputs[0])
+            for moved in use.node.outputs:
+                yield from readers(moved)
         else:
             yield use.node
 
@@ -54,13 +80,13 @@ def of_weight(node: ir.Node) -> bool:
     before = None if value is None else value.producer()
     if constant(value) is not None:
         return True
-    return before is not None and before.op_type == QUANTIZE and of_weight(before)
+    return before is not None and before.op_type in (QUANTIZE, *_SAME) and of_weight(before)
 
 
 def source_of(value: ir.Value | None) -> ir.Value | None:
     """What a value is a quantized or moved form of."""
     while value is not None and (node := value.producer()) is not None:
-        if node.op_type not in (QUANTIZE, DEQUANTIZE, "Transpose"):
+        if node.op_type not in (QUANTIZE, DEQUANTIZE, *_SAME):
             break
         value = node.inputs[0]
     return value
@@ -104,3 +130,23 @@ def rank_of(value: ir.Value | None) -> int | None:
     if value.shape is None and before is not None and before.op_type == QUANTIZE:
         return rank_of(before.inputs[0])
     return None if value.shape is None else len(value.shape)
+
+
+def code_type(node: ir.Node) -> ir.DataType:
+    """The type of the codes that a Q writes or a DQ reads; uint8 where nothing says it."""
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        zero = constant(node.inputs[2])
+        known = node.inputs[2].dtype or (None if zero is None else ir.tensor(zero).dtype)
+        if known is not None:
+            return known
+    if node.op_type == QUANTIZE:
+        said = node.attributes.get("output_dtype")
+        return ir.DataType(said.value) if said is not None and said.value else ir.DataType.UINT8
+    value = node.inputs[0]
+    array = constant(value)
+    if array is not None:
+        return ir.tensor(array).dtype if value is None or value.dtype is None else value.dtype
+    before = None if value is None else value.producer()
+    if before is not None and before.op_type == QUANTIZE:
+        return code_type(before)
+    return ir.DataType.UINT8 if value is None or value.dtype is None else value.dtype

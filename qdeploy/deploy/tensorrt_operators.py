@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from qdeploy.calibrate.sites import constant
-from qdeploy.deploy.rules import ERROR, Violation
+from qdeploy.deploy.rules import ERROR, Violation, label
 
 INTEGER = (
     "ConvInteger",
@@ -38,8 +38,16 @@ _OPSETS = range(9, 26)
 
 def operators(node: ir.Node, opset: int) -> Iterator[Violation]:
     """What the parser refuses about a node, whatever it is quantized like."""
-    name = str(node.name)
-    if node.op_type in INTEGER or node.domain == "com.microsoft":
+    name = label(node)
+    if node.domain not in ("", "ai.onnx", "com.microsoft"):
+        yield Violation(
+            "operator",
+            ERROR,
+            name,
+            f"TensorRT does not import {node.domain}::{node.op_type} without a plugin",
+            "write it with ONNX's own operators, or load a plugin of that name",
+        )
+    elif node.op_type in INTEGER or node.domain == "com.microsoft":
         where = f"{node.domain}::" if node.domain else ""
         yield Violation(
             "operator",
@@ -74,7 +82,7 @@ def operators(node: ir.Node, opset: int) -> Iterator[Violation]:
             "TensorRT's LayerNormalization gives its first output only",
             "compute mean and deviation with operators of their own",
         )
-    first = node is next(iter(node.graph or ()), None)
+    first = node.graph is not None and node is node.graph[0] and isinstance(node.graph, ir.Graph)
     if first and opset not in _OPSETS:
         yield Violation(
             "opset",

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from qdeploy.calibrate.sites import constant
 from qdeploy.deploy.half import SMALLEST
@@ -25,9 +24,12 @@ from qdeploy.deploy.rules import (
     PRODUCTS,
     QUANTIZE,
     Violation,
+    code_type,
     dequantized,
+    label,
     of_weight,
     output_axis,
+    prepared,
     rank_of,
     readers,
     source_of,
@@ -37,7 +39,17 @@ from qdeploy.deploy.tensorrt_operators import INTEGER, operators
 Array = npt.NDArray[Any]
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Operators whose float inputs must be of one type; strongly typed networks cast nothing.
-_ONE_TYPE = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Where", "Concat")
+_ONE_TYPE = {
+    *("Add", "Concat", "Conv", "Div", "Gemm", "LayerNormalization", "MatMul", "Max", "Mean", "Min"),
+    *("Mul", "PRelu", "Pow", "RMSNormalization", "Sub", "Sum", "Where"),
+}
+_CODES = (
+    ir.DataType.INT8,
+    ir.DataType.INT4,
+    ir.DataType.FLOAT8E4M3FN,
+    ir.DataType.FLOAT4E2M1,
+)
+_SYMMETRIC = "calibrate with symmetric ranges (--activations symmetric)"
 _HALF_SCALES = 19  # first opset whose Q/DQ takes FP16
 
 
@@ -45,12 +57,12 @@ def violations(model: ir.Model) -> list[Violation]:
     """Every violation, in graph order; errors and advice.
 
     Args:
-        model: any ONNX graph; its weights have to be at hand. Constant nodes become initializers.
+        model: any ONNX graph, with its branches; its weights have to be at hand.
     """
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    opset = model.graph.opset_imports.get("", 0)
+    graph = prepared(model).graph
+    opset = graph.opset_imports.get("", 0)
     found: list[Violation] = []
-    for node in model.graph:
+    for node in ir.traversal.RecursiveGraphIterator(graph):
         for rule in _RULES:
             found += rule(node, opset)
     return found
@@ -59,7 +71,7 @@ def violations(model: ir.Model) -> list[Violation]:
 def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
     if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 2:
         return
-    name = str(node.name)
+    name = label(node)
     scale = constant(node.inputs[1])
     if scale is None:
         yield Violation(
@@ -98,31 +110,25 @@ def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
 
 
-def _zero_points(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _codes(node: ir.Node, opset: int) -> Iterator[Violation]:
+    """What is quantized becomes int8 (or a type of TensorRT's own) with zero point 0."""
     del opset
-    if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 3:
+    if node.op_type not in (QUANTIZE, DEQUANTIZE) or not node.inputs:
         return
-    value = node.inputs[2]
-    if value is None:
-        return
-    name, zero = str(node.name), constant(value)
-    unsigned = value.dtype == ir.DataType.UINT8 or (zero is not None and zero.dtype == np.uint8)
-    if unsigned:
-        yield Violation(
-            "signed",
-            ERROR,
-            name,
-            "it is uint8, and TensorRT quantizes to int8 only",
-            "calibrate with symmetric ranges (--activations symmetric)",
-        )
-    elif zero is None or np.any(zero.astype(np.float32) != 0):
-        yield Violation(
-            "zero-point",
-            ERROR,
-            name,
-            "its zero point is not 0",
-            "calibrate with symmetric ranges (--activations symmetric)",
-        )
+    name, kind = label(node), code_type(node)
+    if kind == ir.DataType.INT32:
+        text = "it dequantizes int32, a quantized bias, and TensorRT's are in float"
+        yield Violation("float-bias", ERROR, name, text, "store the bias in float")
+    elif kind == ir.DataType.UINT8:
+        text = "it is uint8, and TensorRT quantizes to int8 only"
+        yield Violation("signed", ERROR, name, text, _SYMMETRIC)
+    elif kind not in _CODES:
+        text = f"it is {kind.name.lower()}, and TensorRT quantizes to int8, FP8, int4 or FP4"
+        yield Violation("code-type", ERROR, name, text, "quantize to int8")
+    elif len(node.inputs) > 2 and node.inputs[2] is not None:
+        zero = constant(node.inputs[2])
+        if zero is None or np.any(zero.astype(np.float32) != 0):
+            yield Violation("zero-point", ERROR, name, "its zero point is not 0", _SYMMETRIC)
 
 
 def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
@@ -133,7 +139,7 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
     scale = constant(node.inputs[1])
     if scale is None or scale.size == 1:
         return
-    name = str(node.name)
+    name = label(node)
     if not of_weight(node):
         yield Violation(
             "per-tensor",
@@ -157,7 +163,7 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
                 ERROR,
                 name,
                 f"its scales run along axis {given}, and the output channels of "
-                f"{use.node.name} along axis {wanted % rank}",
+                f"{label(use.node)} along axis {wanted % rank}",
                 "quantize the weight per output channel",
             )
 
@@ -165,15 +171,18 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
 def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
     """What is quantized is dequantized; int8 weights are read by DequantizeLinear alone."""
     del opset
-    name = str(node.name)
+    name = label(node)
     if node.op_type == QUANTIZE:
+        if node.outputs[0].is_graph_output():
+            text, remedy = "its codes leave the graph", "put DequantizeLinear behind it"
+            yield Violation("pair", ERROR, name, text, remedy)
         for reader in readers(node.outputs[0]):
             if reader.op_type != DEQUANTIZE:
                 yield Violation(
                     "pair",
                     ERROR,
                     name,
-                    f"its codes are read by {reader.op_type} {reader.name}",
+                    f"its codes are read by {reader.op_type} {label(reader)}",
                     "put DequantizeLinear behind every QuantizeLinear",
                 )
         return  # its own int8 constant is the zero point
@@ -201,7 +210,7 @@ def _types(node: ir.Node, opset: int) -> Iterator[Violation]:
         yield Violation(
             "one-type",
             ERROR,
-            str(node.name),
+            label(node),
             f"{node.op_type} reads {names}, and a strongly typed network casts nothing by itself",
             "give DequantizeLinear a scale of the type of its neighbours, or add a Cast",
         )
@@ -214,10 +223,12 @@ def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
     bias = node.inputs[2]
     before = None if bias is None else bias.producer()
     if before is not None and before.op_type == DEQUANTIZE:
+        if code_type(before) == ir.DataType.INT32:
+            return  # said of that node
         yield Violation(
             "float-bias",
             ERROR,
-            str(node.name),
+            label(node),
             "its bias is quantized",
             "store the bias in float",
         )
@@ -236,7 +247,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
         yield Violation(
             "attention",
             ADVICE,
-            str(node.name),
+            label(node),
             "an attention product reads quantized tensors, which keeps it out of the fused FP16 "
             "attention kernel unless all three places are quantized",
             "leave the attention products in float",
@@ -246,7 +257,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
         yield Violation(
             "both-inputs",
             ADVICE,
-            str(node.name),
+            label(node),
             f"its {which} is not quantized, so it runs in float",
             f"quantize its {which} too, or take the other pair away",
         )
@@ -255,7 +266,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
 _RULES: tuple[Callable[[ir.Node, int], Iterator[Violation]], ...] = (
     operators,
     _scales,
-    _zero_points,
+    _codes,
     _granularity,
     _pairs,
     _types,

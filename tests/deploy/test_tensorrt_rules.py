@@ -140,6 +140,102 @@ def test_opsets(opset: int, found: int) -> None:
     assert rules(model) == [("opset", "error")] * found
 
 
+def pair_without_zero(kind: ir.DataType | None) -> ir.Model:
+    """Q/DQ whose type only the attribute `output_dtype` says, or nothing."""
+    toy = Toy(("batch", "sequence", K))
+    scale = toy.constant("scale", np.float32(0.1))
+    said = {} if kind is None else {"output_dtype": int(kind)}
+    codes = toy.op(
+        "QuantizeLinear",
+        toy.x,
+        scale,
+        name="q",
+        channels=K,
+        dtype=kind or ir.DataType.UINT8,
+        **said,
+    )
+    return toy.model(toy.op("DequantizeLinear", codes, scale, name="dq", channels=K))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (None, "signed"),  # ONNX's default
+        (ir.DataType.UINT8, "signed"),
+        (ir.DataType.INT16, "code-type"),
+        (ir.DataType.INT8, ""),
+        (ir.DataType.FLOAT8E4M3FN, ""),
+    ],
+)
+def test_codes_whose_type_no_zero_point_says(kind: ir.DataType | None, rule: str) -> None:
+    expected = [(rule, "error")] * 2 if rule else []
+    assert rules(pair_without_zero(kind)) == expected
+
+
+def test_types_are_inferred_where_a_file_does_not_say_them() -> None:
+    model = gemm(scale=np.float32(0.1))
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.type = value.shape = None
+    assert ("one-type", "error") in rules(model)
+
+
+def test_an_int32_bias_that_is_added() -> None:
+    toy = Toy(("batch", "sequence", K))
+    stored = toy.constant("bias", np.ones(K, np.int32))
+    scale = toy.constant("scale", np.float32(0.1))
+    bias = toy.op("DequantizeLinear", stored, scale, name="dq")
+    assert rules(toy.model(toy.op("Add", toy.x, bias, channels=K))) == [("float-bias", "error")]
+
+
+def test_codes_that_leave_the_graph() -> None:
+    toy = Toy(("batch", "sequence", K))
+    pair = toy.constant("scale", np.float32(0.1)), toy.constant("zero", ZERO)
+    codes = toy.op("QuantizeLinear", toy.x, *pair, channels=K, dtype=ir.DataType.INT8)
+    assert rules(toy.model(codes)) == [("pair", "error")]
+
+
+def test_branches_and_other_domains_are_judged_too() -> None:
+    toy = Toy(("batch", "sequence", K))
+    inner = ir.node("MatMulInteger", [toy.x, toy.x], name="inner")
+    branch = ir.Graph([], inner.outputs, nodes=[inner], name="branch")
+    other = ir.node("MatMulInteger", [toy.x, toy.x], name="other")
+    second = ir.Graph([], other.outputs, nodes=[other], name="second")
+    which = toy.constant("which", np.array(True))
+    y = toy.op("If", which, then_branch=branch, else_branch=second, channels=K)
+    model = toy.model(y)
+    assert rules(model) == [("operator", "error")] * 2
+    toy = Toy(("batch", "sequence", K))
+    y = toy.op("Neg", toy.x, name="foreign", channels=K)
+    node = y.producer()
+    assert node is not None
+    node.domain = "my.operators"
+    assert rules(toy.model(y)) == [("operator", "error")]
+
+
+def test_a_node_without_a_name_is_told_by_what_it_computes() -> None:
+    model = pair_without_zero(None)
+    for node in model.graph:
+        node.name = None
+    assert violations(model)[0].node.startswith("QuantizeLinear of ")
+
+
+def test_a_weight_may_be_cast_and_turned_before_it_is_quantized() -> None:
+    toy = Toy(("batch", "sequence", K))
+    stored = toy.constant("weight", np.ones((N, K), np.float16))
+    turned = toy.op("Transpose", stored, perm=[1, 0], dtype=ir.DataType.FLOAT16)
+    wide = toy.op("Cast", turned, to=int(ir.DataType.FLOAT))
+    pair = (
+        toy.constant("scales", np.full(N, 0.1, np.float32)),
+        toy.constant("zeros", np.zeros(N, np.int8)),
+    )
+    codes = toy.op("QuantizeLinear", wide, *pair, axis=1, dtype=ir.DataType.INT8)
+    weight = toy.op("DequantizeLinear", codes, *pair, axis=1)
+    x = toy.dequantized(toy.x, "x", np.float32(0.1), ZERO)
+    assert rules(toy.model(toy.op("MatMul", x, weight, channels=N))) == []
+
+
 def test_codes_that_are_not_dequantized() -> None:
     toy = Toy(("batch", K))
     pair = toy.constant("scale", np.float32(0.1)), toy.constant("zero", np.int8(0))
