@@ -29,7 +29,11 @@ _TYPE_KEYS = ("Format/Datatype", "DataType", "Datatype", "Format")  # of 10 firs
 _PRODUCTS = ("gemm", "matrixmultiply", "matrix_multiply", "convolution", "caskgemm")
 # In names of kernels: cuBLAS and xmma ("gemm_i8i8_i8i32_f32"), tensor cores ("imma"), CUTLASS
 # ("i16832gemm_s8"), and pairs of types ("s8_s8").
-_INT8_KERNEL = re.compile(r"i8i32|i8i8|imma|i\d{4,}gemm_s8|s8_?s8|int8_int8")
+_INT8_KERNEL = re.compile(r"i8i32|i8i8|(?<![a-z])imma(?![a-z])|i\d{4,}gemm_s8|s8_?s8|int8_int8")
+# What contradicts them: products of floats, and of int8 with floats ("mixed").
+_FLOAT_KERNEL = re.compile(
+    r"f16f16|f32f32|tf32|e4m3|e5m2|s\d{4,}gemm|mixed|(?<![a-z])[hd]mma(?![a-z])"
+)
 _PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)|myl_[a-z]*fc")  # fc: Myelin's
 _ATTENTION = "mha"  # fused attention, which may take the name of a product beside it
 
@@ -45,6 +49,7 @@ class Layer:
         nodes: names of the ONNX nodes that it stands for.
         guessed: the nodes are read from the layer's name, where "." is "_" as every other sign is.
         inputs: types of what it reads ("Int8", "Half", …).
+        weights: type of its weights, where they are told apart; else empty.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Layer:
     nodes: tuple[str, ...]
     guessed: bool
     inputs: tuple[str, ...]
+    weights: str = ""
 
     @property
     def multiplies(self) -> bool:
@@ -65,9 +71,13 @@ class Layer:
     @property
     def int8(self) -> bool:
         """Whether it is sure to multiply int8."""
-        if not self.multiplies:
+        kernel = self.tactic.lower()
+        if not self.multiplies or _FLOAT_KERNEL.search(kernel):
             return False
-        return bool(_INT8_KERNEL.search(self.tactic.lower())) or (self._plain and self._codes >= 2)
+        if _INT8_KERNEL.search(kernel):
+            return not self.inputs or any(map(_is_int8, self.inputs))
+        operands = (*self.inputs[:1], self.weights or "".join(self.inputs[1:2]))
+        return self._plain and all(map(_is_int8, operands)) and len(operands) == 2
 
     @property
     def fault(self) -> str:
@@ -75,18 +85,13 @@ class Layer:
         if self.int8:
             return ""
         types = ", ".join(self.inputs) or "unknown types"
-        if self._codes and self.multiplies:
+        if self.multiplies and any(map(_is_int8, self.inputs)):
             return f"TensorRT reads {types}, and {self.tactic or self.kind} does not prove INT8"
         return f"TensorRT reads {types} ({self.tactic or self.kind})"
 
     @property
     def _plain(self) -> bool:
         return any(word in self.kind.lower() for word in _PRODUCTS)
-
-    @property
-    def _codes(self) -> int:
-        """Inputs in int8."""
-        return sum(bool({"int8", "i8"} & set(_words(kind))) for kind in self.inputs)
 
 
 def layers(text: str) -> list[Layer]:
@@ -149,6 +154,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     name = str(entry.get("Name", ""))
     nodes = _ONNX_LAYER.findall(str(entry.get("Metadata", "")))
     tactic = entry.get("TacticName", entry.get("TacticValue", ""))
+    weights = entry.get("Weights")
     return Layer(
         name,
         str(entry.get("LayerType", "?")),
@@ -157,6 +163,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
         tuple(node.split(" | ")[0].strip() for node in nodes) or _nodes_in(name),
         not nodes,
         _types(entry),
+        str(weights.get("Type", "")) if isinstance(weights, Mapping) else "",
     )
 
 
@@ -168,19 +175,16 @@ def _nodes_in(name: str) -> tuple[str, ...]:
 
 
 def _types(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """Types of a layer's inputs, and of its weights where they are told apart."""
-    found = []
-    for value in entry.get("Inputs", ()):
-        if isinstance(value, Mapping):
-            found.append(next((str(value[key]) for key in _TYPE_KEYS if key in value), "?"))
-    weights = entry.get("Weights")
-    if isinstance(weights, Mapping) and weights.get("Type"):
-        found.append(str(weights["Type"]))
-    return tuple(found)
+    """Types of a layer's inputs."""
+    return tuple(
+        next((str(value[key]) for key in _TYPE_KEYS if key in value), "?")
+        for value in entry.get("Inputs", ())
+        if isinstance(value, Mapping)
+    )
 
 
-def _words(text: str) -> list[str]:
-    return re.split(r"[^a-z0-9]+", text.lower())
+def _is_int8(kind: str) -> bool:
+    return bool({"int8", "i8"} & set(re.split(r"[^a-z0-9]+", kind.lower())))
 
 
 def _plainly(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,40 @@ def test_names_of_kernels(tactic: str, int8: bool) -> None:
     entry = {"Name": "g", "LayerType": "gemm", "Inputs": [], "TacticName": tactic}
     (layer,) = inspector.layers(json.dumps({"Layers": [entry]}))
     assert (layer.multiplies, layer.int8) == (True, int8)
+
+
+def layer(kind: str, tactic: str, *inputs: str, weights: str = "") -> inspector.Layer:
+    entry: dict[str, Any] = {"Name": "g", "LayerType": kind, "TacticName": tactic}
+    entry["Inputs"] = [{"Name": "x", "Format/Datatype": name} for name in inputs]
+    if weights:
+        entry["Weights"] = {"Type": weights, "Count": 64}
+    (found,) = inspector.layers(json.dumps({"Layers": [entry]}))
+    return found
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        layer("gemm", "sm80_xmma_gemm_f16f16_f16f32", "Int8", "Int8"),  # its own name says FP16
+        layer("CaskGemmMatrixMultiply", "sm90_xmma_gemm_f16f16_f16f32_f32_tn", "Int8", "Int8"),
+        layer("CaskGemmConvolution", "weird", "Half", "Int8 residual", weights="Int8"),
+        layer("kgen", "__myl_FcDimMax_0x1", "Half"),  # "imma" within a word
+        layer("gemm", "cutlass_f16_i16832gemm_s8_f16_mixed", "Half"),
+        layer("gemm", "sm80_xmma_gemm_i8i8_i8i32_f32", "Half", "Half"),  # nothing in int8 comes in
+        layer("gemm", "0x1a2b", "Int8"),
+        layer("gemm", "0x1a2b", "Int8", "Half"),
+        layer("kgen", "0x1a2b", "Int8", "Int8"),
+    ],
+    ids=lambda found: f"{found.kind} {found.tactic}",
+)
+def test_what_does_not_prove_int8(claimed: inspector.Layer) -> None:
+    assert not claimed.int8
+    assert claimed.fault
+
+
+def test_plain_products_of_two_int8_tensors() -> None:
+    assert layer("gemm", "0x1a2b", "Int8", "Int8").int8
+    assert layer("CaskGemmConvolution", "0x1a2b", "Int8", "Half", weights="Int8").int8
 
 
 def test_attention_beside_a_product_does_not_speak_for_it() -> None:
