@@ -4,30 +4,33 @@
 
 One command, no network. DIR is a GLUE QNLI directory; without it accuracy is that of qnli-mini.
 First what is right: the embedded model on every target, its accuracy and its certificate. Then what
-is fast: FP16 and INT8 in alternating rounds at four shapes, of the embedded model, of BERT-base's
-shape and of BERT-large's. A target that does not work is written down with its reason, and so is
-what the minutes did not suffice for; the file is written after every engine. With torch and CUDA
-the ceiling is measured too: a model's GEMMs alone, FP16 and INT8. Writes
-benchmarks/results/gpu-DATE.json.
+is fast: FP16 and INT8 in alternating rounds at four shapes, of BERT-base's shape, of the embedded
+model and of BERT-large's; with torch and CUDA also the ceiling, a model's GEMMs alone. Last the
+accuracy of the other strategies. A target that does not work is written down with its reason, and
+so is what the minutes did not suffice for (no step starts after them; the last may take minutes
+more); the file is written after every step. Writes benchmarks/results/gpu-DATE.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from machine import heading, keep  # benchmarks/machine.py
+from machine import heading  # benchmarks/machine.py
 from shapes import SIZES, random_bert  # benchmarks/shapes.py
 
 import qdeploy
+from qdeploy.artifact import write_json
 from qdeploy.deploy.targets import find_target
 from qdeploy.errors import QDeployError, QDeployWarning
 
@@ -42,6 +45,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "w8a8-residuals": {"strategy": "w8a8", "int8_residuals": True},
     "peg": {"strategy": "peg"},  # takes the form that is measured to be the fastest
 }
+OTHERS = ("percentile", "mse", "entropy", "mixed", "smoothquant")  # accuracy alone, if time is left
+MODELS = ("base", EMBEDDED, *SIZES.keys() - {"base"})
 ROWS = 64  # calibration rows
 THREADS = os.cpu_count() or 2
 
@@ -51,18 +56,20 @@ class Run:
 
     Attributes:
         result: what is written.
+        path: where to.
         work: folder for engines.
         data: of accuracy and calibration.
     """
 
     def __init__(self, result: dict[str, Any], work: Path, data: str | None, minutes: float):
         self.result, self.work, self.data = result, work, data
+        self.path = RESULTS / f"gpu-{datetime.datetime.now():%Y-%m-%dT%H%M}.json"
         self._end = time.monotonic() + 60 * minutes
 
     def step(self, label: str, work: Callable[[], dict[str, Any]]) -> bool:
         """Do a step and write its entry; whether it went well.
 
-        An error of the project is the entry; so is the lack of time.
+        Whatever goes wrong is the entry, as the steps after it may go well; so is the lack of time.
         """
         entry = self.result["steps"].setdefault(label, {})
         began = time.monotonic()
@@ -70,15 +77,22 @@ class Run:
             entry |= work() if began < self._end else {"not_run": "no time was left"}
         except QDeployError as error:
             entry["error"] = str(error)
+        except Exception as error:
+            entry["error"] = f"{type(error).__name__}: {error}"
+            entry["at"] = traceback.format_exc()[-800:]
         entry["seconds"] = round(time.monotonic() - began, 1)
-        keep(RESULTS / f"gpu-{self.result['date']}.json", self.result)
+        self.path.parent.mkdir(exist_ok=True)
+        write_json(self.path, self.result)
         print(label, json.dumps(entry)[:400], flush=True)
         return not {"error", "not_run"} & set(entry)
 
 
 def build(run: Run, model: Path, engine: Path, target: str, strategy: str) -> dict[str, Any]:
     """Build for the largest shape; what the builder said of forms and of kernels."""
-    given = BUILT_FOR | STRATEGIES[strategy] | {"timing_cache": run.work / f"{target}.cache"}
+    given = BUILT_FOR if "least" in find_target(target).takes else {}
+    given = given | STRATEGIES.get(strategy, {"strategy": strategy})
+    if "timing_cache" in find_target(target).takes:
+        given |= {"timing_cache": run.work / f"{target}.cache"}
     if strategy != "fp16":
         given |= {"data": run.data, "calibration_rows": ROWS}
     built = qdeploy.build(model, engine, target=target, **given)
@@ -121,12 +135,15 @@ def without_gemms(int8: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (int8 or {}).items() if key != "gemms"}
 
 
-def build_all(run: Run, name: str, model: Path, targets: list[str]) -> dict[tuple[str, str], Path]:
-    """Engines of every strategy on every target that has an FP16 one."""
+def build_all(
+    run: Run, name: str, model: Path, targets: list[str], strategies: Iterable[str]
+) -> dict[tuple[str, str], Path]:
+    """Engines of strategies on every target that has an FP16 one."""
     found = {}
     for target in targets:
-        for strategy, options in STRATEGIES.items():
-            if options.get("int8_residuals") and not find_target(target).adds_int8:
+        for strategy in strategies:
+            residuals = STRATEGIES.get(strategy, {}).get("int8_residuals")
+            if residuals and not find_target(target).adds_int8:
                 continue
             engine = run.work / f"{name}-{target}-{strategy}"
             label = f"build {name}, {target}, {strategy}"
@@ -140,8 +157,8 @@ def build_all(run: Run, name: str, model: Path, targets: list[str]) -> dict[tupl
 def judge_all(run: Run, engines: dict[tuple[str, str], Path], model: Path) -> None:
     """Accuracy of every engine beside FP32 on the CPU."""
     base = run.work / "fp32"
-    if engines:
-        qdeploy.build(model, base, strategy="fp32")
+    if engines and not base.exists():
+        run.step("build fp32", partial(plainly, qdeploy.build, model, base, strategy="fp32"))
     for (target, strategy), engine in engines.items():
         run.step(f"accuracy {target}, {strategy}", partial(accuracy, engine, base, run.data))
 
@@ -207,29 +224,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="GLUE QNLI directory")
     parser.add_argument("--targets", default=",".join(TARGETS))
-    parser.add_argument("--models", default=",".join((EMBEDDED, *SIZES)))
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--minutes", type=float, default=9, help="start nothing after so many")
     args = parser.parse_args(arguments)
+    targets, models = args.targets.split(","), args.models.split(",")
+    try:
+        for target in targets:
+            find_target(target)
+    except QDeployError as error:
+        parser.error(str(error))
+    if unknown := set(models) - set(MODELS):
+        parser.error(f"unknown models {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
     warnings.simplefilter("ignore", QDeployWarning)
     result = heading("python benchmarks/gpu.py", 2) | {"doctor": qdeploy.doctor(), "steps": {}}
     with tempfile.TemporaryDirectory() as folder:
         run = Run(result, Path(folder), args.data, args.minutes)
-        run.step("ceiling", ceiling)
         embedded = run.work / "model"
-        qdeploy.export(EMBEDDED, embedded)
-        targets = args.targets.split(",")
-        for name in args.models.split(","):
-            if name == EMBEDDED:
-                engines = build_all(run, name, embedded, targets)
-                judge_all(run, engines, embedded)
-                targets = sorted({target for target, _ in engines})
-            elif targets and run.step(f"export {name}", partial(export, run, name, embedded)):
-                engines = build_all(run, name, run.work / name / "model", targets)
-            else:
-                continue
-            time_all(run, name, engines)
+        if run.step("export embedded", partial(plainly, qdeploy.export, EMBEDDED, embedded)):
+            judged = build_all(run, EMBEDDED, embedded, targets, STRATEGIES)
+            judge_all(run, judged, embedded)
+            targets = [name for name in targets if (name, "fp16") in judged]
+            run.step("ceiling", ceiling)
+            for name in models if targets else ():
+                engines = judged
+                if name != EMBEDDED:
+                    if not run.step(f"export {name}", partial(export, run, name, embedded)):
+                        continue
+                    model = run.work / name / "model"
+                    engines = build_all(run, name, model, targets, STRATEGIES)
+                time_all(run, name, engines)
+            judge_all(run, build_all(run, EMBEDDED, embedded, targets, OTHERS), embedded)
+    print(f"{run.path}")
     if not any(label.startswith("time") for label in result["steps"]):
         print("No GPU target works here: the steps and the doctor say why.")
+
+
+def plainly(work: Callable[..., Any], *arguments: Any, **options: Any) -> dict[str, Any]:
+    """A step of which nothing but its time is told."""
+    work(*arguments, **options)
+    return {}
 
 
 def export(run: Run, size: str, embedded: Path) -> dict[str, Any]:

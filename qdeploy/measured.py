@@ -17,6 +17,7 @@ from qdeploy.contest import Progress, calibrate_once, keep, times_of
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.deploy.targets import TARGETS
+from qdeploy.errors import ModelError, TargetError
 
 _DECIDED = ("strategy", "prescale", "dry_run")
 # By name, as it stands in the manifest: the option `prescale` of the build.
@@ -72,8 +73,8 @@ def build_measured(
     shared = {"strategy": "peg", "target": target, "opt_shape": opt_shape, **options}
     with tempfile.TemporaryDirectory(prefix="qdeploy-forms-") as folder:
         home = Path(folder)
-        cache = shared.get("timing_cache")  # forms share most kernels
-        shared["timing_cache"] = home / "timing.cache" if cache is None else cache
+        if "timing_cache" in TARGETS[target].takes and shared.get("timing_cache") is None:
+            shared["timing_cache"] = home / "timing.cache"  # forms share most kernels
         plans: dict[str, Any] = {}
         for name, prescale in _FORMS.items():
             dry = home / f"dry-{name}"
@@ -83,19 +84,18 @@ def build_measured(
             treatments = [site["treatment"] for site in read_json(dry / "plan.json")["sites"]]
             if treatments not in plans.values():
                 plans[name] = treatments
-        built = {
-            name: build_engine(
-                source,
-                home / name,
-                statistics=statistics,
-                prescale=_FORMS[name],
-                progress=progress,
-                **shared,
-            )
-            for name in plans
-        }
-        forms = built["estimated"].get("forms", {})
-        best = "estimated"
+        built: dict[str, dict[str, Any]] = {}
+        failed: dict[str, str] = {}
+        for name in plans:
+            given = shared | {"prescale": _FORMS[name], "progress": progress}
+            try:
+                built[name] = build_engine(source, home / name, statistics=statistics, **given)
+            except (TargetError, ModelError) as error:  # one form is no reason to lose the others
+                failed[name] = str(error)
+        if not built:
+            raise TargetError(" ".join(f"{name}: {reason}" for name, reason in failed.items()))
+        best = next(iter(built))
+        forms = built[best].get("forms", {}) | ({"failed": failed} if failed else {})
         if len(built) > 1:
             engines = {name: home / name for name in built}
             shape, p50 = times_of(engines, parse_shape(opt_shape), progress)

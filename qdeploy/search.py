@@ -139,6 +139,7 @@ def build_within(
     common = _common(target, options)
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
     check_paths(source, output, data, statistics, force=force)
+    find_target(target).require()
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns}
     if statistics is None:
         statistics = calibrate_model(

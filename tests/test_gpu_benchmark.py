@@ -65,13 +65,37 @@ def test_every_step_leaves_its_entry(benchmark: Any, tmp_path: Path) -> None:
         if strategy != "fp16":
             timed = found[f"time embedded, {NAME}, {strategy}, 8x32"]
             assert timed["device_ms"]["p50"] > 0 and timed["speedup"]["ratio"] > 0
+    assert found[f"accuracy {NAME}, smoothquant"]["n"] == 16
     assert found[f"time embedded, {NAME}, w8a8, 1x16"]["fp16_device_ms"]["p50"] == 3.0
     json.dumps(found)
 
 
+def test_a_step_that_breaks_leaves_its_reason_and_the_others(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("CUDA error: no kernel image")
+
+    monkeypatch.setattr(benchmark, "ceiling", broken)
+    with standin():
+        benchmark.main(["--targets", NAME, "--models", "embedded"])
+    found = steps(tmp_path)
+    assert "no kernel image" in found["ceiling"]["error"] and found["ceiling"]["at"]
+    assert found[f"time embedded, {NAME}, peg, 8x32"]["device_ms"]
+
+
+@pytest.mark.parametrize("wrong", [["--targets", "tensorr"], ["--models", "huge"]])
+def test_wrong_use_is_said_before_anything_runs(
+    wrong: list[str], benchmark: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(wrong)
+    assert not (tmp_path / "results").exists()
+
+
 def test_what_the_minutes_do_not_suffice_for_is_said(benchmark: Any, tmp_path: Path) -> None:
     with standin():
-        benchmark.main(["--targets", NAME, "--models", "embedded,base", "--minutes", "0"])
+        benchmark.main(["--targets", NAME, "--models", "embedded", "--minutes", "0"])
     found = steps(tmp_path)
     assert found
     assert {entry.get("not_run") for entry in found.values()} == {"no time was left"}
@@ -84,4 +108,5 @@ def test_without_a_gpu_the_reasons_are_the_result(
     found = steps(tmp_path)
     builds = {label: entry for label, entry in found.items() if label.startswith("build")}
     assert len(builds) == 3 and all("error" in entry for entry in builds.values())
+    assert "at" not in builds["build embedded, tensorrt, fp16"]  # an explanation, no traceback
     assert "No GPU target works here" in capsys.readouterr().out

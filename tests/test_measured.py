@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import qdeploy
+from qdeploy import measured
 from qdeploy.artifact import read_json
 from qdeploy.calibrate.plan import Plan
 from qdeploy.cli import main
 from qdeploy.deploy import forms
+from qdeploy.deploy.build import build_engine as own
 from qdeploy.errors import GateError, OutputError, PlanError, QDeployWarning, TargetError
 from qdeploy.search import build_within
 from tests.calibrate.encoder import model_directory
@@ -143,6 +145,46 @@ def test_a_compiler_that_takes_a_float_kernel_is_said_and_not_refused(
         qdeploy.evaluate(
             tmp_path / "engine", accuracy=False, latency=False, seq_len=32, require_int8=0.99
         )
+
+
+def test_a_form_that_does_not_compile_is_no_reason_to_lose_the_others(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def refusing(*paths: Path, **options: Any) -> dict[str, Any]:
+        if options["prescale"] is None and not options.get("dry_run"):
+            raise TargetError("TensorRT built no engine.")
+        return own(*paths, **options)
+
+    monkeypatch.setattr(measured, "build_engine", refusing)
+    found = build(model, tmp_path / "engine")["forms"]
+    assert found["kept"] == "groups" and found["failed"] == {
+        "estimated": "TensorRT built no engine."
+    }
+
+    def never(*paths: Path, **options: Any) -> dict[str, Any]:
+        if not options.get("dry_run"):
+            raise TargetError("no engine.")
+        return own(*paths, **options)
+
+    monkeypatch.setattr(measured, "build_engine", never)
+    with pytest.raises(TargetError, match=r"estimated: no engine\. groups: no engine"):
+        build(model, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_missing_target_is_said_before_any_work(model: Path, tmp_path: Path) -> None:
+    fresh = model_directory(tmp_path / "fresh")
+    for strategy in ("auto", "peg"):
+        with pytest.raises(TargetError, match="tensorrt"):
+            qdeploy.build(fresh, tmp_path / "engine", target="tensorrt", strategy=strategy)
+    assert not (fresh / "statistics").exists()
+
+
+def test_auto_skips_targets_that_have_no_use_for_an_option(model: Path, tmp_path: Path) -> None:
+    built = qdeploy.build(model, tmp_path / "engine", target="auto", refit=True, calibration_rows=8)
+    assert built["target"] == NAME
+    assert "--refit: ort-cpu has no use" in built["auto"]["skipped"]["ort-cpu"]
 
 
 def test_targets_that_compile_nothing_have_one_form(model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
-from qdeploy.calibrate.strategies import FP16, needs_statistics
+from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
 from qdeploy.deploy.lowered import Lowered
@@ -39,7 +39,7 @@ from qdeploy.deploy.request import (
     prescale_of,
 )
 from qdeploy.deploy.rewrite import rewrite
-from qdeploy.deploy.targets import choose_rest, find_target
+from qdeploy.deploy.targets import HALF, choose_rest, find_target
 from qdeploy.errors import QDeployWarning, VerificationError
 
 if TYPE_CHECKING:
@@ -120,9 +120,11 @@ def build_engine(
         cuda_graph=cuda_graph,
     )
     rest = choose_rest(found, rest_precision)
+    if strategy == FP32 and rest == HALF:
+        rest = "f32"  # such an engine has no FP16 in it
     check_target(found, strategy, options, compilation, dry_run=dry_run)
     manifest = read_manifest(source, "model")
-    if found.compiles:
+    if "least" in found.takes:
         compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns)
@@ -181,6 +183,12 @@ def _write_engine(
     step(1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
     request.target.check(lowered.model)
+    if request.options.int8_residuals and not lowered.rounded_sums:
+        warnings.warn(
+            "--int8-residuals changed nothing: no residual sum has one scale in this plan.",
+            QDeployWarning,
+            stacklevel=2,
+        )
     step(2)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
     _copy_companions(request.model_dir, work)

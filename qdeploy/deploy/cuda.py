@@ -17,6 +17,12 @@ Array = npt.NDArray[Any]
 INSTALL = "Type: pip install 'cuda-bindings' (its major version is that of CUDA)"
 
 
+_MEANING = {
+    "cudaErrorInsufficientDriver": ": there is no NVIDIA driver, or one older than this CUDA",
+    "cudaErrorNoDevice": ": there is no NVIDIA GPU",
+}
+
+
 def runtime() -> Any:
     """The module cuda.bindings.runtime.
 
@@ -38,8 +44,8 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     code, *results = function(*arguments)
     if int(code) != 0:
-        name = getattr(code, "name", code)
-        raise TargetError(f"CUDA: {function.__name__} gave {name}. See `qdeploy doctor`.")
+        name = str(getattr(code, "name", code))
+        raise TargetError(f"CUDA: {function.__name__} gave {name}{_MEANING.get(name, '')}.")
     return results[0] if len(results) == 1 else tuple(results)
 
 

@@ -24,6 +24,10 @@ _GPU_PACKAGE = (
     "Type: pip uninstall onnxruntime && pip install 'qdeploy[gpu]' on a machine with an NVIDIA GPU"
 )
 
+_BOTH_PACKAGES = (
+    "Type: pip install 'qdeploy[gpu,tensorrt]' 'tensorrt<11' on a machine with an NVIDIA GPU"
+)
+
 
 def gpu() -> dict[str, Any]:
     """{"found": True} and what `qdeploy.deploy.cuda.device` tells, or False and the reason."""
@@ -54,8 +58,7 @@ def check_ort_cuda() -> Health:
 
 def check_ort_tensorrt() -> Health:
     """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers."""
-    from_both = "Type: pip install 'qdeploy[gpu,tensorrt]' 'tensorrt<11', on a machine with a GPU"
-    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, from_both)
+    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, _BOTH_PACKAGES)
 
 
 def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:

@@ -57,6 +57,11 @@ def _contract(path: Path, target: str) -> dict[str, Any]:
             f"{path} does not exist. Name an ONNX file, or a directory that holds one."
         )
     model = _load(path)
+    if any(node.op_type == "EPContext" for node in model.graph):
+        raise ModelError(
+            f"{path} only names a plan that is compiled: nothing of its graph is left to judge. "
+            "Build it with --dry-run, and inspect that."
+        )
     found = TARGETS[target].violations(model)
     severities = Counter(violation.severity for violation in found)
     return {

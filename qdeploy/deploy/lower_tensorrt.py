@@ -133,6 +133,7 @@ class _TensorRt(QdqLowering):
         plain = isinstance(treatment, PerTensor) and not treatment.prescale
         if not (self.plan.options.get("int8_residuals") and plain and gemms):
             return
+        self._lowered.rounded_sums += len(sums)
         quantizers = (u.node for u in value.uses() if u.node.op_type == "QuantizeLinear")
         for codes in [node.outputs[0] for node in quantizers]:
             for use in list(codes.uses()):

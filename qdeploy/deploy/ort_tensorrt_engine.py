@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from qdeploy.deploy import ort_gpu_engine, tensorrt_engine
 from qdeploy.deploy import tensorrt_inspector as inspector
+from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import Witness
 from qdeploy.deploy.ort_gpu_engine import ELSEWHERE, ONNX, OrtGpuEngine
 from qdeploy.deploy.request import Compilation
@@ -62,9 +63,14 @@ def require() -> None:
     Raises:
         TargetError: the provider, TensorRT 10, CUDA or a GPU is missing, with the way out.
     """
-    tensorrt_engine.require()  # first: it loads the libraries that the provider links
-    ort_gpu_engine.require_provider(TENSORRT)
-    version = str(package().__version__)
+    try:
+        found = package()  # first: it loads the libraries that the provider links
+        ort_gpu_engine.require_provider(TENSORRT)
+        device()
+    except TargetError as error:
+        reason = str(error).split(" Type: ")[0]
+        raise TargetError(f"{reason} {INSTALL}. {ELSEWHERE}") from None
+    version = str(found.__version__)
     if version.split(".")[0] != _MAJOR:
         raise TargetError(
             f"ONNX Runtime's TensorRT provider is of TensorRT {_MAJOR}, and here is {version}. "

@@ -67,10 +67,11 @@ class Compilation:
                 )
         return {"min": least, "opt": usual, "max": largest}
 
-    def set_options(self) -> list[str]:
-        """The options that are not the defaults, as they are typed."""
+    def not_of(self, target: Target) -> list[str]:
+        """The options that are set, and that a target does not heed, as they are typed."""
         plain = Compilation()
-        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+        names = [name for name in changed if name not in target.takes]
         return [_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in names]
 
 
@@ -145,16 +146,24 @@ def check_target(
     """Refuse, before any work, what the target cannot do.
 
     Raises:
-        PlanError: options of a target that compiles.
-        TargetError: the strategy `fp16` elsewhere, or a target that does not work here.
+        TargetError: options or a strategy that the target has no use for, or one that does not work
+            here.
+        PlanError: a timing cache that could not be written.
     """
-    if not target.compiles and (others := compilation.set_options()):
-        raise PlanError(
-            f"{', '.join(others)}: {target.name} compiles nothing at build time. Leave them out."
+    if others := compilation.not_of(target):
+        raise TargetError(
+            f"{', '.join(others)}: {target.name} has no use for that. Leave it out, or take "
+            "--target tensorrt."
         )
     if options.int8_residuals and not target.adds_int8:
-        raise PlanError(
+        raise TargetError(
             f"--int8-residuals is of targets that add in INT8 (tensorrt); {target.name} does not."
+        )
+    cache = compilation.timing_cache
+    if cache is not None and (cache.is_dir() or not cache.absolute().parent.is_dir()):
+        raise PlanError(
+            f"--timing-cache {cache} is a folder, or in one that does not exist. Name a file in a "
+            "folder that exists."
         )
     if strategy == FP16 and HALF not in target.rest_precisions:
         raise TargetError(

@@ -43,6 +43,7 @@ class Target:
             the target compiles, `require()` and `compile_directory(directory, manifest, shape,
             compilation)`.
         compiles: whether an engine is compiled at build time, for one kind of device.
+        takes: what of `Compilation` it heeds.
         adds_int8: whether it has residual sums of rounded tensors.
     """
 
@@ -54,6 +55,7 @@ class Target:
     lowering: str
     runtime: str
     compiles: bool = False
+    takes: tuple[str, ...] = ()
     adds_int8: bool = False
 
     def require(self) -> None:
@@ -154,6 +156,7 @@ OPENVINO = Target(
     lowering="qdeploy.deploy.lower_openvino",
     runtime="qdeploy.deploy.openvino_engine",
 )
+_BUILDER = ("least", "largest", "workspace_mb", "timing_cache", "refit")
 TENSORRT = Target(
     name="tensorrt",
     activations="symmetric",
@@ -163,6 +166,7 @@ TENSORRT = Target(
     lowering="qdeploy.deploy.lower_tensorrt",
     runtime="qdeploy.deploy.tensorrt_engine",
     compiles=True,
+    takes=(*_BUILDER, "version_compatible", "cuda_graph"),
     adds_int8=True,
 )
 ORT_TENSORRT = Target(
@@ -174,6 +178,7 @@ ORT_TENSORRT = Target(
     lowering="qdeploy.deploy.lower_tensorrt",
     runtime="qdeploy.deploy.ort_tensorrt_engine",
     compiles=True,
+    takes=_BUILDER,
     adds_int8=True,
 )
 ORT_CUDA = Target(

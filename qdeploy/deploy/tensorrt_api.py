@@ -90,6 +90,7 @@ def build_plan(onnx_file: Path, settings: Settings) -> Built:
         raise ModelError(f"TensorRT does not take {onnx_file}: {reasons}")
     config: trt.IBuilderConfig = builder.create_builder_config()
     config.profiling_verbosity = api.ProfilingVerbosity.DETAILED
+    config.clear_flag(api.BuilderFlag.TF32)  # what is FP32 in the graph is meant so
     if settings.workspace_mb is not None:
         limit = settings.workspace_mb * 1_000_000
         config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, limit)
@@ -161,11 +162,6 @@ class Opened:
         found: Any = api.nptype(engine.get_tensor_dtype(name))
         return found
 
-    def largest(self, name: str) -> Shape:
-        """Largest shape of an input."""
-        engine: trt.ICudaEngine = self._engine
-        return tuple(engine.get_tensor_profile_shape(name, 0)[2])
-
     def set_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         """Fix the inputs' shapes; the outputs' follow.
 
@@ -175,9 +171,11 @@ class Opened:
         context: trt.IExecutionContext = self._context
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
+                engine: trt.ICudaEngine = self._engine
+                least, _, largest = map(tuple, engine.get_tensor_profile_shape(name, 0))
                 raise ModelError(
-                    f"{name} {shape} is outside the shapes that this engine was built for (at most "
-                    f"{self.largest(name)}). Build it with a larger --max-shape."
+                    f"{name} {shape} is outside the shapes that this engine was built for, {least} "
+                    f"to {largest}. Build it with another --min-shape or --max-shape."
                 )
         return {name: tuple(context.get_tensor_shape(name)) for name in self.outputs}
 

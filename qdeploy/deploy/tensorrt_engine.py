@@ -212,7 +212,7 @@ def compile_directory(
     opened = Opened(built.plan, host_code=how.version_compatible)
     (directory / LAYERS).write_text(opened.information(), "utf-8")
     if cache is not None:
-        cache.write_bytes(built.timing_cache)
+        _keep_timings(cache, built.timing_cache)
     for left in directory.glob(f"{ONNX}*"):
         left.unlink()
     return {
@@ -226,6 +226,17 @@ def compile_directory(
             "refit": how.refit,
         },
     }
+
+
+def _keep_timings(cache: Path, timings: bytes) -> None:
+    """Write the timing cache whole, or warn: the engine is built by then."""
+    try:
+        written = cache.with_name(f"{cache.name}.part")
+        written.write_bytes(timings)
+        written.replace(cache)
+    except OSError as error:
+        text = f"The timing cache {cache} was not written: {error.strerror}."
+        warnings.warn(text, QDeployWarning, stacklevel=3)
 
 
 def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> TensorRtEngine:

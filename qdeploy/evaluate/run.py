@@ -13,7 +13,7 @@ from qdeploy.artifact import read_manifest
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tasks import Columns, Task, find_task
-from qdeploy.errors import DataError, ModelError, QDeployWarning
+from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
 from qdeploy.evaluate.gates import Gates
@@ -83,6 +83,8 @@ def evaluate_engine(
     protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads)
     gates = Gates(max_drop, require_int8)
     gates.check_use(baseline=baseline is not None, accuracy=accuracy, simulate=simulate)
+    if simulate and not accuracy:
+        raise PlanError("A simulation measures accuracy alone. Leave --no-accuracy out.")
     latency = latency and not simulate
     known = find_task(task)
     subjects = [open_subject(engine_dir, threads, simulate=simulate)]

@@ -45,6 +45,16 @@ def test_errors_become_text_and_exit_code(
     assert err == "Error: x.onnx is broken. Make it anew.\n"
 
 
+def test_a_package_of_an_extra_that_is_missing_is_no_crash(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(monkeypatch, ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"))
+    assert main(["inspect", "x"]) == QDeployError.exit_code
+    assert "pip install 'qdeploy[cpu]'" in capsys.readouterr().err
+    fail(monkeypatch, ModuleNotFoundError("No module named 'ours'", name="ours"))
+    assert main(["inspect", "x"]) == EX_SOFTWARE
+
+
 def test_unexpected_errors_are_short(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from qdeploy.deploy.parts import window
 from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.simulate import SimulatedEngine
 from qdeploy.deploy.tensorrt_rules import violations
-from qdeploy.errors import ModelError, PlanError, TargetError
+from qdeploy.errors import ModelError, PlanError, QDeployWarning, TargetError
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.fakequant import fake_quantized
 from tests.deploy.toys import Toy, fake_quantize, plan_of, saved
@@ -201,7 +201,7 @@ def test_a_skip_branch_is_rounded_where_it_is_asked_for(rounded: bool, tmp_path:
 def test_rounded_skip_branches_are_of_targets_that_add_in_int8(
     bert: Source, tmp_path: Path
 ) -> None:
-    with pytest.raises(PlanError, match="ort-cpu does not"):
+    with pytest.raises(TargetError, match="ort-cpu does not"):
         build_engine(bert.directory, tmp_path / "engine", int8_residuals=True)
 
 
@@ -262,10 +262,9 @@ PLANS: dict[str, dict[str, Any]] = {
 
 
 def dry_run(where: Source, output: Path, **options: Any) -> Path:
-    statistics = None if options["strategy"] == "fp16" else where.statistics
-    build_engine(
-        where.directory, output, target="tensorrt", statistics=statistics, dry_run=True, **options
-    )
+    baseline = options.get("strategy") in ("fp16", "fp32")
+    options = {"target": "tensorrt", "statistics": None if baseline else where.statistics} | options
+    build_engine(where.directory, output, dry_run=True, **options)
     return output
 
 
@@ -361,6 +360,24 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     assert worst_db(expected, found) > 60
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_graph_that_is_shipped_is_near_its_plan(
+    family: str, source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    """FP16 and int8 together, beside the plan's own rounding in FP32.
+
+    Half a unit in FP16's last place may flip a code, so that only gross faults show here: a scale
+    or a type that is wrong anywhere costs all of these decibels.
+    """
+    where = source(family)
+    directory = dry_run(where, tmp_path / "half")
+    plan = Plan.from_json(read_json(directory / "plan.json"))
+    original, structure = where.graph()
+    fake = saved(fake_quantized(original, plan, structure), tmp_path / "fake.onnx")
+    found = normed(directory / "model.onnx", where, tmp_path / "a.onnx")
+    assert worst_db(normed(fake, where, tmp_path / "b.onnx"), found) > 18
+
+
 def test_a_dry_run_needs_no_tensorrt_and_a_build_names_the_way_out(
     bert: Source, tmp_path: Path
 ) -> None:
@@ -388,5 +405,30 @@ def test_fp16_is_of_gpu_targets(bert: Source, tmp_path: Path) -> None:
 
 
 def test_options_of_a_compiler_are_refused_elsewhere(bert: Source, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="--max-shape, --refit: ort-cpu compiles nothing"):
+    with pytest.raises(TargetError, match="--max-shape, --refit: ort-cpu has no use for that"):
         build_engine(bert.directory, tmp_path / "engine", max_shape="8x64", refit=True)
+    for target, flag in (("ort-cuda", "--no-cuda-graph"), ("ort-tensorrt", "--no-cuda-graph")):
+        with pytest.raises(TargetError, match=f"{flag}: {target} has no use"):
+            dry_run(bert, tmp_path / "engine", target=target, cuda_graph=False)
+    with pytest.raises(TargetError, match="--workspace-mb: ort-cuda has no use"):
+        dry_run(bert, tmp_path / "engine", target="ort-cuda", workspace_mb=100)
+
+
+def test_a_timing_cache_has_to_have_a_place(bert: Source, tmp_path: Path) -> None:
+    for wrong in (tmp_path, tmp_path / "nowhere" / "cache"):
+        with pytest.raises(PlanError, match="--timing-cache .* is a folder, or in one that"):
+            dry_run(bert, tmp_path / "engine", timing_cache=wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rounded_sums_that_are_none_are_said(bert: Source, tmp_path: Path) -> None:
+    with pytest.warns(QDeployWarning, match="--int8-residuals changed nothing"):
+        dry_run(bert, tmp_path / "groups", groups=4, int8_residuals=True)
+    dry_run(bert, tmp_path / "plain", strategy="w8a8", int8_residuals=True)
+
+
+def test_an_fp32_engine_is_not_called_fp16(bert: Source, tmp_path: Path) -> None:
+    directory = dry_run(bert, tmp_path / "engine", strategy="fp32")
+    assert read_json(directory / "qdeploy.json")["rest_precision"] == "f32"
+    types = {v.dtype for n in ir.load(directory / "model.onnx").graph for v in n.outputs}
+    assert ir.DataType.FLOAT16 not in types

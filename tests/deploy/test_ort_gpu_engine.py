@@ -15,6 +15,7 @@ from qdeploy.artifact import read_json
 from qdeploy.deploy import ort_gpu_engine, ort_tensorrt_engine, tensorrt_engine
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import certify
+from qdeploy.deploy.inspect import inspect_path
 from qdeploy.deploy.ort_gpu_engine import OrtGpuEngine
 from qdeploy.deploy.ort_tensorrt_engine import OrtTensorRtEngine, wrapper
 from qdeploy.deploy.request import Compilation
@@ -136,6 +137,12 @@ def test_the_wrapper_is_a_graph_that_onnxruntime_knows(lowered: Path, tmp_path: 
     assert engine_size(tmp_path)["weights"] == 1000 / 1e6
 
 
+def test_a_wrapper_has_nothing_to_inspect(lowered: Path, tmp_path: Path) -> None:
+    ir.save(wrapper(ir.load(lowered / "model.onnx")), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match="Build it with --dry-run"):
+        inspect_path(tmp_path / "model.onnx", "ort-tensorrt")
+
+
 def test_compiling_leaves_the_plan_and_its_wrapper(
     lowered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +198,7 @@ def everything_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """A machine with all that ort-tensorrt needs, of a version of TensorRT."""
 
     def make(version: str) -> None:
-        monkeypatch.setattr(tensorrt_engine, "require", lambda: None)
+        monkeypatch.setattr(ort_tensorrt_engine, "device", lambda: {"name": "Test GPU"})
         monkeypatch.setattr(ort_gpu_engine, "require_provider", lambda _: None)
         package = type("package", (), {"__version__": version})
         monkeypatch.setattr(ort_tensorrt_engine, "package", lambda: package)

@@ -68,6 +68,11 @@ def test_int8_cannot_be_required_of_a_simulation(engines: tuple[Path, Path]) -> 
         qdeploy.evaluate(engines[0], simulate=True, require_int8=0.9)
 
 
+def test_a_simulation_without_accuracy_is_nothing(engines: tuple[Path, Path]) -> None:
+    with pytest.raises(PlanError, match="accuracy alone"):
+        qdeploy.evaluate(engines[0], simulate=True, accuracy=False)
+
+
 def test_without_simulating_the_way_out_is_named(engines: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError, match="dry run"):
         qdeploy.evaluate(engines[0], limit=8)
