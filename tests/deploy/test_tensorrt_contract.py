@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,9 +153,82 @@ def test_a_name_that_does_not_exist_is_seen(bindings: Bindings) -> None:
     assert missing(bindings, names_of(source)) == ["IBuilderConfig.no_such_thing", "NoSuchClass"]
 
 
-def test_keywords_stand_in_the_signatures(bindings: Bindings) -> None:
-    text = bindings.ask("print(json.dumps(trt.IBuilderConfig.set_timing_cache.__doc__))")
-    assert "ignore_mismatch" in text
+def calls_of(source: str) -> dict[str, list[tuple[int, tuple[str, ...]]]]:
+    """Methods of annotated variables that are called: how many positional arguments, keywords."""
+    found: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    for scope in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)):
+        classes = {a.arg: a.annotation for a in scope.args.args if a.annotation is not None}
+        for node in ast.walk(scope):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                classes[node.target.id] = node.annotation
+        for node in ast.walk(scope):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            first, _, method = ast.unparse(node.func).partition(".")
+            kind = ast.unparse(classes[first]) if first in classes else ""
+            if kind.startswith("trt."):
+                words = tuple(str(k.arg) for k in node.keywords)
+                name = f"{kind.removeprefix('trt.')}.{method}"
+                found.setdefault(name, []).append((len(node.args), words))
+    return found
+
+
+def fits(text: str, method: str, positional: int, words: tuple[str, ...]) -> bool:
+    """Whether one of the signatures that pybind writes into a docstring takes such a call."""
+    for signature in re.findall(rf"(?<!\w){method}\((self: .*)\) ->", text):
+        arguments = re.split(r", (?=\w+: )", signature)[1:]
+        names = [argument.split(":")[0] for argument in arguments]
+        needed = {n for n, argument in zip(names, arguments, strict=True) if " = " not in argument}
+        given = set(names[:positional]) | set(words)
+        if positional <= len(names) and set(words) <= set(names) and needed <= given:
+            return True
+    return False
+
+
+def test_the_reader_of_signatures_tells_right_from_wrong() -> None:
+    text = "f(self: t.C, a: int, b: t.D = <D.X: 0>) -> bool\n\n2. f(self: t.C, c: str) -> int"
+    for positional, words, right in (
+        (1, (), True),
+        (2, (), True),
+        (1, ("b",), True),
+        (0, ("c",), True),
+        (0, (), False),
+        (3, (), False),
+        (1, ("d",), False),
+        (0, ("b",), False),
+    ):
+        assert fits(text, "f", positional, words) == right, (positional, words)
+
+
+def test_arguments_are_those_of_the_signatures(bindings: Bindings) -> None:
+    calls = calls_of(API.read_text("utf-8"))
+    assert len(calls) > 20
+    names = sorted(calls)
+    code = f"""
+def text(name):
+    value = trt
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value.__doc__ or ""
+print(json.dumps({{name: text(name) for name in {names!r}}}))
+"""
+    texts = bindings.ask(code)
+    wrong = [
+        (name, call)
+        for name in names
+        for call in calls[name]
+        if not fits(texts[name], name.split(".")[-1], *call)
+    ]
+    assert wrong == []
+
+
+def test_properties_that_are_set_can_be_set(bindings: Bindings) -> None:
+    code = """
+wanted = [("IBuilderConfig", "profiling_verbosity"), ("Runtime", "engine_host_code_allowed"),
+          ("EngineInspector", "execution_context"), ("IExecutionContext", "profiler")]
+print(json.dumps([name for kind, name in wanted if vars(getattr(trt, kind))[name].fset is None]))
+"""
+    assert bindings.ask(code) == []
 
 
 def test_types_of_tensors_become_numpys(bindings: Bindings) -> None:
