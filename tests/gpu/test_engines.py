@@ -33,8 +33,9 @@ pytestmark = [
 TARGETS = ("tensorrt", "ort-cuda", "ort-tensorrt")
 STRATEGIES = ("fp16", "w8a8", "peg")
 # Order of sums and fused kernels: FP16 keeps 11 bits, and half a unit in the last place may flip a
-# code, which is a step of int8.
-LEAST_DB = {"fp16": 40.0, "w8a8": 20.0, "peg": 25.0}
+# code, which is a step of int8. On a CPU the same graphs in FP16 and in FP32 arithmetic are 70, 27
+# and 40 dB apart at the least; a GPU's other order is given seven to twenty more.
+LEAST_DB = {"fp16": 50.0, "w8a8": 20.0, "peg": 30.0}
 
 Build = Callable[..., Path]
 
