@@ -175,7 +175,7 @@ def time_all(run: Run, name: str, engines: dict[tuple[str, str], Path]) -> None:
 
 
 def ceiling() -> dict[str, Any]:
-    """Times of a layer's GEMMs alone, FP16 and INT8 (torch._int_mm), ms; empty without CUDA."""
+    """Times of a layer's GEMMs alone, FP16 and INT8 (torch._int_mm), ms; why not without CUDA."""
     try:
         import torch
     except ImportError:

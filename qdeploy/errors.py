@@ -92,3 +92,24 @@ def choose(kind: str, word: str, choices: Iterable[str], error: type[QDeployErro
     near = difflib.get_close_matches(word, known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise error(f"Unknown {kind} '{word}'.{hint} Choose one of: {', '.join(known)}.")
+
+
+def genuine(package: Any, attribute: str, whose: str, install: str) -> Any:
+    """A package that was imported, unless it is a folder that happens to have its name.
+
+    Args:
+        package: the module.
+        attribute: what the real one has.
+        whose: "NVIDIA's", for the text.
+        install: what to type.
+
+    Raises:
+        TargetError: it is such a folder.
+    """
+    if not hasattr(package, attribute):
+        places = ", ".join(getattr(package, "__path__", ["?"]))
+        raise TargetError(
+            f"{package.__name__} is not {whose} package here, but {places}. Run from another "
+            f"folder, or rename that one. {install}"
+        )
+    return package

@@ -13,20 +13,13 @@ import onnx_ir as ir
 from qdeploy.deploy import tensorrt_api, tensorrt_engine
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import Health
+from qdeploy.deploy.health import BOTH_PACKAGES, GPU_PACKAGE, Health
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import TargetError
 
 _SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
 _MARKS = {"gemm": ["gemm"]}
 _DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
-_GPU_PACKAGE = (
-    "Type: pip uninstall onnxruntime && pip install 'qdeploy[gpu]' on a machine with an NVIDIA GPU"
-)
-
-_BOTH_PACKAGES = (
-    "Type: pip install 'qdeploy[gpu,tensorrt]' 'tensorrt<11' on a machine with an NVIDIA GPU"
-)
 
 
 def gpu() -> dict[str, Any]:
@@ -44,21 +37,17 @@ def check_tensorrt() -> Health:
     except TargetError as error:
         install = tensorrt_api.INSTALL
         return Health(False, str(error).removesuffix(f" {install}"), install)
-    try:
-        found = device()
-    except TargetError as error:
-        return Health(False, f"{version}, but {error}", _DRIVER)
-    return _tried(f"{version}, {found['name']}", _in_tensorrt, tensorrt_api.INSTALL)
+    return _tried(version, _in_tensorrt, tensorrt_api.INSTALL)
 
 
 def check_ort_cuda() -> Health:
     """Run MatMulInteger, and see that the CUDA provider took it."""
-    return _of_ort("CUDAExecutionProvider", _in_ort_cuda, _GPU_PACKAGE)
+    return _of_ort("CUDAExecutionProvider", _in_ort_cuda, GPU_PACKAGE)
 
 
 def check_ort_tensorrt() -> Health:
     """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers."""
-    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, _BOTH_PACKAGES)
+    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, BOTH_PACKAGES)
 
 
 def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
@@ -69,14 +58,15 @@ def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -
     version = f"onnxruntime {onnxruntime.__version__}"
     if provider not in onnxruntime.get_available_providers():
         return Health(False, f"{version} is built without {provider}.", remedy)
-    try:
-        found = device()
-    except TargetError as error:
-        return Health(False, f"{version}, but {error}", _DRIVER)
-    return _tried(f"{version}, {found['name']}", attempt, remedy)
+    return _tried(version, attempt, remedy)
 
 
 def _tried(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
+    """What the package of this version makes of a quantized GEMM on the GPU that is here."""
+    try:
+        version = f"{version}, {device()['name']}"
+    except TargetError as error:
+        return Health(False, f"{version}, but {error}", _DRIVER)
     try:
         with tempfile.TemporaryDirectory() as folder:
             kernel = attempt(Path(folder))

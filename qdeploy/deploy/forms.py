@@ -125,7 +125,7 @@ def cheapest(
     kept, totals = {}, {"factors": 0.0, "groups": 0.0, "kept": 0.0}
     for tensor, one in factors.sites.items():
         other = groups.sites[tensor]
-        readers = [gemm for gemm in structure.gemms if gemm.input == tensor]
+        readers = structure.consumers(tensor)
         times = {
             name: extra_us(site.treatment, readers, shape, costs)
             for name, site in (("factors", one), ("groups", other))

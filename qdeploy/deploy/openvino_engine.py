@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import ModelError, TargetError, genuine
 
 Array = npt.NDArray[Any]
 
@@ -31,12 +31,7 @@ def runtime() -> Any:
         import openvino
     except ImportError as error:
         raise TargetError(f"openvino cannot be imported: {error}. {INSTALL}") from None
-    if not hasattr(openvino, "Core"):
-        raise TargetError(
-            f"openvino is not OpenVINO's package here, but {', '.join(openvino.__path__)}. Run "
-            f"from another folder, or rename that one. {INSTALL}"
-        )
-    return openvino
+    return genuine(openvino, "Core", "OpenVINO's", INSTALL)
 
 
 def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool = False) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,20 +16,13 @@ import onnxruntime as ort
 
 from qdeploy.deploy.cuda import Stream
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.health import ELSEWHERE, GPU_PACKAGE
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import ModelError, TargetError
 
 Array = npt.NDArray[Any]
 ONNX = "model.onnx"
 CUDA = "CUDAExecutionProvider"
-INSTALL = (
-    "Type: pip uninstall onnxruntime && pip install 'qdeploy[gpu]' on a machine with an NVIDIA GPU "
-    "(the packages onnxruntime and onnxruntime-gpu overwrite each other)"
-)
-ELSEWHERE = (
-    "`build --dry-run` writes the ONNX file here, to be built where a GPU is; `eval --simulate` "
-    "measures its accuracy."
-)
 
 
 class OrtGpuEngine:
@@ -125,13 +117,12 @@ class OrtGpuEngine:
         Args:
             optimized: file for the graph that ran.
         """
+        from qdeploy.deploy.ort_profile import recorded
+
         wanted = inputs_of(feeds, self.input_names)
         with tempfile.TemporaryDirectory() as folder:
             session = self._open(optimized, str(Path(folder) / "profile"))
-            for _ in range(iterations + 1):
-                session.run(None, wanted)
-            found: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
-        return found
+            return recorded(session, wanted, iterations + 1)
 
     def _open(
         self, optimized: Path | None = None, profile: str | None = None
@@ -191,7 +182,8 @@ def require_provider(provider: str) -> None:
     available = ort.get_available_providers()
     if provider not in available:
         raise TargetError(
-            f"This onnxruntime has no {provider} ({', '.join(available)}). {INSTALL}. {ELSEWHERE}"
+            f"This onnxruntime has no {provider} ({', '.join(available)}). {GPU_PACKAGE} (the "
+            f"packages onnxruntime and onnxruntime-gpu overwrite each other). {ELSEWHERE}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,17 @@ def profiled(
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = open_session(path, options, optimized=Path(folder) / "optimized.onnx")
         wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
-        for _ in range(iterations + 1):
-            session.run(None, wanted)
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        events = recorded(session, wanted, iterations + 1)
         graph = load_optimized(Path(folder) / "optimized.onnx")
     return kernel_times(events, iterations + 1), graph
+
+
+def recorded(session: Any, feeds: Mapping[str, Array], runs: int) -> list[dict[str, Any]]:
+    """Events of so many runs of a session that profiles; it profiles no more after them."""
+    for _ in range(runs):
+        session.run(None, feeds)
+    found: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    return found
 
 
 def optimized_graph(path: Path) -> ir.Model:
@@ -77,28 +83,30 @@ def _kernel(node: ir.Node, timed: Mapping[str, KernelTime]) -> KernelTime:
 
 def providers_of(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The provider that ran each node, by the node's name, from a profile's events."""
-    found = {}
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            found[name.removesuffix("_kernel_time")] = str(event["args"].get("provider", ""))
-    return found
+    return {name: str(event["args"].get("provider", "")) for name, event in _of_kernels(events)}
 
 
-def kernel_times(events: list[dict[str, Any]], runs: int) -> list[KernelTime]:
+def kernel_times(events: Sequence[Mapping[str, Any]], runs: int) -> list[KernelTime]:
     """Mean time of each kernel, ms, from the events of a profile of so many runs.
 
     The first run warms up.
     """
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            kernel = str(event["args"]["op_name"])
-            times[name.removesuffix("_kernel_time"), kernel].append(event["dur"] / 1000)
+    for name, event in _of_kernels(events):
+        times[name, str(event["args"]["op_name"])].append(event["dur"] / 1000)
     result = []
     for (name, kernel), durations in times.items():
         calls = len(durations) // runs
         kept = durations[calls:] or durations  # the first run warms up
         result.append(KernelTime(name, kernel, sum(kept) / max(runs - 1, 1), max(calls, 1)))
     return result
+
+
+def _of_kernels(
+    events: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The events that are runs of a kernel, with the name of its node."""
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            yield name.removesuffix("_kernel_time"), event

@@ -20,7 +20,8 @@ from qdeploy.deploy import ort_gpu_engine, tensorrt_engine
 from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import Witness
-from qdeploy.deploy.ort_gpu_engine import ELSEWHERE, ONNX, OrtGpuEngine
+from qdeploy.deploy.health import BOTH_PACKAGES, ELSEWHERE
+from qdeploy.deploy.ort_gpu_engine import ONNX, OrtGpuEngine
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, package
 from qdeploy.deploy.tensorrt_engine import PLAN, read_plan
@@ -29,7 +30,6 @@ from qdeploy.errors import TargetError
 Array = npt.NDArray[Any]
 TENSORRT = "TensorrtExecutionProvider"
 _MAJOR = "10"  # what onnxruntime-gpu links
-INSTALL = "Type: pip install 'qdeploy[gpu,tensorrt]' 'tensorrt<11' on a machine with an NVIDIA GPU"
 _IR_VERSION, _OPSET = 10, 20
 
 
@@ -69,12 +69,12 @@ def require() -> None:
         device()
     except TargetError as error:
         reason = str(error).split(" Type: ")[0]
-        raise TargetError(f"{reason} {INSTALL}. {ELSEWHERE}") from None
+        raise TargetError(f"{reason} {BOTH_PACKAGES}. {ELSEWHERE}") from None
     version = str(found.__version__)
     if version.split(".")[0] != _MAJOR:
         raise TargetError(
             f"ONNX Runtime's TensorRT provider is of TensorRT {_MAJOR}, and here is {version}. "
-            f"{INSTALL}; or take --target tensorrt. {ELSEWHERE}"
+            f"{BOTH_PACKAGES}; or take --target tensorrt. {ELSEWHERE}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,17 +169,12 @@ TENSORRT = Target(
     takes=(*_BUILDER, "version_compatible", "cuda_graph"),
     adds_int8=True,
 )
-ORT_TENSORRT = Target(
+ORT_TENSORRT = replace(
+    TENSORRT,
     name="ort-tensorrt",
-    activations="symmetric",
-    prescale="everywhere",
-    rest_precisions=(HALF,),
     description="ONNX Runtime, TensorRT provider (TensorRT 10): int8 and FP16",
-    lowering="qdeploy.deploy.lower_tensorrt",
     runtime="qdeploy.deploy.ort_tensorrt_engine",
-    compiles=True,
     takes=_BUILDER,
-    adds_int8=True,
 )
 ORT_CUDA = Target(
     name="ort-cuda",

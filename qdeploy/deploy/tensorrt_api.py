@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdeploy.errors import ModelError, QDeployWarning, TargetError
+from qdeploy.errors import ModelError, QDeployWarning, TargetError, genuine
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -62,13 +62,7 @@ def package() -> Any:
         import tensorrt
     except Exception as error:  # a missing library is an OSError, a broken stub anything
         raise TargetError(f"tensorrt cannot be imported: {error}. {INSTALL}") from None
-    if not hasattr(tensorrt, "Builder"):
-        places = ", ".join(getattr(tensorrt, "__path__", ["?"]))
-        raise TargetError(
-            f"tensorrt is not NVIDIA's package here, but {places}. Run from another folder, or "
-            f"rename that one. {INSTALL}"
-        )
-    return tensorrt
+    return genuine(tensorrt, "Builder", "NVIDIA's", INSTALL)
 
 
 def build_plan(onnx_file: Path, settings: Settings) -> Built:

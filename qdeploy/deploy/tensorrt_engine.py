@@ -13,6 +13,7 @@ import numpy.typing as npt
 from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.health import ELSEWHERE
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, Settings, build_plan, package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
@@ -178,10 +179,7 @@ def require() -> None:
         package()
         device()
     except TargetError as error:
-        raise TargetError(
-            f"{str(error).rstrip('.')}. `build --dry-run` writes the ONNX file here, to be built "
-            "where a GPU is; `eval --simulate` measures its accuracy."
-        ) from None
+        raise TargetError(f"{str(error).rstrip('.')}. {ELSEWHERE}") from None
 
 
 def compile_directory(
