@@ -20,6 +20,7 @@ from qdeploy.artifact import read_json
 from qdeploy.deploy import doctor, targets
 from qdeploy.deploy.engine import KernelTime, Witness
 from qdeploy.deploy.health import Health
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.simulate import SimulatedEngine
 from qdeploy.deploy.targets import TARGETS, TENSORRT
@@ -56,7 +57,7 @@ class StandIn(SimulatedEngine):
         return [KernelTime("gemm", "gemm", 1.0, 1, int8=True)]
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         kernels = self.profile(feeds)
         half = [KernelTime("gemm", "half_gemm", 1.0, 1, fault="it reads Half")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.artifact import (
@@ -26,9 +27,10 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
+from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.planning import plan_of, summary
+from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import (
     Compilation,
     Request,
@@ -45,6 +47,7 @@ from qdeploy.errors import QDeployWarning, VerificationError
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
+Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
@@ -194,11 +197,12 @@ def _write_engine(
     _copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
-    certificate: dict[str, Any] = {"planned_gemms": planned_gemms(plan, structure, lowered)}
+    count = count_products(work / "model.onnx", _probe(request, manifest))
+    certificate = expected(plan, structure, lowered, count)
     fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
     if not dry_run:
         fields |= request.target.compile(work, fields, request.shape, request.compilation)
-        certificate["int8"] = _certificate(work, request, fields, certificate["planned_gemms"])
+        certificate["int8"] = _certificate(work, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
     write_manifest(work, "engine", fields)
     if progress is not None:
@@ -230,6 +234,13 @@ def _copy_companions(source: Path, work: Path) -> None:
             shutil.copyfile(path, work / path.name)
 
 
+def _probe(request: Request, manifest: dict[str, Any]) -> dict[str, Array]:
+    """Inputs of the shape that the engine is tuned for."""
+    rows, tokens = request.shape
+    longest = min(tokens, manifest["max_length"])
+    return probe_feeds(manifest["inputs"], batch=rows, sequence=longest)
+
+
 def _certificate(
     work: Path, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
 ) -> dict[str, Any]:
@@ -242,9 +253,7 @@ def _certificate(
         VerificationError: a planned GEMM does not run in INT8 on a target that has no choice.
     """
     engine = request.target.open(work, manifest, threads=2)
-    rows, tokens = request.shape
-    shape = {"batch": rows, "sequence": min(tokens, manifest["max_length"])}
-    int8 = certify(engine, planned, probe_feeds(manifest["inputs"], **shape))
+    int8 = certify(engine, planned, _probe(request, manifest))
     if not int8["fallbacks"]:
         return int8
     worst = int8["fallbacks"][0]

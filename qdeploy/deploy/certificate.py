@@ -3,23 +3,35 @@
 An engine that silently runs in float scores *better*, so the proof is of what ran: each planned
 GEMM is followed by what its lowering left in the graph (`Lowered.marks`) to the kernels of a
 profiled run. Names that optimizers give prove nothing.
+
+Three figures are told apart, and none stands for another: how much of the work was planned in INT8,
+how much of that ran so, and how much of all the work that is. All the work is every product with a
+constant operand in the engine's graph (`qdeploy.deploy.products`), whether the plan knows it or
+not. What is not shown to run in integers counts as float.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import read_json
-from qdeploy.calibrate.plan import INT8, Plan
+from qdeploy.calibrate.plan import FLOAT, INT8, Plan
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.engine import Engine, KernelTime
-from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.lowered import Lowered, Mark
+from qdeploy.errors import ModelError
+
+if TYPE_CHECKING:
+    from qdeploy.deploy.product_flops import Count
+    from qdeploy.deploy.products import Product
 
 Array = npt.NDArray[Any]
 CERTIFICATE = "certificate.json"
@@ -28,23 +40,54 @@ _NOT_FOUND = "no kernel reads its int8 weight"
 _ONE_OF_SEVERAL = "not all of its parts run in INT8"
 
 
-def planned_gemms(plan: Plan, structure: Structure, lowered: Lowered) -> dict[str, Any]:
-    """What a certificate is held against, by GEMM name.
+def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -> dict[str, Any]:
+    """What a certificate is held against: all products of an engine's graph.
+
+    Args:
+        count: of that graph, before anything compiled it.
 
     Returns:
-        {"precision", "reason": of the plan, "flops": per row of 128 tokens, "float_flops": those of
-        them that outlier channels take in a float GEMM, "marks": see `Lowered`}.
+        {"planned_gemms": {GEMM name: {"precision", "reason": of the plan, "flops": operations of a
+        run, "float_flops": those of them that outlier channels take in a float GEMM, "marks":
+        [weight, node] of each of its products}}, "other_products": the same of products that are no
+        GEMM of the plan, all float; "flops_measured": whether the figures are of a run}.
     """
-    return {
-        gemm.name: {
+    flops = {counted.product.name: counted.flops for counted in count.products}
+    gemms = {}
+    for gemm in structure.gemms:
+        marks = lowered.marks.get(gemm.name, (Mark(gemm.weight, gemm.node),))
+        floats = sum(flops.pop(name, 0) for name in lowered.float_products.get(gemm.name, ()))
+        gemms[gemm.name] = {
             "precision": plan.gemms[gemm.name].precision,
             "reason": plan.gemms[gemm.name].reason,
-            "flops": gemm.flops,
-            "float_flops": 2 * gemm.rows * gemm.n * lowered.float_columns.get(gemm.name, 0),
-            "marks": list(lowered.marks.get(gemm.name, (gemm.weight,))),
+            "flops": floats + sum(flops.pop(mark.node, 0) for mark in marks),
+            "float_flops": floats,
+            "marks": [list(mark) for mark in marks],
         }
-        for gemm in structure.gemms
+    others = {
+        counted.product.name: {
+            "precision": FLOAT,
+            "reason": unplanned(counted.product),
+            "flops": counted.flops,
+            "marks": [[weight, counted.product.name] for weight in counted.product.weights[:1]],
+        }
+        for counted in count.products
+        if counted.product.name in flops
     }
+    return {
+        "planned_gemms": gemms,
+        "other_products": others,
+        "flops_measured": count.measured,
+    }
+
+
+def unplanned(product: Product) -> str:
+    """Why a product is not in a plan."""
+    if not product.judged:
+        return f"{product.operator} is not known here, and is not judged: it counts as float"
+    if product.operator in ("MatMul", "Gemm"):
+        return f"a {product.operator} of a form that is not planned"
+    return f"{product.operator} is not planned in INT8"
 
 
 def certify(
@@ -54,7 +97,7 @@ def certify(
 
     Args:
         engine: loaded.
-        planned: of `planned_gemms`.
+        planned: of `expected`.
         feeds: int64 [B, S] inputs of the run.
         iterations: profiled runs after one warm-up.
 
@@ -62,42 +105,63 @@ def certify(
         `tally`, with "kernels" (calls per run of everything that multiplies matrices) and "shape"
         ([B, S] of the run).
     """
-    witness = engine.witness({n: g["marks"] for n, g in planned.items()}, feeds, iterations)
+    gemms, others = planned["planned_gemms"], planned["other_products"]
+    marks = {name: gemm["marks"] for name, gemm in (gemms | others).items()}
+    witness = engine.witness(marks, feeds, iterations)
     calls: Counter[str] = Counter()
     for kernel in witness.kernels:
         calls[kernel.kernel] += kernel.calls
     products = {k: n for k, n in sorted(calls.items()) if _multiplies(k)}
     shape = list(next(iter(feeds.values())).shape) if feeds else []
-    return tally(planned, witness.gemms, witness.ms) | {"kernels": products, "shape": shape}
+    found = tally(gemms, witness.gemms, witness.ms, others)
+    return found | {"kernels": products, "shape": shape}
 
 
 def check_int8(
     engine_dir: str | Path, engine: Engine, feeds: Mapping[str, Array]
 ) -> dict[str, Any]:
-    """`certify` for an engine directory whose engine is loaded."""
-    return certify(engine, read_json(Path(engine_dir) / CERTIFICATE)["planned_gemms"], feeds)
+    """`certify` for an engine directory whose engine is loaded.
+
+    Raises:
+        ModelError: its certificate is of an earlier version, which did not count all products.
+    """
+    path = Path(engine_dir) / CERTIFICATE
+    planned = read_json(path)
+    if not {"planned_gemms", "other_products"} <= set(planned):
+        raise ModelError(
+            f"{path} does not list all products of the graph: an earlier qdeploy wrote it. Build "
+            "the engine again."
+        )
+    return certify(engine, planned, feeds)
 
 
 def tally(
-    planned: Mapping[str, Any], ran: Mapping[str, Sequence[KernelTime]], total_ms: float
+    planned: Mapping[str, Any],
+    ran: Mapping[str, Sequence[KernelTime]],
+    total_ms: float,
+    others: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Counts and shares.
 
     Args:
-        planned: of `planned_gemms`.
+        planned: GEMMs of the plan, as `expected` has them.
         ran: the kernels of each GEMM.
         total_ms: kernel time of a run; 0 where no run was timed.
+        others: products that are in no plan.
 
     Returns:
-        {"planned", "executed": GEMMs; "flops_share": of all GEMM FLOPs, the part that INT8 kernels
-        did; "time_share": of the run's kernel time, that of INT8 GEMMs; "fallbacks": [{"site",
-        "kernel", "reason"}]; "gemms": {name: {"planned", "kernel", "flops_share", "time_share",
-        "reason"}}}. A share of time is None where no run was timed.
+        {"planned", "executed": GEMMs; "planned_share": of the FLOPs of all products with a constant
+        operand, the part that was planned in INT8; "executed_share": of the planned FLOPs, the part
+        that INT8 kernels did; "flops_share": of all, the part that they did; "time_share": of the
+        run's kernel time, that of INT8 GEMMs; "fallbacks": [{"site", "kernel", "reason"}];
+        "unplanned": [{"site", "kernel", "reason", "flops_share"}], largest first; "gemms": {name:
+        {"planned", "kernel", "flops_share", "time_share", "reason"}}}. A share of time is None
+        where no run was timed, that of planned FLOPs where there are none.
     """
-    total = sum(gemm["flops"] for gemm in planned.values())
+    total = sum(gemm["flops"] for gemm in (*planned.values(), *others.values()))
     fallbacks, gemms = [], {}
-    executed, flops, ms = 0, 0.0, 0.0
-    for name, gemm in planned.items():
+    executed, flops, wanted, ms = 0, 0, 0, 0.0
+    for name, gemm in [*planned.items(), *others.items()]:
         kernels = list(ran.get(name, ()))
         reason = _fault(kernels) if gemm["precision"] == INT8 else gemm["reason"]
         spent = sum(kernel.ms for kernel in kernels)
@@ -110,20 +174,40 @@ def tally(
         }
         if gemm["precision"] != INT8:
             continue
+        work = gemm["flops"] - gemm.get("float_flops", 0)
+        wanted += work
         if reason:
             fallbacks.append({"site": name, "kernel": gemms[name]["kernel"], "reason": reason})
             continue
         executed += 1
-        flops += gemm["flops"] - gemm.get("float_flops", 0)
+        flops += work
         ms += spent
     return {
         "planned": sum(gemm["precision"] == INT8 for gemm in planned.values()),
         "executed": executed,
-        "flops_share": round(flops / max(total, 1), 6),
+        "planned_share": _share(wanted, total),
+        "executed_share": _share(flops, wanted) if wanted else None,
+        "flops_share": _share(flops, total),
         "time_share": round(ms / total_ms, 6) if total_ms else None,
         "fallbacks": fallbacks,
+        "unplanned": _unplanned(gemms),
         "gemms": gemms,
     }
+
+
+def _share(part: int, whole: int) -> float:
+    """Rounded down, so that a share of 1 says that nothing is missing."""
+    return math.floor(1e6 * part / max(whole, 1)) / 1e6
+
+
+def _unplanned(gemms: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Products that were to stay in float, largest first."""
+    found = [
+        {"site": name, **{key: gemm[key] for key in ("kernel", "reason", "flops_share")}}
+        for name, gemm in gemms.items()
+        if gemm["planned"] != INT8
+    ]
+    return sorted(found, key=lambda entry: -entry["flops_share"])
 
 
 def _kernel(kernels: Sequence[KernelTime]) -> str:

@@ -89,6 +89,7 @@ def check_openvino() -> Health:
     try:
         import openvino
 
+        from qdeploy.deploy.lowered import Mark
         from qdeploy.deploy.openvino_engine import OpenVinoEngine
 
         version = f"openvino {openvino.__version__.split('-')[0]}"
@@ -99,7 +100,9 @@ def check_openvino() -> Health:
             path = Path(folder) / "gemm.onnx"
             ir.save(_quantized_gemm(), path)
             engine = OpenVinoEngine(path, threads=1)
-            ran = engine.witness({"gemm": ["weight"]}, {"x": np.ones((1, 2, 8), np.float32)})
+            ran = engine.witness(
+                {"gemm": [Mark("weight", "gemm")]}, {"x": np.ones((1, 2, 8), np.float32)}
+            )
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"A quantized GEMM did not run: {error}", install)
     kernels = ran.gemms["gemm"]

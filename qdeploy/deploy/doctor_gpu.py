@@ -14,11 +14,12 @@ from qdeploy.deploy import tensorrt_api, tensorrt_engine
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import BOTH_PACKAGES, GPU_PACKAGE, Health
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import TargetError
 
 _SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
-_MARKS = {"gemm": ["gemm"]}
+_MARKS = {"gemm": [Mark("weight", "gemm")]}
 _DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
 
 
@@ -99,7 +100,7 @@ def _in_ort_cuda(folder: Path) -> KernelTime:
 
     ir.save(half_gemm(integer=True), folder / ort_gpu_engine.ONNX)
     engine = ort_gpu_engine.open_directory(folder, {}, threads=1)
-    return _only(engine.witness({"gemm": ["weight"]}, _FEEDS, 1).gemms["gemm"])
+    return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
 
 
 def _only(kernels: Any) -> KernelTime:

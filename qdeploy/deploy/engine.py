@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.errors import DataError, ModelError, TargetError
 
@@ -71,12 +72,13 @@ class Engine(Protocol):
         ...
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """Profile a run and find the kernels of each GEMM.
 
         Args:
-            gemms: GEMM name → the marks that its lowering left (`Lowered.marks`).
+            gemms: GEMM name → the marks that its lowering left (`Lowered.marks`), or any pairs of
+                a weight and a node.
             feeds: int64 [B, S] by input name.
             iterations: profiled runs after one warm-up.
         """

@@ -1,218 +1,181 @@
-"""Judge any quantized ONNX file: which of its GEMMs ONNX Runtime's CPU provider runs in INT8.
+"""Judge any ONNX file: which of its products ONNX Runtime's CPU provider runs in INT8.
 
-What was meant is read from the file as written: a GEMM whose weight is stored in 8 bits, or whose
-operator computes in integers, is planned INT8. What runs is read from the optimized graph. The two
-are matched by the numbers of the weight, not by names: optimizers rename initializers, transpose
-them, shift uint8 to int8 with its zero point, and fold dequantized ones into floats.
+What was meant is read from the file as written: a product whose weight is stored in 8 bits, or
+whose operator computes in integers, is planned INT8. What runs is read from the optimized graph.
+The two are matched by the numbers of the weight, not by names; where several products have equal
+weights, by the tensor that they compute, and then by their order. A product that is not found again
+counts as float.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.calibrate.affine import MIDDLE, quantize
 from qdeploy.calibrate.plan import FLOAT, INT8
-from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
+from qdeploy.deploy.certificate import tally, unplanned
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.ort_profile import kernel_of, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
+from qdeploy.deploy.product_flops import any_feeds, count_products
+from qdeploy.deploy.products import Product, find_products
+from qdeploy.deploy.stored_weights import StoredWeight, weight_of
 
-Array = npt.NDArray[Any]
-
-_FLOAT_PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Attention")
-# Inputs that hold the weight and its zero point, by operator.
-_WEIGHT_AT = {
-    "MatMulInteger": (1, 3),
-    "QLinearMatMul": (3, 5),
-    "MatMulIntegerToFloat": (1, 5),
-    "DynamicQuantizeMatMul": (1, 3),
-    "QGemm": (3, 5),
-    "QAttention": (1, 7),
-} | dict.fromkeys(_FLOAT_PRODUCTS, (1, None))
-_LAYOUT = ("Transpose", "Reshape", "Identity", "Cast")
-_EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8)
-
-
-@dataclass(frozen=True)
-class _Weight:
-    """A stored weight, with what restores its numbers."""
-
-    codes: Array
-    zero_point: Array | None
-    scale: Array | None
-    axis: int
-
-    def prints(self) -> set[bytes]:
-        """Fingerprints of the forms that it may take in an optimized graph."""
-        whole = self.codes.astype(np.int32)
-        if self.zero_point is not None:
-            whole = whole - _along(self.zero_point.astype(np.int32), whole.shape, self.axis)
-        found = {_print(whole)}
-        if self.scale is not None:
-            scale = _along(self.scale.astype(np.float32), whole.shape, self.axis)
-            found.add(_print(whole.astype(np.float32) * scale))
-        return found
+_REWRITTEN = 8  # nodes behind a product that ONNX Runtime may fuse with it: casts, scales, a bias
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Identity")
+_SIXTEEN_BITS = (ir.DataType.INT16, ir.DataType.UINT16)
 
 
 def judge(path: Path) -> dict[str, Any]:
     """`certificate.tally` of an ONNX file that anything may have made; nothing is timed.
 
+    Returns:
+        Also "shape", of the inputs that FLOPs were counted on, and "flops_measured": False with a
+        "flops_reason" where the file did not run on them and the figures are estimates.
+
     Raises:
         ModelError: the file does not load in ONNX Runtime.
     """
-    graph = optimized_graph(path)
-    known = _fingerprints(graph.graph)
-    planned, marks = {}, {}
-    for name, gemm, weight in _gemms(ir.load(path).graph):
-        planned[name] = gemm
-        found = [mark for print_ in weight.prints() for mark in known.get(print_, ())]
-        marks[name] = found
-    return tally(planned, find_kernels(graph, marks), 0.0)
-
-
-def _gemms(graph: ir.Graph) -> Iterator[tuple[str, dict[str, Any], _Weight]]:
-    taken: dict[str, int] = {}
-    for node in graph:
-        if node.op_type not in _WEIGHT_AT:
-            continue
-        at, zero_at = _WEIGHT_AT[node.op_type]
-        value = node.inputs[at] if len(node.inputs) > at else None
-        weight = _stored(value, node, zero_at)
-        if weight is None or weight.codes.ndim != 2:
-            continue
-        integers = node.op_type in INT8_KERNELS
-        planned = integers or weight.codes.dtype in (np.int8, np.uint8)
-        name = str(node.name or node.outputs[0].name)
-        taken[name] = taken.get(name, 0) + 1
-        rank = node.inputs[0].shape.rank() if node.inputs[0] and node.inputs[0].shape else 3
-        gemm = {
-            "precision": INT8 if planned else FLOAT,
-            "reason": "" if planned else "its weight is not stored in 8 bits",
-            "flops": 2 * (128 if rank > 2 else 1) * weight.codes.size,
+    optimized = optimized_graph(path)
+    feeds = any_feeds(path)
+    count = count_products(path, feeds)
+    written = [counted.product for counted in count.products]
+    weights = [weight_of(product) for product in written]
+    found = _matched(written, weights, find_products(optimized))
+    planned: dict[str, Any] = {}
+    kernels: dict[str, list[KernelTime]] = {}
+    for counted, weight, node in zip(count.products, weights, found, strict=True):
+        product = counted.product
+        reason = _unplanned(product, weight)
+        planned[product.name] = {
+            "precision": FLOAT if reason else INT8,
+            "reason": reason,
+            "flops": counted.flops,
         }
-        yield name if taken[name] == 1 else f"{name}#{taken[name]}", gemm, weight
+        kernels[product.name] = [] if node is None else [_kernel(node, product, weight)]
+    return tally(planned, kernels, 0.0) | {
+        "shape": [list(array.shape) for array in feeds.values()],
+        "flops_measured": count.measured,
+        "flops_reason": count.reason,
+    }
 
 
-def _stored(value: ir.Value | None, node: ir.Node, zero_at: int | None) -> _Weight | None:
-    """The stored weight behind an input, or None where the input is computed."""
-    while value is not None and _constant(value) is None:
-        producer = value.producer()
-        if producer is None:
-            return None
-        if producer.op_type == "DequantizeLinear":
-            codes = _input(producer, 0)
-            if codes is None:
-                codes = _rounded(producer.inputs[0])
-            if codes is None:
-                return None
-            return _Weight(codes, _input(producer, 2), _input(producer, 1), _axis(producer))
-        if producer.op_type not in _LAYOUT:
-            return None
-        value = producer.inputs[0]
-    array = _constant(value)
-    if array is None:
-        return None
-    return _Weight(array, _input(node, zero_at), None, _columns(node))
+def _unplanned(product: Product, weight: StoredWeight | None) -> str:
+    """Why a product as it is written is no INT8 one; empty where it is."""
+    operator = product.node.op_type
+    if operator in INT8_KERNELS:
+        return ""
+    if operator == "MatMulNBits":
+        return _weight_only(product.node)
+    if not product.judged:
+        return unplanned(product)
+    if weight is None:
+        return "its weight is computed from several constants"
+    return "" if weight.eight_bits else "its weight is not stored in 8 bits"
 
 
-def _rounded(value: ir.Value | None) -> Array | None:
-    """Codes of a QuantizeLinear over constant floats, which runtimes compute once at load."""
+def _weight_only(node: ir.Node) -> str:
+    level = node.attributes.get("accuracy_level")
+    bits = node.attributes.get("bits")
+    text = (
+        f"MatMulNBits stores its weight in {4 if bits is None else bits.as_int()} bits and takes "
+        "its input in float (weight-only)"
+    )
+    if level is not None and level.as_int() == 4:
+        text += "; what its accuracy_level 4 multiplies is not shown and not judged"
+    return text
+
+
+def _kernel(node: ir.Node, product: Product, weight: StoredWeight | None) -> KernelTime:
+    """The kernel of a product; why it is float is told from the file where that says more."""
+    kernel = kernel_of(node)
+    if kernel.int8:
+        return kernel
+    reason = _cause(product, weight) or kernel.fault
+    return KernelTime(kernel.name, kernel.kernel, 0.0, 1, int8=False, fault=reason)
+
+
+def _cause(product: Product, weight: StoredWeight | None) -> str:
+    if weight is not None and weight.blocks:
+        return "its weight has a scale per block, and no INT8 kernel takes one"
+    source = next(at for at in product.operands if at not in product.constants)
+    value = product.node.inputs[source]
     node = None if value is None else value.producer()
-    if node is None or node.op_type != "QuantizeLinear":
-        return None
-    floats, scale, zero = (_input(node, at) for at in range(3))
-    if floats is None or scale is None:
-        return None
-    zero = np.zeros((), np.uint8) if zero is None else zero
-    if zero.dtype not in (np.int8, np.uint8):
-        return None
-    shift = MIDDLE if zero.dtype == np.int8 else 0  # `quantize` gives uint8
-    steps = _along(scale.astype(np.float32), floats.shape, _axis(node))
-    point = _along(zero.astype(np.int32) + shift, floats.shape, _axis(node))
-    result: Array = (quantize(floats, steps, point).astype(np.int32) - shift).astype(zero.dtype)
-    return result
+    if node is None or node.op_type != "DequantizeLinear":
+        return ""
+    codes, zero = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
+    types = {getattr(codes, "dtype", None), getattr(zero, "dtype", None)}
+    if types & set(_SIXTEEN_BITS):
+        return "its input has 16 bits, and INT8 kernels take 8"
+    return ""
 
 
-def _fingerprints(graph: ir.Graph) -> dict[bytes, list[str]]:
-    """Initializer names of the optimized graph by their numbers, as stored and dequantized."""
-    found: dict[bytes, list[str]] = {}
-    for name, value in graph.initializers.items():
-        array = _constant(value)
-        if array is None or array.ndim not in (2, 3):
-            continue
-        if array.ndim == 3:  # MatMulNBits [N, blocks, rows of a block], uint8 around 128
-            found.setdefault(_print(array.astype(np.int32) - 128), []).append(name)
-            continue
-        if value.dtype not in _EIGHT_BITS:
-            found.setdefault(_print(array), []).append(name)
-            continue
-        for zero, axis in _zero_points(value):
-            for print_ in _Weight(array, zero, None, axis).prints():
-                found.setdefault(print_, []).append(name)
-    return {key: list(dict.fromkeys(names)) for key, names in found.items()}
+def _matched(
+    written: Sequence[Product],
+    weights: Sequence[StoredWeight | None],
+    ran: Sequence[Product],
+) -> list[ir.Node | None]:
+    """For each product of a file the node that computes it in the optimized graph, if found."""
+    prints = [frozenset() if weight is None else weight.fingerprints() for weight in weights]
+    open_ = {index: _prints_of(product) for index, product in enumerate(ran)}
+    found: list[ir.Node | None] = [None] * len(written)
+    for by_name in (True, False):
+        for at, product in enumerate(written):
+            if found[at] is not None:
+                continue
+            same = [i for i, known in open_.items() if known & prints[at]]
+            if by_name:
+                names = set(_behind(product.node))
+                same = [i for i in same if ran[i].node.outputs[0].name in names]
+            if same:
+                found[at] = ran[same[0]].node
+                del open_[same[0]]
+    for at in range(len(written)):
+        if found[at] is None:
+            found[at] = _merged(at, written, prints, found)
+    return found
 
 
-def _zero_points(value: ir.Value) -> Iterator[tuple[Array | None, int]]:
-    """What the readers of an initializer subtract from it."""
-    seen = False
-    for use in value.uses():
-        node = use.node
-        if node.op_type == "DequantizeLinear" and use.idx == 0:
-            yield _input(node, 2), _axis(node)
-            seen = True
-        elif node.op_type in _WEIGHT_AT and use.idx == _WEIGHT_AT[node.op_type][0]:
-            yield _input(node, _WEIGHT_AT[node.op_type][1]), _columns(node)
-            seen = True
-    if not seen:
-        yield None, 1
+def _prints_of(product: Product) -> frozenset[bytes]:
+    weight = weight_of(product)
+    return frozenset() if weight is None else weight.fingerprints()
 
 
-def _input(node: ir.Node, at: int | None) -> Array | None:
-    """Numbers of an input, or None where it is absent or computed."""
-    return _constant(node.inputs[at]) if at is not None and at < len(node.inputs) else None
+def _behind(node: ir.Node) -> Iterator[str]:
+    """Names of what a product computes, alone and with what ONNX Runtime may fuse behind it."""
+    value = node.outputs[0]
+    for _ in range(_REWRITTEN):
+        yield str(value.name)
+        readers = list(value.uses())
+        if len(readers) != 1 or len(readers[0].node.outputs) != 1:
+            return
+        value = readers[0].node.outputs[0]
 
 
-def _columns(node: ir.Node) -> int:
-    """The axis of a product's weight that has an entry per output: the first where it is turned."""
-    turned = node.attributes.get("transB")
-    return 0 if turned is not None and turned.as_int() else 1
+def _merged(
+    at: int,
+    written: Sequence[Product],
+    prints: Sequence[frozenset[bytes]],
+    found: Sequence[ir.Node | None],
+) -> ir.Node | None:
+    """The node of a twin: equal weight and the same input, which ONNX Runtime computes once."""
+    for other, node in enumerate(found):
+        twin = node is not None and prints[other] & prints[at]
+        if twin and _source(written[other]) is _source(written[at]):
+            return node
+    return None
 
 
-def _axis(node: ir.Node) -> int:
-    """The axis of a DequantizeLinear; 1 where it does not say."""
-    axis = node.attributes.get("axis")
-    return 1 if axis is None else axis.as_int()
-
-
-def _constant(value: ir.Value | None) -> Array | None:
-    """Numbers of an initializer or of a Constant node's output, or None for a computed value."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
-
-
-def _along(values: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """A vector as it is broadcast along an axis, a scalar as it is, blocks at their full size."""
-    if values.size == 1:
-        return values.reshape(())
-    if values.ndim == len(shape):  # one entry per block of numbers (opset 21)
-        for at, size in enumerate(shape):
-            values = np.repeat(values, -(-size // values.shape[at]), axis=at).take(
-                range(size), axis=at
-            )
-        return values
-    wide = [1] * len(shape)
-    wide[axis] = values.size
-    return values.reshape(wide)
-
-
-def _print(array: Array) -> bytes:
-    """Of an array's numbers in any order, so that a transposed copy has the same."""
-    flat = np.sort(np.ascontiguousarray(array).ravel())
-    return hashlib.sha256(flat.astype(np.float32).tobytes()).digest()
+def _source(product: Product) -> ir.Value | None:
+    """The tensor that a product reads, before its rounding."""
+    at = next(at for at in product.operands if at not in product.constants)
+    value = product.node.inputs[at]
+    while value is not None:
+        node = value.producer()
+        if node is None or node.op_type not in _ROUNDING:
+            break
+        value = node.inputs[0]
+    return value

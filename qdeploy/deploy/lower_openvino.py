@@ -29,7 +29,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
         tokens: rows times tokens of a run; changes nothing here.
 
     Returns:
-        The graph, in standard ONNX; its marks are the names of the int8 weights.
+        The graph, in standard ONNX.
 
     Raises:
         TargetError: ranges found at run time, which OpenVINO's CPU plugin does not have for GEMMs.
@@ -68,7 +68,3 @@ def _part_key_transposes(editor: GraphEditor) -> None:
 
 class _OpenVino(QdqLowering):
     cuts = Cuts(least=2)  # of a single row or column it makes a multiplication in float
-
-    def mark(self, codes: ir.Value, product: ir.Node) -> str:
-        del product
-        return str(codes.name)

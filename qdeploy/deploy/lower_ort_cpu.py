@@ -28,7 +28,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
         tokens: rows times tokens of the runs that the graph is meant for.
 
     Returns:
-        The graph; its marks are the names of the int8 weights.
+        The graph.
     """
     return _OrtCpu(model, plan, structure, tokens).run()
 
@@ -45,9 +45,9 @@ class _OrtCpu(Lowering):
 
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
-    ) -> tuple[ir.Value, str]:
+    ) -> tuple[ir.Value, ir.Node]:
         inputs = [operand.value, codes, operand.scale, scale, operand.zero_point]
         if bias is not None:
             inputs += [None, bias]
         node = self.editor.node("MatMulIntegerToFloat", inputs, label, domain=MICROSOFT)
-        return node.outputs[0], str(codes.name)
+        return node.outputs[0], node

@@ -45,8 +45,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
         tokens: rows times tokens of a run; changes nothing here.
 
     Returns:
-        The graph, FP16 inside, int64 inputs and FP32 outputs; its marks are the names of the int8
-        weights.
+        The graph, FP16 inside, int64 inputs and FP32 outputs.
     """
     return _OrtCuda(model, plan, structure, tokens).run()
 
@@ -69,7 +68,7 @@ class _OrtCuda(Lowering):
 
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
-    ) -> tuple[ir.Value, str]:
+    ) -> tuple[ir.Value, ir.Node]:
         assert operand.scale is not None
         step, steps = constant(operand.scale), constant(scale)
         assert step is not None and steps is not None
@@ -87,7 +86,7 @@ class _OrtCuda(Lowering):
         result = scaled.outputs[0]
         if bias is not None:
             result = self.editor.node("Add", [result, bias], f"{label}/bias").outputs[0]
-        return result, str(codes.name)
+        return result, product
 
     def finish(self) -> ir.Model:
         to_half(self.editor, self._in_fp32)

@@ -116,8 +116,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
         tokens: rows times tokens of a run; changes nothing here.
 
     Returns:
-        The graph, FP16 inside, int64 inputs and FP32 outputs; its marks are the names of the INT8
-        products.
+        The graph, FP16 inside, int64 inputs and FP32 outputs.
     """
     return _TensorRt(model, plan, structure, tokens).run()
 
@@ -139,10 +138,6 @@ class _TensorRt(QdqLowering):
             for use in list(codes.uses()):
                 others = {u.node for u in value.uses()} - sums
                 self.editor.replace_uses(value, use.node.outputs[0], besides=others)
-
-    def mark(self, codes: ir.Value, product: ir.Node) -> str:
-        del codes
-        return str(product.name)
 
     def quantize(self, weight: Array) -> tuple[Array, Array]:
         """Codes on the scales that FP16 holds, so that nothing is lost when they become FP16."""

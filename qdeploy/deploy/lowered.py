@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import onnx_ir as ir
+
+
+class Mark(NamedTuple):
+    """By what a product is known again in an engine.
+
+    Attributes:
+        weight: name of the constant that it multiplies with; several products may share one.
+        node: name of the product itself in the lowered graph.
+    """
+
+    weight: str
+    node: str
 
 
 @dataclass
@@ -13,12 +26,12 @@ class Lowered:
 
     Attributes:
         model: the graph for the target.
-        marks: by GEMM name, what a target's runtime keeps of it: the names of its int8 weights.
-        float_columns: by GEMM name, input channels that a slim float GEMM takes.
+        marks: by GEMM name, those of its int8 products.
+        float_products: by GEMM name, the products that compute its outlier channels in float.
         rounded_sums: residual sums that read a rounded tensor.
     """
 
     model: ir.Model
-    marks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    float_columns: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, tuple[Mark, ...]] = field(default_factory=dict)
+    float_products: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rounded_sums: int = 0

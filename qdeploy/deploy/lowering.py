@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
 from qdeploy.calibrate.sites import ACTIVATION_FUNCTIONS, constant
 from qdeploy.calibrate.structure import Gemm, Structure
 from qdeploy.deploy.graph import GraphEditor
-from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.lowered import Lowered, Mark
 from qdeploy.deploy.operands import Operand, OperandWriter
 from qdeploy.deploy.parts import Cuts, column_blocks, rows_of
 from qdeploy.deploy.round_trip import rounded
@@ -66,13 +67,17 @@ class Lowering(ABC):
         self._structure = structure
         self._nodes = {str(node.name): node for node in self.editor.graph}
         self._lowered = Lowered(model)
+        self._readers = Counter(gemm.weight for gemm in structure.gemms)
+        self._shared: dict[
+            tuple[Any, ...], ir.Value
+        ] = {}  # constants of weights, by what is in them
         self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
 
     @abstractmethod
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
-    ) -> tuple[ir.Value, str]:
-        """A product of the target, and its mark (`Lowered.marks`).
+    ) -> tuple[ir.Value, ir.Node]:
+        """A product of the target: its value, and the node that multiplies.
 
         Args:
             operand: codes [B, S, K'].
@@ -188,7 +193,6 @@ class Lowering(ABC):
             weight = weight / np.array(treatment.prescale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
         if operand.scale is None:
-            self._lowered.float_columns[gemm.name] = len(part)
             return _Factor(operand, part, None)
         codes, scale = self.quantize(part)
         mean = self._mean(gemm, treatment, operand)
@@ -225,6 +229,15 @@ class Lowering(ABC):
         corrected: Array = (0 if bias is None else bias.astype(np.float64)) - shift
         return corrected.astype(np.float32)
 
+    def _stored(self, gemm: Gemm, name: str, array: Array) -> ir.Value:
+        """A constant of a GEMM's weight; layers that share the weight share it where it is equal."""
+        if self._readers[gemm.weight] == 1:
+            return self.editor.constant(name, array)
+        key = (gemm.weight, str(array.dtype), array.shape, array.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self.editor.constant(name, array)
+        return self._shared[key]
+
     def _product(
         self,
         gemm: Gemm,
@@ -239,27 +252,32 @@ class Lowering(ABC):
             added = self.editor.constant(f"{label}.bias", bias[chosen])
         result: ir.Value | None = None
         marks = self._lowered.marks.get(gemm.name, ())
+        floats = self._lowered.float_products.get(gemm.name, ())
         for index, factor in enumerate(factors, 1):
             part = label if index == 1 else f"{label}/part{index}"
             if factor.scale is None:
-                stored = self.editor.constant(f"{part}.weight_float", factor.weight[:, chosen])
+                stored = self._stored(gemm, f"{part}.weight_float", factor.weight[:, chosen])
                 operand = factor.operand.value
-                product = self.editor.node("MatMul", [operand, stored], part).outputs[0]
+                node = self.editor.node("MatMul", [operand, stored], part)
+                floats += (str(node.name),)
+                product = node.outputs[0]
             else:
-                codes = self.editor.constant(f"{part}.weight_int8", factor.weight[:, chosen])
                 scale = (
                     factor.scale[chosen]
                     if self.plan.per_channel_weights
                     else factor.scale.reshape(())
                 )
-                steps = self.editor.constant(f"{part}.weight_scale", scale)
+                codes = self._stored(gemm, f"{part}.weight_int8", factor.weight[:, chosen])
+                steps = self._stored(gemm, f"{part}.weight_scale", scale)
                 first = added if index == 1 else None
-                product, mark = self.int8_product(factor.operand, codes, steps, first, part)
-                marks += (mark,)
+                product, node = self.int8_product(factor.operand, codes, steps, first, part)
+                marks += (Mark(str(codes.name), str(node.name)),)
             if result is not None:
                 name = f"{label}/sum{index}" if index < len(factors) else f"{label}/sum"
                 product = self.editor.node("Add", [result, product], name).outputs[0]
             result = product
         self._lowered.marks[gemm.name] = marks
+        if floats:
+            self._lowered.float_products[gemm.name] = floats
         assert result is not None
         return result

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import onnx_ir as ir
 
 from qdeploy.deploy.lowering import Lowering
@@ -15,18 +13,9 @@ class QdqLowering(Lowering):
 
     signed = True
 
-    @abstractmethod
-    def mark(self, codes: ir.Value, product: ir.Node) -> str:
-        """By what the target's runtime knows a GEMM again.
-
-        Args:
-            codes: its int8 weight.
-            product: its MatMul.
-        """
-
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
-    ) -> tuple[ir.Value, str]:
+    ) -> tuple[ir.Value, ir.Node]:
         weight = self.editor.node(
             "DequantizeLinear", [codes, scale], f"{label}.weight/dequantize", axis=1, like=codes
         )
@@ -35,7 +24,7 @@ class QdqLowering(Lowering):
         result = product.outputs[0]
         if bias is not None:
             result = self.editor.node("Add", [result, bias], f"{label}/bias").outputs[0]
-        return result, self.mark(codes, product)
+        return result, product
 
     def _values(self, operand: Operand, label: str) -> ir.Value:
         """The operand's values; dequantized once for all of its GEMMs."""

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.lowered import Mark
 from qdeploy.errors import ModelError, TargetError, genuine
 
 Array = npt.NDArray[Any]
 
 REST_PRECISIONS = ("f32", "bf16")
 INSTALL = "Type: pip install 'qdeploy[openvino]'"
-_PRODUCTS = ("FullyConnected", "MatMul")
+_PRODUCTS = ("FullyConnected", "MatMul", "Convolution")
 _INT8 = ("i8", "u8")
 _FORM = ("Transpose", "Reorder", "Reshape", "Convert", "Eltwise", "Subgraph")
 
@@ -91,14 +92,14 @@ class OpenVinoEngine:
         return dict(zip(self.output_names, found, strict=True))
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """Find each GEMM by its weights in the runtime model."""
         operations, kernels = self._profiled(feeds, iterations)
         constants = {op.get_friendly_name(): op for op in operations}
         found = {}
         for gemm, marks in gemms.items():
-            names = [_products(constants[m]) if m in constants else [] for m in marks]
+            names = [_marked(constants, Mark(*mark)) for mark in marks]
             found[gemm] = [kernels[n] for part in names for n in part] if all(names) else []
         return Witness(found, list(kernels.values()))
 
@@ -128,6 +129,19 @@ class OpenVinoEngine:
                 ms = times[name][1:] or times[name]
                 kernels[name] = _kernel(name, _about(operation), implementations[name], ms)
         return operations, kernels
+
+
+def _marked(operations: Mapping[str, Any], mark: Mark) -> list[str]:
+    """Names of the products of a weight; of several that share it those made of that node."""
+    found = _products(operations[mark.weight]) if mark.weight in operations else []
+    own = [name for name in found if mark.node in _origins(operations[name])]
+    return own or found
+
+
+def _origins(operation: Any) -> set[str]:
+    """The nodes of the file that an operation was made of, by the names that it kept."""
+    names = _about(operation).get("originalLayersNames", "").split(",")
+    return {*names, *(name.rsplit("/", 1)[0] for name in names)}
 
 
 def _products(operation: Any) -> list[str]:

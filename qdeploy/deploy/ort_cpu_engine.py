@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.lowered import Mark
 from qdeploy.errors import ModelError
 
 Array = npt.NDArray[Any]
@@ -87,7 +88,7 @@ class OrtCpuEngine:
         return profiled(self.path, self.threads, feeds, iterations)[0]
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """Find each GEMM by its weights in the graph that ran."""
         from qdeploy.deploy.ort_profile import find_kernels, profiled

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from qdeploy.deploy.cuda import Stream
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.health import ELSEWHERE, GPU_PACKAGE
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import ModelError, TargetError
 
@@ -95,7 +96,7 @@ class OrtGpuEngine:
         return kernel_times(self.events(feeds, iterations), iterations + 1)
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """Find each GEMM by its int8 weights in the graph that ran; without times."""
         from qdeploy.deploy.ort_profile import find_kernels, kernel_times, providers_of

@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_proof import fault, load_optimized, products
 
@@ -56,26 +58,37 @@ def optimized_graph(path: Path) -> ir.Model:
 
 
 def find_kernels(
-    graph: ir.Model, gemms: Mapping[str, Sequence[str]], kernels: Sequence[KernelTime] = ()
+    graph: ir.Model, gemms: Mapping[str, Sequence[Mark]], kernels: Sequence[KernelTime] = ()
 ) -> dict[str, list[KernelTime]]:
-    """The kernels of each GEMM, by the initializers that it computes with.
+    """The kernels of each GEMM, by the constants that it computes with.
 
     Args:
         graph: optimized graph.
-        gemms: GEMM name → initializer names; all of a GEMM's have to be there.
+        gemms: GEMM name → its marks; all of a GEMM's have to be there.
         kernels: of a profiled run of that graph; without them the times are 0.
     """
     timed = {kernel.name: kernel for kernel in kernels}
     found = {}
-    for gemm, weights in gemms.items():
-        nodes = [products(graph, [weight]) for weight in weights]
+    for gemm, marks in gemms.items():
+        nodes = [_marked(graph, Mark(*mark)) for mark in marks]
         found[gemm] = (
-            [_kernel(node, timed) for part in nodes for node in part] if all(nodes) else []
+            [kernel_of(node, timed) for part in nodes for node in part] if all(nodes) else []
         )
     return found
 
 
-def _kernel(node: ir.Node, timed: Mapping[str, KernelTime]) -> KernelTime:
+def _marked(graph: ir.Model, mark: Mark) -> list[ir.Node]:
+    """The nodes that compute with a weight; of several that share it the one of that name."""
+    found = products(graph, [mark.weight])
+    return [node for node in found if str(node.name) == mark.node] or found
+
+
+def kernel_of(node: ir.Node, timed: Mapping[str, KernelTime] = MappingProxyType({})) -> KernelTime:
+    """A node of an optimized graph as a kernel: whether it multiplies in INT8, and if not, why.
+
+    Args:
+        timed: kernels of a profiled run by their names; without them the time is 0.
+    """
     kernel = timed.get(str(node.name), KernelTime(str(node.name), node.op_type, 0.0, 1))
     reason = fault(node)
     return replace(kernel, int8=not reason, fault=reason)

@@ -18,6 +18,8 @@ INT8_KERNELS = frozenset(
         "QLinearMatMul",
         "QGemm",
         "QAttention",
+        "QLinearConv",
+        "ConvInteger",
     }
 )
 # Between a stored weight and its product: these only change its form.
@@ -61,8 +63,8 @@ def fault(node: ir.Node) -> str:
         return _refused(node)
     if node.op_type == "MatMulNBits":
         return (
-            "its input is not quantized (weight-only): ONNX Runtime made it MatMulNBits, which "
-            "multiplies floats"
+            "its input is not quantized (weight-only): ONNX Runtime computes it as MatMulNBits, "
+            "which takes floats"
         )
     if node.op_type not in ("MatMul", "FusedMatMul", *_FUSED_GEMM):
         return f"{node.op_type} computes it in float"

@@ -21,6 +21,7 @@ from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import Witness
 from qdeploy.deploy.health import BOTH_PACKAGES, ELSEWHERE
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_gpu_engine import ONNX, OrtGpuEngine
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, package
@@ -39,7 +40,7 @@ class OrtTensorRtEngine(OrtGpuEngine):
     provider = TENSORRT
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """Find each GEMM by the ONNX nodes that the plan's layers name; without times.
 

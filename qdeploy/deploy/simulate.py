@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.errors import ModelError, PlanError
 
@@ -52,7 +53,7 @@ class SimulatedEngine:
 
     def witness(
         self,
-        gemms: Mapping[str, Sequence[str]],
+        gemms: Mapping[str, Sequence[Mark]],
         feeds: Mapping[str, npt.NDArray[np.generic]],
         iterations: int = 3,
     ) -> Witness:

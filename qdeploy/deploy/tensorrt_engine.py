@@ -14,6 +14,7 @@ from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.health import ELSEWHERE
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, Settings, build_plan, package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
@@ -122,7 +123,7 @@ class TensorRtEngine:
         return self._profiled(feeds, iterations)[1]
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """Find each GEMM by the ONNX nodes that the engine inspector names for its layers."""
         layers, kernels = self._profiled(feeds, iterations)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.lowered import Mark
 from qdeploy.errors import ModelError
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
@@ -122,13 +123,13 @@ def kernels(found: Sequence[Layer], times: Mapping[str, Sequence[float]]) -> lis
 
 
 def of_gemms(
-    found: Sequence[Layer], ran: Sequence[KernelTime], gemms: Mapping[str, Sequence[str]]
+    found: Sequence[Layer], ran: Sequence[KernelTime], gemms: Mapping[str, Sequence[Mark]]
 ) -> dict[str, list[KernelTime]]:
     """The kernels that stand for each GEMM; none where one of its products is not found.
 
     Args:
         found, ran: layers and their kernels, in one order.
-        gemms: GEMM name → names of its products in the ONNX file.
+        gemms: GEMM name → its marks, whose nodes are those of the ONNX file.
     """
     named: dict[str, list[tuple[Layer, KernelTime]]] = {}
     guessed: dict[str, list[tuple[Layer, KernelTime]]] = {}
@@ -140,7 +141,8 @@ def of_gemms(
                 named.setdefault(node, []).append(pair)
     result = {}
     for gemm, marks in gemms.items():
-        parts = [_standing(named.get(m) or guessed.get(_plainly(m), [])) for m in marks]
+        nodes = [Mark(*mark).node for mark in marks]
+        parts = [_standing(named.get(n) or guessed.get(_plainly(n), [])) for n in nodes]
         result[gemm] = [kernel for part in parts for kernel in part] if all(parts) else []
     return result
 

@@ -17,6 +17,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_profile import optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.errors import ModelError
@@ -49,9 +50,14 @@ def test_counts_and_shares(tmp_path: Path) -> None:
     assert report == {
         "planned": 1,
         "executed": 1,
+        "planned_share": 0.25,
+        "executed_share": 1.0,
         "flops_share": 0.25,
         "time_share": None,
         "fallbacks": [],
+        "unplanned": [
+            {"site": "second", "kernel": "missing", "reason": "test", "flops_share": 0.75}
+        ],
     }
     assert gemms["first"] == {
         "planned": "int8",
@@ -66,13 +72,15 @@ def test_counts_and_shares(tmp_path: Path) -> None:
 def test_outlier_channels_are_not_counted_as_int8(tmp_path: Path) -> None:
     gemms = two_gemms(tmp_path / "m.onnx")
     gemms["first"]["float_flops"] = gemms["first"]["flops"] // 4
-    assert certified(tmp_path / "m.onnx", gemms)["flops_share"] == 0.25 * 0.75
+    report = certified(tmp_path / "m.onnx", gemms)
+    assert report["planned_share"] == report["flops_share"] == 0.25 * 0.75
+    assert report["executed_share"] == 1.0
 
 
 def test_one_float_part_makes_the_whole_gemm_a_fallback(tmp_path: Path) -> None:
     """A GEMM in several parts is INT8 only if all of them are."""
     gemms = two_gemms(tmp_path / "m.onnx")
-    gemms["first"]["marks"].append("second.weight")
+    gemms["first"]["marks"].append(Mark("second.weight", "second"))
     report = certified(tmp_path / "m.onnx", gemms)
     assert (report["executed"], report["flops_share"]) == (0, 0.0)
     assert report["gemms"]["first"]["kernel"] == "MatMul"
@@ -80,8 +88,8 @@ def test_one_float_part_makes_the_whole_gemm_a_fallback(tmp_path: Path) -> None:
     assert "its input is not quantized where it enters the product" in fallback["reason"]
 
 
-@pytest.mark.parametrize("marks", [[], ["a name that is gone"]])
-def test_a_planned_gemm_without_a_weight_is_a_fallback(marks: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("marks", [[], [Mark("a weight that is gone", "first")]])
+def test_a_planned_gemm_without_a_weight_is_a_fallback(marks: list[Mark], tmp_path: Path) -> None:
     gemms = two_gemms(tmp_path / "m.onnx")
     gemms["first"]["marks"] = marks
     (fallback,) = certified(tmp_path / "m.onnx", gemms)["fallbacks"]

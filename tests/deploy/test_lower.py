@@ -19,6 +19,7 @@ from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Plan, Treatment
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_profile import optimized_graph
 from qdeploy.deploy.parts import COARSER, REPEATED_SHARE, repetitions
 from tests.deploy.tolerances import ROUNDING, TIES
@@ -105,7 +106,7 @@ def one_gemm(weight: Array, *, form: str = "MatMul") -> ir.Model:
 
 def lower(
     model: ir.Model, treatment: Treatment, **options: Any
-) -> tuple[ir.Model, Plan, Structure, dict[str, tuple[str, ...]]]:
+) -> tuple[ir.Model, Plan, Structure, dict[str, tuple[Mark, ...]]]:
     """Lower with one treatment for every GEMM input."""
     structure = find_structure(model)
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms}, **options)
@@ -233,8 +234,8 @@ def test_a_group_of_m_times_the_scale_joins_the_wide_gemm_as_m_rows_each() -> No
     model, _, _, weights = lower(one_gemm(SIGNS), grouped(without(5, 20), (5, 20), times=(1, 3)))
     assert operators(model).count("MatMulIntegerToFloat") == 1
     assert "Add" not in operators(model)
-    (name,) = weights["gemm"]
-    stored = model.graph.initializers[name].const_value
+    (mark,) = weights["gemm"]
+    stored = model.graph.initializers[mark.weight].const_value
     assert stored is not None
     codes = stored.numpy()
     assert codes.shape == (K + 3 * 2, N)
@@ -259,7 +260,7 @@ def test_outlier_channels_meet_a_slim_float_gemm_and_zeroed_rows() -> None:
     kept = slim.inputs[1]
     assert kept is not None and kept.const_value is not None
     np.testing.assert_array_equal(kept.const_value.numpy(), ROUGH[[5, 20]])
-    stored = model.graph.initializers[weights["gemm"][0]].const_value
+    stored = model.graph.initializers[weights["gemm"][0].weight].const_value
     assert stored is not None
     assert not stored.numpy()[[5, 20]].any()
 
@@ -413,4 +414,4 @@ def test_every_planned_weight_is_read_in_the_optimized_graph(tmp_path: Path) -> 
         for value in node.inputs
         if value is not None
     }
-    assert {readers[name] for name in weights["gemm"]} == {"MatMulIntegerToFloat"}
+    assert {readers[mark.weight] for mark in weights["gemm"]} == {"MatMulIntegerToFloat"}

@@ -20,6 +20,7 @@ from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.half import SMALLEST
 from qdeploy.deploy.lower_tensorrt import fit, half_scale, lower
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.parts import window
 from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.simulate import SimulatedEngine
@@ -78,7 +79,7 @@ def one_gemm(weight: Array) -> ir.Model:
     return toy.model(toy.op("Add", product, toy.constant("gemm.bias", BIAS), channels=N))
 
 
-def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tuple[str, ...]]:
+def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tuple[Mark, ...]]:
     model = one_gemm(weight)
     structure = find_structure(model)
     plan = symmetric(plan_of(structure, {g.input: treatment for g in structure.gemms}))
@@ -109,7 +110,7 @@ def test_a_gemm_is_the_rounded_input_times_the_weight(name: str, tmp_path: Path)
     model, marks = lowered(treatment, weight)
     assert violations(model) == []
     products = {str(node.name) for node in model.graph if node.op_type == "MatMul"}
-    assert set(marks) <= products and marks
+    assert {mark.node for mark in marks} <= products and marks
     for run in (in_half, simulated):
         (found,) = run(model, {"x": X}, tmp_path / "model.onnx")
         assert found.dtype == np.float32

@@ -89,7 +89,7 @@ def test_a_bound_run_is_between_two_events(lowered: Path, bert: Source) -> None:
 def test_int8_on_another_provider_is_no_int8_and_nothing_is_timed(
     lowered: Path, bert: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned = read_json(lowered / "certificate.json")["planned_gemms"]
+    planned = read_json(lowered / "certificate.json")
     engine = OnCpu(lowered / "model.onnx")
     report = certify(engine, planned, bert.feeds())
     assert report["planned"] > 0 and report["executed"] == 0
@@ -185,8 +185,8 @@ def test_the_plan_is_the_witness_and_a_stray_node_its_fault(
     (tmp_path / "model.plan").write_bytes(b"plan")
     engine = OrtTensorRtEngine.__new__(OrtTensorRtEngine)
     engine.path = tmp_path / "model.onnx"
-    gemm = {"precision": "int8", "reason": "", "flops": 1, "marks": ["layer.0.query"]}
-    report = certify(engine, {"q": gemm}, {})
+    gemm = {"precision": "int8", "reason": "", "flops": 1, "marks": [["w", "layer.0.query"]]}
+    report = certify(engine, {"planned_gemms": {"q": gemm}, "other_products": {}}, {})
     assert report["executed"] == (0 if stray else 1)
     assert report["time_share"] is None
     if stray:

@@ -14,6 +14,7 @@ import pytest
 
 from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.certificate import tally
+from qdeploy.deploy.lowered import Mark
 from qdeploy.errors import ModelError
 
 SAMPLES = Path(__file__).parent / "inspector"
@@ -116,7 +117,7 @@ def test_attention_beside_a_product_does_not_speak_for_it() -> None:
     """The sample's fused attention names a query GEMM too; only the GEMM counts."""
     layers = inspector.layers(text(10))
     ran = inspector.kernels(layers, {})
-    (kernel,) = inspector.of_gemms(layers, ran, {"q": ["layer.0.query"]})["q"]
+    (kernel,) = inspector.of_gemms(layers, ran, {"q": [Mark("w", "layer.0.query")]})["q"]
     assert kernel.name == QKV and kernel.int8
 
 
@@ -125,9 +126,9 @@ def test_the_certificate_counts_what_ran(version: int) -> None:
     layers = inspector.layers(text(version))
     ran = inspector.kernels(layers, {QKV: [0.25, 0.35]})
     marks = {
-        "layer.0.query": ["layer.0.query"],
-        "layer.0.intermediate": ["layer.0.intermediate"],
-        "layer.1.query": ["layer.1.nowhere"],
+        "layer.0.query": [Mark("w", "layer.0.query")],
+        "layer.0.intermediate": [Mark("w", "layer.0.intermediate")],
+        "layer.1.query": [Mark("w", "layer.1.nowhere")],
     }
     found = inspector.of_gemms(layers, ran, marks)
     assert [k.ms for k in found["layer.0.query"]] == [pytest.approx(0.3)]
@@ -142,7 +143,7 @@ def test_the_certificate_counts_what_ran(version: int) -> None:
 def test_a_gemm_in_parts_needs_all_of_them() -> None:
     layers = inspector.layers(text(10))
     ran = inspector.kernels(layers, {})
-    parts = {"g": ["layer.0.query", "layer.0.query/part2"]}
+    parts = {"g": [Mark("w", "layer.0.query"), Mark("v", "layer.0.query/part2")]}
     assert inspector.of_gemms(layers, ran, parts) == {"g": []}
 
 
@@ -167,7 +168,8 @@ def test_signs_do_not_matter_in_names_of_layers_and_do_in_metadata() -> None:
     for metadata, found in (("", 1), ("[ONNX Layer: layer_0_query]", 0)):
         layers = inspector.layers(json.dumps({"Layers": [entry | {"Metadata": metadata}]}))
         ran = inspector.kernels(layers, {})
-        assert len(inspector.of_gemms(layers, ran, {"g": ["layer.0.query"]})["g"]) == found
+        marks = {"g": [Mark("w", "layer.0.query")]}
+        assert len(inspector.of_gemms(layers, ran, marks)["g"]) == found
 
 
 @pytest.mark.parametrize(

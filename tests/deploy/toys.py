@@ -22,6 +22,7 @@ from qdeploy.calibrate.plan import (
 )
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import tally
+from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
 
@@ -168,7 +169,7 @@ def plan_of(
     )
 
 
-def planned(plan: Plan, structure: Structure, marks: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+def planned(plan: Plan, structure: Structure, marks: dict[str, tuple[Mark, ...]]) -> dict[str, Any]:
     """What `tally` wants to know."""
     return {
         gemm.name: {

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from qdeploy.artifact import write_json, write_manifest
 from qdeploy.deploy.engine import KernelTime, Witness
+from qdeploy.deploy.lowered import Mark
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +62,7 @@ class BagEngine:
         return [KernelTime("gather", "Gather", 0.01, 1)]
 
     def witness(
-        self, gemms: Mapping[str, Sequence[str]], feeds: Mapping[str, Array], iterations: int = 3
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
     ) -> Witness:
         """It has no GEMM."""
         return Witness({}, self.profile(feeds))
@@ -87,7 +88,7 @@ def engine_directory(directory: Path, votes: Array | None = None, **fields: Any)
     directory.mkdir(parents=True)
     write_onnx(directory / "model.onnx", table() if votes is None else votes)
     tokenizer().save(str(directory / "tokenizer.json"))
-    write_json(directory / "certificate.json", {"planned_gemms": {}})
+    write_json(directory / "certificate.json", {"planned_gemms": {}, "other_products": {}})
     manifest = {
         "target": "ort-cpu",
         "strategy": "w8a8",

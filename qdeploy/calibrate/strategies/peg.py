@@ -29,6 +29,7 @@ from qdeploy.calibrate.grouping import (
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import AUTO, FOLDED, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
+from qdeploy.calibrate.sharing import plan_sites
 from qdeploy.calibrate.smoothing import best_smoothing
 from qdeploy.calibrate.structure import LAYER_NORM, Site
 
@@ -60,7 +61,7 @@ class _Candidate:
 
 def plan(context: Context) -> Plan:
     """Group every site of the scope, each as far as its noise asks for."""
-    sites = [_treat(context, site) for site in context.sites]
+    sites = plan_sites(context, _treat)
     if context.options.groups == AUTO and context.options.scope == GEMM_SCOPE:
         sites = [_with_mean(context, site) for site in sites]
     return assemble(context, "peg", {site.tensor: site for site in sites})

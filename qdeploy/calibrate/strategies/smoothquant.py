@@ -7,13 +7,14 @@ from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import AUTO
 from qdeploy.calibrate.plan import Plan, SitePlan
 from qdeploy.calibrate.ranges import minmax
+from qdeploy.calibrate.sharing import plan_sites
 from qdeploy.calibrate.smoothing import GRID, best_smoothing
 from qdeploy.calibrate.structure import Site
 
 
 def plan(context: Context) -> Plan:
     """Pre-scaled GEMM inputs; any other site of the scope as in w8a8."""
-    sites = [_smoothed(context, site) for site in context.sites]
+    sites = plan_sites(context, _smoothed)
     return assemble(context, "smoothquant", {site.tensor: site for site in sites})
 
 
