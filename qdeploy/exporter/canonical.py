@@ -1,6 +1,7 @@
 """The traced graph in its canonical form, which the other rooms build on.
 
-1. Dimensions are named "batch" and "sequence"; inputs that no node reads are gone.
+1. Dimensions are named "batch" and "sequence"; inputs that no node reads are gone. No operator
+   merely rearranges a constant (see `fold`), so that a MatMul reads its weight as [K, N] itself.
 2. Initializers bear the names of torch's parameters. torch's exporter merges equal ones (all zero
    biases become one) and names transposed weights `val_87`; each module gets its own back, since
    lowering changes them one by one. Parameters that are one in torch stay one.
@@ -22,6 +23,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 import torch
 
+from qdeploy.exporter.fold import fold_constants
+
 Array = npt.NDArray[Any]
 SCOPES = "pkg.torch.onnx.name_scopes"
 _DIMENSIONS = ("batch", "sequence")
@@ -35,6 +38,7 @@ def clean(model: ir.Model, source: torch.nn.Module) -> ir.Model:
         source: the torch model it was traced from.
     """
     _drop_unread(model.graph)
+    fold_constants(model.graph)
     _name_dimensions(model.graph)
     _name_initializers(model.graph, {n: p.detach() for n, p in source.named_parameters()})
     _name_nodes(model.graph)
@@ -96,7 +100,7 @@ def _name_initializers(graph: ir.Graph, parameters: Mapping[str, torch.Tensor]) 
 
 def _named(given: dict[str, ir.Value], name: str, value: ir.Value, array: Array) -> ir.Value:
     """The initializer `name`; a second layout of the same parameter is called `name.T`."""
-    if name in given and _array(given[name]).shape != array.shape:
+    if name in given and not np.array_equal(_array(given[name]), array):
         name = f"{name}.T"
     if name not in given:
         tensor = ir.Tensor(array, name=name)
