@@ -33,8 +33,9 @@ from qdeploy.calibrate.structure import GEMM_INPUT, Gemm, Site, Structure
 Array = npt.NDArray[Any]
 
 # A GEMM below this share of the GEMM FLOPs (pooler and classifier run on one token, or have a
-# handful of outputs) has nothing to win in scope gemm and stays in float.
-NEGLIGIBLE_FLOPS = 0.001
+# handful of outputs) has nothing to win in scope gemm and stays in float, unless its weight is more
+# than that share of all weights: the pooler of an ALBERT, whose layers share theirs, is 5 % of it.
+NEGLIGIBLE_FLOPS, NEGLIGIBLE_WEIGHT = 0.001, 0.04
 # A table below this many numbers (token types: 2 rows) saves nothing.
 SMALL_TABLE = 16_384
 
@@ -70,8 +71,11 @@ class Context:
         """The GEMMs that the scope quantizes."""
         if self.options.scope != GEMM_SCOPE:
             return self.structure.gemms
-        total = sum(g.flops for g in self.structure.gemms)
-        return tuple(g for g in self.structure.gemms if g.flops >= NEGLIGIBLE_FLOPS * total)
+        work = NEGLIGIBLE_FLOPS * sum(g.flops for g in self.structure.gemms)
+        stored = {g.weight: g.k * g.n for g in self.structure.gemms}
+        stored |= {t.weight: t.rows * t.columns for t in self.structure.tables}
+        size = NEGLIGIBLE_WEIGHT * sum(stored.values())
+        return tuple(g for g in self.structure.gemms if g.flops >= work or g.k * g.n > size)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

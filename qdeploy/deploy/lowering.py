@@ -68,9 +68,7 @@ class Lowering(ABC):
         self._nodes = {str(node.name): node for node in self.editor.graph}
         self._lowered = Lowered(model)
         self._readers = Counter(gemm.weight for gemm in structure.gemms)
-        self._shared: dict[
-            tuple[Any, ...], ir.Value
-        ] = {}  # constants of weights, by what is in them
+        self._shared: dict[tuple[Any, ...], ir.Value] = {}  # constants of weights by content
         self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
 
     @abstractmethod
@@ -230,7 +228,7 @@ class Lowering(ABC):
         return corrected.astype(np.float32)
 
     def _stored(self, gemm: Gemm, name: str, array: Array) -> ir.Value:
-        """A constant of a GEMM's weight; layers that share the weight share it where it is equal."""
+        """A constant made of a GEMM's weight; layers that share the weight share it too."""
         if self._readers[gemm.weight] == 1:
             return self.editor.constant(name, array)
         key = (gemm.weight, str(array.dtype), array.shape, array.tobytes())
