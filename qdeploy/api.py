@@ -368,7 +368,8 @@ def evaluate(
         accuracy: False leaves the accuracy out.
         seed: of the latency's inputs and of the bootstrap.
         max_drop: gate: most accuracy points that may be lost against `baseline`.
-        require_int8: gate: least share (0 to 1) of all GEMM FLOPs that must run in INT8.
+        require_int8: gate: least share (0 to 1) of the FLOPs of all constant-weight products,
+            planned or not, that must run in INT8.
         simulate: run the graph of a `--dry-run` on the CPU, for its accuracy alone.
         html: file for the report as one self-contained page.
         card: file for a model card (Markdown) to publish with the engine.

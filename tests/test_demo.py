@@ -65,7 +65,16 @@ REPORT = {
     "latency_ms": {"p50": 30.0},
     "speedup": {"ratio": 2.0, "ci95": [1.9, 2.1]},
     "size_mb": {"total": 22.0},
-    "int8": {"planned": 36, "executed": 36, "flops_share": 1.0, "fallbacks": []},
+    "int8": {
+        "planned": 36,
+        "executed": 36,
+        "summary": "all",
+        "planned_share": 1.0,
+        "executed_share": 1.0,
+        "flops_share": 1.0,
+        "fallbacks": [],
+        "unplanned": [],
+    },
 }
 
 

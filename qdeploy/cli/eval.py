@@ -74,7 +74,7 @@ from qdeploy.cli import evaluation, options, talk
     "--require-int8",
     type=click.FloatRange(0.0, 1.0),
     metavar="SHARE",
-    help="Gate: exit code 1 when less of all GEMM FLOPs run in INT8 (default plans: 0.999).",
+    help="Gate: exit code 1 when less of the FLOPs of all constant-weight products run in INT8.",
 )
 @click.option(
     "--simulate",

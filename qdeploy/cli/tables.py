@@ -120,20 +120,14 @@ def choice(auto: Mapping[str, Any]) -> str:
 
 
 def int8(check: Mapping[str, Any] | None) -> str:
-    """`INT8: 36/36 GEMMs, 100 % of GEMM FLOPs`, or that nothing was planned."""
-    if not check or not check.get("planned"):
-        return "INT8: no GEMM planned"
-    text = f"INT8: {check['executed']}/{check['planned']} GEMMs"
-    text += f", {100 * check['flops_share']:.0f} % of GEMM FLOPs"
-    if check.get("time_share") is not None:
-        text += f", {100 * check['time_share']:.0f} % of kernel time"
-    return text
+    """`INT8: 99.9 % of all constant-weight FLOPs planned, 36/36 …`, or that nothing was planned."""
+    return f"INT8: {check['summary'] if check else 'not looked at'}"
 
 
 def inspection(found: Mapping[str, Any]) -> None:
     """The result of `inspect`: the certificate as a table, the rest as indented lines."""
     check = found.get("int8") or {}
-    hidden = ("int8", "planned_gemms", "contract")
+    hidden = ("int8", "planned_gemms", "other_products", "contract")
     mapping({key: value for key, value in found.items() if key not in hidden})
     if "contract" in found:
         contract(found["contract"])

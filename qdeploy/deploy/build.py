@@ -27,7 +27,15 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
+from qdeploy.deploy.certificate import (
+    CERTIFICATE,
+    certify,
+    expected,
+    largest_unplanned,
+    percent,
+    probe_feeds,
+    tally,
+)
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
@@ -53,6 +61,9 @@ _FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "output
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
 # ONNX file is copied while it is parsed, and stays.
 MAPPED_BYTES = 8_000_000
+# Products outside every plan are warned of from this share of the work on: at the 3 × that an INT8
+# GEMM gains, they then take a quarter of the time that is left.
+MUCH_OUTSIDE = 0.1
 _STAGES = ("plan", "lower", "write", "certify")
 
 
@@ -199,6 +210,7 @@ def _write_engine(
     step(3)
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
+    _warn_of_unplanned(certificate)
     fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
     if not dry_run:
         fields |= request.target.compile(work, fields, request.shape, request.compilation)
@@ -232,6 +244,22 @@ def _copy_companions(source: Path, work: Path) -> None:
     for path in sorted(source.iterdir()):
         if path.is_file() and path.name not in (MANIFEST, "model.onnx", "model.onnx.data"):
             shutil.copyfile(path, work / path.name)
+
+
+def _warn_of_unplanned(certificate: dict[str, Any]) -> None:
+    """Warn where so much of the work is in products that no plan knows that INT8 helps little."""
+    gemms, others = certificate["planned_gemms"], certificate["other_products"]
+    found = tally(gemms, {}, 0.0, others)
+    outside = [entry for entry in found["unplanned"] if entry["site"] in others]
+    share = sum(entry["flops_share"] for entry in outside)
+    if found["planned"] and share > MUCH_OUTSIDE:
+        named = largest_unplanned({"unplanned": outside})
+        warnings.warn(
+            f"{percent(share)} of the FLOPs of all constant-weight products are in products that "
+            f"stay in float whatever the plan: {named}.",
+            QDeployWarning,
+            stacklevel=4,
+        )
 
 
 def _probe(request: Request, manifest: dict[str, Any]) -> dict[str, Array]:

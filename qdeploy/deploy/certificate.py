@@ -102,8 +102,9 @@ def certify(
         iterations: profiled runs after one warm-up.
 
     Returns:
-        `tally`, with "kernels" (calls per run of everything that multiplies matrices) and "shape"
-        ([B, S] of the run).
+        `tally`, with "flops_measured" (of `expected`), "summary" (the figures in one sentence),
+        "kernels" (calls per run of everything that multiplies matrices) and "shape" ([B, S] of the
+        run).
     """
     gemms, others = planned["planned_gemms"], planned["other_products"]
     marks = {name: gemm["marks"] for name, gemm in (gemms | others).items()}
@@ -114,7 +115,8 @@ def certify(
     products = {k: n for k, n in sorted(calls.items()) if _multiplies(k)}
     shape = list(next(iter(feeds.values())).shape) if feeds else []
     found = tally(gemms, witness.gemms, witness.ms, others)
-    return found | {"kernels": products, "shape": shape}
+    found |= {"flops_measured": planned["flops_measured"]}
+    return found | {"summary": in_words(found), "kernels": products, "shape": shape}
 
 
 def check_int8(
@@ -127,7 +129,7 @@ def check_int8(
     """
     path = Path(engine_dir) / CERTIFICATE
     planned = read_json(path)
-    if not {"planned_gemms", "other_products"} <= set(planned):
+    if not {"planned_gemms", "other_products", "flops_measured"} <= set(planned):
         raise ModelError(
             f"{path} does not list all products of the graph: an earlier qdeploy wrote it. Build "
             "the engine again."
@@ -208,6 +210,44 @@ def _unplanned(gemms: Mapping[str, Any]) -> list[dict[str, Any]]:
         if gemm["planned"] != INT8
     ]
     return sorted(found, key=lambda entry: -entry["flops_share"])
+
+
+def in_words(check: Mapping[str, Any]) -> str:
+    """The three figures of `tally` in one sentence; none stands for another."""
+    if not check["planned"]:
+        return "no GEMM is planned in INT8"
+    text = (
+        f"{percent(check['planned_share'])} of all constant-weight FLOPs planned, "
+        f"{check['executed']}/{check['planned']} planned GEMMs ran in INT8 "
+        f"({percent(check['executed_share'])} of the planned FLOPs), "
+        f"INT8 share of all {percent(check['flops_share'])}"
+    )
+    if check.get("time_share") is not None:
+        text += f", {percent(check['time_share'])} of kernel time"
+    return text if check["flops_measured"] else f"{text} (FLOPs estimated from the weights)"
+
+
+def largest_unplanned(check: Mapping[str, Any], most: int = 3) -> str:
+    """The largest products that were to stay in float, with share and reason; empty for none."""
+    found = [entry for entry in check["unplanned"] if entry["flops_share"] > 0]
+    named = [
+        f"{entry['site']} ({percent(entry['flops_share'])}: {entry['reason']})"
+        for entry in found[:most]
+    ]
+    more = len(found) - most
+    return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, rounded down: only all of it is 100 %.
+
+    >>> percent(0.99999), percent(1.0), percent(0.0)
+    ('99.99 %', '100 %', '0 %')
+    """
+    if share is None:
+        return "none"
+    hundredths = math.floor(1e4 * share + 1e-6)
+    return f"{hundredths / 100:g} %" if hundredths or not share else "below 0.01 %"
 
 
 def _kernel(kernels: Sequence[KernelTime]) -> str:

@@ -108,6 +108,7 @@ def _engine(directory: Path) -> dict[str, Any]:
             for site in plan.sites.values()
         ],
         "planned_gemms": certificate["planned_gemms"],
+        "other_products": certificate.get("other_products", {}),
         "int8": certificate.get("int8"),
     }
 

@@ -16,7 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
-from qdeploy.deploy.certificate import tally, unplanned
+from qdeploy.deploy.certificate import in_words, tally, unplanned
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.ort_profile import kernel_of, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
@@ -56,11 +56,12 @@ def judge(path: Path) -> dict[str, Any]:
             "flops": counted.flops,
         }
         kernels[product.name] = [] if node is None else [_kernel(node, product, weight)]
-    return tally(planned, kernels, 0.0) | {
+    report = tally(planned, kernels, 0.0) | {
         "shape": [list(array.shape) for array in feeds.values()],
         "flops_measured": count.measured,
         "flops_reason": count.reason,
     }
+    return report | {"summary": in_words(report)}
 
 
 def _unplanned(product: Product, weight: StoredWeight | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qdeploy.deploy.certificate import largest_unplanned, percent
 from qdeploy.errors import GateError, PlanError
 
 _ROUNDING = 1e-9  # a drop of exactly the limit passes, whatever binary fractions make of it
@@ -18,7 +19,8 @@ class Gates:
 
     Attributes:
         max_drop: accuracy points that it may lose against the baseline (0.5: half a point).
-        require_int8: least share of the GEMM FLOPs that ran in INT8, 0 … 1.
+        require_int8: least share of the FLOPs of all constant-weight products, planned or not, that
+            INT8 kernels did, 0 … 1.
     """
 
     max_drop: float | None = None
@@ -88,8 +90,8 @@ class Gates:
         )
         more = len(int8["fallbacks"]) - _SHOWN
         return (
-            f"INT8 kernels did {100 * int8['flops_share']:.4g} % of all GEMM FLOPs "
-            f"({int8['executed']} of {int8['planned']} GEMMs), and --require-int8 asks for "
-            f"{100 * self.require_int8:g} %. Fell back: {fallbacks or 'none named'}"
-            f"{f'; and {more} more' if more > 0 else ''}."
+            f"INT8 kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, and "
+            f"--require-int8 asks for {100 * self.require_int8:g} %: {int8['summary']}. Fell back: "
+            f"{fallbacks or 'none'}{f'; and {more} more' if more > 0 else ''}. Not planned: "
+            f"{largest_unplanned(int8) or 'none'}."
         )

@@ -64,7 +64,7 @@ def evaluate_engine(
         accuracy: measure accuracy.
         seed: of the latency's rows and of the bootstrap.
         max_drop: gate: accuracy points that may be lost against the baseline.
-        require_int8: gate: least share of GEMM FLOPs in INT8, 0 … 1.
+        require_int8: gate: least share of all constant-weight FLOPs in INT8, 0 … 1.
         simulate: run the engine's graph on the CPU, and that of a baseline that is a dry run;
             accuracy and size are all that is measured.
         progress: called as progress(stage, done, total).

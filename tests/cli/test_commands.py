@@ -29,7 +29,16 @@ REPORT: dict[str, Any] = {
     "speedup": {"ratio": 3.2, "ci95": [3.1, 3.3]},
     "size_mb": {"total": 23.4},
     "memory_mb": None,
-    "int8": {"planned": 36, "executed": 35, "flops_share": 0.97, "fallbacks": []},
+    "int8": {
+        "planned": 36,
+        "executed": 35,
+        "planned_share": 0.9999,
+        "executed_share": 0.9701,
+        "flops_share": 0.97,
+        "fallbacks": [],
+        "unplanned": [],
+        "summary": "99.99 % of all constant-weight FLOPs planned, 35/36 ran",
+    },
 }
 
 
@@ -115,7 +124,7 @@ def test_build_says_what_it_built_and_what_next(
     assert main(["build", "m", "e"]) == 0
     assert capsys.readouterr().out == (
         "e: peg, gemm, ort-cpu\n"
-        "INT8: 35/36 GEMMs, 97 % of GEMM FLOPs\n"
+        "INT8: 99.99 % of all constant-weight FLOPs planned, 35/36 ran\n"
         "Next: qdeploy eval e --baseline BASE_ENGINE_DIR\n"
     )
 
@@ -152,7 +161,7 @@ def test_eval_prints_int8_beside_the_latency_and_calls_a_constant_predictor_out(
     assert "+32.00 points" in out
     lines = out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("latency, ms"))
-    assert "INT8: 35/36 GEMMs, 97 % of GEMM FLOPs" in lines[at + 1]
+    assert "INT8: 99.99 % of all constant-weight FLOPs planned, 35/36" in lines[at + 1]
     assert "3.20 ×" in out
 
 
@@ -218,13 +227,23 @@ def test_inspect_shows_the_certificate_as_a_table(
             "reason": "",
         },
     }
-    check = {"planned": 2, "executed": 1, "flops_share": 0.75, "time_share": 0.125, "gemms": gemms}
+    check = {
+        "planned": 2,
+        "executed": 1,
+        "planned_share": 1.0,
+        "executed_share": 0.75,
+        "flops_share": 0.75,
+        "time_share": 0.125,
+        "summary": "100 % of all constant-weight FLOPs planned, 75 % ran",
+        "gemms": gemms,
+    }
     found = {"kind": "onnx", "int8": check}
     monkeypatch.setattr(api, "inspect", lambda _, target: found)
     assert main(["inspect", "m.onnx"]) == 0
     out = capsys.readouterr().out
     assert "kind: onnx" in out
-    assert "INT8: 1/2 GEMMs, 75 % of GEMM FLOPs, 12 % of kernel time" in out
+    assert "INT8: 100 % of all constant-weight FLOPs planned" in out
+    assert "75 % ran" in " ".join(out.split())
     lines = {line.split("│")[1].strip(): line for line in out.splitlines() if line.startswith("│")}
     assert "its scales are FP16" in lines["layer.query"]
     assert "25.00" in lines["layer.query"] and "50.00" in lines["layer.query"]

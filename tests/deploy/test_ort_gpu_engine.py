@@ -186,7 +186,9 @@ def test_the_plan_is_the_witness_and_a_stray_node_its_fault(
     engine = OrtTensorRtEngine.__new__(OrtTensorRtEngine)
     engine.path = tmp_path / "model.onnx"
     gemm = {"precision": "int8", "reason": "", "flops": 1, "marks": [["w", "layer.0.query"]]}
-    report = certify(engine, {"planned_gemms": {"q": gemm}, "other_products": {}}, {})
+    report = certify(
+        engine, {"planned_gemms": {"q": gemm}, "other_products": {}, "flops_measured": True}, {}
+    )
     assert report["executed"] == (0 if stray else 1)
     assert report["time_share"] is None
     if stray:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from qdeploy.deploy import certificate
 from qdeploy.evaluate import run, subject
 from tests.evaluate.bag import load_bag
 
 INT8: dict[str, Any] = {
     "planned": 4,
     "executed": 3,
+    "planned_share": 0.9,
+    "executed_share": 0.8,
     "flops_share": 0.75,
+    "summary": "90 % of all constant-weight FLOPs planned, 3/4 planned GEMMs ran",
+    "unplanned": [
+        {"site": "conv", "kernel": "Conv", "reason": "Conv is not planned", "flops_share": 0.1}
+    ],
     "fallbacks": [{"site": "pooler", "kernel": "MatMul", "reason": "2-D input"}],
     "kernels": {"MatMulIntegerToFloat": 3, "MatMul": 1},
 }
@@ -25,9 +30,7 @@ INT8: dict[str, Any] = {
 def numpy_engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Engines compute in numpy; the INT8 check answers with the dict that is returned here."""
     int8 = dict(INT8)
-    certificate = ModuleType("qdeploy.deploy.certificate")
-    certificate.check_int8 = lambda directory, engine, feeds: int8  # type: ignore[attr-defined]  # a stand-in module
-    monkeypatch.setitem(sys.modules, "qdeploy.deploy.certificate", certificate)
+    monkeypatch.setattr(certificate, "check_int8", lambda directory, engine, feeds: int8)
     monkeypatch.setattr(subject, "open_engine", load_bag)
 
     def peak(directory: Path, **_: Any) -> dict[str, float]:

@@ -248,8 +248,18 @@ def test_require_int8(engine: Path, rows: Path, numpy_engines: dict[str, Any]) -
 
     assert go()["int8"]["flops_share"] == 0.75
     numpy_engines["flops_share"] = 0.74
-    failed(go, r"did 74 % .*3 of 4 GEMMs.* asks for 75 %\. Fell back: pooler ran as MatMul \(2-D")
-    numpy_engines |= {"planned": 0, "executed": 0, "flops_share": 0.0, "fallbacks": []}
+    report = failed(go, r"did 74 % of all constant-weight FLOPs.* asks for 75 %: 90 % of all .*3/4")
+    assert report["int8"]["flops_share"] == 0.74
+    failed(
+        go, r"Fell back: pooler ran as MatMul \(2-D.*Not planned: conv \(10 %: Conv is not planned"
+    )
+    numpy_engines |= {
+        "planned": 0,
+        "executed": 0,
+        "flops_share": 0.0,
+        "fallbacks": [],
+        "unplanned": [],
+    }
     failed(go, "No GEMM of this engine is planned in INT8")
 
 
