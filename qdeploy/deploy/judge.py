@@ -9,21 +9,24 @@ counts as float.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
 from qdeploy.deploy.certificate import in_words, tally, unplanned
 from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_profile import kernel_of, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.deploy.product_flops import any_feeds, count_products
 from qdeploy.deploy.products import Product, find_products
 from qdeploy.deploy.stored_weights import StoredWeight, weight_of
 
+Array = npt.NDArray[Any]
 _REWRITTEN = 8  # nodes behind a product that ONNX Runtime may fuse with it: casts, scales, a bias
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Identity")
 _SIXTEEN_BITS = (ir.DataType.INT16, ir.DataType.UINT16)
@@ -42,6 +45,7 @@ def judge(path: Path) -> dict[str, Any]:
     optimized = optimized_graph(path)
     feeds = any_feeds(path)
     count = count_products(path, feeds)
+    stops = _stops(path, feeds) if count.measured else ""
     written = [counted.product for counted in count.products]
     weights = [weight_of(product) for product in written]
     found = _matched(written, weights, find_products(optimized))
@@ -55,7 +59,7 @@ def judge(path: Path) -> dict[str, Any]:
             "reason": reason,
             "flops": counted.flops,
         }
-        kernels[product.name] = [] if node is None else [_kernel(node, product, weight)]
+        kernels[product.name] = [] if node is None else [_kernel(node, product, weight, stops)]
     report = tally(planned, kernels, 0.0) | {
         "shape": [list(array.shape) for array in feeds.values()],
         "flops_measured": count.measured,
@@ -90,12 +94,23 @@ def _weight_only(node: ir.Node) -> str:
     return text
 
 
-def _kernel(node: ir.Node, product: Product, weight: StoredWeight | None) -> KernelTime:
+def _stops(path: Path, feeds: Mapping[str, Array]) -> str:
+    """Why the optimized graph of a file does not run, though the file as written does; or empty."""
+    try:
+        open_session(path, session_options(1)).run(None, dict(feeds))
+    except Exception as error:  # onnxruntime raises classes of its own for each cause
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
+
+
+def _kernel(node: ir.Node, product: Product, weight: StoredWeight | None, stops: str) -> KernelTime:
     """The kernel of a product; why it is float is told from the file where that says more."""
     kernel = kernel_of(node)
-    if kernel.int8:
+    if kernel.int8 and not stops:
         return kernel
-    reason = _cause(product, weight) or kernel.fault
+    stopped = f"ONNX Runtime's optimized graph stops when it runs ({stops})"
+    reason = kernel.fault if kernel.int8 else _cause(product, weight) or kernel.fault
+    reason = reason or stopped
     return KernelTime(kernel.name, kernel.kernel, 0.0, 1, int8=False, fault=reason)
 
 

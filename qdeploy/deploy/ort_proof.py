@@ -108,7 +108,15 @@ def _scale_types(codes: ir.Value | None, scale: ir.Value | None) -> set[ir.DataT
 
 def _refused(node: ir.Node) -> str:
     """Why a kernel that is INT8 by name stops when it runs (1.31); empty where it does not."""
-    for at in (2, 4) if node.op_type == "MatMulIntegerToFloat" else ():
+    if node.op_type != "MatMulIntegerToFloat":
+        return ""
+    scales = constant(node.inputs[3])
+    if scales is not None and scales.ndim > 1 and scales.shape[-2] > 1:
+        return (
+            "its weight has a scale per block and the kernel takes one per column: it loads and "
+            "stops at the first run"
+        )
+    for at in (2, 4):
         array = constant(node.inputs[at]) if len(node.inputs) > at else None
         if array is not None and array.size > 1:
             return (

@@ -70,23 +70,31 @@ class Count:
 
 
 @dataclass
+class _Call:
+    """One run of a node: shapes of its outputs, and of the inputs that no kernel packed before."""
+
+    inputs: list[Shape]
+    outputs: list[Shape]
+
+
+@dataclass
 class _Run:
-    """What a profile tells: calls of nodes with the shapes of their outputs, by the node's name."""
+    """What a profile tells: calls of nodes, by the node's name."""
 
     feeds: Mapping[str, Shape]
-    calls: dict[str, list[list[Shape]]] = field(default_factory=dict)
+    calls: dict[str, list[_Call]] = field(default_factory=dict)
 
     def shape(self, value: ir.Value | None) -> Shape | None:
         """Of a value in the last run; None where it is not known."""
         if value is None:
             return None
-        if value.const_value is not None:
-            return tuple(value.const_value.shape.numpy())
+        if (tensor := ir.convenience.get_const_tensor(value)) is not None:
+            return tuple(tensor.shape.numpy())
         node = value.producer()
         if node is None:
             return self.feeds.get(str(value.name))
-        shapes = self.calls.get(str(node.name), [[]])[-1]
-        index = value.index()
+        calls, index = self.calls.get(str(node.name), []), value.index()
+        shapes = calls[-1].outputs if calls else []
         return shapes[index] if index is not None and index < len(shapes) else None
 
 
@@ -183,8 +191,9 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            shapes = [tuple(*entry.values()) for entry in event["args"]["output_type_shape"]]
-            run.calls.setdefault(name.removesuffix("_kernel_time"), []).append(shapes)
+            sides = (event["args"][f"{side}_type_shape"] for side in ("input", "output"))
+            call = _Call(*([tuple(*entry.values()) for entry in side] for side in sides))
+            run.calls.setdefault(name.removesuffix("_kernel_time"), []).append(call)
     return run
 
 
@@ -193,17 +202,18 @@ def _counted(product: Product, run: _Run, tokens: int) -> CountedProduct | None:
     calls = run.calls.get(str(product.node.name), [])
     if not calls:
         return _estimate(product, tokens) if product.optional else None
-    work = [_work(product, [None, *shapes], run) for shapes in calls]
-    return CountedProduct(product, sum(work), ran=True)
+    work = sum(_work(product, call, run) for call in calls)
+    return CountedProduct(product, work, ran=True)
 
 
-def _work(product: Product, outputs: Sequence[Shape | None], run: _Run) -> int:
+def _work(product: Product, call: _Call, run: _Run) -> int:
     """Operations of one call."""
     node = product.node
-    out = next((shape for shape in outputs if shape is not None), ())
-    shapes = {at: run.shape(node.inputs[at]) for at in product.operands}
+    given = [at for at, value in enumerate(node.inputs) if value is not None]
+    known = dict(zip(given, call.inputs, strict=True)) if len(given) == len(call.inputs) else {}
+    shapes = (known.get(at) or run.shape(node.inputs[at]) for at in product.operands)
     formula = _FORMULAS.get(kind_of(node), _unknown)
-    return formula(node, out, [shapes[at] or () for at in product.operands])
+    return formula(node, call.outputs[0], [shape or () for shape in shapes])
 
 
 def _matrix(node: ir.Node, out: Shape, operands: Sequence[Shape]) -> int:
@@ -284,14 +294,11 @@ def _entries(value: ir.Value | None) -> int:
     """Numbers of a constant, or of the largest one that it is computed from."""
     if value is None:
         return 0
-    if value.const_value is not None:
-        return int(value.const_value.size)
+    if (tensor := ir.convenience.get_const_tensor(value)) is not None:
+        return int(tensor.size)
     node = value.producer()
     if node is None:
         return 0
-    if node.op_type == "Constant":
-        tensor = ir.convenience.get_const_tensor(value)
-        return 0 if tensor is None else int(tensor.size)
     return max((_entries(source) for source in node.inputs), default=0)
 
 
