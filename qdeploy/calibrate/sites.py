@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qdeploy.calibrate.gemms import find_gemms, module_of, number_of, unique_name
 from qdeploy.calibrate.linear import linear_sources
 from qdeploy.calibrate.structure import (
     ACTIVATION,
@@ -47,7 +47,7 @@ def find_structure(model: ir.Model) -> Structure:
     Raises:
         ModelError: the graph has no constant-weight GEMM, so there is nothing to quantize.
     """
-    gemms = tuple(_gemms(model.graph))
+    gemms = tuple(find_gemms(model.graph))
     if not gemms:
         raise ModelError(
             "The graph has no matrix product with a constant weight; nothing can be quantized. "
@@ -64,111 +64,9 @@ def find_structure(model: ir.Model) -> Structure:
     )
 
 
-def _gemms(graph: ir.Graph) -> Iterator[Gemm]:
-    taken: set[str] = set()
-    varying = _varying(graph)
-    for node in graph:
-        if node.op_type not in ("MatMul", "Gemm") or node.domain not in ("", "ai.onnx"):
-            continue
-        weight, source = node.inputs[1], node.inputs[0]
-        if weight is None or source is None or not weight.is_initializer():
-            continue
-        if weight.shape is None or weight.shape.rank() != 2 or source not in varying:
-            continue
-        gemm = _gemm(node, source, weight)
-        if gemm is not None:
-            name = _unique(gemm.name, taken)
-            yield gemm if name == gemm.name else replace(gemm, name=name)
-
-
-def _varying(graph: ir.Graph) -> set[ir.Value]:
-    """The tensors that depend on an input of the graph.
-
-    The others are constants, whatever nodes they pass: runtimes compute them once, at load
-    (DeBERTa's products of its relative position embeddings).
-    """
-    found = set(graph.inputs)
-    for node in graph:
-        if any(value in found for value in node.inputs):
-            found.update(node.outputs)
-    return found
-
-
-def _gemm(node: ir.Node, source: ir.Value, weight: ir.Value) -> Gemm | None:
-    transposed = False
-    if node.op_type == "Gemm":
-        if any(_number(node, key, 1.0) != 1.0 for key in ("alpha", "beta")):
-            return None
-        if _number(node, "transA", 0.0) != 0.0:
-            return None
-        transposed = _number(node, "transB", 0.0) == 1.0
-        bias: ir.Value | None = node.inputs[2] if len(node.inputs) > 2 else None
-        output = node.outputs[0]
-    else:
-        bias, output = _bias_add(node)
-    assert weight.shape is not None
-    rows, columns = (int(d) for d in weight.shape.numpy())
-    k, n = (columns, rows) if transposed else (rows, columns)
-    rank = source.shape.rank() if source.shape is not None else 3
-    return Gemm(
-        name=_gemm_name(node, weight, bias),
-        node=str(node.name),
-        weight=str(weight.name),
-        transposed=transposed,
-        bias=None if bias is None else str(bias.name),
-        input=str(source.name),
-        output=str(output.name),
-        k=k,
-        n=n,
-        rows=128 if rank >= 3 else 1,
-    )
-
-
-def _bias_add(node: ir.Node) -> tuple[ir.Value | None, ir.Value]:
-    """The bias of a MatMul whose only reader is an Add of a constant vector, and the sum."""
-    product = node.outputs[0]
-    uses = list(product.uses())
-    if len(uses) == 1 and uses[0].node.op_type == "Add" and not product.is_graph_output():
-        add = uses[0].node
-        other = add.inputs[1 - uses[0].idx]
-        vector = other is not None and other.shape is not None and other.shape.rank() == 1
-        if vector and other is not None and other.is_initializer():
-            return other, add.outputs[0]
-    return None, product
-
-
-def _gemm_name(node: ir.Node, weight: ir.Value, bias: ir.Value | None) -> str:
-    for value, suffix in ((bias, ".bias"), (weight, ".weight")):
-        if value is not None and str(value.name).endswith(suffix):
-            return str(value.name).removesuffix(suffix)
-    return module_of(node)
-
-
-def module_of(node: ir.Node) -> str:
-    """The module a node was traced from, else the node's own name."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-    names = [part.strip(" []'\"") for part in scopes.split(",")]
-    paths = [name for name in names if "." in name and not name.startswith("_")]
-    return max(paths, key=len) if paths else str(node.name)
-
-
-def _number(node: ir.Node, key: str, default: float) -> float:
-    attribute = node.attributes.get(key)
-    return default if attribute is None else float(attribute.value)
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}#{count}"
-    taken.add(candidate)
-    return candidate
-
-
 def _tables(graph: ir.Graph) -> Iterator[Table]:
     for node in graph:
-        if node.op_type != "Gather" or _number(node, "axis", 0.0) != 0.0:
+        if node.op_type != "Gather" or number_of(node, "axis", 0.0) != 0.0:
             continue
         table, index = node.inputs[0], node.inputs[1]
         if table is None or index is None or not table.is_initializer() or index.is_initializer():
@@ -193,7 +91,7 @@ def _sites(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> Iterator[Site]:
             continue
         channels, axes = _axes(value)
         label = _site_name(value, inputs.get(name), outputs.get(name))
-        yield Site(_unique(label, taken), name, frozenset(roles[name]), channels, axes)
+        yield Site(unique_name(label, taken), name, frozenset(roles[name]), channels, axes)
 
 
 def _float_values(graph: ir.Graph) -> Iterator[ir.Value]:

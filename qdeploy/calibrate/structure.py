@@ -47,7 +47,7 @@ class Gemm:
         input: name of the activation tensor.
         output: tensor after the bias.
         k, n: sizes of the weight.
-        rows: how many rows the product has per batch row, for FLOPs (sequence of 128, or 1).
+        rows: how many rows the product has per batch row of 128 tokens, for FLOPs.
     """
 
     name: str

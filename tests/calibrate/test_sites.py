@@ -12,9 +12,10 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.context import NEGLIGIBLE_FLOPS, Context
+from qdeploy.calibrate.gemms import module_of
 from qdeploy.calibrate.linear import linear_sources
 from qdeploy.calibrate.options import PlanOptions
-from qdeploy.calibrate.sites import find_structure, module_of
+from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.structure import ATTENTION_OUTPUT, GEMM_INPUT, SOFTMAX, FeedForward, Table
 from qdeploy.errors import ModelError
 from tests.calibrate.conftest import Synthetic
