@@ -2,10 +2,10 @@
 
     python benchmarks/families.py [--only bert,albert] [--out docs/families.md]
 
-Tiny random checkpoints (two layers, planted outlier channels) of two hidden sizes are exported,
-built with `--strategy peg` on ort-cpu, calibrated on 64 rows of qnli-mini, and compared with FP32 on
-64 others. Random weights say nothing about accuracy: what is measured is that each architecture goes
-through whole, how much of its work is INT8, and how far its logits move.
+Tiny random checkpoints (two layers, planted outlier channels) of two hidden sizes are
+exported, built with `--strategy peg` on ort-cpu, calibrated on 64 rows of qnli-mini, and compared
+with FP32 on 64 others. Random weights say nothing about accuracy: what is measured is that each
+architecture goes through whole, how much of its work is INT8, and how far its logits move.
 """
 
 from __future__ import annotations
@@ -112,9 +112,10 @@ def page(found: dict[str, list[dict[str, Any]]], about: dict[str, Any]) -> str:
 
 INTRODUCTION = """\
 Random checkpoints of two layers, of two hidden sizes, each with planted outlier channels, through
-`export` and `build --strategy peg`. "Planned" and "INT8" are shares of the FLOPs of all products with a
-constant operand. SQNR and flips are of the logits against FP32, on rows that calibrated nothing; the
-weights are random, so they tell how the architecture takes noise and nothing about accuracy."""
+`export` and `build --strategy peg`. "Planned" and "INT8" are shares of the FLOPs of all products
+with a constant operand. SQNR and flips are of the logits against FP32, on rows that calibrated
+nothing; the weights are random, so they tell how the architecture takes noise, and nothing about
+accuracy."""
 
 
 def cells(family: str, hidden: int, result: dict[str, Any]) -> list[str]:
