@@ -74,6 +74,7 @@ def calibrate(
     task: str = "qnli",
     columns: Columns | str | None = None,
     rows: int = 128,
+    max_length: int | None = None,
     seed: int = 0,
     ray_address: str | None = None,
     progress: Progress | None = None,
@@ -86,12 +87,14 @@ def calibrate(
         task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         rows: rows to sample from `data`.
+        max_length: tokens kept of a row; None is the model's own limit, at most 512.
         seed: of the sample.
         ray_address: address of a Ray cluster, or `"auto"`: its nodes observe a shard each.
         progress: see the module.
 
     Returns:
-        Path of the statistics file. The same model, data, rows and seed give the same file.
+        Path of the statistics file. The same model, data, rows, limit and seed give the same
+            file.
 
     Raises:
         ModelError: not a model directory.
@@ -112,6 +115,7 @@ def calibrate(
         task=task,
         columns=columns,
         rows=rows,
+        max_length=max_length,
         seed=seed,
         progress=progress,
         **sharded,
@@ -125,6 +129,7 @@ def analyze(
     task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
+    max_length: int | None = None,
     statistics: PathLike | None = None,
     scope: str = "all",
     activations: str = "asymmetric",
@@ -143,6 +148,7 @@ def analyze(
         task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         calibration_rows: rows to sample from `data`.
+        max_length: tokens kept of a row; None is the model's own limit, at most 512.
         statistics: statistics of this model to use instead of calibrating.
         scope: sites to look at: `"gemm"` or `"all"` (every activation).
         activations: `"asymmetric"` (uint8) or `"symmetric"` (int8).
@@ -169,6 +175,7 @@ def analyze(
         task=task,
         columns=columns,
         calibration_rows=calibration_rows,
+        max_length=max_length,
         statistics=statistics,
         scope=scope,
         activations=activations,
@@ -193,6 +200,7 @@ def build(
     task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
+    max_length: int | None = None,
     statistics: PathLike | None = None,
     scope: str = "gemm",
     activations: str | None = None,
@@ -236,6 +244,7 @@ def build(
         task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         calibration_rows: rows to sample from `data`.
+        max_length: tokens kept of a row; None is the model's own limit, at most 512.
         statistics: statistics of this model to use instead of calibrating.
         scope: `"gemm"` or `"all"` (every activation).
         activations: `"asymmetric"` (uint8) or `"symmetric"` (int8); None takes the target's.
@@ -286,6 +295,7 @@ def build(
         "task": task,
         "columns": columns,
         "calibration_rows": calibration_rows,
+        "max_length": max_length,
         "statistics": statistics,
         "scope": scope,
         "activations": activations,
@@ -335,6 +345,7 @@ def evaluate(
     columns: Columns | str | None = None,
     baseline: PathLike | None = None,
     limit: int | None = None,
+    max_length: int | None = None,
     batch_size: int = 8,
     seq_len: int = 128,
     warmup: int = 100,
@@ -359,8 +370,9 @@ def evaluate(
         columns: column names of `data`, as `Columns` or as `"question=premise,label=gold"`.
         baseline: engine directory to compare with; rounds of the two alternate.
         limit: rows to take from the start; None takes all.
+        max_length: tokens kept of a row for accuracy; None is the model's own limit, at most 512.
         batch_size: rows per run, of the latency and of the accuracy.
-        seq_len: tokens per row of the latency.
+        seq_len: tokens per row of the latency, of it alone.
         warmup: runs before the timed ones.
         iterations: timed runs.
         threads: threads the engine may use.
@@ -394,6 +406,7 @@ def evaluate(
             columns=columns,
             baseline=baseline,
             limit=limit,
+            max_length=max_length,
             batch_size=batch_size,
             seq_len=seq_len,
             warmup=warmup,
@@ -425,6 +438,7 @@ def sweep(
     recipe: PathLike,
     data: str | None = None,
     eval_data: str | None = None,
+    max_length: int | None = None,
     max_drop: float | None = None,
     ray_address: str | None = None,
     html: PathLike | None = None,
@@ -439,6 +453,8 @@ def sweep(
         recipe: YAML file of the trials (docs/sweeps.md).
         data: calibration rows, and evaluation rows where it holds both; None takes `"qnli-mini"`.
         eval_data: evaluation rows from elsewhere.
+        max_length: tokens kept of a row, calibrating or evaluated; None takes the recipe's, or the
+            model's own limit, at most 512.
         max_drop: accuracy points that may be lost: the fastest engine within them is named.
         ray_address: of a Ray cluster to run the trials on, or `"auto"`; None runs them here.
         html: file for the report as one self-contained page.
@@ -462,6 +478,7 @@ def sweep(
         recipe=recipe,
         data=data,
         eval_data=eval_data,
+        max_length=max_length,
         max_drop=max_drop,
         ray_address=ray_address,
         progress=progress,

@@ -17,7 +17,7 @@ from qdeploy.evaluate.subject import Subject, open_subject
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
-_ROWS = ("data", "task", "columns", "calibration_rows", "seed")  # of `calibrate`
+_ROWS = ("data", "task", "columns", "calibration_rows", "max_length", "seed")  # of `calibrate`
 
 
 def calibrate_once(source: Path, options: dict[str, Any], progress: Progress | None) -> Path:

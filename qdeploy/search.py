@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import read_json
+from qdeploy.artifact import read_json, read_manifest
 from qdeploy.calibrate.run import calibrate_model, read_calibration
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.contest import keep, rounds_of
+from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
@@ -110,6 +111,7 @@ def build_within(
     task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
+    max_length: int | None = None,
     statistics: str | Path | None = None,
     seed: int = 0,
     force: bool = False,
@@ -122,6 +124,8 @@ def build_within(
 
     Args:
         max_drop: accuracy points that may be lost; None is 0.3.
+        max_length: tokens kept of a row, calibrating or held out; None takes what the statistics
+            were made with.
         options: of `build`; `activations`, `weights` and `rest_precision` hold for every candidate,
             and the others are what the search decides.
 
@@ -143,17 +147,26 @@ def build_within(
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns}
     if statistics is None:
         statistics = calibrate_model(
-            source, rows=calibration_rows, seed=seed, progress=progress, **request
+            source,
+            rows=calibration_rows,
+            max_length=max_length,
+            seed=seed,
+            progress=progress,
+            **request,
         )
-    rows = _held_out(read_calibration(**request), Statistics.load(Path(statistics)), seed)
+    observed = Statistics.load(Path(statistics))
+    rows = _held_out(read_calibration(**request), observed, seed)
+    longest = int(read_manifest(source, "model")["max_length"])
+    limit = row_limit(longest, observed.origin.max_length if max_length is None else max_length)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
     with tempfile.TemporaryDirectory(prefix="qdeploy-search-") as folder:
-        tried = _Trial(source, Path(folder), shared, rows, task, progress).all(max_drop)
+        tried = _Trial(source, Path(folder), shared, rows, limit, task, progress).all(max_drop)
         shape = _time(tried, wanted, progress)
         best = choose(_finalists(tried, max_drop, wanted, progress))
         report = {
             "max_drop": max_drop,
             "rows": len(rows),
+            "max_length": limit,
             "labelled": rows.labels is not None,
             "shape": list(shape),
             "tried": [one.entry(max_drop) for one in tried],
@@ -249,12 +262,13 @@ def _held_out(source: Rows, statistics: Statistics, seed: int) -> Rows:
 
 @dataclass(frozen=True)
 class _Trial:
-    """What every candidate is built from and judged on."""
+    """What every candidate is built from and judged on; `limit` is the tokens kept of a row."""
 
     source: Path
     folder: Path
     shared: dict[str, Any]
     rows: Rows
+    limit: int
     task: str
     progress: Progress | None
 
@@ -294,17 +308,16 @@ class _Trial:
         return build_engine(self.source, self.folder / name, **shared, **options)
 
     def _logits(self, subject: Subject) -> Array:
-        limit = min(128, subject.encoder.max_length)
-        encoded = subject.encoder.encode(self.rows, limit)
+        encoded = subject.encoder.encode(self.rows, self.limit)
         return predict_logits(subject.engine, subject.encoder, encoded, batch_size=16)
 
     def _gold(self, subject: Subject) -> Array | None:
-        from qdeploy.evaluate.labels import class_order, gold_indices
+        from qdeploy.evaluate.labels import class_order, gold_of
 
         if self.rows.labels is None:
             return None
         order = class_order(subject.manifest["labels"], find_task(self.task))
-        return gold_indices(self.rows, order)
+        return gold_of(self.rows, order).indices
 
 
 def _with_exceptions(tried: list[Tried]) -> Iterator[dict[str, Any]]:

@@ -43,6 +43,7 @@ def analyze_model(
     task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
+    max_length: int | None = None,
     statistics: str | Path | None = None,
     scope: str = ALL_SCOPE,
     activations: str = "asymmetric",
@@ -55,8 +56,12 @@ def analyze_model(
     directory = Path(model_dir)
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns, "seed": seed}
     if statistics is None:
-        statistics = calibrate_model(directory, **request, rows=calibration_rows, progress=progress)
+        statistics = calibrate_model(
+            directory, **request, rows=calibration_rows, max_length=max_length, progress=progress
+        )
     observed = Statistics.load(Path(statistics))
+    if max_length is None:  # rows as those that the statistics were made of
+        max_length = observed.origin.max_length
     model, digest = load_model(directory)
     observed.require_model(digest)
     structure = find_structure(model)
@@ -69,7 +74,9 @@ def analyze_model(
     }
     report = _heading(directory, observed, options)
     if cost_rows:
-        batches = list(calibration_batches(directory, rows=cost_rows, **request))
+        batches = list(
+            calibration_batches(directory, rows=cost_rows, max_length=max_length, **request)
+        )
         costs = Costs(SwitchedModel(model, context.sites, threads=threads), batches)
         affines = {tensor: _affine(plain, tensor) for tensor in entries}
         report["w8a8_db"] = _measure(entries, affines, costs, context, progress)
@@ -116,7 +123,7 @@ def _heading(directory: Path, observed: Statistics, options: PlanOptions) -> dic
         "schema": SCHEMA,
         "kind": "analysis",
         "model": str(directory),
-        "data": {"source": origin.data, "rows": origin.rows, "max_length": origin.max_length},
+        "data": {"source": origin.data, "rows": origin.rows, **origin.lengths.to_json()},
         "scope": options.scope,
         "activations": options.activations,
         "versions": package_versions(),

@@ -18,9 +18,10 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
+from qdeploy.data.lengths import cut_text, row_limit
 from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tasks import find_task
-from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 
 if TYPE_CHECKING:
@@ -33,11 +34,10 @@ Observer = Callable[[Path, Iterable[Feeds]], dict[str, SiteStatistics]]
 GRAPH = "model.onnx"
 DEFAULT_DATA = "qnli-mini"
 FOLDER = "statistics"
-MAX_LENGTH = (
-    128  # tokens of a calibration row at most: the sequence length of the paper and of QNLI
-)
-# Tokens of one batch. Constant, so that peak memory depends neither on rows nor on their lengths.
+# Tokens of one batch, and pairs of tokens for attention, whose tensors are observed too. Constant,
+# so that peak memory depends neither on rows nor on their lengths, up to one row of 512 tokens.
 BATCH_TOKENS = 1024
+BATCH_PAIRS = 256 * BATCH_TOKENS
 
 
 def model_digest(model_dir: Path) -> str:
@@ -100,16 +100,18 @@ def calibrate_model(
     task: str = "qnli",
     columns: Columns | str | None = None,
     rows: int = 128,
+    max_length: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     observer: Observer = observe_directory,
 ) -> Path:
     """Observe the model on calibration rows in one pass; see `qdeploy.api.calibrate`.
 
-    Kept under a key of model, data, rows and seed; the same request finds it again.
+    Kept under a key of model, data, rows and their limit; the same request finds it again.
     """
     directory = Path(model_dir)
-    manifest = read_manifest(directory, "model")
+    longest = int(read_manifest(directory, "model")["max_length"])
+    limit = row_limit(longest, max_length)
     source = read_calibration(data, task, columns)
     if len(source) < rows:
         warnings.warn(
@@ -118,13 +120,15 @@ def calibrate_model(
             stacklevel=2,
         )
     sample = source.sample(rows, seed)
-    max_length = min(MAX_LENGTH, int(manifest["max_length"]))
     encoder = TextEncoder.from_directory(directory)
-    origin = _origin(directory, sample, seed, max_length, class_names(encoder.special_tokens))
+    encoded = _encode(encoder, sample, limit)
+    origin = _origin(directory, sample, seed, encoded, class_names(encoder.special_tokens))
+    if (text := cut_text(origin.lengths, "calibration", longest, max_length)) is not None:
+        warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
     if _is_whole(path):
         return path
-    batches = _batches(encoder, sample, max_length, progress)
+    batches = _batches(encoder, encoded, progress)
     _save(Statistics(origin, observer(directory, batches)), path)
     return path
 
@@ -137,6 +141,7 @@ def calibration_batches(
     columns: Columns | str | None,
     rows: int,
     seed: int,
+    max_length: int | None = None,
 ) -> Iterator[Feeds]:
     """The first batches that `calibrate_model` would observe, for who runs the model himself."""
     directory = Path(model_dir)
@@ -144,7 +149,8 @@ def calibration_batches(
         warnings.simplefilter("ignore", QDeployWarning)
         sample = read_calibration(data, task, columns).sample(rows, seed)
     encoder = TextEncoder.from_directory(directory)
-    yield from _batches(encoder, sample, min(MAX_LENGTH, encoder.max_length), None)
+    limit = row_limit(encoder.max_length, max_length)
+    yield from _batches(encoder, _encode(encoder, sample, limit), None)
 
 
 def read_calibration(data: str | None, task: str, columns: Columns | str | None) -> Rows:
@@ -190,17 +196,20 @@ def _save(statistics: Statistics, path: Path) -> None:
 
 
 def _origin(
-    directory: Path, sample: Rows, seed: int, max_length: int, token_classes: tuple[str, ...]
+    directory: Path, sample: Rows, seed: int, encoded: Encoded, token_classes: tuple[str, ...]
 ) -> Origin:
+    lengths = encoded.row_lengths
     return Origin(
         model_sha256=model_digest(directory),
         data=sample.source,
         data_hash=sample.content_hash(),
         rows=len(sample),
         seed=seed,
-        max_length=max_length,
+        max_length=lengths.max_length,
         row_hashes=tuple(row_hashes(sample)),
         token_classes=token_classes,
+        row_lengths=lengths.kept,
+        truncated=lengths.truncated,
     )
 
 
@@ -209,15 +218,17 @@ def _key(origin: Origin) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
-def _batches(
-    encoder: TextEncoder, rows: Rows, max_length: int, progress: Progress | None
-) -> Iterator[Feeds]:
-    done = 0
-    encoded = encoder.encode(rows, max_length=max_length)
+def _encode(encoder: TextEncoder, rows: Rows, limit: int) -> Encoded:
+    encoded = encoder.encode(rows, max_length=limit)
     if encoded.lengths.max() < 1:
         raise DataError(f"{rows.source} holds no text for the tokenizer.")
-    for batch in encoder.batches(encoded, batch_size=len(rows), max_tokens=BATCH_TOKENS):
+    return encoded
+
+
+def _batches(encoder: TextEncoder, encoded: Encoded, progress: Progress | None) -> Iterator[Feeds]:
+    done, rows = 0, len(encoded)
+    for batch in encoder.batches(encoded, rows, max_tokens=BATCH_TOKENS, max_pairs=BATCH_PAIRS):
         yield batch.feeds
         done += len(batch.index)
         if progress is not None:
-            progress("calibrate", done, len(rows))
+            progress("calibrate", done, rows)

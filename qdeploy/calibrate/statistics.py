@@ -16,9 +16,10 @@ import numpy as np
 from qdeploy.artifact import leftovers
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
+from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 
-FORMAT = 2
+FORMAT = 3
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 _DAMAGE = (
     AttributeError,
@@ -46,6 +47,8 @@ class Origin:
         seed: of the sampling.
         max_length: tokens per row at most.
         row_hashes: one short hash per row, so that evaluation can tell rows it has seen.
+        row_lengths: tokens of each row after the cut, so that it can tell rows of other lengths.
+        truncated: rows that were cut at `max_length`.
         token_classes: names of the classes of tokens that are told apart [T].
     """
 
@@ -57,6 +60,13 @@ class Origin:
     max_length: int
     row_hashes: tuple[str, ...] = ()
     token_classes: tuple[str, ...] = ()
+    row_lengths: tuple[int, ...] = ()
+    truncated: int = 0
+
+    @property
+    def lengths(self) -> RowLengths:
+        """How long the rows were, and how many were cut."""
+        return RowLengths(self.row_lengths, self.truncated, self.max_length)
 
 
 @dataclass
@@ -103,7 +113,7 @@ class Statistics:
                         f"{path} was written by another version of qdeploy. "
                         "Run `qdeploy calibrate`."
                     )
-                for key in ("row_hashes", "token_classes"):
+                for key in ("row_hashes", "token_classes", "row_lengths"):
                     origin[key] = tuple(origin[key])
                 names = [k.removesuffix("/sums") for k in arrays.files if k.endswith("/sums")]
                 return cls(Origin(**origin), {name: _site(arrays, name) for name in names})
@@ -133,6 +143,8 @@ class Statistics:
             max_length=max(self.origin.max_length, other.origin.max_length),
             row_hashes=self.origin.row_hashes + other.origin.row_hashes,
             token_classes=self.origin.token_classes,
+            row_lengths=self.origin.row_lengths + other.origin.row_lengths,
+            truncated=self.origin.truncated + other.origin.truncated,
         )
 
     def require_model(self, model_sha256: str) -> None:

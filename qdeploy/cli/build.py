@@ -47,6 +47,7 @@ from qdeploy.cli import options, tables, talk
 @options.task
 @options.columns
 @options.calibration_rows
+@options.max_length
 @options.statistics
 @options.scope("gemm")
 @options.activations

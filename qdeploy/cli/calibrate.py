@@ -16,6 +16,7 @@ from qdeploy.cli import options, talk
 @options.task
 @options.columns
 @options.calibration_rows
+@options.max_length
 @options.seed
 @options.ray_address
 @options.reporting
@@ -25,6 +26,7 @@ def calibrate(
     task: str,
     columns: str | None,
     calibration_rows: int,
+    max_length: int | None,
     seed: int,
     ray_address: str | None,
 ) -> None:
@@ -40,6 +42,7 @@ def calibrate(
             task=task,
             columns=columns,
             rows=calibration_rows,
+            max_length=max_length,
             seed=seed,
             ray_address=ray_address,
             progress=progress,

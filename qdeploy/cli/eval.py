@@ -29,6 +29,7 @@ from qdeploy.cli import evaluation, options, talk
     help="Compare with this engine; rounds of the two alternate.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@options.max_length
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -43,7 +44,7 @@ from qdeploy.cli import evaluation, options, talk
     default=128,
     show_default=True,
     metavar="N",
-    help="Tokens per row of the latency.",
+    help="Tokens per row of the latency; what accuracy keeps is --max-length.",
 )
 @click.option(
     "--warmup",

@@ -24,10 +24,17 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("target", tables.choice(report["auto"])))
     if data := report.get("data"):
         rows.append(("data", f"{data['source']}, {data['n']} rows"))
+        if data.get("lengths"):
+            rows.append(("tokens of a row", tables.lengths(data)))
+    if reason := report.get("no_accuracy"):
+        rows.append(("accuracy", f"not measured: {reason}"))
     if metrics := report.get("metrics"):
         rows.append(("accuracy", _accuracy(metrics)))
         if metrics.get("constant_predictor"):
             rows.append(("", "[bold red]CONSTANT PREDICTOR[/]: the engine answers one class only"))
+    if (labels := report.get("labels")) and labels.get("swapped"):
+        better = f"{100 * labels['accuracy_if_swapped']:.2f} % with the classes in another order"
+        rows.append(("", f"[bold red]CLASS ORDER[/]: {better}"))
     if base := report.get("baseline"):
         rows += _baseline_rows(base)
     if latency := report.get("latency_ms"):
@@ -67,8 +74,11 @@ def _baseline_rows(base: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "agreement" in base:
         flipped = f", {base['flipped']} rows flipped" if "flipped" in base else ""
         rows.append(("agreement", f"{100 * base['agreement']:.2f} %{flipped}"))
-    if base.get("sqnr_db") is not None:
-        rows.append(("logit SQNR", f"{base['sqnr_db']:.1f} dB"))
+    if base.get("equal_logits"):
+        rows.append(("logits", "equal to the baseline's"))
+    elif "max_abs_diff" in base:
+        level = "" if base.get("sqnr_db") is None else f"SQNR {base['sqnr_db']:.1f} dB, "
+        rows.append(("logits", f"{level}largest difference {base['max_abs_diff']:.3g}"))
     return rows
 
 

@@ -127,6 +127,12 @@ calibration_rows = _option(
     metavar="N",
     help="Rows to calibrate on.",
 )
+max_length = click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens kept of a row. The model's own limit, at most 512, when left out.",
+)
 statistics = click.option(
     "--statistics",
     type=PATH,

@@ -28,6 +28,7 @@ from qdeploy.cli import options, tables, talk
     metavar="DATA",
     help="Evaluation rows, where --data does not hold them too (a directory or a hub data set do).",
 )
+@options.max_length
 @click.option(
     "--max-drop",
     type=float,

@@ -61,6 +61,9 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
     """The result of `build`."""
     names = (manifest.get(key) for key in ("strategy", "scope", "target"))
     click.echo(f"{directory}: {', '.join(str(name) for name in names)}")
+    if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
+        rows = f"{calibration['rows']} rows of {calibration['data']}"
+        click.echo(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
     if manifest.get("auto"):
         click.echo(choice(manifest["auto"]))
     if manifest.get("search"):
@@ -71,6 +74,16 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
         click.echo(int8(manifest["int8"]))
     rest = "--simulate" if manifest.get("dry_run") else "--baseline BASE_ENGINE_DIR"
     click.echo(f"Next: qdeploy eval {directory} {rest}")
+
+
+def lengths(found: Mapping[str, Any]) -> str:
+    """How long rows are and how many were cut; of a report's `data` or a manifest's calibration."""
+    figures = found["lengths"]
+    text = f"median {figures['median']:g}, 95 % up to {figures['p95']:g}, at most {figures['max']}"
+    if not found["truncated"]:
+        return f"{text}; none cut"
+    share = 100 * found["truncated_share"]
+    return f"{text}; {found['truncated']} rows ({share:.1f} %) cut at {found['max_length']}"
 
 
 def _forms(forms: Mapping[str, Any]) -> str:

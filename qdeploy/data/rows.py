@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qdeploy.data import mini
+from qdeploy.data.classes import whole_number
 from qdeploy.data.hub import read_hub
 from qdeploy.data.readers import READERS, Table, read_table
 from qdeploy.data.tasks import Columns, Task, find_task, parse_columns
@@ -202,7 +204,7 @@ def _judge(table: Table, task: Task, columns: Columns, split: str) -> Rows:
     return Rows(
         first=texts(columns.first),
         second=None if columns.second is None else texts(columns.second),
-        labels=_labels(table, task, columns.label, split),
+        labels=_labels(table, task, columns, split),
         source=table.name,
         row_ids=tuple(range(len(table.records))),
     )
@@ -231,33 +233,36 @@ def _text(table: Table, place: str, row: dict[str, Any], column: str) -> str:
     )
 
 
-def _labels(table: Table, task: Task, column: str, split: str) -> tuple[str, ...] | None:
-    """Class names; None without such a column. Calibration takes unlabelled rows too."""
+def _labels(table: Table, task: Task, columns: Columns, split: str) -> tuple[str, ...] | None:
+    """Class names; None without labels. Calibration takes rows of which some have none, too."""
+    column = columns.label
     if column not in table.columns:
         return None
-    labels = []
-    for place, row in table.records:
-        label = _label(row.get(column), task)
-        if label is None and split == "calibration":
-            return None
-        if label is None:
-            raise DataError(
-                f"{table.name}, {place}: column '{column}' holds no class. Use a labelled split, "
-                "or drop that row."
-            )
-        labels.append(label)
-    return tuple(labels)
+    labels = [_label(row.get(column), task) for _, row in table.records]
+    found = tuple(label for label in labels if label is not None)
+    if len(found) == len(labels):
+        return found
+    if split == "calibration" or not (found or columns.label_required):
+        return None
+    place = table.records[labels.index(None)][0]
+    raise DataError(
+        f"{table.name}, {place}: column '{column}' holds no class. Use a labelled split, or drop "
+        "that row."
+    )
 
 
 def _label(value: Any, task: Task) -> str | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = "" if value is None else str(int(value) if isinstance(value, bool) else value).strip()
-    if not text or text == "-1":  # GLUE's test split and the hub mark missing labels with -1
+    if isinstance(value, float) and math.isnan(value):
         return None
-    if task.names_integers and text.isdecimal() and int(text) < len(task.classes):
-        return task.classes[int(text)]
-    return text
+    text = "" if value is None else str(value).strip()
+    if isinstance(value, bool):
+        text = text.lower()
+    number = {"false": 0, "true": 1}.get(text.lower(), whole_number(text))
+    if not text or number == -1:  # GLUE's test split and the hub mark missing labels with -1
+        return None
+    if task.names_integers and number is not None and 0 <= number < len(task.classes):
+        return task.classes[number]
+    return text if number is None or not isinstance(value, float) else str(number)
 
 
 def _is_pair(item: Any) -> bool:

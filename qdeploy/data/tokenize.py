@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import MANIFEST, read_json, read_manifest
+from qdeploy.data.lengths import RowLengths
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, ModelError, PlanError
 
@@ -43,6 +44,11 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def row_lengths(self) -> RowLengths:
+        """What was kept and what was cut, without the tokens."""
+        return RowLengths(tuple(self.lengths.tolist()), self.truncated, self.max_length)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class TextEncoder:
             special_tokens=_specials(tokenizer, config),
         )
 
-    def encode(self, rows: Rows, max_length: int | None = 128) -> Encoded:
+    def encode(self, rows: Rows, max_length: int | None = None) -> Encoded:
         """Tokenize as transformers does with `truncation=True`: the longer text is cut first.
 
         Args:
@@ -149,6 +155,7 @@ class TextEncoder:
         sort: bool = True,
         pad_to: int | None = None,
         max_tokens: int | None = None,
+        max_pairs: int | None = None,
     ) -> Iterator[Batch]:
         """Padded batches; the last one may be smaller.
 
@@ -159,6 +166,7 @@ class TextEncoder:
             pad_to: tokens S of every batch; the longest row of each batch by default.
             max_tokens: B · S of a batch at most (a single longer row passes), so that memory does
                 not depend on how long the rows are; needs `sort`.
+            max_pairs: B · S² of a batch at most, likewise: what attention holds per head.
 
         Raises:
             PlanError: `batch_size` is below 1.
@@ -172,9 +180,10 @@ class TextEncoder:
         start = 0
         while start < len(encoded):
             rows = batch_size
-            if max_tokens is not None:
-                longest = pad_to or int(encoded.lengths[order[start]])
-                rows = max(1, min(batch_size, max_tokens // longest))
+            longest = pad_to or int(encoded.lengths[order[start]])
+            for bound, each in ((max_tokens, longest), (max_pairs, longest**2)):
+                if bound is not None:
+                    rows = max(1, min(rows, bound // max(each, 1)))
             index = order[start : start + rows].astype(np.int64)
             start += rows
             width = int(encoded.lengths[index].max())

@@ -79,6 +79,7 @@ def build_engine(
     task: str = "qnli",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
+    max_length: int | None = None,
     statistics: str | Path | None = None,
     scope: str = "gemm",
     activations: str | None = None,
@@ -141,7 +142,7 @@ def build_engine(
     if "least" in found.takes:
         compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
-    _warn_of_unread(strategy, statistics, data=data, columns=columns)
+    _warn_of_unread(strategy, statistics, data=data, columns=columns, max_length=max_length)
     observed = None
     if calibrated and statistics is None:
         statistics = calibrate_model(
@@ -150,6 +151,7 @@ def build_engine(
             task=task,
             columns=columns,
             rows=calibration_rows,
+            max_length=max_length,
             seed=seed,
             progress=progress,
         )
@@ -163,7 +165,7 @@ def build_engine(
 
 def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
     """Warn of calibration data that is not looked at."""
-    named = [f"--{name}" for name, value in rows.items() if value is not None]
+    named = [f"--{name.replace('_', '-')}" for name, value in rows.items() if value is not None]
     if not needs_statistics(strategy):
         reason = f"{strategy} does not calibrate"
     elif statistics is not None:
@@ -314,6 +316,8 @@ def _manifest_fields(
             "data_hash": origin.data_hash,
             "rows": origin.rows,
             "seed": origin.seed,
+            **origin.lengths.to_json(),
+            "row_lengths": list(origin.row_lengths),
             "row_hashes": list(origin.row_hashes),
         }
     return {

@@ -1,51 +1,49 @@
-"""Accuracy of an engine over labelled rows, alone or against a baseline."""
+"""Predictions of an engine over rows: their accuracy, and what they are worth against a baseline.
+
+Agreement and noise need no labels, and noise no classes either: they are given for every engine
+that has a baseline.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qdeploy.data.lengths import RowLengths, row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
-from qdeploy.errors import PlanError
+from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import metrics
-from qdeploy.evaluate.labels import (
-    ClassOrder,
-    SwappedOrder,
-    class_order,
-    gold_indices,
-    same_classes,
-    swapped_order,
-)
-from qdeploy.evaluate.predict import Progress, predict_logits
+from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
+from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
+from qdeploy.evaluate.predict import Progress, predict_logits, predict_values
 from qdeploy.evaluate.subject import Subject
 
 Array = npt.NDArray[Any]
 
-_MAX_LENGTH = 128  # tokens, as arXiv 2603.04308 evaluates QNLI
-
 
 @dataclass(frozen=True)
 class Judged:
-    """Predictions of one engine on labelled rows.
+    """Predictions of one engine.
 
     Attributes:
         order: its class names by index.
         logits: float32 [N, classes], columns in that order.
-        gold: int64 [N], class indices in that order.
-        max_length: tokens kept of a row.
-        truncated: rows that were cut to it.
+        gold: int64 [N], class indices in that order; None where the rows have no labels.
+        lengths: tokens of the rows, and how many were cut.
+        form: how the labels were spelled: "names", or "integers" in the model's order.
     """
 
     order: ClassOrder
     logits: Array
-    gold: Array
-    max_length: int
-    truncated: int
+    gold: Array | None
+    lengths: RowLengths
+    form: str | None = None
 
     @property
     def predicted(self) -> Array:
@@ -54,9 +52,45 @@ class Judged:
         return best
 
     @property
+    def only_class(self) -> str | None:
+        """The class of all rows where they have one alone: its rows say nothing of the others."""
+        if self.gold is None or np.any(self.gold != self.gold[0]):
+            return None
+        return self.order.names[int(self.gold[0])]
+
+    @property
+    def constant(self) -> bool:
+        """Whether every row gets one class, though the rows are not known to be of one."""
+        return self.only_class is None and metrics.constant_predictor(self.predicted)
+
+    @cached_property
     def swapped(self) -> SwappedOrder | None:
         """The class order that fits far better than the model's own, if there is one."""
-        return swapped_order(self.predicted, self.gold, self.order.names)
+        if self.gold is None:
+            return None
+        return swapped_order(self.logits, self.gold, self.order.names)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Outputs of an engine whose answer is not one class of a row.
+
+    Attributes:
+        values: float32 [values], of all rows.
+        lengths: tokens of the rows, and how many were cut.
+    """
+
+    values: Array
+    lengths: RowLengths
+
+
+def no_accuracy(subject: Subject, rows: Rows) -> str | None:
+    """Why an engine has no accuracy on these rows, as a clause; None where it has one."""
+    if not subject.chooses:
+        return f"{subject.directory} is a {subject.description}, and accuracy is for classifiers"
+    if rows.labels is None:
+        return f"{rows.source} has no labels"
+    return None
 
 
 def judge(
@@ -64,7 +98,7 @@ def judge(
     rows: Rows,
     task: Task,
     *,
-    seq_len: int = _MAX_LENGTH,
+    max_length: int | None = None,
     batch_size: int = 8,
     progress: Progress | None = None,
     stage: str = "accuracy",
@@ -73,29 +107,27 @@ def judge(
 
     Args:
         subject: the engine; it must classify sequences.
-        rows: labelled rows.
+        rows: with labels or without.
         task: for the order of generic class names.
-        seq_len: tokens kept of a row where that is more than 128; a shorter one is a matter of
-            latency alone. A model that takes fewer than 128 cuts at its own limit.
-        batch_size: rows of a run.
+        max_length: tokens kept of a row; None is what the engine takes, at most 512.
+        batch_size: rows of a run at most; fewer where they are long.
         progress, stage: called as progress(stage, rows done, rows).
 
     Raises:
-        PlanError: the engine does not classify sequences.
-        DataError: labels missing, unknown or of one class; rows longer than the model takes.
+        PlanError: the engine does not classify sequences, or takes fewer tokens.
+        DataError: labels unknown to the model; no room for text.
         ModelError: a model without classes.
         VerificationError: logits that are not finite.
     """
-    if not subject.classifies:
+    if not subject.chooses:
         raise PlanError(
             f"Accuracy is for sequence classification, and {subject.directory} is a "
-            f"{subject.manifest['task']} engine. Measure its latency alone, with accuracy off "
-            "(--no-accuracy)."
+            f"{subject.description}. Pass --baseline ENGINE_DIR to see how far its outputs are "
+            "from that engine's, or measure its latency alone (--no-accuracy)."
         )
     order = class_order(subject.manifest["labels"], task)
-    gold = gold_indices(rows, order)
-    usual = min(_MAX_LENGTH, subject.encoder.max_length)
-    encoded = subject.encoder.encode(rows, seq_len if seq_len > _MAX_LENGTH else usual)
+    gold: Gold | None = None if rows.labels is None else gold_of(rows, order)
+    encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
     logits = predict_logits(
         subject.engine,
         subject.encoder,
@@ -104,44 +136,99 @@ def judge(
         progress=progress,
         stage=stage,
     )
-    return Judged(order, logits, gold, encoded.max_length, encoded.truncated)
+    if gold is None:
+        return Judged(order, logits, None, encoded.row_lengths)
+    return Judged(order, logits, gold.indices, encoded.row_lengths, gold.form)
+
+
+def outputs_of(
+    subject: Subject,
+    rows: Rows,
+    *,
+    max_length: int | None = None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    stage: str = "accuracy",
+) -> Compared:
+    """Every output of every row, of any head; arguments and errors as of `judge`."""
+    encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
+    values = predict_values(
+        subject.engine,
+        subject.encoder,
+        encoded,
+        whole=subject.classifies,
+        batch_size=batch_size,
+        progress=progress,
+        stage=stage,
+    )
+    return Compared(values, encoded.row_lengths)
 
 
 def metrics_of(judged: Judged) -> dict[str, Any]:
-    """The report's `metrics`: accuracy, n, 95 % Wilson interval, constant_predictor."""
+    """The report's `metrics`: accuracy, n, 95 % Wilson interval, constant_predictor.
+
+    The predictions must have labels.
+    """
+    assert judged.gold is not None
     n = len(judged.gold)
     share = metrics.accuracy(judged.predicted, judged.gold)
     return {
         "accuracy": share,
         "n": n,
         "ci95": list(metrics.wilson_interval(round(share * n), n)),
-        "constant_predictor": metrics.constant_predictor(judged.predicted),
+        "constant_predictor": judged.constant,
     }
 
 
 def compare(judged: Judged, base: Judged) -> dict[str, Any]:
     """The report's `baseline`: what is gained and lost against it, on the same rows.
 
-    `sqnr_db` is None where the logits are equal (noise 0) or the baseline's are all zero.
+    Without labels there is no accuracy, drop and McNemar p; the rest needs none. For `sqnr_db` and
+    `max_abs_diff` see `compare_outputs`.
 
     Raises:
         ModelError: the two have different classes.
     """
-    columns = same_classes(judged.order, base.order)
-    base_logits = base.logits[:, columns]
-    base_predicted = np.argmax(base_logits, axis=1)
-    own = metrics.accuracy(judged.predicted, judged.gold)
-    theirs = metrics.accuracy(base_predicted, judged.gold)
-    sqnr = metrics.sqnr_db(base_logits, judged.logits)
+    base_logits = base.logits[:, same_classes(judged.order, base.order)]
+    predicted, base_predicted = judged.predicted, np.argmax(base_logits, axis=1)
+    found: dict[str, Any] = {
+        "flipped": metrics.flipped_rows(base_predicted, predicted),
+        "agreement": metrics.agreement(base_predicted, predicted),
+        **_noise(judged.logits, base_logits),
+        "constant_predictor": judged.only_class is None
+        and metrics.constant_predictor(base_predicted),
+    }
+    if judged.gold is None:
+        return found
     n = len(judged.gold)
-    return {
+    theirs = metrics.accuracy(base_predicted, judged.gold)
+    return found | {
         "accuracy": theirs,
         "ci95": list(metrics.wilson_interval(round(theirs * n), n)),
-        "drop": theirs - own,
-        "mcnemar_p": metrics.mcnemar_of(base_predicted, judged.predicted, judged.gold),
-        "flipped": metrics.flipped_rows(base_predicted, judged.predicted),
-        "agreement": metrics.agreement(base_predicted, judged.predicted),
+        "drop": theirs - metrics.accuracy(predicted, judged.gold),
+        "mcnemar_p": metrics.mcnemar_of(base_predicted, predicted, judged.gold),
+    }
+
+
+def compare_outputs(own: Compared, base: Compared) -> dict[str, Any]:
+    """`sqnr_db` (dB; None where nothing differs, or the baseline is all zero), `equal_logits`, and
+    `max_abs_diff` of two engines' outputs on the same rows.
+
+    Raises:
+        ModelError: the two give outputs of other shapes.
+    """
+    if own.values.shape != base.values.shape:
+        raise ModelError(
+            f"The baseline gives {len(base.values)} values for these rows, and the engine "
+            f"{len(own.values)}. Take a baseline built from the same model."
+        )
+    return _noise(own.values, base.values)
+
+
+def _noise(own: Array, base: Array) -> dict[str, Any]:
+    sqnr = metrics.sqnr_db(base, own)
+    return {
         "sqnr_db": sqnr if math.isfinite(sqnr) else None,
         "equal_logits": sqnr == math.inf,
-        "constant_predictor": metrics.constant_predictor(base_predicted),
+        "max_abs_diff": metrics.largest_difference(base, own),
     }

@@ -51,6 +51,21 @@ class Gates:
                 "(0.99 for 99 %)."
             )
 
+    def refuse_drop(self, reason: str) -> None:
+        """Refuse `max_drop` where there is no accuracy to lose.
+
+        Args:
+            reason: why there is none, as a clause.
+
+        Raises:
+            PlanError: `max_drop` is set.
+        """
+        if self.max_drop is not None:
+            raise PlanError(
+                f"--max-drop needs an accuracy, and {reason}. Leave it out, or give labelled rows "
+                "and a classifier."
+            )
+
     def check(self, report: dict[str, Any]) -> None:
         """Judge a finished report.
 

@@ -1,27 +1,25 @@
-"""From class names to class indices: the order is the model's, and a swapped one is found."""
+"""From class names to class indices: the order is the model's, however a file spells its labels."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qdeploy.data.classes import generic_index, whole_number
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
 from qdeploy.errors import DataError, ModelError
-from qdeploy.evaluate.metrics import wilson_interval
 
 Array = npt.NDArray[Any]
 
-_GENERIC = re.compile(r"label_\d+", re.IGNORECASE)
-_MAX_CLASSES = 6  # 720 orders to try; with more classes a wrong order is not searched for
-_FAR_BETTER = 0.2  # accuracy that another order must gain before it is called the right one
+NAMES, INTEGERS = "names", "integers"
+_BOOLEANS = {"false": 0, "true": 1}
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,16 @@ class ClassOrder:
 
 
 @dataclass(frozen=True)
-class SwappedOrder:
-    """A class order that fits the labels far better than the one in use.
+class Gold:
+    """The classes of labelled rows.
 
     Attributes:
-        names: class names by index in the order that fits.
-        accuracy: with that order, 0 … 1.
+        indices: int64 [N], in the model's order.
+        form: "names", or "integers" where the labels are numbers that count the model's classes.
     """
 
-    names: tuple[str, ...]
-    accuracy: float
+    indices: Array
+    form: str
 
 
 def class_order(model_labels: Sequence[str], task: Task) -> ClassOrder:
@@ -61,41 +59,82 @@ def class_order(model_labels: Sequence[str], task: Task) -> ClassOrder:
             f"The model has {len(model_labels)} class: a regression has no accuracy. Measure its "
             "latency alone, with accuracy off."
         )
-    generic = all(_GENERIC.fullmatch(name) for name in model_labels)
+    generic = all(generic_index(name) is not None for name in model_labels)
     if generic and len(task.classes) == len(model_labels):
         return ClassOrder(task.classes, "glue")
     return ClassOrder(tuple(model_labels), "model")
 
 
-def gold_indices(rows: Rows, order: ClassOrder) -> Array:
-    """Class index of each row, int64 [N].
+def gold_of(rows: Rows, order: ClassOrder) -> Gold:
+    """Class of each row.
 
-    Names are compared without regard to case, spaces, hyphens and underscores; labels that are
-    all indices are taken in the model's order.
+    Names are compared without regard to case, spaces, hyphens and underscores. Where labels are no
+    names, numbers (`1`, `1.0`), `LABEL_1` and, of two classes, `true` and `false` are indices in
+    the model's order.
 
     Raises:
-        DataError: rows without labels, of one class only, or with a class that the model lacks.
+        DataError: rows without labels, or with a class that the model lacks or has twice.
     """
     if rows.labels is None:
         raise DataError(
-            f"{rows.source} has no label column, and accuracy needs one. Name it with "
-            "--columns label=COLUMN, or measure latency alone, with accuracy off."
+            f"{rows.source} has no labels, and accuracy needs them. Name their column with "
+            "--columns label=COLUMN, or measure without accuracy (--no-accuracy)."
         )
     counts = Counter(rows.labels)
-    if len(counts) == 1:
-        raise DataError(
-            f"{rows.source}: all {len(rows)} rows are of the class '{rows.labels[0]}', so that "
-            "accuracy would say nothing. Take a set, or a --limit, that has every class."
-        )
-    places = _places(counts, order.names)
+    places, form = _by_name(counts, order.names), NAMES
+    if len(places) < len(counts):
+        numbers = _by_number(counts, len(order.names))
+        if not places or len(numbers) == len(counts):
+            places, form = numbers, INTEGERS
     for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
         if label not in places:
-            raise DataError(
-                f"{rows.source}: row {row_id + 1} has the class '{label}', and the model knows "
-                f"{', '.join(order.names)}. Rename the classes in the file, or set id2label in "
-                "the checkpoint's config.json and export again."
-            )
-    return np.array([places[label] for label in rows.labels], np.int64)
+            where = f"{rows.source}: row {row_id + 1} has the class '{label}'"
+            raise DataError(f"{where}, and the model knows {_known(order.names, counts)}")
+    return Gold(np.array([places[label] for label in rows.labels], np.int64), form)
+
+
+def _known(names: Sequence[str], labels: Iterable[str]) -> str:
+    """The model's classes, and what to do about a label that is none of them."""
+    text = f"{', '.join(names)}. "
+    numbers = {whole_number(label) for label in labels}
+    if numbers <= set(range(1, len(names) + 1)) and len(names) in numbers:
+        return text + (
+            f"Numbers are read from 0 up, and these seem to start at 1: write 0 to {len(names) - 1}"
+            ", or the names."
+        )
+    if len({_plain(name) for name in names}) < len(names):
+        text += "Several of its classes have one name, so that labels cannot tell them apart. "
+    return text + (
+        "Rename the classes in the file, or set id2label in the checkpoint's config.json and "
+        "export again."
+    )
+
+
+def _by_name(labels: Iterable[str], names: Sequence[str]) -> dict[str, int]:
+    """Labels that name one class of the model; exactly, or else as `_plain` reads them."""
+    exact, plain = Counter(names), Counter(map(_plain, names))
+    by_plain = {_plain(name): at for at, name in enumerate(names)}
+    found = {}
+    for label in labels:
+        if exact[label] == 1:
+            found[label] = names.index(label)
+        elif exact[label] == 0 and plain[_plain(label)] == 1:
+            found[label] = by_plain[_plain(label)]
+    return found
+
+
+def _by_number(labels: Iterable[str], classes: int) -> dict[str, int]:
+    """Labels that are indices of the model's classes."""
+    found = {}
+    for label in labels:
+        index = whole_number(label)
+        if index is None:
+            index = generic_index(label)
+        if index is None and classes == 2:
+            index = _BOOLEANS.get(label.casefold())
+        if index is not None and 0 <= index < classes:
+            found[label] = index
+    return found
 
 
 def same_classes(own: ClassOrder, other: ClassOrder) -> list[int]:
@@ -111,42 +150,6 @@ def same_classes(own: ClassOrder, other: ClassOrder) -> list[int]:
             f"{', '.join(own.names)}. Take a baseline built from the same model."
         )
     return [places[_plain(name)] for name in own.names]
-
-
-def swapped_order(predicted: Array, gold: Array, names: Sequence[str]) -> SwappedOrder | None:
-    """The order of classes that fits far better, or None.
-
-    Found when the accuracy lies below what chance gives with the same class counts (its 95 %
-    interval too), and another order gains 20 points or more.
-
-    Args:
-        predicted, gold: int64 [N] class indices.
-        names: class names by index.
-    """
-    count, n = len(names), len(gold)
-    if count > _MAX_CLASSES:
-        return None
-    table = np.zeros((count, count))
-    np.add.at(table, (predicted, gold), 1)
-    chance = float(table.sum(axis=1) @ table.sum(axis=0)) / n**2
-    right = int(np.trace(table))
-    if wilson_interval(right, n)[1] >= chance:
-        return None
-
-    def fits(order: tuple[int, ...]) -> float:
-        return float(sum(table[at, to] for at, to in enumerate(order))) / n
-
-    best = max(itertools.permutations(range(count)), key=fits)
-    if fits(best) - right / n < _FAR_BETTER:
-        return None
-    return SwappedOrder(tuple(names[to] for to in best), fits(best))
-
-
-def _places(labels: Counter[str], names: tuple[str, ...]) -> dict[str, int]:
-    by_name = {_plain(name): at for at, name in enumerate(names)}
-    if all(label.isdecimal() for label in labels) and not all(_plain(x) in by_name for x in labels):
-        return {label: int(label) for label in labels if int(label) < len(names)}
-    return {label: by_name[_plain(label)] for label in labels if _plain(label) in by_name}
 
 
 def _plain(name: str) -> str:

@@ -101,6 +101,11 @@ def sqnr_db(reference: Array, other: Array) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
+def largest_difference(reference: Array, other: Array) -> float:
+    """Largest |reference - other| of two arrays of logits, float32 of one shape."""
+    return float(np.max(np.abs(reference.astype(np.float64) - other)))
+
+
 def constant_predictor(predicted: Array) -> bool:
     """Whether two rows or more all get the same class, int64 [N]."""
     return len(predicted) > 1 and bool(np.all(predicted == predicted[0]))

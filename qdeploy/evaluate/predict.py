@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.data.tokenize import Encoded, TextEncoder
+from qdeploy.data.tokenize import Batch, Encoded, TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import ModelError, VerificationError
 
 Array = npt.NDArray[Any]
+# Tokens of a run at most, and pairs of tokens for attention: a batch of 8 rows of 512 tokens, or of
+# 32 rows of 128. Longer rows come in smaller batches, so that memory does not grow with them.
+RUN_TOKENS = 4096
+RUN_PAIRS = 512 * RUN_TOKENS
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,7 +44,7 @@ def predict_logits(
         )
     found: list[tuple[Array, Array]] = []
     done = 0
-    for batch in encoder.batches(encoded, batch_size):
+    for batch in bounded_batches(encoder, encoded, batch_size):
         found.append((batch.index, engine.run(batch.feeds)["logits"]))
         done += len(batch.index)
         if progress:
@@ -48,15 +52,56 @@ def predict_logits(
     logits = np.empty((len(encoded), found[0][1].shape[-1]), np.float32)
     for index, values in found:
         logits[index] = values
-    _check_finite(logits)
+    _check_finite(list(logits))
     return logits
 
 
-def _check_finite(logits: Array) -> None:
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
+def predict_values(
+    engine: Engine,
+    encoder: TextEncoder,
+    encoded: Encoded,
+    *,
+    whole: bool,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    stage: str = "accuracy",
+) -> Array:
+    """Every output of every row, one after the other and without padding, for a comparison.
+
+    Args:
+        whole: outputs are of rows, [B, …]; else of tokens, [B, S, …], of which the row's own count.
+
+    Returns:
+        float32 [values].
+
+    Raises:
+        VerificationError: a value is not finite.
+    """
+    found: list[Array] = [np.empty(0, np.float32)] * len(encoded)
+    done = 0
+    for batch in bounded_batches(encoder, encoded, batch_size):
+        outputs = engine.run(batch.feeds)
+        for at, row in enumerate(batch.index):
+            kept = ... if whole else batch.feeds["attention_mask"][at] == 1
+            values = [outputs[name][at][kept].ravel() for name in engine.output_names]
+            found[row] = np.concatenate(values).astype(np.float32)
+        done += len(batch.index)
+        if progress:
+            progress(stage, done, len(encoded))
+    _check_finite(found)
+    return np.concatenate(found)
+
+
+def bounded_batches(encoder: TextEncoder, encoded: Encoded, batch_size: int) -> Iterator[Batch]:
+    """Batches of similar length, of fewer rows than asked for where these are long."""
+    return encoder.batches(encoded, batch_size, max_tokens=RUN_TOKENS, max_pairs=RUN_PAIRS)
+
+
+def _check_finite(rows: Sequence[Array]) -> None:
+    bad = [at for at, values in enumerate(rows) if not np.isfinite(values).all()]
+    if bad:
         raise VerificationError(
-            f"The engine gives logits that are not finite for {len(bad)} of {len(logits)} rows "
-            f"(first: row {bad[0] + 1}, {logits[bad[0]].tolist()}). The engine is broken: build "
+            f"The engine gives logits that are not finite for {len(bad)} of {len(rows)} rows "
+            f"(first: row {bad[0] + 1}, {rows[bad[0]][:8].tolist()}). The engine is broken: build "
             "it again, with other options if that repeats."
         )

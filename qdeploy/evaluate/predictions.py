@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 
+from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import ClassOrder
 
 
 def save_predictions(judged: Judged, path: Path) -> None:
-    """Write one .npz: logits FP32 [N, classes], gold int64 [N], and the class order."""
+    """Write one .npz: logits FP32 [N, classes], gold int64 [N] (empty without labels), the class
+    order and the rows' lengths."""
     order = {"names": list(judged.order.names), "origin": judged.order.origin}
-    about = order | {"max_length": judged.max_length, "truncated": judged.truncated}
+    about = order | {"lengths": asdict(judged.lengths), "form": judged.form}
+    gold = np.empty(0, np.int64) if judged.gold is None else judged.gold
     with path.open("wb") as stream:
         np.savez_compressed(
-            stream, logits=judged.logits, gold=judged.gold, about=np.array(json.dumps(about))
+            stream, logits=judged.logits, gold=gold, about=np.array(json.dumps(about))
         )
 
 
@@ -32,8 +36,9 @@ def load_predictions(path: Path) -> Judged:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             about = json.loads(str(found["about"]))
             order = ClassOrder(tuple(about["names"]), about["origin"])
-            return Judged(
-                order, found["logits"], found["gold"], about["max_length"], about["truncated"]
-            )
+            kept, truncated, limit = (about["lengths"][f.name] for f in fields(RowLengths))
+            lengths = RowLengths(tuple(kept), truncated, limit)
+            gold = found["gold"] if len(found["gold"]) else None
+            return Judged(order, found["logits"], gold, lengths, about["form"])
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(f"{path} holds no predictions ({error}). Run the sweep again.") from error

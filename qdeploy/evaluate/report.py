@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import package_versions
+from qdeploy.data.lengths import RowLengths
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.subject import Subject
+from qdeploy.evaluate.suspicions import of_predictions
 
 Array = npt.NDArray[Any]
 
@@ -51,6 +53,7 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
         "int8": None,
         "data": None,
         "labels": None,
+        "no_accuracy": None,
         "versions": package_versions(),
         "warnings": [],
     }
@@ -62,26 +65,35 @@ def about_baseline(subject: Subject) -> dict[str, Any]:
     return {"engine": str(subject.directory)} | {name: subject.manifest[name] for name in names}
 
 
-def about_data(rows: Rows, subject: Subject, judged: Judged | None) -> dict[str, Any]:
-    """Source, n and hash of the rows, rows cut, and rows that calibrated the engine too."""
-    seen = subject.calibration_hashes
+def about_data(rows: Rows, subject: Subject, lengths: RowLengths | None) -> dict[str, Any]:
+    """The rows: where from, how long and how many cut, beside those that calibrated the engine.
+
+    Args:
+        lengths: of the rows as the engine read them; None where it read none.
+    """
+    seen, calibration = subject.calibration_hashes, subject.calibration_lengths
+    unread = dict.fromkeys(("max_length", "truncated", "truncated_share", "lengths"))
     return {
         "source": rows.source,
         "n": len(rows),
         "hash": rows.content_hash(),
-        "max_length": judged.max_length if judged else None,
-        "truncated": judged.truncated if judged else None,
+        "labelled": rows.labels is not None,
+        **(unread if lengths is None else lengths.to_json()),
+        "calibration": None if calibration is None else calibration.to_json(),
         "also_calibration": sum(row in seen for row in row_hashes(rows)) if seen else 0,
     }
 
 
 def about_labels(judged: Judged) -> dict[str, Any]:
-    """Class names by index, who says so, and the order that fits better where one does."""
+    """Class names by index, who says so, how the rows spell them, and the order that fits better
+    where one does."""
     swapped = judged.swapped
     return {
         "order": list(judged.order.names),
         "from": judged.order.origin,
+        "form": judged.form,
         "swapped": swapped is not None,
+        "order_if_swapped": list(swapped.names) if swapped else None,
         "accuracy_if_swapped": swapped.accuracy if swapped else None,
     }
 
@@ -126,22 +138,14 @@ def about_device(subject: Subject, protocol: LatencyProtocol) -> dict[str, Any]:
 def suspicions(report: dict[str, Any], judged: Judged | None) -> list[str]:
     """What in a report should make its reader stop, each as one warning."""
     texts = []
-    data, labels = report["data"], report["labels"]
+    data = report["data"]
     if data["also_calibration"] and report["metrics"]:
         texts.append(
             f"{data['also_calibration']} of {data['n']} evaluation rows ({data['source']}) also "
             "calibrated the engine: its accuracy is too good. Evaluate on other rows."
         )
-    if judged and labels["swapped"] and judged.swapped:
-        texts.append(
-            f"Accuracy {100 * report['metrics']['accuracy']:.1f} % lies below chance, and would be "
-            f"{100 * labels['accuracy_if_swapped']:.1f} % with the classes in the order "
-            f"{', '.join(judged.swapped.names)}: the model's labels look swapped. Correct id2label "
-            "in the checkpoint's config.json and export again."
-        )
-    if report["metrics"] and report["metrics"]["constant_predictor"]:
-        only = judged.order.names[int(np.argmax(judged.logits[0]))] if judged else ""
-        texts.append(f"CONSTANT PREDICTOR: the engine answers '{only}' for every row.")
+    if judged is not None:
+        texts += of_predictions(report, judged)
     return texts + _against_half(report)
 
 

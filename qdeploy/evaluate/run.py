@@ -10,20 +10,36 @@ from typing import Any
 import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
+from qdeploy.data.lengths import row_limit
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tasks import Columns, Task, find_task
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
-from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
+from qdeploy.evaluate.accuracy import (
+    Compared,
+    Judged,
+    compare,
+    compare_outputs,
+    judge,
+    metrics_of,
+    no_accuracy,
+    outputs_of,
+)
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.predict import Progress
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import Subject, open_subject
+from qdeploy.evaluate.suspicions import of_lengths
 
 Array = npt.NDArray[Any]
+
+_REMEDY = (
+    "Name their column with --columns label=COLUMN, or pass --baseline ENGINE_DIR: agreement with "
+    "it needs no labels."
+)
 
 
 def evaluate_engine(
@@ -34,6 +50,7 @@ def evaluate_engine(
     columns: Columns | str | None = None,
     baseline: str | Path | None = None,
     limit: int | None = None,
+    max_length: int | None = None,
     batch_size: int = 8,
     seq_len: int = 128,
     warmup: int = 100,
@@ -56,12 +73,14 @@ def evaluate_engine(
         columns: the file's columns, or the text of `--columns`.
         baseline: engine directory to compare with, on the same rows and in alternating rounds.
         limit: the first rows only.
-        batch_size: rows per run, of accuracy and latency.
-        seq_len: tokens per row of the latency; of accuracy too where above 128.
+        max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
+        batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
+        seq_len: tokens per row of the latency.
         warmup, iterations: runs before, and runs in, the timing of each engine.
         threads: of each engine.
         latency: measure latency and memory.
-        accuracy: measure accuracy.
+        accuracy: measure accuracy; of rows without labels, and of engines that do not choose one
+            class of a row, how far the outputs are from the baseline's.
         seed: of the latency's rows and of the bootstrap.
         max_drop: gate: accuracy points that may be lost against the baseline.
         require_int8: gate: least share of all constant-weight FLOPs in INT8, 0 … 1.
@@ -74,7 +93,8 @@ def evaluate_engine(
         MB of 10⁶ bytes; a section that was left out is None.
 
     Raises:
-        PlanError: an option that cannot be followed, or accuracy of an engine that has none.
+        PlanError: an option that cannot be followed, or accuracy of an engine that has none and no
+            baseline.
         DataError: rows that cannot be read or do not fit the model.
         ModelError, TargetError: engines that do not load, or have different classes.
         VerificationError: logits that are not finite.
@@ -97,8 +117,12 @@ def evaluate_engine(
     report = parts.heading(subjects[0], task, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
-    judged = _accuracy(report, subjects, rows, known, protocol, progress) if accuracy else None
-    report["data"] = parts.about_data(rows, subjects[0], judged)
+    judged = lengths = None
+    if accuracy:
+        found = _predictions(report, subjects, rows, known, gates, max_length, progress)
+        judged = found if isinstance(found, Judged) else None
+        lengths = found.lengths if found else None
+    report["data"] = parts.about_data(rows, subjects[0], lengths)
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
     if latency:
         _latency(report, subjects, feeds, protocol, seed, progress)
@@ -129,32 +153,59 @@ def _rows(
     return read_rows(MINI, columns=columns)
 
 
-def _accuracy(
+def _predictions(
     report: dict[str, Any],
     subjects: list[Subject],
     rows: Rows,
     task: Task,
-    protocol: LatencyProtocol,
+    gates: Gates,
+    max_length: int | None,
     progress: Progress | None,
-) -> Judged:
-    """Fill `metrics`, `labels` and `baseline`; return the engine's own predictions."""
-    found = [
-        judge(
-            subject,
-            rows,
-            task,
-            seq_len=protocol.seq_len,
-            batch_size=protocol.batch_size,
-            progress=progress,
-            stage=stage,
+) -> Judged | Compared | None:
+    """Fill `metrics`, `labels` and `baseline` as far as labels and heads allow; the engine's own
+    predictions, None where there is nothing to learn from any.
+
+    Raises:
+        PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
+    """
+    reason = no_accuracy(subjects[0], rows)
+    if reason is not None:
+        report["no_accuracy"] = reason
+        gates.refuse_drop(reason)
+        if len(subjects) == 1 and subjects[0].chooses:
+            if report["simulated"]:
+                raise PlanError(
+                    f"A simulation measures accuracy alone, and {reason}. Name their column with "
+                    "--columns label=COLUMN, or pass --baseline ENGINE_DIR."
+                )
+            report["warnings"].append(f"Accuracy was not measured: {reason}. {_REMEDY}")
+            return None
+    longest = min(subject.longest for subject in subjects)
+    asked = {
+        "max_length": row_limit(longest, max_length, subjects[0].taker),
+        "batch_size": report["protocol"]["batch_size"],
+        "progress": progress,
+    }
+    stages = ("accuracy", "accuracy of the baseline")
+    both = list(zip(subjects, stages, strict=False))
+    if len(subjects) > 1 and not subjects[0].chooses:
+        values = [outputs_of(subject, rows, stage=stage, **asked) for subject, stage in both]
+        report["baseline"] |= compare_outputs(values[0], values[1])
+        found: Judged | Compared = values[0]
+    else:
+        judged = [judge(subject, rows, task, stage=stage, **asked) for subject, stage in both]
+        found = judged[0]
+        report["labels"] = parts.about_labels(judged[0])
+        report["metrics"] = None if reason else metrics_of(judged[0])
+        if len(judged) > 1:
+            report["baseline"] |= compare(judged[0], judged[1])
+    if reason is not None:
+        report["warnings"].append(
+            f"Accuracy was not measured: {reason}. What follows compares the outputs with the "
+            "baseline's, which needs no labels."
         )
-        for subject, stage in zip(subjects, ("accuracy", "accuracy of the baseline"), strict=False)
-    ]
-    report["metrics"] = metrics_of(found[0])
-    report["labels"] = parts.about_labels(found[0])
-    if len(found) > 1:
-        report["baseline"] |= compare(found[0], found[1])
-    return found[0]
+    report["warnings"] += of_lengths(found.lengths, subjects[0], longest, max_length)
+    return found
 
 
 def _feeds(

@@ -92,10 +92,21 @@ def _figures(report: Mapping[str, Any]) -> str:
             f"{100 * metrics['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}), n = {metrics['n']}"
         )
         rows.append((f"accuracy, {report['task']}", value))
+    data = report["data"] or {}
+    if data.get("truncated"):
+        value = f"{data['truncated']} of {data['n']} ({100 * data['truncated_share']:.1f} %)"
+        rows.append((f"rows cut at {data['max_length']} tokens", value))
     base = report["baseline"]
     if base and "drop" in base:
         value = f"{100 * base['drop']:+.2f} points (McNemar p = {base['mcnemar_p']:.2g})"
         rows.append((f"drop against {base['strategy']}", value))
+    elif base and "agreement" in base:
+        value = f"{100 * base['agreement']:.2f} % ({base['flipped']} rows flipped)"
+        rows.append((f"agreement with {base['strategy']}", value))
+    if base and base.get("sqnr_db") is not None:
+        difference = f", largest difference {base['max_abs_diff']:.3g}"
+        value = f"SQNR {base['sqnr_db']:.1f} dB{difference}"
+        rows.append((f"logits against {base['strategy']}", value))
     if speed := report["speedup"]:
         low, high = speed["ci95"]
         rows.append(("speed against it", f"{speed['ratio']:.2f} × ({low:.2f} to {high:.2f})"))
@@ -152,6 +163,9 @@ def _making(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     rows = "without calibration rows"
     if calibration:
         rows = f"on {calibration['rows']} calibration rows of {_short(calibration['data'])}"
+        if calibration.get("truncated"):
+            share, limit = 100 * calibration["truncated_share"], calibration["max_length"]
+            rows += f" ({share:.1f} % of them cut at {limit} tokens)"
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     digest = manifest["source"]["sha256"]
     return f"Quantized after training, {rows}. Source graph sha256 `{digest}`. {versions}.\n"

@@ -36,6 +36,8 @@ def headline(report: Mapping[str, Any]) -> str:
             verb = "lost" if points >= 0 else "gained"
             text += f", {abs(points):.2f} points {verb} against {base['strategy']}"
         parts.append(text)
+    elif base and "agreement" in base:
+        parts.append(f"{100 * base['agreement']:.2f} % of the answers are {base['strategy']}'s")
     if speed:
         parts.append(f"{speed['ratio']:.2f} × its speed" if parts else f"{speed['ratio']:.2f} ×")
     elif report["latency_ms"]:
@@ -61,6 +63,12 @@ def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
         worse = base["drop"] > 0 and base["mcnemar_p"] < _SIGNIFICANT
         label = f"points lost; McNemar p = {base['mcnemar_p']:.2g}, {base['flipped']} rows flipped"
         cards.append(Card(f"{100 * base['drop']:+.2f}", label, "bad" if worse else ""))
+    elif base and "agreement" in base:
+        label = f"agreement with {base['strategy']}; {base['flipped']} rows flipped"
+        cards.append(Card(f"{100 * base['agreement']:.2f} %", label))
+    elif base and "max_abs_diff" in base:
+        label = f"largest difference from {base['strategy']}'s outputs"
+        cards.append(Card(f"{base['max_abs_diff']:.3g}", label))
     if speed := report["speedup"]:
         low, high = speed["ci95"]
         mood = "good" if low > 1 else "bad" if high < 1 else ""
@@ -71,6 +79,10 @@ def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
         label = f"median of a batch of {shape['batch_size']} × {shape['seq_len']}"
         cards.append(Card(f"{latency['p50']:.1f} ms", label))
     cards.append(Card(f"{report['size_mb']['total']:.1f} MB", "on disk"))
+    data = report["data"] or {}
+    if data.get("truncated"):
+        label = f"of the rows cut at {data['max_length']} tokens"
+        cards.append(Card(f"{100 * data['truncated_share']:.1f} %", label, "bad"))
     check = report["int8"]
     if check and check["planned"]:
         whole = check["executed"] == check["planned"]
@@ -102,10 +114,8 @@ def _figures(report: Mapping[str, Any]) -> Section:
             ("accuracy of the baseline, %", f"{100 * base['accuracy']:.2f}"),
             ("drop, points", f"{100 * base['drop']:+.2f}"),
             ("McNemar p, exact", f"{base['mcnemar_p']:.3g}"),
-            ("rows with another answer", str(base["flipped"])),
         ]
-        if base["sqnr_db"] is not None:
-            rows.append(("logit SQNR, dB", f"{base['sqnr_db']:.1f}"))
+    rows += _differences(base or {}) + _lengths(report["data"] or {})
     rows += [(f"size, {key}, MB", f"{value:.2f}") for key, value in report["size_mb"].items()]
     for key, value in (report["memory_mb"] or {}).items():
         rows.append((f"memory, {key}, MB", f"{value:.1f}"))
@@ -117,6 +127,31 @@ def _figures(report: Mapping[str, Any]) -> Section:
         alt = "Accuracy, %, with 95 % intervals"
         pictures = (as_svg(intervals(points, alt), alt, height=1.6),)
     return Section("Accuracy, size and memory", pictures=pictures, table=table)
+
+
+def _differences(base: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an engine's outputs have of the baseline's; no labels are needed for it."""
+    rows = []
+    if "agreement" in base:
+        rows.append(("agreement, %", f"{100 * base['agreement']:.2f}"))
+        rows.append(("rows with another answer", str(base["flipped"])))
+    if base.get("sqnr_db") is not None:
+        rows.append(("logit SQNR, dB", f"{base['sqnr_db']:.1f}"))
+    if "max_abs_diff" in base:
+        rows.append(("largest difference of a logit", f"{base['max_abs_diff']:.3g}"))
+    return rows
+
+
+def _lengths(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How long the rows of the evaluation and of the calibration are, and how many were cut."""
+    rows = []
+    for name, found in (("", data), (", calibration", data.get("calibration") or {})):
+        if figures := found.get("lengths"):
+            value = f"{figures['median']:g}, {figures['p95']:g}, {figures['max']}"
+            rows.append((f"tokens of a row{name}: median, 95 %, largest", value))
+            share = f"{found['truncated']} ({100 * found['truncated_share']:.1f} %)"
+            rows.append((f"rows cut at {found['max_length']} tokens{name}", share))
+    return rows
 
 
 _LAUNCHES = {True: "as one CUDA graph", False: "kernel by kernel, without a CUDA graph"}
@@ -177,7 +212,8 @@ def _certificate(check: Mapping[str, Any]) -> Section:
 def _protocol(report: Mapping[str, Any]) -> Section:
     data = report["data"] or {}
     rows = [Row((str(key), str(value))) for key, value in report["protocol"].items()]
-    rows += [Row((f"data, {key}", str(value))) for key, value in data.items() if value is not None]
+    plain = {k: v for k, v in data.items() if v is not None and not isinstance(v, Mapping)}
+    rows += [Row((f"data, {key}", str(value))) for key, value in plain.items()]
     rows.append(Row(("task", str(report["task"]))))
     table = Table((Column("setting", text=True), Column("value")), tuple(rows))
     return Section("Protocol", table=table)

@@ -18,11 +18,14 @@ from qdeploy.deploy.request import names_of, parse_shape
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import PlanError, choose
 
-_SECTIONS = ("task", "columns", "calibration", "accuracy", "latency", "resources", "trials")
+_SECTIONS = (
+    *("task", "columns", "max_length", "calibration", "accuracy"),
+    *("latency", "resources", "trials"),
+)
 # What `build` decides by itself or a sweep decides for all trials.
 _NOT_OF_A_TRIAL = frozenset(
     {
-        *("model_dir", "engine_dir", "data", "task", "columns", "calibration_rows"),
+        *("model_dir", "engine_dir", "data", "task", "columns", "calibration_rows", "max_length"),
         *("statistics", "seed", "force", "dry_run", "progress"),
     }
 )
@@ -71,6 +74,8 @@ class Recipe:
     Attributes:
         trials: in the order of the file, without repetition; the FP32 baseline is none of them.
         task, columns: see `qdeploy.api.evaluate`.
+        max_length: tokens kept of a row, calibrating or evaluated; None is the model's own limit,
+            at most 512.
         rows, seed: of the calibration.
         limit: evaluation rows from the start; None for all.
         shapes: latency shapes (rows, tokens); the first is the one compared.
@@ -81,6 +86,7 @@ class Recipe:
     trials: tuple[Trial, ...]
     task: str = "qnli"
     columns: str | None = None
+    max_length: int | None = None
     rows: int = 128
     seed: int = 0
     limit: int | None = None
@@ -145,6 +151,9 @@ def parse_recipe(found: Any) -> Recipe:
         trials=trials,
         task=str(top.get("task", "qnli")),
         columns=top.get("columns"),
+        max_length=None
+        if (tokens := top.get("max_length")) is None
+        else _count(tokens, "max_length"),
         rows=_count(calibration["rows"], "calibration.rows"),
         seed=_count(calibration["seed"], "calibration.seed", least=0),
         limit=None if accuracy["limit"] is None else _count(accuracy["limit"], "accuracy.limit"),

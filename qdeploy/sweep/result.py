@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import read_json
+from qdeploy.data.lengths import RowLengths
 from qdeploy.sweep.compare import cheapest, pareto
 from qdeploy.sweep.recipe import FP32, Recipe, Trial
 from qdeploy.sweep.trial import ACCURACY, LATENCY, Request
 
 SCHEMA = 1
 FAILED = "failed.json"
+# What a comparison of the baseline with itself gives.
+_ITSELF = {
+    **{"drop": 0.0, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0},
+    **{"sqnr_db": None, "max_abs_diff": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Sweep:
         shared: paths that a trial on another machine needs: model, statistics, rows.
         setting: what decides every trial's figures, besides its own options.
         source: where the evaluation rows come from.
+        lengths: their tokens, and how many are cut.
         warnings: what should make a reader of the comparison stop.
     """
 
@@ -31,6 +38,7 @@ class Sweep:
     shared: dict[str, Path]
     setting: dict[str, Any]
     source: str
+    lengths: RowLengths
     warnings: tuple[str, ...]
 
     def key(self, trial: Trial) -> str:
@@ -47,6 +55,7 @@ class Sweep:
             data=str(self.shared["rows"]),
             baseline=None if own else str(base),
             task=recipe.task,
+            max_length=recipe.max_length,
             shapes=recipe.shapes,
             warmup=recipe.warmup,
             iterations=recipe.iterations,
@@ -68,7 +77,7 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "sweep",
         "model": str(sweep.shared["model"]),
-        "data": {"source": sweep.source, "n": entries[0]["n"]},
+        "data": {"source": sweep.source, "n": entries[0]["n"], **sweep.lengths.to_json()},
         "setting": sweep.setting,
         "machines": sorted({entry["machine"] for entry in finished}),
         "dates": sorted({entry["date"] for entry in finished}),
@@ -96,13 +105,13 @@ def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:
     found, times = read_json(folder / ACCURACY), read_json(folder / LATENCY)
     rows, tokens = sweep.recipe.shapes[0]
     first = times["shapes"][f"{rows}x{tokens}"]
-    base = found["baseline"] or {"drop": 0.0, "mcnemar_p": 1.0, "sqnr_db": None, "flipped": 0}
+    base = found["baseline"] or _ITSELF
     return entry | {
         "accuracy": found["metrics"]["accuracy"],
         "ci95": found["metrics"]["ci95"],
         "n": found["metrics"]["n"],
         "constant_predictor": found["metrics"]["constant_predictor"],
-        **{name: base[name] for name in ("drop", "mcnemar_p", "sqnr_db", "flipped")},
+        **{name: base[name] for name in _ITSELF},
         "p50_ms": first["latency_ms"]["p50"],
         "p95_ms": first["latency_ms"]["p95"],
         "speedup": first["speedup"],

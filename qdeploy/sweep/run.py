@@ -7,18 +7,20 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import MANIFEST, package_versions, read_manifest, write_json
 from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
-from qdeploy.calibrate.statistics import Statistics
+from qdeploy.calibrate.statistics import Origin, Statistics
+from qdeploy.data.lengths import cut_text, difference_text, row_limit
 from qdeploy.data.mini import NAME as MINI
-from qdeploy.data.rows import read_rows, row_hashes
+from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tasks import find_task
+from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
-from qdeploy.errors import PlanError, QDeployError, QDeployWarning
+from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection
@@ -42,12 +44,15 @@ def run_sweep(
     recipe: str | Path,
     data: str | None = None,
     eval_data: str | None = None,
+    max_length: int | None = None,
     max_drop: float | None = None,
     ray_address: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Build, measure and compare a recipe's engines; see `qdeploy.api.sweep`."""
     wanted, folder = read_recipe(recipe), Path(output)
+    if max_length is not None:
+        wanted = replace(wanted, max_length=max_length)
     connection = None if ray_address is None else Connection(ray_address)
     observer = observe_directory if connection is None else observer_on(connection)
     with claimed(folder, model):
@@ -91,12 +96,14 @@ def _prepare(
         raise PlanError(
             f"`latency.shapes` has {tokens} tokens, and the model takes {longest} at most."
         )
+    limit = row_limit(longest, recipe.max_length)
     statistics = calibrate_model(
         model_dir,
         data=data,
         task=recipe.task,
         columns=recipe.columns,
         rows=recipe.rows,
+        max_length=recipe.max_length,
         seed=recipe.seed,
         progress=progress,
         observer=observer,
@@ -105,6 +112,11 @@ def _prepare(
     source = eval_data or data or MINI
     rows = read_rows(source, task=recipe.task, columns=recipe.columns)
     rows = rows if recipe.limit is None else rows.take(recipe.limit)
+    if rows.labels is None:
+        raise DataError(
+            f"{rows.source} has no labels, and a sweep compares accuracies. Name their column with "
+            "`columns: label=COLUMN` in the recipe, or labelled rows with --eval-data."
+        )
     write_rows(rows, find_task(recipe.task), folder / ROWS)
     setting = {
         "model": model_digest(model_dir),
@@ -114,16 +126,25 @@ def _prepare(
         "versions": package_versions(),
     }
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
-    seen = set(Statistics.load(statistics).origin.row_hashes)
-    both = sum(found in seen for found in row_hashes(rows))
-    texts: tuple[str, ...] = ()
-    if both:
-        texts = (
-            f"{both} of {len(rows)} evaluation rows ({rows.source}) also calibrate the engines: "
-            "their accuracy is too good. Name other rows with --eval-data.",
-        )
-        warnings.warn(texts[0], QDeployWarning, stacklevel=3)
-    return Sweep(folder, recipe, shared, setting, rows.source, texts)
+    origin = Statistics.load(statistics).origin
+    lengths = TextEncoder.from_directory(model_dir).encode(rows, limit).row_lengths
+    cut = cut_text(lengths, "evaluation", longest, recipe.max_length)
+    found = (_seen(rows, origin), cut, difference_text(origin.lengths, lengths))
+    texts = tuple(text for text in found if text is not None)
+    for text in texts:
+        warnings.warn(text, QDeployWarning, stacklevel=3)
+    return Sweep(folder, recipe, shared, setting, rows.source, lengths, texts)
+
+
+def _seen(rows: Rows, origin: Origin) -> str | None:
+    """Evaluation rows that calibrate too, as a warning."""
+    both = sum(found in set(origin.row_hashes) for found in row_hashes(rows))
+    if not both:
+        return None
+    return (
+        f"{both} of {len(rows)} evaluation rows ({rows.source}) also calibrate the engines: "
+        "their accuracy is too good. Name other rows with --eval-data."
+    )
 
 
 def _model(model: str | Path, folder: Path, progress: Progress | None) -> Path:

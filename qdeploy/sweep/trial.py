@@ -46,6 +46,7 @@ class Request:
         data: file of the evaluation rows.
         baseline: folder of the FP32 trial; None for that trial itself.
         task: of the evaluation.
+        max_length: tokens kept of its rows; None is the model's own limit, at most 512.
         shapes, warmup, iterations, threads: of the latency.
     """
 
@@ -56,6 +57,7 @@ class Request:
     data: str
     baseline: str | None
     task: str
+    max_length: int | None
     shapes: tuple[tuple[int, int], ...]
     warmup: int
     iterations: int
@@ -89,7 +91,7 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
             api.build(request.model, engine, statistics=statistics, **request.settings)
     subject = open_subject(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
-    judged = judge(subject, rows, find_task(request.task))
+    judged = judge(subject, rows, find_task(request.task), max_length=request.max_length)
     save_predictions(judged, folder / PREDICTIONS)
     result: dict[str, Any] = {
         "metrics": metrics_of(judged),

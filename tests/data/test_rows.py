@@ -112,19 +112,33 @@ def test_integers_are_names_for_qnli_and_stay_elsewhere(tmp_path: Path) -> None:
         "not_entailment",
     )
     renamed = read_rows(path, task="mnli", columns="premise=question,hypothesis=sentence")
-    assert renamed.labels == ("0", "1", "1", "0", "1")
+    assert renamed.labels == ("0", "1", "1", "0", "true")
 
 
 def test_rows_without_a_label_column_have_no_labels(tmp_path: Path) -> None:
     assert read_rows(write(tmp_path / "x.tsv", "question\tsentence\na\tb\n")).labels is None
 
 
-@pytest.mark.parametrize("missing", ["-1", "null", '""'])
+@pytest.mark.parametrize("missing", ["-1", "-1.0", "null", '""', "NaN"])
 def test_a_row_without_a_class_matters_to_evaluation_alone(tmp_path: Path, missing: str) -> None:
-    path = write(tmp_path / "x.jsonl", f'{{"question":"a","sentence":"b","label":{missing}}}\n')
-    with pytest.raises(DataError, match="line 1: column 'label' holds no class"):
+    row = '{{"question":"a","sentence":"b","label":{}}}\n'
+    path = write(tmp_path / "x.jsonl", row.format(0) + row.format(missing))
+    with pytest.raises(DataError, match="line 2: column 'label' holds no class"):
         read_rows(path)
     assert read_rows(path, split="calibration").labels is None
+    none = write(tmp_path / "none.jsonl", 2 * row.format(missing))  # GLUE's test split
+    assert read_rows(none).labels is None
+    with pytest.raises(DataError, match="line 1: column 'label' holds no class"):
+        read_rows(none, columns="label=label")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("0.0", "entailment"), ("1", "not_entailment"), ("False", "entailment"), ("2", "2")],
+)
+def test_spellings_of_integers_in_a_table(tmp_path: Path, written: str, read: str) -> None:
+    path = write(tmp_path / "x.csv", f"question,sentence,label\na,b,{written}\n")
+    assert read_rows(path).labels == (read,)
 
 
 # Sources and their errors

@@ -1,20 +1,16 @@
-"""The order of classes: the model's, GLUE's where it has none, and a swapped one found."""
+"""The order of classes: the model's, GLUE's where it has none; and every spelling of a label."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from qdeploy.data import Rows, find_task
 from qdeploy.errors import DataError, ModelError
 from qdeploy.evaluate.labels import (
     ClassOrder,
     class_order,
-    gold_indices,
+    gold_of,
     same_classes,
-    swapped_order,
 )
 
 QNLI = find_task("qnli")
@@ -26,10 +22,15 @@ def rows(*labels: str) -> Rows:
     return Rows(texts, None, labels, "x.tsv", tuple(range(len(labels))))
 
 
+def indices(labelled: Rows, order: ClassOrder) -> list[int]:
+    found: list[int] = gold_of(labelled, order).indices.tolist()
+    return found
+
+
 def test_the_model_decides_the_order() -> None:
     order = class_order(["not_entailment", "entailment"], QNLI)
     assert order == ClassOrder(("not_entailment", "entailment"), "model")
-    assert gold_indices(rows("entailment", "not_entailment"), order).tolist() == [1, 0]
+    assert indices(rows("entailment", "not_entailment"), order) == [1, 0]
 
 
 def test_generic_names_take_the_order_of_glue() -> None:
@@ -40,22 +41,21 @@ def test_generic_names_take_the_order_of_glue() -> None:
 
 def test_spelling_of_classes_does_not_matter() -> None:
     labels = rows("Entailment", "NOT-ENTAILMENT", "not entailment")
-    assert gold_indices(labels, MODEL).tolist() == [0, 1, 1]
+    assert indices(labels, MODEL) == [0, 1, 1]
     order = ClassOrder(("NEGATIVE", "POSITIVE"), "model")
-    assert gold_indices(rows("positive", "negative"), order).tolist() == [1, 0]
+    assert indices(rows("positive", "negative"), order) == [1, 0]
 
 
 def test_index_labels_are_the_models_indices() -> None:
     order = ClassOrder(("contradiction", "neutral", "entailment"), "model")
-    assert gold_indices(rows("2", "0", "1"), order).tolist() == [2, 0, 1]
+    assert indices(rows("2", "0", "1"), order) == [2, 0, 1]
     named = ClassOrder(("1", "5"), "model")  # star ratings: the names are digits themselves
-    assert gold_indices(rows("5", "1"), named).tolist() == [1, 0]
+    assert indices(rows("5", "1"), named) == [1, 0]
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (("entailment", "entailment"), "all 2 rows are of the class 'entailment'"),
         (
             ("entailment", "maybe"),
             r"row 2 has the class 'maybe', and the model knows entailment, n",
@@ -65,13 +65,13 @@ def test_index_labels_are_the_models_indices() -> None:
 )
 def test_classes_that_do_not_fit(labels: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        gold_indices(rows(*labels), MODEL)
+        indices(rows(*labels), MODEL)
 
 
 def test_no_labels_and_no_classes() -> None:
     unlabelled = Rows(("t",), None, None, "x.tsv", (0,))
-    with pytest.raises(DataError, match=r"x\.tsv has no label column.*--columns label=COLUMN"):
-        gold_indices(unlabelled, MODEL)
+    with pytest.raises(DataError, match=r"x\.tsv has no labels.*--columns label=COLUMN"):
+        indices(unlabelled, MODEL)
     with pytest.raises(ModelError, match="has 1 class: a regression has no accuracy"):
         class_order(["LABEL_0"], QNLI)
 
@@ -83,41 +83,56 @@ def test_a_baseline_may_have_the_classes_in_another_order() -> None:
         same_classes(MODEL, ClassOrder(("a", "b"), "model"))
 
 
-def predictions(accuracy: float, n: int = 400, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    gold = np.arange(n) % classes
-    predicted = np.where(np.arange(n) < accuracy * n, gold, (gold + 1) % classes)
-    return predicted, gold
+SPELLINGS = [
+    (("0", "1", "2"), [0, 1, 2]),
+    (("0.0", "1.0", "2.0"), [0, 1, 2]),  # a column of floats, as pandas writes it
+    (("LABEL_0", "label_1", "Label_2"), [0, 1, 2]),
+    (("2", "LABEL_1", "0.0"), [2, 1, 0]),
+    (("NEUTRAL", "contradiction"), [1, 0]),  # one class is absent
+    (("1", "2"), [1, 2]),  # an index is one whatever else occurs
+    (("0", "0"), [0, 0]),
+]
 
 
-def test_a_swapped_order_is_found() -> None:
-    found = swapped_order(*predictions(0.13), MODEL.names)
-    assert found is not None
-    assert found.names == ("not_entailment", "entailment")
-    assert found.accuracy == pytest.approx(0.87)
+@pytest.mark.parametrize(("labels", "expected"), SPELLINGS)
+def test_every_spelling_of_three_classes(labels: tuple[str, ...], expected: list[int]) -> None:
+    order = ClassOrder(("contradiction", "neutral", "entailment"), "model")
+    assert indices(rows(*labels), order) == expected
 
 
-@pytest.mark.parametrize("accuracy", [0.45, 0.5, 0.87, 1.0])
-def test_a_poor_model_is_not_called_swapped(accuracy: float) -> None:
-    assert swapped_order(*predictions(accuracy), MODEL.names) is None
+def test_truth_values_are_indices_of_two_classes_only() -> None:
+    assert indices(rows("true", "False", "TRUE"), MODEL) == [1, 0, 1]
+    named = ClassOrder(("True", "False"), "model")
+    assert indices(rows("true", "false"), named) == [0, 1]
+    three = ClassOrder(("a", "b", "c"), "model")
+    with pytest.raises(DataError, match="row 1 has the class 'true', and the model knows a, b, c"):
+        indices(rows("true", "false"), three)
 
 
-def test_a_constant_predictor_is_not_called_swapped() -> None:
-    gold = np.array([0] * 100 + [1] * 300)
-    assert swapped_order(np.zeros(400, int), gold, MODEL.names) is None
+def test_the_form_of_the_labels_is_known() -> None:
+    assert gold_of(rows("entailment", "Not Entailment"), MODEL).form == "names"
+    assert gold_of(rows("1", "0"), MODEL).form == "integers"
+    stars = ClassOrder(("1", "2", "3"), "model")
+    assert gold_of(rows("3", "1"), stars).form == "names"
+    assert gold_of(rows("0", "2", "1"), stars).form == "integers"  # 0 is no name
 
 
-def test_a_few_rows_are_too_few_to_tell() -> None:
-    assert swapped_order(np.array([0, 1]), np.array([1, 0]), MODEL.names) is None
+def test_integers_that_start_at_one_are_said() -> None:
+    order = ClassOrder(("bad", "fair", "good"), "model")
+    with pytest.raises(DataError, match=r"these seem to start at 1: write 0 to 2, or the names"):
+        indices(rows("1", "3", "2"), order)
+    with pytest.raises(DataError, match=r"row 2 has the class '7'.*Rename the classes in the file"):
+        indices(rows("1", "7"), order)
+    with pytest.raises(DataError, match="row 1 has the class '-2'"):
+        indices(rows("-2", "1"), order)
 
 
-@given(st.permutations(range(3)), st.integers(0, 100))
-def test_any_order_of_three_classes_is_found(order: list[int], seed: int) -> None:
-    gold = np.random.default_rng(seed).integers(0, 3, 300)
-    names = ("a", "b", "c")
-    found = swapped_order(np.array(order)[gold], gold, names)
-    if sum(at == to for at, to in enumerate(order)) > 0:
-        assert found is None or found.accuracy == 1.0  # one class right: no worse than chance
-    else:
-        assert found is not None and found.accuracy == 1.0
-        for name, to in zip(found.names, np.argsort(order), strict=True):
-            assert name == names[to]
+def test_classes_of_one_name_cannot_be_told_apart() -> None:
+    order = ClassOrder(("other", "good", "other"), "model")
+    assert indices(rows("good", "GOOD"), order) == [1, 1]
+    with pytest.raises(DataError, match="Several of its classes have one name"):
+        indices(rows("good", "other"), order)
+    near = ClassOrder(("a b", "a-b"), "model")  # one name but for the spelling
+    assert indices(rows("a-b", "a b"), near) == [1, 0]
+    with pytest.raises(DataError, match="row 1 has the class 'A B'"):
+        indices(rows("A B"), near)

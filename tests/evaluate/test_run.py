@@ -185,9 +185,12 @@ def test_rows_that_calibrated_the_engine_are_said(tmp_path: Path, rows: Path) ->
 
 def test_swapped_labels_are_said(tmp_path: Path, rows: Path) -> None:
     engine = engine_directory(tmp_path / "e", labels=list(CLASSES[::-1]))
-    with pytest.warns(QDeployWarning, match=r"10\.0 % lies below chance, and would be 90\.0 %"):
+    with pytest.warns(QDeployWarning, match=r"CLASS ORDER.*is 10\.0 %, and would be 90\.0 %"):
         report = evaluate_engine(engine, data=rows, latency=False)
     assert report["labels"]["swapped"]
+    assert report["labels"]["order_if_swapped"] == list(CLASSES)
+    assert "'entailment' get 'not_entailment'" in report["warnings"][0]
+    assert "Class names are those of id2label: correct" in report["warnings"][0]
     assert report["labels"]["accuracy_if_swapped"] == pytest.approx(0.9)
 
 
@@ -300,17 +303,23 @@ def test_accuracy_is_for_sequence_classification(tmp_path: Path, rows: Path) -> 
 def test_data_that_does_not_fit(tmp_path: Path, engine: Path) -> None:
     path = tmp_path / "one.tsv"
     path.write_text("question\tsentence\tlabel\nyes\tw1\t0\nyes\tw2\t0\n")
-    with pytest.raises(DataError, match="all 2 rows are of the class 'entailment'"):
-        evaluate_engine(engine, data=path, latency=False)
+    with pytest.warns(
+        QDeployWarning, match="All 2 rows are of the class 'entailment': accuracy is"
+    ):
+        report = evaluate_engine(engine, data=path, latency=False)
+    assert report["metrics"]["accuracy"] == 1.0 and not report["metrics"]["constant_predictor"]
     assert evaluate_engine(engine, data=path, accuracy=False, **QUICK)["data"]["n"] == 2
     with pytest.raises(DataError, match="Task sst2 has no embedded rows"):
         evaluate_engine(engine, task="sst2")
 
 
-@pytest.mark.parametrize("options", [{"seq_len": 64}, {"seq_len": 200, "latency": False}])
-def test_longer_than_the_model_takes(engine: Path, rows: Path, options: dict[str, Any]) -> None:
+def test_longer_than_the_model_takes(engine: Path, rows: Path) -> None:
     with pytest.raises(DataError, match=f"the model takes at most {MAX_LENGTH}"):
-        evaluate_engine(engine, data=rows, **options)
+        evaluate_engine(engine, data=rows, seq_len=64)
+    with pytest.raises(
+        PlanError, match=f"--max-length is 64, and the model takes at most {MAX_LENGTH} t"
+    ):
+        evaluate_engine(engine, data=rows, max_length=64, latency=False)
 
 
 def test_a_broken_engine(tmp_path: Path, rows: Path) -> None:

@@ -1,0 +1,23 @@
+"""Labels that are numbers, in the spellings that files have."""
+
+from __future__ import annotations
+
+import re
+
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+_GENERIC = re.compile(r"label_(\d+)", re.IGNORECASE)
+
+
+def whole_number(label: str) -> int | None:
+    """The integer that a label spells, with or without a decimal point; None where it is no number.
+
+    >>> whole_number("2"), whole_number("2.0"), whole_number("2.5"), whole_number("two")
+    (2, 2, None, None)
+    """
+    return int(label.split(".")[0]) if _WHOLE.fullmatch(label) else None
+
+
+def generic_index(label: str) -> int | None:
+    """The index in a name that says nothing else: 3 of `LABEL_3`; None for other names."""
+    found = _GENERIC.fullmatch(label)
+    return int(found[1]) if found else None

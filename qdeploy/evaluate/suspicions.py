@@ -1,0 +1,75 @@
+"""What in an evaluation should make its reader stop: each thing as one warning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdeploy.data.lengths import RowLengths, cut_text, difference_text
+from qdeploy.evaluate.accuracy import Judged
+from qdeploy.evaluate.class_swaps import SwappedOrder
+from qdeploy.evaluate.labels import INTEGERS
+from qdeploy.evaluate.subject import Subject
+
+_SHOWN = 6  # classes that a warning names
+
+
+def of_lengths(
+    lengths: RowLengths, subject: Subject, longest: int, wanted: int | None
+) -> list[str]:
+    """Rows that were cut, and a calibration on rows of other lengths, each as one warning.
+
+    Args:
+        lengths: of the rows as the engine read them.
+        longest: tokens that the engine and its baseline take.
+        wanted: --max-length.
+    """
+    taker = subject.taker if longest == subject.longest else "the baseline"
+    texts = [cut_text(lengths, "evaluation", longest, wanted, taker)]
+    if (calibration := subject.calibration_lengths) is not None:
+        texts.append(difference_text(calibration, lengths))
+    return [text for text in texts if text is not None]
+
+
+def of_predictions(report: Mapping[str, Any], judged: Judged) -> list[str]:
+    """Classes in a wrong order, rows of one class, and an engine that answers one class alone."""
+    texts = []
+    if judged.swapped is not None:
+        texts.append(_swap_text(report["metrics"]["accuracy"], judged, judged.swapped))
+    if judged.only_class is not None:
+        texts.append(
+            f"All {len(judged.logits)} rows are of the class '{judged.only_class}': accuracy is "
+            "the share of them that is found, and says nothing of the other classes. Take rows, or "
+            "a --limit, that have every class."
+        )
+    base = report["baseline"]
+    alike = judged.gold is None and base is not None and base["constant_predictor"]
+    if judged.constant and not alike:  # without labels, rows may be of one class: FP32 tells
+        only = judged.order.names[int(judged.predicted[0])]
+        texts.append(f"CONSTANT PREDICTOR: the engine answers '{only}' for every row.")
+    return texts
+
+
+def _swap_text(accuracy: float, judged: Judged, swapped: SwappedOrder) -> str:
+    """What fits better, and where the wrong order may stand."""
+    pairs = [f"'{label}' get '{name}'" for label, name in swapped.answered]
+    more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
+    order = ", ".join(f"{at} = {name}" for at, name in enumerate(judged.order.names[:_SHOWN]))
+    if judged.form == INTEGERS:
+        way = (
+            f"The labels are integers, read in the model's order ({order}): write the names of the "
+            "classes into the file, or correct id2label in the checkpoint's config.json and export "
+            "again."
+        )
+    else:
+        glue = judged.order.origin == "glue"
+        said = "GLUE's, since the model has none: set" if glue else "those of id2label: correct"
+        way = (
+            f"Class names are {said} id2label in the checkpoint's config.json and export again, or "
+            "correct the labels of the rows."
+        )
+    return (
+        f"CLASS ORDER: the labels fit another order of the classes far better. Rows labelled "
+        f"{', '.join(pairs[:_SHOWN])}{more}. Accuracy is {100 * accuracy:.1f} %, and would be "
+        f"{100 * swapped.accuracy:.1f} %. {way}"
+    )
