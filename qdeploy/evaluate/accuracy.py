@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
-from qdeploy.errors import PlanError
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.labels import (
     ClassOrder,
@@ -72,7 +71,7 @@ def judge(
     """Predict every row.
 
     Args:
-        subject: the engine; it must classify sequences.
+        subject: the engine; it must choose one class of a sequence.
         rows: labelled rows.
         task: for the order of generic class names.
         seq_len: tokens kept of a row where that is more than 128; a shorter one is a matter of
@@ -81,17 +80,12 @@ def judge(
         progress, stage: called as progress(stage, rows done, rows).
 
     Raises:
-        PlanError: the engine does not classify sequences.
+        PlanError: the engine does not choose one class of a sequence.
         DataError: labels missing, unknown or of one class; rows longer than the model takes.
         ModelError: a model without classes.
         VerificationError: logits that are not finite.
     """
-    if not subject.classifies:
-        raise PlanError(
-            f"Accuracy is for sequence classification, and {subject.directory} is a "
-            f"{subject.manifest['task']} engine. Measure its latency alone, with accuracy off "
-            "(--no-accuracy)."
-        )
+    subject.require_classifier()
     order = class_order(subject.manifest["labels"], task)
     gold = gold_indices(rows, order)
     usual = min(_MAX_LENGTH, subject.encoder.max_length)

@@ -9,6 +9,8 @@ from typing import Any
 from qdeploy.artifact import read_manifest
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine, open_engine
+from qdeploy.errors import PlanError
+from qdeploy.head import Head, head_of
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,28 @@ class Subject:
         manifest: its `qdeploy.json`.
         engine: the engine.
         encoder: its tokenizer.
+        head: what its outputs mean.
     """
 
     directory: Path
     manifest: dict[str, Any]
     engine: Engine
     encoder: TextEncoder
+    head: Head
 
-    @property
-    def classifies(self) -> bool:
-        """Whether accuracy means anything for it."""
-        return bool(self.manifest["task"] == "sequence-classification")
+    def require_classifier(self) -> None:
+        """Refuse a head of which accuracy says nothing.
+
+        Raises:
+            PlanError: not exactly one class of a row is its answer.
+        """
+        if not self.head.chooses:
+            raise PlanError(
+                f"Accuracy is for classifiers of sequences that choose one class, and "
+                f"{self.directory} is a {self.head.description} ({self.head.task}). Measure its "
+                "latency alone, with accuracy off (--no-accuracy); qdeploy.load(...).logits() "
+                "gives its outputs."
+            )
 
     @property
     def calibration_hashes(self) -> frozenset[str]:
@@ -50,4 +63,4 @@ def open_subject(engine_dir: str | Path, threads: int, *, simulate: bool = False
     manifest = read_manifest(directory, "engine")
     encoder = TextEncoder.from_directory(directory)
     engine = open_engine(directory, threads=threads, simulate=simulate)
-    return Subject(directory, manifest, engine, encoder)
+    return Subject(directory, manifest, engine, encoder, head_of(directory, manifest))
