@@ -35,6 +35,7 @@ from qdeploy.evaluate.heldout import Harm, harm
 from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import Subject, open_subject
+from qdeploy.head import head_of
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -144,6 +145,7 @@ def build_within(
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
     check_paths(source, output, data, statistics, force=force)
     find_target(target).require()
+    _require_classifier(source)
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns}
     if statistics is None:
         statistics = calibrate_model(
@@ -176,6 +178,21 @@ def build_within(
             raise GateError(_refusal(tried, max_drop), report)
         keep(best.folder, output, {"search": report}, force=force)
     return best.built | {"search": report}
+
+
+def _require_classifier(source: Path) -> None:
+    """Refuse a head whose answers are not one class a row: no drop can be counted there.
+
+    Raises:
+        PlanError: with the way out.
+    """
+    head = head_of(source, read_manifest(source, "model"))
+    if not head.chooses:
+        raise PlanError(
+            f"--strategy auto counts the answers that a plan changes, and {source} is a "
+            f"{head.description} ({head.task}), which does not choose one class of a text. Name a "
+            "strategy, such as peg: build measures what it does to the logits."
+        )
 
 
 def _time(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qdeploy.data.rows import Rows, read_rows, row_hashes, rows_from_texts
+from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tasks import TASKS, Columns, Task, find_task, parse_columns
+from qdeploy.data.texts import rows_from_texts
 
 __all__ = [
     "TASKS",

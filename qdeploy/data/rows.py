@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from qdeploy.data import mini
 from qdeploy.data.classes import whole_number
@@ -89,30 +89,6 @@ class Rows:
 def row_hashes(rows: Rows) -> list[str]:
     """16 hex digits per row: the start of the sha256 of `first U+001F second`."""
     return [digest.hex()[:16] for digest in _row_digests(rows)]
-
-
-def rows_from_texts(texts: Sequence[str] | Sequence[tuple[str, str]]) -> Rows:
-    """Rows from texts, or from pairs of texts, that a caller holds.
-
-    Raises:
-        DataError: none at all, a lone string, texts and pairs mixed, or something that is no text.
-    """
-    if isinstance(texts, str):
-        raise DataError("One string was given, and a list was expected: pass [text].")
-    items = list(texts)
-    if not items:
-        raise DataError("No rows were given: pass at least one text, or one pair of texts.")
-    if all(isinstance(item, str) for item in items):
-        rows = cast("list[str]", items)
-        return Rows(tuple(rows), None, None, "given texts", tuple(range(len(rows))))
-    for at, item in enumerate(items):
-        if not _is_pair(item):
-            raise DataError(
-                f"Row {at} is {item!r:.80}, and a pair of texts was expected: pass all texts as "
-                "strings, or all as (first, second)."
-            )
-    first, second = zip(*items, strict=True)
-    return Rows(first, second, None, "given pairs", tuple(range(len(items))))
 
 
 def read_rows(
@@ -263,14 +239,6 @@ def _label(value: Any, task: Task) -> str | None:
     if task.names_integers and number is not None and 0 <= number < len(task.classes):
         return task.classes[number]
     return text if number is None or not isinstance(value, float) else str(number)
-
-
-def _is_pair(item: Any) -> bool:
-    return (
-        isinstance(item, list | tuple)
-        and len(item) == 2
-        and all(isinstance(text, str) for text in item)
-    )
 
 
 def _check_count(n: int) -> None:

@@ -71,6 +71,7 @@ class TextEncoder:
         max_length: what the model takes, tokens.
         input_names: the model's inputs, in order.
         special_tokens: ids of the tokens that mark where a row or a text starts and ends, by name.
+        unknown_id: id of the token for what the vocabulary lacks, or None.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class TextEncoder:
         truncation_side: str = "right",
         padding_side: str = "right",
         special_tokens: Mapping[str, int] | None = None,
+        unknown_id: int | None = None,
     ) -> None:
         unknown = [name for name in input_names if name not in _FIELDS]
         if unknown:
@@ -99,6 +101,7 @@ class TextEncoder:
         self.input_names = tuple(input_names)
         self.max_length = max_length
         self.special_tokens = dict(special_tokens or {})
+        self.unknown_id = unknown_id
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> TextEncoder:
@@ -119,6 +122,7 @@ class TextEncoder:
             truncation_side=config.get("truncation_side", "right"),
             padding_side=config.get("padding_side", "right"),
             special_tokens=_specials(tokenizer, config),
+            unknown_id=_token_id(tokenizer, config.get("unk_token")),
         )
 
     def encode(self, rows: Rows, max_length: int | None = None) -> Encoded:
@@ -131,6 +135,19 @@ class TextEncoder:
         Raises:
             DataError: `max_length` is more than the model takes, or leaves no room for text.
         """
+        encodings, limit = self.encodings(rows, max_length)
+        return Encoded(
+            tokens={name: _column(encodings, name) for name in self.input_names},
+            lengths=np.array([len(encoding.ids) for encoding in encodings], np.int64),
+            truncated=sum(bool(encoding.overflowing) for encoding in encodings),
+            max_length=limit,
+        )
+
+    def encodings(self, rows: Rows, max_length: int | None = 128) -> tuple[list[Encoding], int]:
+        """What `tokenizers` says of each row (tokens, offsets, special tokens), and the limit.
+
+        Args, raises: of `encode`.
+        """
         limit = self._limit(max_length, pair=rows.second is not None)
         self._tokenizer.enable_truncation(
             limit, stride=0, strategy="longest_first", direction=self._truncation_side
@@ -140,13 +157,7 @@ class TextEncoder:
             if rows.second is None
             else list(zip(rows.first, rows.second, strict=True))
         )
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=True)
-        return Encoded(
-            tokens={name: _column(encodings, name) for name in self.input_names},
-            lengths=np.array([len(encoding.ids) for encoding in encodings], np.int64),
-            truncated=sum(bool(encoding.overflowing) for encoding in encodings),
-            max_length=limit,
-        )
+        return list(self._tokenizer.encode_batch(texts, add_special_tokens=True)), limit
 
     def batches(
         self,
@@ -242,15 +253,19 @@ def _config(directory: Path) -> dict[str, Any]:
 
 
 def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
-    """The marking tokens of a tokenizer; an older configuration wraps a token in an object."""
+    """The marking tokens of a tokenizer."""
     found: dict[str, int] = {}
     for key in _MARKS:
-        token = config.get(key)
-        name = token.get("content") if isinstance(token, dict) else token
-        number = tokenizer.token_to_id(name) if isinstance(name, str) else None
+        number = _token_id(tokenizer, config.get(key))
         if number is not None and number not in found.values():
-            found[str(name)] = number
+            found[str(tokenizer.id_to_token(number))] = number
     return found
+
+
+def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
+    """Its number; an older configuration wraps a token in an object."""
+    name = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(name) if isinstance(name, str) else None
 
 
 def _load(path: Path) -> Tokenizer:

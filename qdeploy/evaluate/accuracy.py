@@ -23,6 +23,7 @@ from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.predict import Progress, predict_logits, predict_values
 from qdeploy.evaluate.subject import Subject
+from qdeploy.head import SEQUENCES
 
 Array = npt.NDArray[Any]
 
@@ -86,8 +87,10 @@ class Compared:
 
 def no_accuracy(subject: Subject, rows: Rows) -> str | None:
     """Why an engine has no accuracy on these rows, as a clause; None where it has one."""
-    if not subject.chooses:
-        return f"{subject.directory} is a {subject.description}, and accuracy is for classifiers"
+    if not subject.head.chooses:
+        return (
+            f"{subject.directory} is a {subject.head.description}, and accuracy is for classifiers"
+        )
     if rows.labels is None:
         return f"{rows.source} has no labels"
     return None
@@ -106,7 +109,7 @@ def judge(
     """Predict every row.
 
     Args:
-        subject: the engine; it must classify sequences.
+        subject: the engine; it must choose one class of a sequence.
         rows: with labels or without.
         task: for the order of generic class names.
         max_length: tokens kept of a row; None is what the engine takes, at most 512.
@@ -114,16 +117,17 @@ def judge(
         progress, stage: called as progress(stage, rows done, rows).
 
     Raises:
-        PlanError: the engine does not classify sequences, or takes fewer tokens.
+        PlanError: the engine does not choose one class of a sequence, or takes fewer tokens.
         DataError: labels unknown to the model; no room for text.
         ModelError: a model without classes.
         VerificationError: logits that are not finite.
     """
-    if not subject.chooses:
+    if not subject.head.chooses:
         raise PlanError(
-            f"Accuracy is for sequence classification, and {subject.directory} is a "
-            f"{subject.description}. Pass --baseline ENGINE_DIR to see how far its outputs are "
-            "from that engine's, or measure its latency alone (--no-accuracy)."
+            "Accuracy is for classifiers of sequences that choose one class, and "
+            f"{subject.directory} is a {subject.head.description} ({subject.head.task}). Pass "
+            "--baseline ENGINE_DIR to see how far its outputs are from that engine's, or measure "
+            "its latency alone (--no-accuracy); qdeploy.load(...).logits() gives its outputs."
         )
     order = class_order(subject.manifest["labels"], task)
     gold: Gold | None = None if rows.labels is None else gold_of(rows, order)
@@ -156,7 +160,7 @@ def outputs_of(
         subject.engine,
         subject.encoder,
         encoded,
-        whole=subject.classifies,
+        whole=subject.head.task == SEQUENCES,
         batch_size=batch_size,
         progress=progress,
         stage=stage,

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.data.rows import Rows, rows_from_texts
+from qdeploy.data.texts import Texts, rows_from_texts
 from qdeploy.data.tokenize import Batch
-from qdeploy.errors import PlanError
+from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
+from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import open_subject
+from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
 
 Array = npt.NDArray[Any]
-Texts = Sequence[str] | Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an engine says of one text, or of one pair.
-
-    Attributes:
-        label: name of the likeliest class.
-        score: its probability, 0 … 1.
-        scores: probability of every class, by name, in the model's order.
-    """
-
-    label: str
-    score: float
-    scores: dict[str, float]
 
 
 class Predictor:
     """An engine with its tokenizer and class names.
 
     Attributes:
-        labels: class names by index.
+        labels: class names by index; names that stood twice are told apart ("name", "name#2").
+        head: what the outputs mean (`qdeploy.head.Head`).
         task: "sequence-classification", "token-classification" or "question-answering".
         max_length: tokens that the model takes; longer texts are cut.
 
@@ -53,39 +40,96 @@ class Predictor:
         if threads < 1:
             raise PlanError(f"threads is {threads}, and at least 1 is needed.")
         self._subject = open_subject(engine_dir, threads)
-        self.labels: tuple[str, ...] = tuple(self._subject.manifest["labels"])
-        self.task: str = self._subject.manifest["task"]
+        self.head = self._subject.head
+        self.labels: tuple[str, ...] = self.head.labels
+        self.task: str = self.head.task
         self.max_length = self._subject.encoder.max_length
+        self._warn()
 
-    def predict(self, texts: Texts, *, batch_size: int = 8) -> list[Prediction]:
-        """Classify texts, or pairs of texts, in the order given.
+    def predict(
+        self,
+        texts: Texts,
+        *,
+        batch_size: int = 8,
+        threshold: float | None = None,
+        function_to_apply: str | None = None,
+    ) -> list[Prediction]:
+        """Classify texts, or pairs of texts, in the order given, as transformers' pipeline does.
+
+        Scores are a softmax over the classes; a sigmoid of each class of a multi-label classifier;
+        the values themselves of a regression; of a model with one logit its sigmoid, or what the
+        activation in a cross-encoder's config.json makes of it.
 
         Args:
-            texts: strings, or (first, second) pairs; at least one.
+            texts: a list of strings; of (first, second) pairs; or of {"text", "text_pair"}.
             batch_size: rows per run.
+            threshold: of a multi-label classifier: the score, 0 … 1, above which a class is one of
+                `Prediction.labels`; None is 0.5.
+            function_to_apply: "softmax", "sigmoid" or "none", in place of the checkpoint's own.
 
         Raises:
-            DataError: no texts, a lone string, or something that is no text.
-            PlanError: the engine does not classify sequences: use `logits`.
+            DataError: no texts, a lone text or pair, or something that is no text.
+            PlanError: the engine does not classify sequences: use `entities` or `logits`; or an
+                option that it does not have.
+            ModelError: as many logits as there are class names were expected.
             VerificationError: logits that are not finite.
         """
-        if not self._subject.classifies:
+        if self.task != SEQUENCES:
+            other = "entities() or logits()" if self.task == TOKENS else "logits()"
             raise PlanError(
                 f"This is a {self.task} engine, and predict() is for sequence classification. "
-                "Call logits()."
+                f"Call {other}."
             )
+        threshold = self._threshold(threshold)
+        function = self.head.score_function(function_to_apply)
         rows = rows_from_texts(texts)
         encoder = self._subject.encoder
         logits = predict_logits(
             self._subject.engine, encoder, encoder.encode(rows, None), batch_size=batch_size
         )
-        return [self._prediction(row) for row in softmax(logits)]
+        self._check_classes(logits.shape[-1])
+        return predictions(logits, self.head, function, threshold)
+
+    def entities(
+        self, texts: Sequence[str], *, batch_size: int = 8, ignore: Sequence[str] = ("O",)
+    ) -> list[list[Entity]]:
+        """The tokens of each text that are something, in the order given.
+
+        What transformers' pipeline gives with `aggregation_strategy="none"`: no two tokens are put
+        together.
+
+        Args:
+            texts: a list of strings.
+            batch_size: rows per run.
+            ignore: classes whose tokens are left out.
+
+        Raises:
+            DataError: no texts, a lone text, pairs, or something that is no text.
+            PlanError: the engine is no token classifier.
+            VerificationError: logits that are not finite.
+        """
+        if self.task != TOKENS:
+            raise PlanError(
+                f"This is a {self.task} engine, and entities() is for token classification. Call "
+                f"{'predict' if self.task == SEQUENCES else 'logits'}()."
+            )
+        rows = rows_from_texts(texts)
+        if rows.second is not None:
+            raise DataError(
+                "Pairs were given, and entities() takes texts: pass [text, …], or call logits()."
+            )
+        outputs = self.logits(texts, batch_size=batch_size)
+        encodings, _ = self._subject.encoder.encodings(rows, None)
+        return [
+            [entity for entity in self._entities(*row) if entity.label not in ignore]
+            for row in zip(rows.first, encodings, outputs, strict=True)
+        ]
 
     def logits(self, texts: Texts, *, batch_size: int = 8) -> list[dict[str, Array]]:
         """Raw outputs of each row, in the order given, without the padding.
 
         Args:
-            texts: strings, or (first, second) pairs; at least one.
+            texts: a list of strings; of (first, second) pairs; or of {"text", "text_pair"}.
             batch_size: rows per run.
 
         Returns:
@@ -94,9 +138,9 @@ class Predictor:
             answering. S counts the row's own tokens, special ones included.
 
         Raises:
-            DataError: no texts, a lone string, or something that is no text.
+            DataError: no texts, a lone text or pair, or something that is no text.
         """
-        rows: Rows = rows_from_texts(texts)
+        rows = rows_from_texts(texts)
         encoder = self._subject.encoder
         found: list[dict[str, Array]] = [{} for _ in range(len(rows))]
         for batch in encoder.batches(encoder.encode(rows, None), batch_size):
@@ -108,19 +152,76 @@ class Predictor:
 
     def _own(self, values: Array, batch: Batch, at: int) -> Array:
         """The part of an output that belongs to a row's own tokens."""
-        if self._subject.classifies:
+        if self.task == SEQUENCES:
             return values
         kept: Array = values[batch.feeds["attention_mask"][at] == 1]
         return kept
 
-    def _prediction(self, scores: Array) -> Prediction:
-        best = int(np.argmax(scores))
-        named = dict(zip(self.labels, scores.tolist(), strict=True))
-        return Prediction(self.labels[best], named[self.labels[best]], named)
+    def _entities(self, text: str, encoding: Any, outputs: dict[str, Array]) -> list[Entity]:
+        """Every token of a text that is not a special one."""
+        logits = outputs["logits"]
+        self._check_classes(logits.shape[-1])
+        if not np.isfinite(logits).all():
+            raise VerificationError(
+                "The engine gives logits that are not finite. The engine is broken: build it "
+                "again, with other options if that repeats."
+            )
+        found = []
+        for at, scores in enumerate(softmax(logits)):
+            if encoding.special_tokens_mask[at]:
+                continue
+            start, end = encoding.offsets[at]
+            unknown = encoding.ids[at] == self._subject.encoder.unknown_id
+            word = text[start:end] if unknown else encoding.tokens[at]
+            best = int(np.argmax(scores))
+            found.append(Entity(self.labels[best], float(scores[best]), word, at, start, end))
+        return found
 
+    def _threshold(self, asked: float | None) -> float:
+        """The threshold in use.
 
-def softmax(logits: Array) -> Array:
-    """Probabilities of float32 [N, classes] logits, float64 [N, classes]."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
+        Raises:
+            PlanError: the head has none, or it is no probability.
+        """
+        if asked is None:
+            return THRESHOLD
+        if self.head.problem_type != MULTI_LABEL:
+            raise PlanError(
+                f"threshold is for multi-label classifiers, and this is a {self.head.description}. "
+                "Leave it out, and compare Prediction.score."
+            )
+        if not 0 <= asked <= 1:
+            raise PlanError(f"threshold is {asked}, and 0 to 1 was expected: it is a probability.")
+        return asked
+
+    def _check_classes(self, found: int) -> None:
+        if found != len(self.labels):
+            raise ModelError(
+                f"The engine gives {found} logits for a class, and its manifest names "
+                f"{len(self.labels)} classes ({', '.join(self.labels)}). Set id2label in the "
+                "checkpoint's config.json, export again and build; logits() works as it is."
+            )
+
+    def _warn(self) -> None:
+        """Say what in the checkpoint is not as it looks."""
+        named = tuple(self._subject.manifest["labels"])
+        if named != self.labels:
+            warnings.warn(
+                f"Classes of one name: {', '.join(named)}. They are called "
+                f"{', '.join(self.labels)} here; set id2label in the checkpoint's config.json.",
+                QDeployWarning,
+                stacklevel=4,
+            )
+        asked = self.head.function_to_apply
+        if asked is None or self.task != SEQUENCES or self.head.activation is not None:
+            return
+        applied = self.head.score_function()
+        if asked != applied:
+            other = f" Pass function_to_apply='{asked}' to predict() for that."
+            warnings.warn(
+                f"config.json says function_to_apply: {asked}, which transformers' pipeline does "
+                f"not read for this head (a {self.head.description}): scores are made with "
+                f"'{applied}', as there.{other if asked in FUNCTIONS else ''}",
+                QDeployWarning,
+                stacklevel=4,
+            )

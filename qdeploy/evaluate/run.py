@@ -172,7 +172,7 @@ def _predictions(
     if reason is not None:
         report["no_accuracy"] = reason
         gates.refuse_drop(reason)
-        if len(subjects) == 1 and subjects[0].chooses:
+        if len(subjects) == 1 and subjects[0].head.chooses:
             if report["simulated"]:
                 raise PlanError(
                     f"A simulation measures accuracy alone, and {reason}. Name their column with "
@@ -188,7 +188,7 @@ def _predictions(
     }
     stages = ("accuracy", "accuracy of the baseline")
     both = list(zip(subjects, stages, strict=False))
-    if len(subjects) > 1 and not subjects[0].chooses:
+    if len(subjects) > 1 and not subjects[0].head.chooses:
         values = [outputs_of(subject, rows, stage=stage, **asked) for subject, stage in both]
         report["baseline"] |= compare_outputs(values[0], values[1])
         found: Judged | Compared = values[0]

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_json, read_manifest
+from qdeploy.artifact import read_manifest
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine, open_engine
-
-_CLASSIFIER = "classifier"
+from qdeploy.head import Head, head_of
 
 
 @dataclass(frozen=True)
@@ -23,34 +22,14 @@ class Subject:
         manifest: its `qdeploy.json`.
         engine: the engine.
         encoder: its tokenizer.
+        head: what its outputs mean.
     """
 
     directory: Path
     manifest: dict[str, Any]
     engine: Engine
     encoder: TextEncoder
-
-    @property
-    def classifies(self) -> bool:
-        """Whether accuracy means anything for it."""
-        return bool(self.manifest["task"] == "sequence-classification")
-
-    @property
-    def chooses(self) -> bool:
-        """Whether exactly one class of a row is its answer: what accuracy is about."""
-        return self.classifies and self.description == _CLASSIFIER
-
-    @property
-    def description(self) -> str:
-        """What its head does, for a reader."""
-        if not self.classifies:
-            return f"{self.manifest['task']} engine"
-        path = self.directory / "config.json"
-        kind = read_json(path).get("problem_type") if path.is_file() else None
-        if kind == "multi_label_classification":
-            return "multi-label classifier"
-        one = len(self.manifest["labels"]) < 2
-        return "regression" if one or kind == "regression" else _CLASSIFIER
+    head: Head
 
     @property
     def longest(self) -> int:
@@ -90,4 +69,4 @@ def open_subject(engine_dir: str | Path, threads: int, *, simulate: bool = False
     manifest = read_manifest(directory, "engine")
     encoder = TextEncoder.from_directory(directory)
     engine = open_engine(directory, threads=threads, simulate=simulate)
-    return Subject(directory, manifest, engine, encoder)
+    return Subject(directory, manifest, engine, encoder, head_of(directory, manifest))

@@ -34,6 +34,7 @@ from qdeploy.exporter.tokenizer import (
 )
 from qdeploy.exporter.trace import trace
 from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
+from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
 
 Progress = Callable[[str, int, int], None]
@@ -94,6 +95,7 @@ def export_checkpoint(
     model = load_model(found, kind)
     check_vocabulary(tokenizer, model, found)
     _warn_of_nameless_classes(found, model)
+    _warn_of_equal_classes(found, model)
     report("load weights", 1, 1)
     report("trace", 0, 1)
     inputs = model_inputs(tokenizer, model)
@@ -120,7 +122,8 @@ def export_checkpoint(
         fields = {
             "source": source,
             "task": kind.name,
-            "labels": _labels(model),
+            "labels": list(unique(_labels(model))),
+            "head": head_facts(model.config.to_dict()),
             "model_type": model.config.model_type,
             "hidden_size": model.config.hidden_size,
             "max_length": interface.max_length,
@@ -156,6 +159,17 @@ def _warn_of_nameless_classes(checkpoint: Checkpoint, model: Any) -> None:
         warnings.warn(
             f"{checkpoint.adapter} does not name its classes, so they are called "
             f"{', '.join(_labels(model))}. Put a config.json with id2label beside the adapter.",
+            QDeployWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_equal_classes(checkpoint: Checkpoint, model: Any) -> None:
+    names = _labels(model)
+    if len(set(names)) < len(names):
+        warnings.warn(
+            f"{checkpoint.name} has classes of one name ({', '.join(names)}): they are called "
+            f"{', '.join(unique(names))}. Set id2label in its config.json to tell them apart.",
             QDeployWarning,
             stacklevel=3,
         )

@@ -312,19 +312,3 @@ def test_content_hash_knows_texts_and_order_but_not_labels(tmp_path: Path) -> No
     assert rows.content_hash() != made(3).content_hash()
     labelled = write(tmp_path / "x.tsv", "question\tsentence\tlabel\nq0\ts0\t0\n")
     assert read_rows(labelled).content_hash() == made(1).content_hash()
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        ([], "No rows were given"),
-        ("lonely", r"One string was given.*pass \[text\]"),
-        ([("a", "b"), "c"], "Row 1 is 'c', and a pair"),
-        ([("a", "b", "c")], r"Row 0 is \('a', 'b', 'c'\)"),
-        ([3], "Row 0 is 3"),
-        ([("a", None)], "Row 0 is"),
-    ],
-)
-def test_given_texts_that_are_none(texts: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        rows_from_texts(texts)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from qdeploy.errors import DataError, ModelError, PlanError
 from qdeploy.evaluate import subject
-from qdeploy.evaluate.predictor import Predictor, softmax
+from qdeploy.evaluate.answers import sigmoid, softmax
+from qdeploy.evaluate.predictor import Predictor
 from tests.evaluate.bag import CLASSES, WORDS, BagEngine, engine_directory, table
 
 pytestmark = pytest.mark.usefixtures("numpy_engines")
@@ -46,7 +47,7 @@ def test_longer_texts_are_cut(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [([], "No rows were given"), ("yes", "One string was given"), ([("a",)], "Row 0 is")],
+    [([], "No rows were given"), ("yes", "One string was given"), (("a", "b"), "A tuple of 2")],
 )
 def test_wrong_input(predictor: Predictor, texts: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -93,3 +94,10 @@ def test_softmax(logits: list[float]) -> None:
     scores = softmax(np.array([logits], np.float32))[0]
     assert scores.sum() == pytest.approx(1) and (scores >= 0).all()
     assert scores[int(np.argmax(logits))] == scores.max()
+
+
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=5))
+def test_sigmoid(logits: list[float]) -> None:
+    scores = sigmoid(np.array(logits, np.float32))
+    assert ((scores >= 0) & (scores <= 1)).all()
+    np.testing.assert_allclose(scores, 0.5 * (1 + np.tanh(0.5 * np.array(logits))), atol=1e-12)
