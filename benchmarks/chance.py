@@ -31,6 +31,7 @@ from qdeploy.evaluate.subject import open_subject
 RESULTS = Path(__file__).parent / "results"
 SMALL = 1.0  # margin of the rows whose noise is drawn from
 DRAWS = 2000
+TOKENS = 128  # of a row, as arXiv 2603.04308 evaluates QNLI
 ENGINES: dict[str, dict[str, Any]] = {
     "w8a8": {"strategy": "w8a8"},
     "peg": {"strategy": "peg"},
@@ -78,14 +79,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         qdeploy.export("embedded", work / "model")
-        statistics = qdeploy.calibrate(work / "model", data=str(args.data))
+        statistics = qdeploy.calibrate(work / "model", data=str(args.data), max_length=TOKENS)
         qdeploy.build(work / "model", work / "fp32", strategy="fp32")
-        base = judge(open_subject(work / "fp32", 2), rows, task, batch_size=32)
+        base = judge(open_subject(work / "fp32", 2), rows, task, max_length=TOKENS, batch_size=32)
         result["rows"], result["engines"] = len(rows), {}
         for name, options in ENGINES.items():
             engine = work / name.replace(", ", "-")
             qdeploy.build(work / "model", engine, statistics=statistics, **options)
-            found = judge(open_subject(engine, 2), rows, task, batch_size=32)
+            found = judge(open_subject(engine, 2), rows, task, max_length=TOKENS, batch_size=32)
             result["engines"][name] = chance(base, found, rng)
     print(json.dumps(keep(RESULTS / f"chance-{result['date']}.json", result), indent=1))
 

@@ -48,6 +48,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 OTHERS = ("percentile", "mse", "entropy", "mixed", "smoothquant")  # accuracy alone, if time is left
 MODELS = ("base", EMBEDDED, *SIZES.keys() - {"base"})
 ROWS = 64  # calibration rows
+TOKENS = 128  # of a row of QNLI, in calibration and evaluation
 THREADS = os.cpu_count() or 2
 
 
@@ -94,7 +95,7 @@ def build(run: Run, model: Path, engine: Path, target: str, strategy: str) -> di
     if "timing_cache" in find_target(target).takes:
         given |= {"timing_cache": run.work / f"{target}.cache"}
     if strategy != "fp16":
-        given |= {"data": run.data, "calibration_rows": ROWS}
+        given |= {"data": run.data, "calibration_rows": ROWS, "max_length": TOKENS}
     built = qdeploy.build(model, engine, target=target, **given)
     found = {key: built.get(key) for key in ("size_mb", "forms", "builder")}
     return found | {"int8": without_gemms(built["int8"])}
@@ -103,7 +104,13 @@ def build(run: Run, model: Path, engine: Path, target: str, strategy: str) -> di
 def accuracy(engine: Path, base: Path, data: str | None) -> dict[str, Any]:
     """Against FP32 on the CPU."""
     report = qdeploy.evaluate(
-        engine, data=data, baseline=base, batch_size=32, latency=False, threads=THREADS
+        engine,
+        data=data,
+        baseline=base,
+        max_length=TOKENS,
+        batch_size=32,
+        latency=False,
+        threads=THREADS,
     )
     return {
         "accuracy": report["metrics"]["accuracy"],

@@ -36,6 +36,7 @@ from qdeploy.errors import QDeployWarning
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SECTIONS = "base,outliers,embedded,accuracy,calibration,footprint"
+TOKENS = 128  # of a row of QNLI, in calibration and evaluation
 SHAPES = ((1, 128), (8, 128), (1, 384), (32, 128))
 ENVIRONMENTS = {
     ".venv-peers": HERE / "peers-requirements.txt",
@@ -87,8 +88,8 @@ def save_feeds(model: Path, data: Path, rows: int, path: Path, *, fixed: bool = 
     """
     encoder = TextEncoder.from_directory(model)
     sample = read_rows(data, split="calibration").sample(rows, 0)
-    encoded = encoder.encode(sample, max_length=128)
-    size = {"batch_size": 8, "pad_to": 128} if fixed else {"batch_size": len(sample)}
+    encoded = encoder.encode(sample, max_length=TOKENS)
+    size = {"batch_size": 8, "pad_to": TOKENS} if fixed else {"batch_size": len(sample)}
     batches = encoder.batches(encoded, **size, max_tokens=None if fixed else BATCH_TOKENS)
     arrays = {f"{at}/{k}": v for at, batch in enumerate(batches) for k, v in batch.feeds.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]
@@ -113,7 +114,7 @@ def engines(
     model: Path, checkpoint: Path | str, data: Path, work: Path, rows: int, peers: Iterable[str]
 ) -> tuple[dict[str, Runner], dict[str, Any]]:
     """Everything that runs, opened by name, and what building each said."""
-    statistics = qdeploy.calibrate(model, data=str(data), rows=rows)
+    statistics = qdeploy.calibrate(model, data=str(data), rows=rows, max_length=TOKENS)
     opened: dict[str, Runner] = {
         "ort-fp32": RUNNERS["ort"](model / "model.onnx"),
         "openvino-fp32": RUNNERS["openvino"](model / "model.onnx"),
@@ -157,7 +158,7 @@ def accuracy(model: Path, opened: dict[str, Runner], data: Path) -> dict[str, An
     """Accuracy and logit SQNR of each engine on every row of dev.tsv."""
     rows = read_rows(data, split="evaluation")
     encoder = TextEncoder.from_directory(model)
-    encoded = encoder.encode(rows, max_length=128)
+    encoded = encoder.encode(rows, max_length=TOKENS)
     classes = json.loads((model / "qdeploy.json").read_text("utf-8"))["labels"]
     assert rows.labels is not None
     gold = np.array([classes.index(label) for label in rows.labels])

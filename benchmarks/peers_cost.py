@@ -19,6 +19,7 @@ from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.size import engine_size
 
 LOADS = 5
+TOKENS = 128  # of a row of QNLI, in calibration
 ENGINES = {
     "qdeploy-fp32-ort-cpu": {"strategy": "fp32"},
     "qdeploy-peg-ort-cpu": {"strategy": "peg"},
@@ -29,7 +30,7 @@ _CALIBRATE = """
 import json, re, sys, time, qdeploy
 began = time.monotonic()
 qdeploy.build(sys.argv[1], sys.argv[2], strategy='peg', data=sys.argv[3],
-              calibration_rows=int(sys.argv[4]))
+              calibration_rows=int(sys.argv[4]), max_length=int(sys.argv[5]))
 status = open('/proc/self/status').read()
 peak = int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1000
 print(json.dumps({'seconds': time.monotonic() - began, 'peak_mb': peak}))
@@ -62,7 +63,8 @@ def calibration(
     found = {peer: build(peer, work / f"cost-{peer}") for peer in peers}
     for kept in (model / "statistics").glob("*.npz"):
         kept.unlink()
-    return found | {"qdeploy-peg-ort-cpu": _fresh(_CALIBRATE, model, work / "cost", data, rows)}
+    arguments = model, work / "cost", data, rows, TOKENS
+    return found | {"qdeploy-peg-ort-cpu": _fresh(_CALIBRATE, *arguments)}
 
 
 def footprint(model: Path, data: Path, work: Path) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def footprint(model: Path, data: Path, work: Path) -> dict[str, Any]:
     Kernels are in ms of a profiled run; engines are profiled one after the other, so only shares
     of one engine compare.
     """
-    statistics = qdeploy.calibrate(model, data=str(data), rows=64)
+    statistics = qdeploy.calibrate(model, data=str(data), rows=64, max_length=TOKENS)
     found = {}
     for name, options in ENGINES.items():
         given = {} if options["strategy"] == "fp32" else {"statistics": statistics}

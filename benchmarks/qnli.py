@@ -33,6 +33,7 @@ from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import open_subject
 
 PEAKS = "statistics_peak_mb"
+TOKENS = 128  # of a row, as arXiv 2603.04308 evaluates QNLI
 PADDED, _ = ROWS = ("padded", "full")
 RESULTS = Path(__file__).parent / "results"
 SYMMETRIC = {"scope": "all", "activations": "symmetric", "weights": "per-tensor"}
@@ -99,7 +100,7 @@ def accuracy(
     chosen = [t for t in trials() if t.label == "fp32" or only in t.label]
     for trial in chosen:
         subject = open_subject(build(trial, model, statistics, work), threads)
-        judged = judge(subject, rows, task, batch_size=32)
+        judged = judge(subject, rows, task, max_length=TOKENS, batch_size=32)
         size = engine_size(subject.directory)["total"]
         base, base_size = base or judged, base_size or size
         int8 = json.loads((subject.directory / "certificate.json").read_text())["int8"]
@@ -189,6 +190,7 @@ def cost(data: Path, work: Path) -> dict[str, Any]:
     script = [sys.executable, "-m", "qdeploy"]
     subprocess.run([*script, "export", "embedded", str(work / "timed"), "--quiet"], check=True)
     arguments = ["--strategy", "peg", "--data", str(data), "--calibration-rows", "128", "--quiet"]
+    arguments += ["--max-length", str(TOKENS)]
     subprocess.run(
         [*script, "build", str(work / "timed"), str(work / "timed-peg"), *arguments], check=True
     )
@@ -204,11 +206,12 @@ def peak_of_statistics(model: Path, data: Path, rows: int) -> float:
     # VmHWM, not getrusage: the latter starts from the parent's peak in a forked process.
     code = (
         "import re, sys, qdeploy\n"
-        "qdeploy.calibrate(sys.argv[1], data=sys.argv[2], rows=int(sys.argv[3]))\n"
+        "rows, tokens = map(int, sys.argv[3:])\n"
+        "qdeploy.calibrate(sys.argv[1], data=sys.argv[2], rows=rows, max_length=tokens)\n"
         "status = open('/proc/self/status').read()\n"
         "print(int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1000)\n"
     )
-    command = [sys.executable, "-c", code, str(model), str(data), str(rows)]
+    command = [sys.executable, "-c", code, *map(str, (model, data, rows, TOKENS))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -257,7 +260,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         qdeploy.export("embedded", work / "model")
-        statistics = qdeploy.calibrate(work / "model", data=str(args.data), rows=128)
+        statistics = qdeploy.calibrate(
+            work / "model", data=str(args.data), rows=128, max_length=TOKENS
+        )
         if "accuracy" in args.sections:
             made = work / "model", statistics, args.data, work, args.threads
             result["accuracy"] = accuracy(*made, only=args.only)

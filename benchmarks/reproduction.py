@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 RECIPE = HERE.parent / "recipes" / "paper.yaml"
 MAX_DROP = 0.3
 AS_FAST = 1.03  # times closer than this are one
+TOKENS = 128  # of a row, as in the recipe
 ALL = "all symmetric per-tensor"
 # Label of a trial → (what the paper calls it, its accuracy in %): BERT-base, one seed.
 PAPER = {
@@ -51,11 +52,12 @@ def as_fast(trials: list[dict[str, Any]], slowest: float) -> list[dict[str, Any]
 
 def run_auto(model: Path, folder: Path, sweep: dict[str, Any], data: str) -> dict[str, Any]:
     """Build within the drop, and compare with FP32 and with the sweep's best as fast."""
+    rows: dict[str, Any] = {"data": data, "max_length": TOKENS}
     built = qdeploy.build(
-        model, folder / "auto", strategy="auto", max_drop=MAX_DROP, data=data, force=True
+        model, folder / "auto", strategy="auto", max_drop=MAX_DROP, force=True, **rows
     )
     base = folder / "trials" / sweep["trials"][0]["key"] / "engine"
-    report = qdeploy.evaluate(folder / "auto", data=data, baseline=base)
+    report = qdeploy.evaluate(folder / "auto", baseline=base, **rows)
     found: dict[str, Any] = {
         "search": built["search"],
         "accuracy": report["metrics"]["accuracy"],
@@ -67,7 +69,7 @@ def run_auto(model: Path, folder: Path, sweep: dict[str, Any], data: str) -> dic
     }
     for trial in as_fast(sweep["trials"], AS_FAST / report["speedup"]["ci95"][0]):
         engine = folder / "trials" / trial["key"] / "engine"
-        against = qdeploy.evaluate(folder / "auto", data=data, baseline=engine)
+        against = qdeploy.evaluate(folder / "auto", baseline=engine, **rows)
         found["against"].append(
             {
                 "label": trial["label"],
@@ -204,6 +206,7 @@ def main() -> None:
     analysis = qdeploy.analyze(
         model,
         data=args.data,
+        max_length=TOKENS,
         activations="symmetric",
         html=folder / "analysis.html",
         plot=folder / "pictures",

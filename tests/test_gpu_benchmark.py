@@ -32,6 +32,7 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(module, "SHAPES", ((1, 16), (8, 32)))
+    monkeypatch.setattr(module, "TOKENS", 64)
     monkeypatch.setattr(module, "BUILT_FOR", {"opt_shape": "8x32"})
     monkeypatch.setattr(module.qdeploy, "export", lambda _, path: model_directory(path))
     own = module.qdeploy.evaluate

@@ -13,10 +13,10 @@ from qdeploy.deploy.engine import Engine
 from qdeploy.errors import ModelError, VerificationError
 
 Array = npt.NDArray[Any]
-# Tokens of a run at most, and pairs of tokens for attention: a batch of 8 rows of 512 tokens, or of
-# 32 rows of 128. Longer rows come in smaller batches, so that memory does not grow with them.
+# Tokens of a run at most, and pairs of tokens for attention: what 32 rows of 128 tokens have, and 2
+# of 512. Longer rows come in smaller batches, so that memory does not grow with them.
 RUN_TOKENS = 4096
-RUN_PAIRS = 512 * RUN_TOKENS
+RUN_PAIRS = 128 * RUN_TOKENS
 Progress = Callable[[str, int, int], None]
 
 

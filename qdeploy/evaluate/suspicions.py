@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qdeploy.data.lengths import RowLengths, cut_text, difference_text
+from qdeploy.evaluate import metrics
 from qdeploy.evaluate.accuracy import Judged
-from qdeploy.evaluate.class_swaps import SwappedOrder
 from qdeploy.evaluate.labels import INTEGERS
 from qdeploy.evaluate.subject import Subject
 
@@ -34,8 +34,8 @@ def of_lengths(
 def of_predictions(report: Mapping[str, Any], judged: Judged) -> list[str]:
     """Classes in a wrong order, rows of one class, and an engine that answers one class alone."""
     texts = []
-    if judged.swapped is not None:
-        texts.append(_swap_text(report["metrics"]["accuracy"], judged, judged.swapped))
+    if (text := swap_text(judged)) is not None:
+        texts.append(text)
     if judged.only_class is not None:
         texts.append(
             f"All {len(judged.logits)} rows are of the class '{judged.only_class}': accuracy is "
@@ -50,8 +50,12 @@ def of_predictions(report: Mapping[str, Any], judged: Judged) -> list[str]:
     return texts
 
 
-def _swap_text(accuracy: float, judged: Judged, swapped: SwappedOrder) -> str:
-    """What fits better, and where the wrong order may stand."""
+def swap_text(judged: Judged) -> str | None:
+    """Which order of the classes fits better, and where the wrong one may stand; None if none."""
+    swapped = judged.swapped
+    if swapped is None or judged.gold is None:
+        return None
+    accuracy = metrics.accuracy(judged.predicted, judged.gold)
     pairs = [f"'{label}' get '{name}'" for label, name in swapped.answered]
     more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
     order = ", ".join(f"{at} = {name}" for at, name in enumerate(judged.order.names[:_SHOWN]))

@@ -86,8 +86,15 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
         "max_drop": max_drop,
         "cheapest": None if max_drop is None else cheapest(finished[1:], max_drop),
         "versions": sweep.setting["versions"],
-        "warnings": list(sweep.warnings),
+        "warnings": [*sweep.warnings, *_class_order(sweep)],
     }
+
+
+def _class_order(sweep: Sweep) -> list[str]:
+    """The warning of FP32's answers that their classes are in a wrong order; it is all trials'."""
+    folder = Path(sweep.request(Trial(FP32)).folder)
+    text = read_json(folder / ACCURACY)["class_order"]
+    return [] if text is None else [text]
 
 
 def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:

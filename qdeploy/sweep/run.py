@@ -62,6 +62,8 @@ def run_sweep(
             runner = runner_on(connection, sweep.shared, wanted.resources)
         _all(sweep, runner, progress)
         result = result_of(sweep, max_drop)
+        for text in result["warnings"][len(sweep.warnings) :]:
+            warnings.warn(text, QDeployWarning, stacklevel=2)
         write_json(folder / RESULT, result)
     return result
 

@@ -29,6 +29,7 @@ from qdeploy.evaluate.accuracy import compare, judge, metrics_of
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import open_subject
+from qdeploy.evaluate.suspicions import swap_text
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 ENGINE, PREDICTIONS = "engine", "predictions.npz"
@@ -79,7 +80,8 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
     """Build the engine where it is missing, predict every row, and compare with the baseline.
 
     Returns:
-        `metrics`, `baseline`, `int8`, `size_mb`, `warnings`; written to accuracy.json too.
+        `metrics`, `class_order` (a warning, or None), `baseline`, `int8`, `size_mb`, `warnings`;
+        written to accuracy.json too.
     """
     folder = Path(request.folder)
     engine = folder / ENGINE
@@ -95,6 +97,7 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
     save_predictions(judged, folder / PREDICTIONS)
     result: dict[str, Any] = {
         "metrics": metrics_of(judged),
+        "class_order": swap_text(judged),
         "baseline": None,
         "size_mb": engine_size(engine),
         "int8": json.loads((engine / "certificate.json").read_text("utf-8")).get("int8"),

@@ -19,9 +19,6 @@ from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
 from tests.calibrate.encoder import encoder, model_directory, sign
 
-# The stand-in rows are longer than a tiny model takes, which is said.
-CUT = pytest.mark.filterwarnings("ignore:.*were cut there.*:qdeploy.errors.QDeployWarning")
-
 
 @pytest.fixture
 def rows(tmp_path: Path) -> str:
@@ -48,6 +45,49 @@ def test_statistics_of_a_model(model_dir: Path, rows: str) -> None:
     assert ticks[-1] == ("calibrate", 8, 8) and [t[1] for t in ticks] == sorted(t[1] for t in ticks)
 
 
+def test_the_limit_of_a_row_is_part_of_the_key(model_dir: Path, tmp_path: Path) -> None:
+    """20 rows of about 10 tokens, and 4 of more than the model's 64."""
+    path = tmp_path / "rows.tsv"
+    texts = ["a city"] * 20 + ["x " * 100] * 4
+    path.write_text("question\tsentence\n" + "".join(f"who?\t{text}\n" for text in texts))
+    own = r"4 of 24 calibration rows \(16\.7 %\) have more than 64 tokens.*the model takes no more"
+    with pytest.warns(QDeployWarning, match=own):
+        usual = calibrate_model(model_dir, data=str(path), rows=24)
+    lengths = Statistics.load(usual).origin.lengths
+    assert (lengths.max_length, lengths.truncated, len(lengths.kept)) == (64, 4, 24)
+    assert lengths.summary()["p95"] == 64 and max(lengths.kept) == 64
+    said = r"more than 32 tokens and were cut there: --max-length says so.*up to 64\."
+    with pytest.warns(QDeployWarning, match=said):
+        shorter = calibrate_model(model_dir, data=str(path), rows=24, max_length=32)
+    assert shorter != usual and Statistics.load(shorter).origin.max_length == 32
+    with pytest.warns(QDeployWarning, match=said):  # found again, and said again
+        assert calibrate_model(model_dir, data=str(path), rows=24, max_length=32) == shorter
+    with pytest.warns(QDeployWarning, match=own):
+        assert calibrate_model(model_dir, data=str(path), rows=24, max_length=64) == usual
+    with pytest.raises(PlanError, match="--max-length is 65, and the model takes at most 64"):
+        calibrate_model(model_dir, data=str(path), rows=24, max_length=65)
+
+
+def test_long_rows_are_observed_in_small_batches(rows: str, tmp_path: Path) -> None:
+    directory = model_directory(tmp_path / "long")
+    manifest = directory / "qdeploy.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"max_length": 2048}))
+    path = tmp_path / "rows.tsv"
+    texts = [count * "x " for count in (400, 400, 300, 150, 150, 20, 20, 20)]
+    path.write_text("question\tsentence\n" + "".join(f"who?\t{text}\n" for text in texts))
+    shapes: list[tuple[int, ...]] = []
+
+    def observer(_: Path, batches: Any) -> dict[str, Any]:
+        shapes.extend(batch["input_ids"].shape for batch in batches)
+        return {}
+
+    calibrate_model(directory, data=str(path), rows=8, observer=observer)
+    assert sum(rows for rows, _ in shapes) == 8 and max(width for _, width in shapes) > 400
+    for count, width in shapes:
+        assert count == 1 or count * width <= run.BATCH_TOKENS
+        assert count == 1 or count * width**2 <= run.BATCH_PAIRS
+
+
 def test_rows_of_one_text(model_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text("text\n" + "\n".join(f"a film of {i} hours" for i in range(6)) + "\n")
@@ -72,7 +112,6 @@ def test_another_task_needs_data(
         calibrate_model(model_dir, rows=4, **options)  # type: ignore[arg-type]
 
 
-@CUT
 def test_the_stand_in_data_is_said(model_dir: Path) -> None:
     with pytest.warns(QDeployWarning, match="No calibration data was named; qnli-mini"):
         path = calibrate_model(model_dir, rows=4)
@@ -195,7 +234,6 @@ def test_weights_beside_the_graph_count(tmp_path: Path) -> None:
         load_model(tmp_path / "0")
 
 
-@CUT
 @pytest.mark.parametrize("damage", ["text", "cut", "empty"])
 def test_a_broken_graph_with_a_matching_manifest(model_dir: Path, damage: str) -> None:
     graph = model_dir / "model.onnx"

@@ -15,7 +15,9 @@ from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import feeds
 from tests.calibrate.test_observer import assert_same, seen, values
 
-ORIGIN = Origin("a" * 64, "rows.tsv", "hash", 7, 3, 128, ("0011223344556677",))
+ORIGIN = Origin(
+    "a" * 64, "rows.tsv", "hash", 7, 3, 128, ("0011223344556677",), row_lengths=(9,), truncated=2
+)
 
 
 def made(seed: int = 0, origin: Origin = ORIGIN) -> Statistics:
@@ -49,6 +51,7 @@ def test_merged_statistics_are_those_of_one_pass(synthetic: Synthetic) -> None:
         assert_same(halves[0].sites[tensor], site)
     merged = halves[0].origin
     assert (merged.rows, merged.data) == (14, "rows.tsv + rows.tsv")
+    assert merged.row_lengths == (9, 9) and merged.truncated == 4
     assert merged.row_hashes == ORIGIN.row_hashes * 2 and merged.data_hash == "hash+hash"
 
 

@@ -21,6 +21,7 @@ import pytest
 from qdeploy.artifact import read_json, sha256_file, write_manifest
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.data.rows import read_rows, row_hashes
+from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy import build as building
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.engine import open_engine
@@ -96,11 +97,14 @@ def test_the_manifest_tells_where_everything_came_from(
     for key in ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type"):
         assert manifest[key] == model[key]
     rows = read_rows(DATA, task="qnli", split="calibration").sample(ROWS, 0)
+    encoded = TextEncoder.from_directory(bert.directory).encode(rows, model["max_length"])
     assert manifest["calibration"] == {
         "data": rows.source,
         "data_hash": rows.content_hash(),
         "rows": ROWS,
         "seed": 0,
+        **encoded.row_lengths.to_json(),
+        "row_lengths": encoded.lengths.tolist(),
         "row_hashes": list(row_hashes(rows)),
     }
     assert manifest["options"]["grouping"] == "optimal"
@@ -223,6 +227,8 @@ def test_data_that_is_not_read_is_said(bert: Source, tmp_path: Path) -> None:
             data="nothere.csv",
             columns="question=x",
         )
+    with pytest.warns(QDeployWarning, match=r"fp32 does not calibrate: --max-length not read"):
+        build_engine(bert.directory, tmp_path / "c", strategy="fp32", max_length=64)
     with pytest.warns(QDeployWarning, match=r"--statistics is given: --data not read"):
         build_engine(bert.directory, tmp_path / "b", statistics=bert.statistics, data="nothere")
 

@@ -83,10 +83,12 @@ def tokenizer() -> Any:
     return built
 
 
-def engine_directory(directory: Path, votes: Array | None = None, **fields: Any) -> Path:
-    """Write an engine directory; `fields` replace those of its manifest."""
+def engine_directory(
+    directory: Path, votes: Array | None = None, *, skips: int = 0, **fields: Any
+) -> Path:
+    """Write an engine directory; `fields` replace those of its manifest, `skips` is the graph's."""
     directory.mkdir(parents=True)
-    write_onnx(directory / "model.onnx", table() if votes is None else votes)
+    write_onnx(directory / "model.onnx", table() if votes is None else votes, skips)
     tokenizer().save(str(directory / "tokenizer.json"))
     write_json(
         directory / "certificate.json",
@@ -120,8 +122,8 @@ def load_bag(directory: Path, *, threads: int = 2, simulate: bool = False) -> Ba
     return BagEngine(votes.numpy(), threads)
 
 
-def write_onnx(path: Path, votes: Array) -> None:
-    """The same classifier as an ONNX graph."""
+def write_onnx(path: Path, votes: Array, skips: int = 0) -> None:
+    """The same classifier as an ONNX graph; its first `skips` tokens have no vote."""
     import onnx_ir as ir
 
     def value(name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
@@ -130,12 +132,17 @@ def write_onnx(path: Path, votes: Array) -> None:
     ids = value("input_ids", ir.DataType.INT64, "batch", "sequence")
     mask = value("attention_mask", ir.DataType.INT64, "batch", "sequence")
     constants = {"votes": votes, "last": np.array([-1]), "middle": np.array([1])}
+    constants |= {"axis": np.array(1), "skips": np.array(skips)}
     held = {name: ir.Value(name=name, const_value=ir.tensor(a)) for name, a in constants.items()}
     for name, initializer in held.items():
         initializer.type = ir.TensorType(ir.DataType(ir.tensor(constants[name]).dtype))
         initializer.shape = ir.Shape(constants[name].shape)
     gather = ir.node("Gather", [held["votes"], ids])
-    cast = ir.node("Cast", [mask], {"to": ir.DataType.FLOAT})
+    place = ir.node("CumSum", [mask, held["axis"]])
+    late = ir.node("Greater", [place.outputs[0], held["skips"]])
+    whole = ir.node("Cast", [late.outputs[0]], {"to": ir.DataType.INT64})
+    counted = ir.node("Mul", [whole.outputs[0], mask])
+    cast = ir.node("Cast", [counted.outputs[0]], {"to": ir.DataType.FLOAT})
     column = ir.node("Unsqueeze", [cast.outputs[0], held["last"]])
     masked = ir.node("Mul", [gather.outputs[0], column.outputs[0]])
     total = ir.node("ReduceSum", [masked.outputs[0], held["middle"]], {"keepdims": 0})
@@ -146,7 +153,7 @@ def write_onnx(path: Path, votes: Array) -> None:
     graph = ir.Graph(
         [ids, mask],
         [logits],
-        nodes=[gather, cast, column, masked, total],
+        nodes=[gather, place, late, whole, counted, cast, column, masked, total],
         initializers=list(held.values()),
         opset_imports={"": 20},
         name="bag",

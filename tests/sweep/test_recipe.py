@@ -49,6 +49,19 @@ def test_defaults_are_the_protocol_of_the_paper() -> None:
     assert (recipe.shapes, recipe.warmup, recipe.iterations) == (((8, 128),), 100, 500)
 
 
+def test_the_limit_of_a_row_is_all_trials_and_part_of_their_keys() -> None:
+    plain, limited = (
+        parse_recipe({"trials": [{"strategy": "peg"}], **top}) for top in ({}, {"max_length": 128})
+    )
+    assert (plain.max_length, limited.max_length) == (None, 128)
+    assert plain.protocol() != limited.protocol()
+    with pytest.raises(PlanError, match="`max_length` is 0; give a whole number from 1 up"):
+        parse_recipe({"trials": [{"strategy": "peg"}], "max_length": 0})
+    with pytest.raises(PlanError, match="Unknown option of trial 1 'max_length'"):
+        parse_recipe({"trials": [{"strategy": "peg", "max_length": 64}]})
+    assert read_recipe(ROOT / "recipes" / "paper.yaml").max_length == 128
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
 def test_the_recipes_of_the_repository_are_sound(path: Path) -> None:
     assert read_recipe(path).trials

@@ -14,12 +14,18 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.errors import GateError, OutputError, PlanError, QDeployWarning
+from qdeploy.errors import DataError, GateError, OutputError, PlanError, QDeployWarning
 from qdeploy.sweep import local
 from qdeploy.sweep.claim import LOCK, claimed
 from qdeploy.sweep.local import failure
 
 pytestmark = pytest.mark.integration
+ONE_TRIAL = """
+calibration: {rows: 8, seed: 0}
+latency: {shapes: [2x16], warmup: 1, iterations: 20, threads: 1}
+trials:
+  - {strategy: w8a8}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,57 @@ def test_a_second_run_does_nothing_twice(
     again = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data)
     assert again == first
     assert time.monotonic() - began < seconds / 10
+
+
+def test_one_limit_holds_for_calibration_and_evaluation(
+    model: Path, data: dict[str, Any], tmp_path: Path
+) -> None:
+    """--max-length goes before the recipe's own; what it cuts is said once, for all trials."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(ONE_TRIAL.replace("trials", "max_length: 32\ntrials"))
+    with pytest.warns(QDeployWarning) as said:
+        result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, max_length=10, **data)
+    texts = [str(warning.message) for warning in said]
+    assert result["setting"]["protocol"]["max_length"] == 10
+    assert result["data"]["max_length"] == 10 and result["data"]["truncated"] > 0
+    assert any("calibration rows" in text and "more than 10 tokens" in text for text in texts)
+    (cut,) = [text for text in result["warnings"] if "evaluation rows" in text]
+    assert cut in texts and "--max-length says so" in cut
+    engine = tmp_path / "sweep" / "trials" / result["trials"][1]["key"] / "engine"
+    manifest = json.loads((engine / "qdeploy.json").read_text())
+    assert manifest["calibration"]["max_length"] == 10
+    report = qdeploy.evaluate(engine, data=data["eval_data"], latency=False, max_length=10)
+    assert report["metrics"]["accuracy"] == result["trials"][1]["accuracy"]
+
+
+def test_rows_that_a_sweep_cannot_compare_on(model: Path, tmp_path: Path) -> None:
+    recipe, rows = tmp_path / "recipe.yaml", tmp_path / "rows.tsv"
+    recipe.write_text(ONE_TRIAL)
+    rows.write_text("question\tsentence\n" + "who?\tthe king\n" * 9)
+    text = r"rows\.tsv has no labels, and a sweep compares accuracies\. Name their column"
+    with pytest.raises(DataError, match=text):
+        qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=str(rows))
+
+
+@pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
+def test_classes_in_a_wrong_order_are_said_once(
+    model: Path, data: dict[str, Any], tmp_path: Path
+) -> None:
+    """Labels that are the opposite of what the model answers."""
+    qdeploy.build(model, tmp_path / "fp32", strategy="fp32")
+    texts = [(f"who built {at}?", f"the king {'x ' * (at % 9)}{at}.") for at in range(60)]
+    found = qdeploy.load(tmp_path / "fp32").predict(texts)
+    middle = sorted(answer.scores["entailment"] for answer in found)[30]
+    lines = ["question\tsentence\tlabel"]
+    for (first, second), answer in zip(texts, found, strict=True):
+        label = "not_entailment" if answer.scores["entailment"] > middle else "entailment"
+        lines.append(f"{first}\t{second}\t{label}")
+    rows, recipe = tmp_path / "rows.tsv", tmp_path / "recipe.yaml"
+    rows.write_text("\n".join(lines) + "\n")
+    recipe.write_text(ONE_TRIAL)
+    settings = data | {"eval_data": str(rows)}
+    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, **settings)
+    assert sum(text.startswith("CLASS ORDER") for text in result["warnings"]) == 1
 
 
 def test_a_new_trial_alone_is_run(
