@@ -77,6 +77,7 @@ class TextEncoder:
         truncation_side: str = "right",
         padding_side: str = "right",
         special_tokens: Mapping[str, int] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         unknown = [name for name in input_names if name not in _FIELDS]
         if unknown:
@@ -93,6 +94,7 @@ class TextEncoder:
         self.input_names = tuple(input_names)
         self.max_length = max_length
         self.special_tokens = dict(special_tokens or {})
+        self._vocabulary = vocabulary
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> TextEncoder:
@@ -113,6 +115,7 @@ class TextEncoder:
             truncation_side=config.get("truncation_side", "right"),
             padding_side=config.get("padding_side", "right"),
             special_tokens=_specials(tokenizer, config),
+            vocabulary=manifest.get("vocabulary"),
         )
 
     def encode(self, rows: Rows, max_length: int | None = 128) -> Encoded:
@@ -123,7 +126,8 @@ class TextEncoder:
             max_length: tokens kept of a row, special tokens included; None: the model's limit.
 
         Raises:
-            DataError: `max_length` is more than the model takes, or leaves no room for text.
+            DataError: `max_length` is more than the model takes, or leaves no room for text, or a
+                row holds a token that the model has no embedding for.
         """
         limit = self._limit(max_length, pair=rows.second is not None)
         self._tokenizer.enable_truncation(
@@ -135,6 +139,7 @@ class TextEncoder:
             else list(zip(rows.first, rows.second, strict=True))
         )
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=True)
+        self._check_embedded(encodings)
         return Encoded(
             tokens={name: _column(encodings, name) for name in self.input_names},
             lengths=np.array([len(encoding.ids) for encoding in encodings], np.int64),
@@ -195,6 +200,23 @@ class TextEncoder:
                 padded[at, start : start + len(tokens)] = tokens
             feeds[name] = padded
         return feeds
+
+    def _check_embedded(self, encodings: Sequence[Encoding]) -> None:
+        """Refuse tokens that were added to the tokenizer and never got a row in the model."""
+        rows = self._vocabulary
+        if rows is None:
+            return
+        for at, encoding in enumerate(encodings):
+            if max(encoding.ids, default=0) < rows:
+                continue
+            number = next(i for i in encoding.ids if i >= rows)
+            token = encoding.tokens[encoding.ids.index(number)]
+            raise DataError(
+                f"Row {at + 1} holds the token '{token}' (id {number}), and the model embeds "
+                f"{rows} tokens, 0 to {rows - 1}: it was added to the tokenizer without a row in "
+                "the model. Leave it out of the texts, or call "
+                "`model.resize_token_embeddings(len(tokenizer))`, train and export anew."
+            )
 
     def _limit(self, max_length: int | None, *, pair: bool) -> int:
         limit = self.max_length if max_length is None else max_length

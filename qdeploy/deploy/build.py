@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
-_FROM_MODEL = ("labels", "task", "max_length", "pad_token_id", "inputs", "outputs", "model_type")
+_FROM_MODEL = (
+    *("labels", "task", "max_length", "pad_token_id", "vocabulary"),
+    *("inputs", "outputs", "model_type"),
+)
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
 # ONNX file is copied while it is parsed, and stays.
 MAPPED_BYTES = 8_000_000
