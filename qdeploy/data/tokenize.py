@@ -85,6 +85,7 @@ class TextEncoder:
         padding_side: str = "right",
         special_tokens: Mapping[str, int] | None = None,
         unknown_id: int | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         unknown = [name for name in input_names if name not in _FIELDS]
         if unknown:
@@ -102,6 +103,7 @@ class TextEncoder:
         self.max_length = max_length
         self.special_tokens = dict(special_tokens or {})
         self.unknown_id = unknown_id
+        self._vocabulary = vocabulary
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> TextEncoder:
@@ -123,6 +125,7 @@ class TextEncoder:
             padding_side=config.get("padding_side", "right"),
             special_tokens=_specials(tokenizer, config),
             unknown_id=_token_id(tokenizer, config.get("unk_token")),
+            vocabulary=manifest.get("vocabulary"),
         )
 
     def encode(self, rows: Rows, max_length: int | None = None) -> Encoded:
@@ -133,7 +136,8 @@ class TextEncoder:
             max_length: tokens kept of a row, special tokens included; None: the model's limit.
 
         Raises:
-            DataError: `max_length` is more than the model takes, or leaves no room for text.
+            DataError: `max_length` is more than the model takes, or leaves no room for text, or a
+                row holds a token that the model has no embedding for.
         """
         encodings, limit = self.encodings(rows, max_length)
         return Encoded(
@@ -143,7 +147,7 @@ class TextEncoder:
             max_length=limit,
         )
 
-    def encodings(self, rows: Rows, max_length: int | None = 128) -> tuple[list[Encoding], int]:
+    def encodings(self, rows: Rows, max_length: int | None = None) -> tuple[list[Encoding], int]:
         """What `tokenizers` says of each row (tokens, offsets, special tokens), and the limit.
 
         Args, raises: of `encode`.
@@ -157,7 +161,9 @@ class TextEncoder:
             if rows.second is None
             else list(zip(rows.first, rows.second, strict=True))
         )
-        return list(self._tokenizer.encode_batch(texts, add_special_tokens=True)), limit
+        encodings = list(self._tokenizer.encode_batch(texts, add_special_tokens=True))
+        self._check_embedded(encodings)
+        return encodings, limit
 
     def batches(
         self,
@@ -215,6 +221,23 @@ class TextEncoder:
                 padded[at, start : start + len(tokens)] = tokens
             feeds[name] = padded
         return feeds
+
+    def _check_embedded(self, encodings: Sequence[Encoding]) -> None:
+        """Refuse tokens that were added to the tokenizer and never got a row in the model."""
+        rows = self._vocabulary
+        if rows is None:
+            return
+        for at, encoding in enumerate(encodings):
+            if max(encoding.ids, default=0) < rows:
+                continue
+            number = next(i for i in encoding.ids if i >= rows)
+            token = encoding.tokens[encoding.ids.index(number)]
+            raise DataError(
+                f"Row {at + 1} holds the token '{token}' (id {number}), and the model embeds "
+                f"{rows} tokens, 0 to {rows - 1}: it was added to the tokenizer without a row in "
+                "the model. Leave it out of the texts, or call "
+                "`model.resize_token_embeddings(len(tokenizer))`, train and export anew."
+            )
 
     def _limit(self, max_length: int | None, *, pair: bool) -> int:
         limit = self.max_length if max_length is None else max_length

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 _FROM_MODEL = (
-    *("labels", "task", "head", "max_length", "pad_token_id"),
+    *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),
     *("inputs", "outputs", "model_type"),
 )
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from qdeploy.calibrate.plan import Grouped, Plan
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.equivalence import TOLERANCE, compare, padded_feeds, run_once
+from qdeploy.deploy.equivalence import compare, padded_feeds, run_once
 from qdeploy.deploy.masks import (
     LARGEST_LEAK,
     MASKED,
@@ -49,7 +49,7 @@ def rewrite(
         "largest_leak"} or None}.
 
     Raises:
-        VerificationError: a permutation changed an output by 1e-4 or more.
+        VerificationError: a permutation changed an output by more than FP32 rounding explains.
     """
     original = model.clone()
     orders: dict[str, list[int]] = {}
@@ -71,22 +71,22 @@ def rewrite(
         pad_token_id=manifest["pad_token_id"],
     )
     found = compare(original, model, feeds, softmax_outputs(model))
-    if folded.sites and not found.difference < TOLERANCE:  # channels come in another order
+    if folded.sites and not found.agrees:  # channels come in another order
         folded.undo()
         folded, report["folded_prescales"] = replace(folded, plan=plan), []
         found = compare(original, model, feeds, softmax_outputs(model))
     if changes:
         largest = leak(found.before, found.after)
-        kept = largest <= LARGEST_LEAK and found.difference < TOLERANCE
+        kept = largest <= LARGEST_LEAK and found.agrees
         report["attention_mask"] = {"value": MASKED if kept else None, "largest_leak": largest}
         if not kept:
             for change in changes:
                 change.undo()
             found = compare(original, model, feeds)
-    if not found.difference < TOLERANCE:
+    if not found.agrees:
         raise VerificationError(
-            f"Folding a channel permutation changed the FP32 outputs by {found.difference:.3g} (at "
-            f"most {TOLERANCE} was expected). Report this with the model's architecture."
+            f"Folding a channel permutation changed the FP32 outputs by {found}. Report this with "
+            "the model's architecture."
         )
     return folded.plan, report
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from qdeploy.errors import CheckpointError
+from qdeploy.exporter.weight_files import stored_shapes
 
 _PREFIX = "base_model.model."  # what PEFT writes before every name
+# What it writes between the parts of one, by its version and by the kind of the wrapper.
+_PARTS = {"modules_to_save", "default", "base_layer", "token_adapter", "original_module"}
 
 
 def stored_parameters(file: Path | None) -> dict[str, tuple[int, ...]]:
@@ -20,7 +21,7 @@ def stored_parameters(file: Path | None) -> dict[str, tuple[int, ...]]:
     """
     if file is None:
         return {}
-    shapes = {_base_name(name): shape for name, shape in _stored(file).items()}
+    shapes = {_base_name(name): shape for name, shape in stored_shapes([file]).items()}
     return {name: shape for name, shape in shapes.items() if ".lora_" not in name}
 
 
@@ -34,6 +35,9 @@ def merge_adapter(model: Any, directory: Path) -> Any:
     Returns:
         A model of the base's class. A LoRA weight is W + s·B·A, computed in FP32 from the stored
         values (Hu et al. 2021, arXiv 2106.09685, eq. 3, s = alpha / rank).
+
+        The embedding table gets as many rows as the adapter's has, where it was trained after
+        `resize_token_embeddings`.
 
     Raises:
         CheckpointError: `peft` is missing, the adapter is of a kind that cannot be merged, or it
@@ -52,6 +56,7 @@ def merge_adapter(model: Any, directory: Path) -> Any:
             f"{directory} is a {config.peft_type.value} adapter: it adds virtual tokens and cannot "
             "be merged into weights. Train a LoRA adapter instead."
         )
+    _resize(model, directory)
     try:
         wrapped = peft.PeftModel.from_pretrained(
             model, str(directory), config=config, torch_device="cpu"
@@ -63,6 +68,7 @@ def merge_adapter(model: Any, directory: Path) -> Any:
             "adapter_config.json."
         ) from error
     _check_complete(peft, wrapped, directory)
+    _check_read(wrapped, directory)
     return wrapped.float().merge_and_unload()
 
 
@@ -77,10 +83,47 @@ def _peft(directory: Path) -> Any:
     return peft
 
 
+def _resize(model: Any, directory: Path) -> None:
+    """Give the embedding table the rows of the adapter's, whose values then replace its own."""
+    table = next((n for n, p in model.named_parameters() if p is _table(model)), None)
+    if table is None:
+        return
+    for name, shape in stored_shapes([_file(directory)]).items():
+        own = _base_name(name)
+        rows = None
+        if own == table and len(shape) == 2:
+            rows = shape[0]
+        elif own == table.replace("weight", "lora_embedding_A") and len(shape) == 2:
+            rows = shape[1]  # A is [rank, rows]
+        if rows is not None and rows != _table(model).shape[0]:
+            model.resize_token_embeddings(rows, mean_resizing=False)
+            return
+
+
+def _table(model: Any) -> Any:
+    return getattr(model.get_input_embeddings(), "weight", None)
+
+
+def _file(directory: Path) -> Path:
+    files = [directory / "adapter_model.safetensors", directory / "adapter_model.bin"]
+    return next(path for path in files if path.is_file())
+
+
+def _check_read(wrapped: Any, directory: Path) -> None:
+    """Refuse an adapter whose file holds tensors that no module takes: peft drops them."""
+    taken = {_base_name(name) for name in wrapped.state_dict()}
+    unread = sorted({_base_name(name) for name in stored_shapes([_file(directory)])} - taken)
+    if unread:
+        raise CheckpointError(
+            f"{len(unread)} tensors of the adapter {directory} fit no module of its base, "
+            f"{unread[0]} first. Its base has other layers than the one it was trained on: check "
+            "base_model_name_or_path in adapter_config.json."
+        )
+
+
 def _check_complete(peft: Any, wrapped: Any, directory: Path) -> None:
     """Refuse an adapter whose file lacks tensors: peft would leave them at their random start."""
-    files = [directory / "adapter_model.safetensors", directory / "adapter_model.bin"]
-    stored = _stored(next(path for path in files if path.is_file()))
+    stored = stored_shapes([_file(directory)])
     wanted = {_base_name(name) for name in peft.get_peft_model_state_dict(wrapped)}
     missing = sorted(wanted - {_base_name(name) for name in stored})
     if missing:
@@ -91,22 +134,13 @@ def _check_complete(peft: Any, wrapped: Any, directory: Path) -> None:
         )
 
 
-def _stored(file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an adapter file."""
-    if file.suffix != ".safetensors":
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as reader:
-        return {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
-
-
 def _base_name(name: str) -> str:
-    """The parameter's name in the base; older PEFT wrote `modules_to_save` into it.
+    """The parameter's name in the base, whatever PEFT writes into it.
 
     >>> _base_name("base_model.model.classifier.modules_to_save.default.weight")
     'classifier.weight'
+    >>> _base_name("base_model.model.bert.pooler.dense.lora_A.default.weight")
+    'bert.pooler.dense.lora_A.weight'
     """
-    name = name.removeprefix(_PREFIX)
-    return name.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".")
+    parts = name.removeprefix(_PREFIX).split(".")
+    return ".".join(part for part in parts if part not in _PARTS)

@@ -23,16 +23,19 @@ from qdeploy.exporter.canonical import clean
 from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
 from qdeploy.exporter.loading import load_model
 from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.settings import longest_full_row
 from qdeploy.exporter.tasks import task_of
 from qdeploy.exporter.tokenizer import (
+    check_types,
     check_vocabulary,
+    embedding_rows,
     length_limit,
     load_tokenizer,
     model_inputs,
     pad_token_id,
     save_tokenizer,
 )
-from qdeploy.exporter.trace import trace
+from qdeploy.exporter.trace import check_runs, trace
 from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
@@ -75,8 +78,8 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: the checkpoint cannot be exported.
-        VerificationError: logits differ from torch's by 1e-4 or more, or tokens from
-            transformers'.
+        VerificationError: logits differ from torch's by more than FP32 rounding explains, or
+            tokens from transformers'.
         OutputError: `model_dir` exists, overlaps the checkpoint, or cannot be written.
     """
     report = progress or (lambda stage, done, total: None)
@@ -98,19 +101,22 @@ def export_checkpoint(
     _warn_of_equal_classes(found, model)
     report("load weights", 1, 1)
     report("trace", 0, 1)
-    inputs = model_inputs(tokenizer, model)
-    graph = clean(trace(model, inputs, kind.outputs), model)
+    inputs, longest = model_inputs(tokenizer, model), _longest(found, tokenizer, model)
+    padding = pad_token_id(tokenizer, model)
+    check_types(tokenizer, inputs, model)
+    check_runs(model, inputs, kind.outputs, longest=longest)
+    graph = clean(trace(model, inputs, kind.outputs, longest=longest), model)
     report("trace", 1, 1)
     interface = Interface(
         inputs=tuple(str(value.name) for value in graph.graph.inputs),
         outputs=kind.outputs,
-        max_length=length_limit(tokenizer, model),
-        pad_token_id=pad_token_id(tokenizer, model),
+        max_length=longest,
+        pad_token_id=padding,
     )
     source = found.source()
     with staged(target, force=force) as work:
         _write(work, graph, model, tokenizer)
-        difference = verify_logits(
+        agreement = verify_logits(
             model,
             work / GRAPH,
             tokenizer,
@@ -125,13 +131,14 @@ def export_checkpoint(
             "labels": list(unique(_labels(model))),
             "head": head_facts(model.config.to_dict()),
             "model_type": model.config.model_type,
-            "hidden_size": model.config.hidden_size,
+            "hidden_size": _hidden_size(model),
+            "vocabulary": embedding_rows(model),
             "max_length": interface.max_length,
             "pad_token_id": interface.pad_token_id,
             "inputs": list(interface.inputs),
             "outputs": list(interface.outputs),
             "verification": {
-                "max_abs_diff": difference,
+                **agreement.as_dict(),
                 "shapes": [list(shape) for shape in interface.shapes()],
                 "tokenizer_rows": rows,
             },
@@ -150,8 +157,30 @@ def _write(work: Path, graph: ir.Model, model: Any, tokenizer: Any) -> None:
 
 
 def _labels(model: Any) -> list[str]:
-    """Class names by index."""
-    return [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+    """Class names by index; question answering has none, whatever its configuration says."""
+    names = model.config.id2label
+    return [str(names.get(index, f"LABEL_{index}")) for index in range(model.config.num_labels)]
+
+
+def _hidden_size(model: Any) -> int:
+    """As the configuration says, in whatever word; else the width of the token embeddings."""
+    size = getattr(model.config, "hidden_size", None)
+    return int(model.get_input_embeddings().weight.shape[1] if size is None else size)
+
+
+def _longest(checkpoint: Checkpoint, tokenizer: Any, model: Any) -> int:
+    """Tokens of the longest row, with a warning where BigBird would take more in its own way."""
+    limit, full = length_limit(tokenizer, model), longest_full_row(checkpoint.config)
+    if full is None or full >= limit:
+        return limit
+    warnings.warn(
+        f"{checkpoint.name} attends sparsely, and partly at random, in rows of more than {full} "
+        f"tokens, which no graph repeats. The export takes rows of up to {full} tokens, where it "
+        "attends to everything.",
+        QDeployWarning,
+        stacklevel=3,
+    )
+    return full
 
 
 def _warn_of_nameless_classes(checkpoint: Checkpoint, model: Any) -> None:

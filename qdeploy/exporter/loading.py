@@ -14,7 +14,10 @@ from qdeploy.errors import CheckpointError
 from qdeploy.exporter.adapter import merge_adapter, stored_parameters
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.settings import check_settings, normalise
 from qdeploy.exporter.tasks import Task
+from qdeploy.exporter.unread import check_unread
+from qdeploy.exporter.weight_files import stored_shapes
 
 _SHOWN = 3  # names listed in an error text
 
@@ -30,14 +33,18 @@ def load_model(checkpoint: Checkpoint, task: Task) -> torch.nn.Module:
         A transformers model in evaluation mode, on the CPU; its `config` names the classes.
 
     Raises:
-        CheckpointError: weights that do not fit the configuration, a head that was never trained,
-            NaN or infinity in a weight, or an adapter that does not fit.
+        CheckpointError: a configuration that cannot be exported, weights that do not fit it or
+            that nothing reads, a head that was never trained, NaN or infinity in a weight, or an
+            adapter that does not fit.
     """
     supplied = stored_parameters(checkpoint.adapter_file)
     with quiet():
         config = _configuration(checkpoint, task, supplied)
-        model, missing = _load(checkpoint, task, config)
-        check_trained(checkpoint, model, missing - set(supplied))
+        model, info = _load(checkpoint, task, config, supplied)
+        check_trained(checkpoint, model, set(info["missing_keys"]) - set(supplied))
+        adapted = checkpoint.adapter is not None
+        where = str(checkpoint.directory)
+        check_unread(model, info["unexpected_keys"], where, other_heads=adapted)
         check_finite(model, checkpoint.directory)
         if checkpoint.adapter is not None:
             model = merge_adapter(model, checkpoint.adapter)
@@ -50,16 +57,18 @@ def _configuration(
     checkpoint: Checkpoint, task: Task, supplied: Mapping[str, tuple[int, ...]]
 ) -> Any:
     """The configuration, with as many classes as the adapter's head has."""
+    path = checkpoint.config_directory / "config.json"
     try:
         config = transformers.AutoConfig.from_pretrained(
             checkpoint.config_directory, trust_remote_code=checkpoint.trust_remote_code
         )
     except Exception as error:  # any value in the file may be the wrong one
-        path = checkpoint.config_directory / "config.json"
         raise CheckpointError(
-            f"transformers cannot make a configuration of {path}: {_first_line(error)} Save the "
+            f"transformers cannot make a configuration of {path}: {first_line(error)} Save the "
             "model again with `model.save_pretrained(...)`."
         ) from error
+    check_settings(config, checkpoint.config, path, task)
+    normalise(config)
     classes = _head_classes(checkpoint, task, config, supplied)
     if classes is not None and classes != config.num_labels:
         config.num_labels = classes  # transformers names them LABEL_0, LABEL_1, ...
@@ -109,8 +118,14 @@ def _auto_class(checkpoint: Checkpoint, task: Task, config: Any) -> Any:
     return auto
 
 
-def _load(checkpoint: Checkpoint, task: Task, config: Any) -> tuple[Any, set[str]]:
-    """The model, and the names of its parameters that the files do not hold."""
+def _load(
+    checkpoint: Checkpoint, task: Task, config: Any, supplied: Mapping[str, tuple[int, ...]]
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of its loading.
+
+    Shapes that differ are an error, but for tensors that the adapter brings: a head of other
+    classes, or the table of a tokenizer that grew.
+    """
     auto = _auto_class(checkpoint, task, config)
     try:
         model, info = auto.from_pretrained(
@@ -123,14 +138,45 @@ def _load(checkpoint: Checkpoint, task: Task, config: Any) -> tuple[Any, set[str
             trust_remote_code=checkpoint.trust_remote_code,
             local_files_only=True,
             adapter_kwargs={},
+            ignore_mismatched_sizes=bool(supplied),
         )
     except Exception as error:  # transformers raises many kinds; each means: cannot be loaded
-        raise CheckpointError(
-            f"transformers cannot load {checkpoint.directory} as {config.model_type} for "
-            f"{task.name}: {_first_line(error)} Check that config.json belongs to these weights, "
-            "or save the model again with `model.save_pretrained(...)`."
-        ) from error
-    return model, set(info["missing_keys"])
+        raise _unloadable(checkpoint, task, config, _cause(checkpoint, task, config, error)) from (
+            error
+        )
+    for name, stored, wanted in sorted(info["mismatched_keys"]):
+        if name not in supplied:
+            text = _mismatch(name, tuple(stored), tuple(wanted))
+            raise _unloadable(checkpoint, task, config, text)
+    return model, info
+
+
+def _unloadable(checkpoint: Checkpoint, task: Task, config: Any, cause: str) -> CheckpointError:
+    return CheckpointError(
+        f"transformers cannot load {checkpoint.directory} as {config.model_type} for {task.name}: "
+        f"{cause} Check that config.json belongs to these weights, or save the model again with "
+        "`model.save_pretrained(...)`."
+    )
+
+
+def _cause(checkpoint: Checkpoint, task: Task, config: Any, error: Exception) -> str:
+    """Why loading failed: the first tensor whose shape differs, else what transformers says."""
+    if "size" not in str(error):
+        return first_line(error)
+    stored = stored_shapes(checkpoint.weights)
+    try:
+        with torch.device("meta"):
+            wanted = _shapes(checkpoint, task, config, config.num_labels)
+    except Exception:  # then the error is about something else
+        return first_line(error)
+    for name, shape in wanted.items():
+        if name in stored and stored[name] != shape:
+            return _mismatch(name, stored[name], shape)
+    return first_line(error)
+
+
+def _mismatch(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    return f"{name} is {list(stored)} in the files, and config.json makes it {list(wanted)}."
 
 
 def check_trained(checkpoint: Checkpoint, model: Any, missing: Collection[str]) -> None:
@@ -185,7 +231,8 @@ def _names(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, with a full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if text.endswith(".") else f"{text}."

@@ -7,7 +7,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "peft", "huggingface_hub")
+_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "peft", "huggingface_hub")
+# What these log of a failed trace, as errors too, stands in the exception that they raise.
+_SILENT = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
 
 
 @contextlib.contextmanager
@@ -16,11 +18,13 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as chatter
 
     verbosity, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    levels = {name: logging.getLogger(name).level for name in (*_LOGGERS, *_SILENT)}
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

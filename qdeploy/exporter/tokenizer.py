@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qdeploy.errors import CheckpointError
+from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
 
 # Order of the graph's inputs.
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Tokens that a batch cannot do without.
+_FRAMING = ("pad_token", "cls_token", "sep_token", "bos_token", "eos_token", "unk_token")
+_PAIR = 2  # types of a pair of texts
+_SHOWN = 5  # tokens listed in a text
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -56,27 +62,103 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
         tokenizer.save_pretrained(directory)
 
 
-def check_vocabulary(tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None:
-    """Refuse a tokenizer whose regular tokens have no row in the embedding table.
+def embedding_rows(model: Any) -> int:
+    """Rows of the table that the token ids index.
 
     Raises:
-        CheckpointError: the tokenizer is of another model.
+        CheckpointError: the model has no such table.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):
+        raise CheckpointError(
+            f"{type(model).__name__} has no table of token embeddings, so it does not read what a "
+            "tokenizer.json gives. Fine-tune an encoder such as BERT, RoBERTa, DeBERTa or "
+            "ModernBERT."
+        ) from None
+
+
+def check_vocabulary(tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None:
+    """Compare the tokenizer with the embedding table: every token needs a row there.
+
+    A regular or a framing token without a row is an error. Tokens that were added and never got
+    one are a warning: texts without them are right, and `predict` names the token in the others.
+
+    Raises:
+        CheckpointError: the tokenizer is of another model, or no text can be encoded.
+    """
+    rows = embedding_rows(model)
     if tokenizer.vocab_size > rows:
         raise CheckpointError(
             f"The tokenizer of {checkpoint.tokenizer} has {tokenizer.vocab_size} tokens, and the "
             f"model embeds {rows}: it is the tokenizer of another model. Save the right one there "
             "with `tokenizer.save_pretrained(...)`."
         )
+    without = [(i, token) for token, i in tokenizer.get_vocab().items() if i >= rows]
+    if not without:
+        return
+    names = [token for _, token in sorted(without)]
+    listed = ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
+    fact = (
+        f"{len(names)} tokens of {checkpoint.tokenizer} have no row in the model's table of {rows} "
+        f"embeddings: {listed}."
+    )
+    framing = [n for n in names if n in {getattr(tokenizer, key, None) for key in _FRAMING}]
+    if framing:
+        raise CheckpointError(
+            f"{fact} {framing[0]} stands in every batch, so none can run. Call "
+            "`model.resize_token_embeddings(len(tokenizer))`, train the new rows and save again."
+        )
+    warnings.warn(
+        f"{fact} A text with one of them is refused when it is encoded. If the model was trained "
+        "with them, call `model.resize_token_embeddings(len(tokenizer))`, train and save again; "
+        "otherwise take them out of the tokenizer.",
+        QDeployWarning,
+        stacklevel=3,
+    )
+
+
+def check_types(tokenizer: Any, inputs: Sequence[str], model: Any) -> None:
+    """Refuse token types that the model has no row for.
+
+    Raises:
+        CheckpointError: naming `type_vocab_size`.
+    """
+    kinds = getattr(model.config, "type_vocab_size", None)
+    if "token_type_ids" not in inputs or not isinstance(kinds, int):
+        return
+    encoded = tokenizer("one text", "another text")
+    largest = max(encoded["token_type_ids"])
+    if largest >= kinds:
+        raise CheckpointError(
+            f"The tokenizer gives token types up to {largest}, and the model embeds {kinds} "
+            f"(type_vocab_size in config.json). Save the tokenizer that the model was trained with."
+        )
 
 
 def model_inputs(tokenizer: Any, model: Any) -> tuple[str, ...]:
-    """The inputs that the tokenizer gives and the model takes, in the graph's order."""
+    """The inputs that the tokenizer gives and the model takes, in the graph's order.
+
+    The mask is taken from any tokenizer, since every row of a batch needs it. Token types are left
+    out where the model has one type or none: transformers then uses type 0 by itself, and a second
+    type would have no row (a BERT tokenizer beside a RoBERTa, DeBERTa-v3's own).
+
+    Raises:
+        CheckpointError: the model takes no `attention_mask`.
+    """
     taken = inspect.signature(model.forward).parameters
-    given = set(tokenizer.model_input_names)
-    if not getattr(model.config, "type_vocab_size", 2):
-        given.discard("token_type_ids")  # DeBERTa-v3's tokenizer gives types, the model has none
+    if "attention_mask" not in taken:
+        raise CheckpointError(
+            f"{type(model).__name__} takes no attention_mask, so that the logits of a row depend "
+            "on how far it is padded. Fine-tune an encoder such as BERT, RoBERTa, DeBERTa or "
+            "ModernBERT."
+        )
+    given = {"attention_mask", *tokenizer.model_input_names}
+    types = getattr(model.config, "type_vocab_size", 2)
+    if isinstance(types, int) and types < _PAIR:
+        given.discard("token_type_ids")
     return tuple(name for name in _INPUTS if name in given and name in taken)
 
 
@@ -92,15 +174,28 @@ def length_limit(tokenizer: Any, model: Any) -> int:
     if positions is None or positions <= 0:  # relative positions alone
         return limit if limit < 1 << 20 else 512
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+        # not LayoutLM's x_position_embeddings, which count places on a page
+        if name.rpartition(".")[2] == "position_embeddings" and isinstance(
+            module, torch.nn.Embedding
+        ):
             padding = module.padding_idx
             positions = module.num_embeddings - (0 if padding is None else padding + 1)
     return min(positions, limit)
 
 
 def pad_token_id(tokenizer: Any, model: Any) -> int:
-    """The padding token: the tokenizer's, else the model's, else 0."""
+    """The padding token: the tokenizer's, else the model's, else 0.
+
+    Raises:
+        CheckpointError: it has no row in the embedding table.
+    """
+    rows = embedding_rows(model)
     for value in (tokenizer.pad_token_id, getattr(model.config, "pad_token_id", None)):
-        if value is not None:
-            return int(value)
+        if isinstance(value, int) and value >= rows:
+            raise CheckpointError(
+                f"The padding token {value} has no row in the model's table of {rows} embeddings. "
+                "Correct pad_token_id in config.json, or the tokenizer's padding token."
+            )
+        if isinstance(value, int) and value >= 0:
+            return value
     return 0

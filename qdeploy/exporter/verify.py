@@ -14,10 +14,9 @@ import torch
 from qdeploy.errors import VerificationError
 from qdeploy.exporter import sample_texts
 from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.rounding import REPORT, Agreement, Case, agreement, check_comparable
 
 Array = npt.NDArray[Any]
-# FP32 rounding differs by some 1e-6 between two runtimes; a wrong graph by 1e-2 and more.
-TOLERANCE = 1e-4
 SHAPES = ((1, 8), (2, 37), (8, 128))
 _TOKENS = 128  # length at which truncation is compared
 
@@ -51,7 +50,7 @@ def verify_logits(
     *,
     seed: int = 0,
     step: Callable[[int, int], None] = lambda done, total: None,
-) -> float:
+) -> Agreement:
     """Compare the graph in ONNX Runtime with torch on real and random rows, some of them padded.
 
     Args:
@@ -62,21 +61,18 @@ def verify_logits(
         seed: of the random rows.
         step: called as step(done, total) after each comparison.
 
-    Returns:
-        The largest absolute difference of a logit.
-
     Raises:
-        VerificationError: the graph does not run, or a logit is not finite, or differs by
-            `TOLERANCE` or more.
+        VerificationError: the graph does not run, or a logit is not finite, or differs by more
+            than the model's own rounding explains.
     """
     session = _session(path)
     rng = np.random.default_rng(seed)
-    cases = list(_cases(model, tokenizer, interface, rng))
-    worst = 0.0
-    for done, (kind, feeds) in enumerate(cases, 1):
-        worst = max(worst, _compare(model, session, kind, feeds, interface.outputs))
-        step(done, len(cases))
-    return worst
+    batches = list(_cases(model, tokenizer, interface, rng))
+    cases: list[Case] = []
+    for done, (kind, feeds) in enumerate(batches, 1):
+        cases += _compare(model, session, kind, feeds, interface.outputs)
+        step(done, len(batches))
+    return agreement(model, cases)
 
 
 def _session(path: Path) -> Any:
@@ -141,7 +137,7 @@ def _padded(name: str, rows: Sequence[Sequence[int]], length: int, interface: In
 
 def _compare(
     model: Any, session: Any, kind: str, feeds: dict[str, Array], outputs: Sequence[str]
-) -> float:
+) -> list[Case]:
     batch, length = feeds["input_ids"].shape
     where = f"{kind}, batch {batch}, sequence {length}"
     with quiet(), torch.no_grad():
@@ -150,38 +146,15 @@ def _compare(
         found = session.run(list(outputs), feeds)
     except Exception as error:  # ONNX Runtime's errors share no public base class
         raise VerificationError(
-            f"The exported graph does not run ({where}): {error}. {_REPORT}"
+            f"The exported graph does not run ({where}): {error}. {REPORT}"
         ) from error
-    return max(
-        _difference(name, expected[name].numpy(), array, where)
+    cases = [
+        Case(where, name, feeds, expected[name].numpy(), array)
         for name, array in zip(outputs, found, strict=True)
-    )
-
-
-_REPORT = (
-    "Nothing was written. Export with the versions of constraints.txt; if it stays, report the "
-    "architecture."
-)
-
-
-def _difference(name: str, expected: Array, found: Array, where: str) -> float:
-    if not np.isfinite(expected).all():
-        raise VerificationError(
-            f"The checkpoint itself gives {name} that are NaN or infinite ({where}): its values "
-            "overflow FP32. Pass a checkpoint whose training converged."
-        )
-    if expected.shape != found.shape:
-        raise VerificationError(
-            f"{name} of the exported graph has the shape {found.shape}, and torch gives "
-            f"{expected.shape} ({where}). {_REPORT}"
-        )
-    difference = float(np.abs(expected - found).max())
-    if not difference < TOLERANCE:  # so that NaN fails as well
-        raise VerificationError(
-            f"{name} of the exported graph differs from torch by {difference:.2e} ({where}), and "
-            f"less than {TOLERANCE:.0e} was expected. {_REPORT}"
-        )
-    return difference
+    ]
+    for case in cases:
+        check_comparable(case)
+    return cases
 
 
 def verify_tokenizer(tokenizer: Any, path: Path, inputs: Sequence[str]) -> int:

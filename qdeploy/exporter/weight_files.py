@@ -116,3 +116,29 @@ def _listed(directory: Path, name: str) -> tuple[Path, ...]:
             f"{index} is not an index of shards: {error!r}. Copy or download it again."
         ) from error
     return tuple(directory / shard for shard in sorted(shards))
+
+
+def stored_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of weight files.
+
+    Args:
+        files: whole; of pickles only those that may be read.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        found.update(_safetensors(file) if file.suffix == ".safetensors" else _pickled(file))
+    return found
+
+
+def _safetensors(file: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as reader:
+        return {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
+
+
+def _pickled(file: Path) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    tensors = torch.load(file, map_location="cpu", weights_only=True)
+    return {name: tuple(t.shape) for name, t in tensors.items() if hasattr(t, "shape")}

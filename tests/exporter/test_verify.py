@@ -46,7 +46,9 @@ def nudge(graph: Path, name: str, by: float) -> None:
 def test_whole_graph_passes_and_reports(parts: tuple[Any, Path, Any, Interface]) -> None:
     steps: list[tuple[int, int]] = []
     worst = verify_logits(*parts, step=lambda done, total: steps.append((done, total)))
-    assert 0 < worst < 1e-4
+    assert 0 < worst.absolute < 1e-4
+    assert 0 < worst.relative < 1e-4
+    assert worst.rounding is None
     assert steps == [(i, 2 * len(SHAPES)) for i in range(1, 2 * len(SHAPES) + 1)]
 
 
