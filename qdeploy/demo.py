@@ -139,6 +139,8 @@ def _row(exhibit: Exhibit, report: Mapping[str, Any]) -> dict[str, Any]:
         "size_mb": report["size_mb"]["total"],
         "int8_executed": int8.get("executed", 0),
         "int8_planned": int8.get("planned", 0),
+        "int8": int8.get("short", ""),
+        "int8_summary": int8.get("summary", ""),
     }
 
 
@@ -160,8 +162,8 @@ def sentence(rows: list[dict[str, Any]]) -> str:
     size = by_name[BASELINE]["size_mb"] / shipped["size_mb"]
     return (
         f"{_breakage(victim, remedy)} The engine to ship ({SHIPPED}) {_kept(shipped)}, "
-        f"takes {1 / shipped['speedup']:.2f} of FP32's time and 1/{size:.1f} of its disk space, "
-        f"with {shipped['int8_executed']} of {shipped['int8_planned']} planned GEMMs in INT8."
+        f"takes {1 / shipped['speedup']:.2f} of FP32's time and 1/{size:.1f} of its disk space. "
+        f"INT8: {shipped['int8_summary']}."
     )
 
 

@@ -102,7 +102,7 @@ def certify(
         iterations: profiled runs after one warm-up.
 
     Returns:
-        `tally`, with "flops_measured" (of `expected`), "summary" (the figures in one sentence),
+        `tally`, with "flops_measured" (of `expected`), "summary" and "short" (of `worded`),
         "kernels" (calls per run of everything that multiplies matrices) and "shape" ([B, S] of the
         run).
     """
@@ -116,7 +116,7 @@ def certify(
     shape = list(next(iter(feeds.values())).shape) if feeds else []
     found = tally(gemms, witness.gemms, witness.ms, others)
     found |= {"flops_measured": planned["flops_measured"]}
-    return found | {"summary": in_words(found), "kernels": products, "shape": shape}
+    return worded(found) | {"kernels": products, "shape": shape}
 
 
 def check_int8(
@@ -212,8 +212,17 @@ def _unplanned(gemms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: -entry["flops_share"])
 
 
-def in_words(check: Mapping[str, Any]) -> str:
-    """The three figures of `tally` in one sentence; none stands for another."""
+def worded(check: dict[str, Any]) -> dict[str, Any]:
+    """With the three figures as everything prints them: "summary" in a sentence, "short" in a cell;
+    none stands for another."""
+    short = (
+        f"{percent(check['planned_share'])}, {check['executed']}/{check['planned']}, "
+        f"{percent(check['flops_share'])}"
+    )
+    return check | {"summary": _summary(check), "short": short if check["planned"] else "none"}
+
+
+def _summary(check: Mapping[str, Any]) -> str:
     if not check["planned"]:
         return "no GEMM is planned in INT8"
     text = (

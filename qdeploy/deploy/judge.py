@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
-from qdeploy.deploy.certificate import in_words, tally, unplanned
+from qdeploy.deploy.certificate import tally, unplanned, worded
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_profile import kernel_of, optimized_graph
@@ -65,7 +65,7 @@ def judge(path: Path) -> dict[str, Any]:
         "flops_measured": count.measured,
         "flops_reason": count.reason,
     }
-    return report | {"summary": in_words(report)}
+    return worded(report)
 
 
 def _unplanned(product: Product, weight: StoredWeight | None) -> str:

@@ -269,13 +269,12 @@ def test_demo_ends_with_its_table_and_sentence(
         "p50_ms": 30.0,
         "speedup": 3.2,
         "size_mb": 23.4,
-        "int8_executed": 18,
-        "int8_planned": 36,
+        "int8": "99.9 %, 18/36, 50 %",
     }
     result = {"rows": [row], "threads": 2, "sentence": "It broke."}
     monkeypatch.setattr(api, "demo", lambda *_, **__: result)
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
-    for text in ("accuracy %", "53.7 CONSTANT", "32.0", "3.20", "23.4", "18/36"):
+    for text in ("accuracy %", "53.7 CONSTANT", "32.0", "3.20", "23.4", "99.9 %, 18/36, 50 %"):
         assert text in out
     assert out.endswith("It broke.\n")

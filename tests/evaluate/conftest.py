@@ -17,6 +17,7 @@ INT8: dict[str, Any] = {
     "planned_share": 0.9,
     "executed_share": 0.8,
     "flops_share": 0.75,
+    "short": "90 %, 3/4, 75 %",
     "summary": "90 % of all constant-weight FLOPs planned, 3/4 planned GEMMs ran",
     "unplanned": [
         {"site": "conv", "kernel": "Conv", "reason": "Conv is not planned", "flops_share": 0.1}

@@ -15,7 +15,7 @@ import pytest
 
 import qdeploy
 from qdeploy.cli import main
-from qdeploy.data.rows import read_rows, rows_from_texts
+from qdeploy.data import read_rows, rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import PlanError, QDeployWarning
 from qdeploy.evaluate.predict import RUN_PAIRS, RUN_TOKENS, predict_logits

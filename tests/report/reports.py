@@ -114,7 +114,7 @@ def evaluation() -> dict[str, Any]:
         "size_mb": {"total": 25.0, "weights": 24.0},
         "int8": {"planned": 2, "executed": 1, "planned_share": 0.9, "executed_share": 0.55,
                  "flops_share": 0.5, "fallbacks": [{"site": "b"}], "unplanned": [],
-                 "summary": "90 % of all constant-weight FLOPs planned, 1/2 planned GEMMs ran",
+                 "short": "90 %, 1/2, 50 %", "summary": "90 % of all constant-weight FLOPs planned, 1/2 planned GEMMs ran",
                  "gemms": {"a": gemm, "b": fallen}},
         "data": {"source": "dev.tsv", "n": 5463, "hash": "ab", "labelled": True,
                  "also_calibration": 0, "calibration": None, **CUT},
