@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,24 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from qdeploy.artifact import (
-    MANIFEST,
-    read_manifest,
-    staged,
-    write_graph,
-    write_json,
-    write_manifest,
-)
+from qdeploy.artifact import read_manifest, staged, write_graph, write_json, write_manifest
 from qdeploy.calibrate.affine import ASYMMETRIC
 from qdeploy.calibrate.options import EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
+from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import CERTIFICATE, certify, planned_gemms, probe_feeds
+from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb
+from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.request import (
     Compilation,
@@ -46,14 +42,10 @@ if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Progress = Callable[[str, int, int], None]
-_FROM_MODEL = (
-    *("labels", "task", "head", "max_length", "pad_token_id"),
-    *("inputs", "outputs", "model_type"),
-)
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
 # ONNX file is copied while it is parsed, and stays.
 MAPPED_BYTES = 8_000_000
-_STAGES = ("plan", "lower", "write", "certify")
+_STAGES = ("plan", "lower", "write", "certify", "measure")
 
 
 def build_engine(
@@ -92,9 +84,15 @@ def build_engine(
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
+    measure: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Build an engine directory; see `qdeploy.api.build` for the arguments and errors."""
+    """Build an engine directory; see `qdeploy.api.build` for the arguments and errors.
+
+    Args:
+        measure: hold the engine against FP32 on a few rows; False for one of several candidates,
+            of which the one that is kept is measured.
+    """
     source, output = Path(model_dir), Path(engine_dir)
     found, shape = find_target(target), parse_shape(opt_shape)
     calibrated = needs_statistics(strategy)
@@ -132,6 +130,7 @@ def build_engine(
     check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns)
     observed = None
+    named = None if statistics is not None else data  # rows beside statistics are not read
     if calibrated and statistics is None:
         statistics = calibrate_model(
             source,
@@ -146,8 +145,14 @@ def build_engine(
         observed = Statistics.load(Path(statistics))
     weighs = prescale is None and options.prescale == EVERYWHERE
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
+    sample = None
+    if measure:
+        rows = {"data": named, "task": task, "columns": columns, "seed": seed}
+        sample = measuring_sample(source, observed=observed, **rows)
     with staged(output, force=force) as work:
-        return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+        built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)
+    warn_of_noise(built["noise"])
+    return built
 
 
 def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
@@ -167,6 +172,7 @@ def _write_engine(
     work: Path,
     request: Request,
     observed: Statistics | None,
+    sample: Sample | None,
     *,
     dry_run: bool,
     progress: Progress | None,
@@ -194,22 +200,29 @@ def _write_engine(
         )
     step(2)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
-    _copy_companions(request.model_dir, work)
+    copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
     certificate: dict[str, Any] = {"planned_gemms": planned_gemms(plan, structure, lowered)}
-    fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
+    fields = manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
+    engine = None
     if not dry_run:
         fields |= request.target.compile(work, fields, request.shape, request.compilation)
-        certificate["int8"] = _certificate(work, request, fields, certificate["planned_gemms"])
+        engine = request.target.open(work, fields, threads=2)
+        certificate["int8"] = _certificate(engine, request, fields, certificate["planned_gemms"])
     write_json(work / CERTIFICATE, certificate)
+    step(4)
+    noise = None
+    if sample is not None:
+        noise = measure_noise(request.model_dir, work, fields, sample, engine)
+    fields["noise"] = noise
     write_manifest(work, "engine", fields)
     if progress is not None:
-        progress(_STAGES[3], len(_STAGES), len(_STAGES))
+        progress(_STAGES[-1], len(_STAGES), len(_STAGES))
     return fields | {
         "int8": certificate.get("int8"),
         "plan": summary(plan),
-        "size_mb": _size(work),
+        "size_mb": size_mb(work),
     }
 
 
@@ -226,17 +239,10 @@ def _lower(
     return request.target.lower(model, plan, structure, rows * tokens), rewrites
 
 
-def _copy_companions(source: Path, work: Path) -> None:
-    """config.json and the tokenizer's files; graph, manifest and statistics stay behind."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.name not in (MANIFEST, "model.onnx", "model.onnx.data"):
-            shutil.copyfile(path, work / path.name)
-
-
 def _certificate(
-    work: Path, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
+    engine: Engine, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
 ) -> dict[str, Any]:
-    """The certificate of the engine as it will be opened.
+    """The certificate of the engine, opened as it will be.
 
     A target that compiles chooses kernels by their time, and may find that FP16 is the faster one:
     the engine stands, and says so. Elsewhere the lowered graph decides.
@@ -244,7 +250,6 @@ def _certificate(
     Raises:
         VerificationError: a planned GEMM does not run in INT8 on a target that has no choice.
     """
-    engine = request.target.open(work, manifest, threads=2)
     rows, tokens = request.shape
     shape = {"batch": rows, "sequence": min(tokens, manifest["max_length"])}
     int8 = certify(engine, planned, probe_feeds(manifest["inputs"], **shape))
@@ -267,36 +272,3 @@ def _certificate(
         stacklevel=2,
     )
     return int8
-
-
-def _manifest_fields(
-    manifest: dict[str, Any], request: Request, digest: str, observed: Statistics | None
-) -> dict[str, Any]:
-    calibration = None
-    if observed is not None:
-        origin = observed.origin
-        calibration = {
-            "data": origin.data,
-            "data_hash": origin.data_hash,
-            "rows": origin.rows,
-            "seed": origin.seed,
-            "row_hashes": list(origin.row_hashes),
-        }
-    return {
-        "command": "build",
-        "source": {"path": request.model_dir.name, "sha256": digest},
-        "target": request.target.name,
-        "rest_precision": request.rest,
-        "opt_shape": list(request.shape),
-        "strategy": request.strategy,
-        "scope": request.options.scope,
-        "options": request.options.to_json(),
-        "seed": request.seed,
-        "calibration": calibration,
-        **{key: manifest[key] for key in _FROM_MODEL if key in manifest},
-    }
-
-
-def _size(directory: Path) -> float:
-    files = [p for p in directory.iterdir() if p.name.startswith("model.")]
-    return round(sum(p.stat().st_size for p in files) / 1e6, 3)
