@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.calibrate.strategies import needs_statistics
-from qdeploy.contest import Progress, calibrate_once, keep, times_of
+from qdeploy.contest import Progress, calibrate_once, keep, noise_of, times_of
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.request import check_paths, parse_shape
@@ -48,6 +48,7 @@ def build_fastest(
         raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
     check_paths(source, output, options.get("data"), statistics, force=force)
+    asked = dict(options)
     if needs_statistics(strategy) and statistics is None:
         statistics = calibrate_once(source, options, progress)
     with tempfile.TemporaryDirectory(prefix="qdeploy-auto-") as folder:
@@ -68,6 +69,7 @@ def build_fastest(
                     target=target,
                     opt_shape=opt_shape,
                     statistics=statistics,
+                    measure=False,
                     **options,
                 )
             except (TargetError, VerificationError) as error:
@@ -82,5 +84,6 @@ def build_fastest(
         shape, p50 = times_of({name: Path(folder) / name for name in built}, wanted, progress)
         best = min(p50, key=p50.__getitem__)
         choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
-        keep(Path(folder) / best, output, {NAME: choice}, force=force)
-    return built[best] | {NAME: choice}
+        noise = noise_of(source, Path(folder) / best, statistics, asked)
+        keep(Path(folder) / best, output, {NAME: choice, "noise": noise}, force=force)
+    return built[best] | {NAME: choice, "noise": noise}

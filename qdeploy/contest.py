@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_json, staged, write_json
+from qdeploy.artifact import MANIFEST, read_json, read_manifest, staged, write_json
 from qdeploy.calibrate.run import calibrate_model
+from qdeploy.calibrate.sample import measuring_sample
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.deploy.certificate import probe_feeds
+from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
 from qdeploy.evaluate.subject import Subject, open_subject
 
@@ -27,6 +32,27 @@ def calibrate_once(source: Path, options: dict[str, Any], progress: Progress | N
         rows["rows"] = rows.pop("calibration_rows")
     options["seed"] = rows.get("seed", 0)
     return calibrate_model(source, progress=progress, **rows)
+
+
+def noise_of(
+    source: Path, engine: Path, statistics: str | Path | None, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """`measure_noise` of the engine that is kept, with a warning where it says one.
+
+    Args:
+        statistics: that it was built from, or None.
+        options: of the build; the rows are those of its `data`, `task`, `columns` and `seed`.
+    """
+    asked = {name: options[name] for name in _ROWS if options.get(name) is not None}
+    asked.pop("calibration_rows", None)
+    manifest = read_manifest(engine, "engine")
+    observed = None
+    if statistics is not None and needs_statistics(manifest["strategy"]):
+        observed = Statistics.load(Path(statistics))
+    sample = measuring_sample(source, observed=observed, **asked)
+    found = measure_noise(source, engine, manifest, sample, open_engine(engine))
+    warn_of_noise(found)
+    return found
 
 
 def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> None:

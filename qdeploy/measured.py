@@ -13,7 +13,7 @@ from typing import Any
 
 from qdeploy.artifact import read_json
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE
-from qdeploy.contest import Progress, calibrate_once, keep, times_of
+from qdeploy.contest import Progress, calibrate_once, keep, noise_of, times_of
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.deploy.targets import TARGETS
@@ -47,6 +47,7 @@ def build_measured(
     opt_shape: str = "8x128",
     statistics: str | Path | None = None,
     force: bool = False,
+    measure: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def build_measured(
     Args:
         model_dir, engine_dir, target, opt_shape, statistics, force, progress, options: of
             `qdeploy.api.build`.
+        measure: hold the engine that is kept against FP32 on a few rows.
 
     Returns:
         What `build_engine` returns for the engine that was kept, whose "forms" has "shape",
@@ -68,9 +70,11 @@ def build_measured(
     source, output = Path(model_dir), Path(engine_dir)
     TARGETS[target].require()
     check_paths(source, output, options.get("data"), statistics, force=force)
+    asked = dict(options)
     if statistics is None:
         statistics = calibrate_once(source, options, progress)
-    shared = {"strategy": "peg", "target": target, "opt_shape": opt_shape, **options}
+    shared = {"strategy": "peg", "target": target, "opt_shape": opt_shape, "measure": False}
+    shared |= options
     with tempfile.TemporaryDirectory(prefix="qdeploy-forms-") as folder:
         home = Path(folder)
         if "timing_cache" in TARGETS[target].takes and shared.get("timing_cache") is None:
@@ -102,5 +106,6 @@ def build_measured(
             best = min(p50, key=p50.__getitem__)
             forms |= {"shape": list(shape), "p50_ms": p50}
         forms |= {"kept": best}
-        keep(home / best, output, {"forms": forms}, force=force)
-    return built[best] | {"forms": forms}
+        noise = noise_of(source, home / best, statistics, asked) if measure else None
+        keep(home / best, output, {"forms": forms, "noise": noise}, force=force)
+    return built[best] | {"forms": forms, "noise": noise}

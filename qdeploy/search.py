@@ -23,7 +23,7 @@ from qdeploy.artifact import read_json, read_manifest
 from qdeploy.calibrate.run import calibrate_model, read_calibration
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
-from qdeploy.contest import keep, rounds_of
+from qdeploy.contest import keep, noise_of, rounds_of
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
@@ -176,8 +176,9 @@ def build_within(
         }
         if best is None:
             raise GateError(_refusal(tried, max_drop), report)
-        keep(best.folder, output, {"search": report}, force=force)
-    return best.built | {"search": report}
+        noise = noise_of(source, best.folder, statistics, request | {"seed": seed})
+        keep(best.folder, output, {"search": report, "noise": noise}, force=force)
+    return best.built | {"search": report, "noise": noise}
 
 
 def _require_classifier(source: Path) -> None:
@@ -322,7 +323,7 @@ class _Trial:
     def _build(self, options: Mapping[str, Any], name: str) -> dict[str, Any]:
         calibrated = needs_statistics(options["strategy"])
         shared = self.shared | ({} if calibrated else {"statistics": None})
-        return build_engine(self.source, self.folder / name, **shared, **options)
+        return build_engine(self.source, self.folder / name, measure=False, **shared, **options)
 
     def _logits(self, subject: Subject) -> Array:
         encoded = subject.encoder.encode(self.rows, self.limit)

@@ -1,10 +1,16 @@
-"""Settings of hypothesis for every folder."""
+"""Settings of hypothesis for every folder, and a check that no test leaves a module behind."""
 
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from tests.modules import left_behind
 
 # A busy machine is no failure, and the same examples each time keep a failure reproducible.
 settings.register_profile("qdeploy", deadline=None, derandomize=True, max_examples=40)
@@ -14,3 +20,28 @@ settings.load_profile("qdeploy")
 # tests start to interrupt: with a handler here they begin with the default again.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _watched(folders: list[Path]) -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    left = left_behind(before, folders)
+    for name in left:  # so that it fails here alone
+        del sys.modules[name]
+    assert not left, (
+        f"left in sys.modules: {', '.join(left)}. Load them within `tests.modules.importing`."
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_module_is_left_by_the_session(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    """What fixtures of a wider scope loaded."""
+    yield from _watched([tmp_path_factory.getbasetemp()])
+
+
+@pytest.fixture(autouse=True)
+def _no_module_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test loaded; set up first, and so looked at when all else is undone."""
+    yield from _watched([tmp_path_factory.getbasetemp()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,18 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.artifact import (
-    MANIFEST,
-    read_manifest,
-    staged,
-    write_graph,
-    write_json,
-    write_manifest,
-)
+from qdeploy.artifact import read_manifest, staged, write_graph, write_json, write_manifest
 from qdeploy.calibrate.affine import ASYMMETRIC
 from qdeploy.calibrate.options import EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
+from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
@@ -36,7 +29,10 @@ from qdeploy.deploy.certificate import (
     probe_feeds,
     tally,
 )
+from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb
+from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import (
@@ -57,17 +53,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
-_FROM_MODEL = (
-    *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),
-    *("inputs", "outputs", "model_type"),
-)
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
 # ONNX file is copied while it is parsed, and stays.
 MAPPED_BYTES = 8_000_000
 # Products outside every plan are warned of from this share of the work on: at the 3 × that an INT8
 # GEMM gains, they then take a quarter of the time that is left.
 MUCH_OUTSIDE = 0.1
-_STAGES = ("plan", "lower", "write", "certify")
+_STAGES = ("plan", "lower", "write", "certify", "measure")
 
 
 def build_engine(
@@ -107,9 +99,15 @@ def build_engine(
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
+    measure: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Build an engine directory; see `qdeploy.api.build` for the arguments and errors."""
+    """Build an engine directory; see `qdeploy.api.build` for the arguments and errors.
+
+    Args:
+        measure: hold the engine against FP32 on a few rows; False for one of several candidates,
+            of which the one that is kept is measured.
+    """
     source, output = Path(model_dir), Path(engine_dir)
     found, shape = find_target(target), parse_shape(opt_shape)
     calibrated = needs_statistics(strategy)
@@ -147,6 +145,7 @@ def build_engine(
     check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns, max_length=max_length)
     observed = None
+    named = None if statistics is not None else data  # rows beside statistics are not read
     if calibrated and statistics is None:
         statistics = calibrate_model(
             source,
@@ -162,8 +161,14 @@ def build_engine(
         observed = Statistics.load(Path(statistics))
     weighs = prescale is None and options.prescale == EVERYWHERE
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
+    sample = None
+    if measure:
+        rows = {"data": named, "task": task, "columns": columns, "seed": seed}
+        sample = measuring_sample(source, observed=observed, **rows)
     with staged(output, force=force) as work:
-        return _write_engine(work, request, observed, dry_run=dry_run, progress=progress)
+        built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)
+    warn_of_noise(built["noise"])
+    return built
 
 
 def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
@@ -183,6 +188,7 @@ def _write_engine(
     work: Path,
     request: Request,
     observed: Statistics | None,
+    sample: Sample | None,
     *,
     dry_run: bool,
     progress: Progress | None,
@@ -210,24 +216,31 @@ def _write_engine(
         )
     step(2)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
-    _copy_companions(request.model_dir, work)
+    copy_companions(request.model_dir, work)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
     _warn_of_unplanned(certificate)
-    fields = _manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
+    fields = manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
+    engine = None
     if not dry_run:
         fields |= request.target.compile(work, fields, request.shape, request.compilation)
-        certificate["int8"] = _certificate(work, request, fields, certificate)
+        engine = request.target.open(work, fields, threads=2)
+        certificate["int8"] = _certificate(engine, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
+    step(4)
+    noise = None
+    if sample is not None:
+        noise = measure_noise(request.model_dir, work, fields, sample, engine)
+    fields["noise"] = noise
     write_manifest(work, "engine", fields)
     if progress is not None:
-        progress(_STAGES[3], len(_STAGES), len(_STAGES))
+        progress(_STAGES[-1], len(_STAGES), len(_STAGES))
     return fields | {
         "int8": certificate.get("int8"),
         "plan": summary(plan),
-        "size_mb": _size(work),
+        "size_mb": size_mb(work),
     }
 
 
@@ -242,13 +255,6 @@ def _lower(
     rows, tokens = request.shape
     tokens = min(tokens, manifest["max_length"])
     return request.target.lower(model, plan, structure, rows * tokens), rewrites
-
-
-def _copy_companions(source: Path, work: Path) -> None:
-    """config.json and the tokenizer's files; graph, manifest and statistics stay behind."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.name not in (MANIFEST, "model.onnx", "model.onnx.data"):
-            shutil.copyfile(path, work / path.name)
 
 
 def _warn_of_unplanned(certificate: dict[str, Any]) -> None:
@@ -275,9 +281,9 @@ def _probe(request: Request, manifest: dict[str, Any]) -> dict[str, Array]:
 
 
 def _certificate(
-    work: Path, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
+    engine: Engine, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
 ) -> dict[str, Any]:
-    """The certificate of the engine as it will be opened.
+    """The certificate of the engine, opened as it will be.
 
     A target that compiles chooses kernels by their time, and may find that FP16 is the faster one:
     the engine stands, and says so. Elsewhere the lowered graph decides.
@@ -285,7 +291,6 @@ def _certificate(
     Raises:
         VerificationError: a planned GEMM does not run in INT8 on a target that has no choice.
     """
-    engine = request.target.open(work, manifest, threads=2)
     int8 = certify(engine, planned, _probe(request, manifest))
     if not int8["fallbacks"]:
         return int8
@@ -306,38 +311,3 @@ def _certificate(
         stacklevel=2,
     )
     return int8
-
-
-def _manifest_fields(
-    manifest: dict[str, Any], request: Request, digest: str, observed: Statistics | None
-) -> dict[str, Any]:
-    calibration = None
-    if observed is not None:
-        origin = observed.origin
-        calibration = {
-            "data": origin.data,
-            "data_hash": origin.data_hash,
-            "rows": origin.rows,
-            "seed": origin.seed,
-            **origin.lengths.to_json(),
-            "row_lengths": list(origin.row_lengths),
-            "row_hashes": list(origin.row_hashes),
-        }
-    return {
-        "command": "build",
-        "source": {"path": request.model_dir.name, "sha256": digest},
-        "target": request.target.name,
-        "rest_precision": request.rest,
-        "opt_shape": list(request.shape),
-        "strategy": request.strategy,
-        "scope": request.options.scope,
-        "options": request.options.to_json(),
-        "seed": request.seed,
-        "calibration": calibration,
-        **{key: manifest[key] for key in _FROM_MODEL if key in manifest},
-    }
-
-
-def _size(directory: Path) -> float:
-    files = [p for p in directory.iterdir() if p.name.startswith("model.")]
-    return round(sum(p.stat().st_size for p in files) / 1e6, 3)

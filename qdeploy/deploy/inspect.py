@@ -29,8 +29,9 @@ def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
 
     Returns:
         For a model: its manifest and structure. For an engine: its plan (treatment, reason and
-        expected SQNR of each site), and its certificate. For a file: its operators, and under
-        "int8" what ONNX Runtime's CPU provider makes of its GEMMs, as a certificate says it.
+        expected SQNR of each site), the noise that `build` measured, and its certificate. For a
+        file: its operators, and under "int8" what ONNX Runtime's CPU provider makes of its GEMMs,
+        as a certificate says it.
 
         With a target, under "contract": {"target", "errors", "advice": counts, "violations":
         [{"rule", "severity", "node", "text", "remedy"}]}.
@@ -97,7 +98,7 @@ def _engine(directory: Path) -> dict[str, Any]:
     certificate = read_json(directory / CERTIFICATE)
     return {
         "kind": "engine",
-        **{key: manifest.get(key) for key in ("strategy", "target", "scope", "options")},
+        **{key: manifest.get(key) for key in ("strategy", "target", "scope", "options", "noise")},
         "sites": [
             {
                 "site": site.name,

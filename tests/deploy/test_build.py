@@ -179,7 +179,8 @@ def test_progress_goes_through_all_stages(bert: Source, tmp_path: Path) -> None:
         progress=lambda *step: seen.append(step),
     )
     assert seen == [
-        ("plan", 0, 4), ("lower", 1, 4), ("write", 2, 4), ("certify", 3, 4), ("certify", 4, 4)
+        ("plan", 0, 5), ("lower", 1, 5), ("write", 2, 5), ("certify", 3, 5), ("measure", 4, 5),
+        ("measure", 5, 5)
     ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from qdeploy.deploy import doctor
+from tests.modules import importing
 
 CPUINFO = """processor : 0
 model name : Test CPU
@@ -109,7 +110,7 @@ def test_packages_that_break_others_are_said(
 def test_a_broken_openvino_is_a_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its import raises: a missing system library is no ImportError."""
     (tmp_path / "openvino.py").write_text("raise OSError('libopenvino.so: no such file')")
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
-    health = doctor.check_openvino()
+    with importing(tmp_path):
+        health = doctor.check_openvino()
     assert not health.works and "libopenvino.so" in health.detail and health.remedy

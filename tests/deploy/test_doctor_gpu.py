@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from qdeploy.deploy import cuda_rules, doctor_gpu, tensorrt_api, tensorrt_rules
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
 from qdeploy.errors import TargetError
+from tests.modules import importing
 
 FOUND = {"name": "Test GPU", "compute_capability": "8.9", "int8_tensor_cores": True}
 INT8 = KernelTime("gemm", "i8_kernel", 1.0, 1, int8=True)
@@ -96,17 +96,13 @@ def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> 
         assert f"pip install 'qdeploy[{extra}" in health.remedy
 
 
-def test_a_folder_of_that_name_is_not_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_that_name_is_not_the_package(tmp_path: Path) -> None:
     """An engine directory is easily called after its target."""
     if importlib.util.find_spec("tensorrt") is not None:
         pytest.skip("the package is here")
     (tmp_path / "tensorrt").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(TargetError, match="rename that one"):
+    with importing(tmp_path), pytest.raises(TargetError, match="rename that one"):
         tensorrt_api.package()
-    monkeypatch.delitem(sys.modules, "tensorrt")
 
 
 def test_no_kernel_is_no_proof() -> None:

@@ -69,6 +69,7 @@ def test_every_family_has_integer_products(
         target="ort-cuda",
         statistics=where.statistics,
         dry_run=True,
+        measure=False,  # random weights and planted outliers are noisy
     )
     graph = ir.load(tmp_path / "engine" / "model.onnx").graph
     products = [node for node in graph if node.op_type == "MatMulInteger"]

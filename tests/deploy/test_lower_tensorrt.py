@@ -265,7 +265,7 @@ PLANS: dict[str, dict[str, Any]] = {
 def dry_run(where: Source, output: Path, **options: Any) -> Path:
     baseline = options.get("strategy") in ("fp16", "fp32")
     options = {"target": "tensorrt", "statistics": None if baseline else where.statistics} | options
-    build_engine(where.directory, output, dry_run=True, **options)
+    build_engine(where.directory, output, dry_run=True, measure=False, **options)
     return output
 
 

@@ -1,0 +1,93 @@
+"""A few rows to measure a finished engine on: those that calibrated it, where they are at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from qdeploy.calibrate.run import DEFAULT_DATA, read_calibration
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.data.rows import Rows, read_rows
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.errors import DataError, QDeployWarning
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
+
+Array = npt.NDArray[Any]
+MASK = "attention_mask"
+
+# 32 rows tell a collapse from harmless noise (each is a draw of it: their SQNR is known to about
+# 1 dB), and are a quarter of what a calibration reads.
+ROWS = 32
+_LONGEST = 128  # tokens of a row: noise needs no long ones, and attention grows with the square
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows as batches of inputs.
+
+    Attributes:
+        source: where they come from.
+        rows: how many.
+        batches: int64 [B, S] by input name.
+    """
+
+    source: str
+    rows: int
+    batches: tuple[Mapping[str, Array], ...]
+
+    def first(self) -> Sample:
+        """Its first batch alone."""
+        return Sample(self.source, len(next(iter(self.batches[0].values()))), self.batches[:1])
+
+
+def measuring_sample(
+    model_dir: Path,
+    *,
+    observed: Statistics | None,
+    data: str | None = None,
+    task: str = "qnli",
+    columns: Columns | str | None = None,
+    seed: int = 0,
+) -> Sample:
+    """The first rows that calibrated, `ROWS` of them or what there is.
+
+    Args:
+        model_dir: model directory; its tokenizer reads the rows.
+        observed: statistics of the calibration. Without any, and where its rows cannot be read
+            again (statistics from elsewhere), the rows are of the embedded set.
+        data, task, columns: of the calibration; None is what the statistics name.
+        seed: of the sample of the embedded set.
+    """
+    encoder = TextEncoder.from_directory(model_dir)
+    chosen = _rows(observed, data, task, columns, seed).take(ROWS)
+    encoded = encoder.encode(chosen, min(_LONGEST, encoder.max_length))
+    # without a mask padding is text like any other, so that rows go one by one
+    size = _BATCH if MASK in encoder.input_names else 1
+    batches = tuple(batch.feeds for batch in encoder.batches(encoded, size))
+    return Sample(chosen.source, len(chosen), batches)
+
+
+def _rows(
+    observed: Statistics | None,
+    data: str | None,
+    task: str,
+    columns: Columns | str | None,
+    seed: int,
+) -> Rows:
+    with warnings.catch_warnings():  # the calibration has named the data already
+        warnings.simplefilter("ignore", QDeployWarning)
+        if observed is not None:
+            origin = observed.origin
+            with contextlib.suppress(DataError):
+                found = read_calibration(data or origin.data, task, columns)
+                return found.sample(origin.rows, origin.seed)
+        return read_rows(DEFAULT_DATA, split="calibration").sample(ROWS, seed)

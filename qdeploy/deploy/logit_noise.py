@@ -1,0 +1,102 @@
+"""How far the outputs of an engine are from FP32's, measured on a few rows.
+
+Every site can be planned quiet and the logits be noise all the same: the noise of the sites adds up
+from layer to layer. Only a run of the whole engine shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.calibrate.sample import MASK, Sample
+from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
+
+Array = npt.NDArray[Any]
+Outputs = Sequence[Mapping[str, Array]]  # FP32, by output name, one entry a batch
+
+
+class Runs(Protocol):
+    """What `outputs_of` needs of an engine."""
+
+    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]: ...
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Outputs of an engine against those of FP32, without the padding.
+
+    Attributes:
+        sqnr_db: 10 · log₁₀(Σ ref² / Σ (ref − other)²) over all outputs; +inf where they are equal,
+            −inf where an output is not finite.
+        max_abs: largest difference of an output.
+        flipped: answers that are other ones (rows; tokens of a token classifier); None where the
+            head answers with values.
+        answers: how many there are; 0 where the head answers with values.
+    """
+
+    sqnr_db: float
+    max_abs: float
+    flipped: int | None
+    answers: int
+
+
+def outputs_of(engine: Runs, sample: Sample) -> Outputs:
+    """Outputs of every batch."""
+    return [engine.run(feeds) for feeds in sample.batches]
+
+
+def difference(reference: Outputs, found: Outputs, sample: Sample, head: Head) -> Difference:
+    """Compare the outputs of two engines on the same batches."""
+    signal = noise = largest = 0.0
+    flipped = answers = 0
+    for exact, other, feeds in zip(reference, found, sample.batches, strict=True):
+        own = _own(feeds)
+        for name in exact:
+            a = _kept(exact[name], own, head).astype(np.float64)
+            b = _kept(other[name], own, head).astype(np.float64)
+            signal += float(np.square(a).sum())
+            noise += float(np.square(a - b).sum())
+            largest = float(np.fmax(largest, np.abs(a - b).max(initial=0.0)))
+        before, after = _answers(exact, own, head), _answers(other, own, head)
+        flipped += int((before != after).any(axis=-1).sum())
+        answers += len(before)
+    return Difference(_decibels(signal, noise), largest, flipped if answers else None, answers)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if not math.isfinite(noise):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def _own(feeds: Mapping[str, Array]) -> Array:
+    """Which tokens are not padding, bool [B, S]."""
+    if MASK in feeds:
+        return feeds[MASK] == 1
+    return np.ones(next(iter(feeds.values())).shape, bool)
+
+
+def _kept(values: Array, own: Array, head: Head) -> Array:
+    """What belongs to a row ([B, classes]), or to its own tokens ([tokens, ...])."""
+    return values if head.task == SEQUENCES else values[own]
+
+
+def _answers(outputs: Mapping[str, Array], own: Array, head: Head) -> Array:
+    """What is answered, int64 [answers, parts]; no rows where the head answers with values."""
+    if head.task == SEQUENCES:
+        logits = outputs["logits"]
+        if head.problem_type == MULTI_LABEL:
+            return (logits > 0).astype(np.int64)
+        return logits.argmax(axis=-1)[:, None] if head.chooses else np.empty((0, 1), np.int64)
+    if "logits" in outputs:
+        return outputs["logits"][own].argmax(axis=-1)[:, None]
+    spans = [np.where(own, values, -np.inf).argmax(axis=1) for values in outputs.values()]
+    return np.stack(spans, axis=1)

@@ -1,0 +1,173 @@
+"""What `build` says of an engine's noise: figures, and below a floor a warning with its sources."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import read_json
+from qdeploy.calibrate.plan import Plan
+from qdeploy.calibrate.run import GRAPH, load_model
+from qdeploy.calibrate.sample import Sample
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.calibrate.strategies import FP32
+from qdeploy.deploy.engine import Engine
+from qdeploy.deploy.logit_noise import Difference, Outputs, difference, outputs_of
+from qdeploy.deploy.noise_sources import SingleSites, Source
+from qdeploy.deploy.simulate import SimulatedEngine
+from qdeploy.deploy.targets import find_target
+from qdeploy.errors import QDeployWarning
+from qdeploy.head import head_of
+
+# Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
+# zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no
+# accuracy; the collapses that were seen lie below 10 (docs/adr/0030).
+FLOOR_DB = 15.0
+_COUNTS = (1, 2, 4, 8)  # noisiest sites that are tried in float, until the floor is reached
+_NAMED = 4
+
+
+def measure_noise(
+    model_dir: Path,
+    engine_dir: Path,
+    manifest: dict[str, Any],
+    sample: Sample,
+    engine: Engine | None = None,
+) -> dict[str, Any] | None:
+    """Hold a finished engine against FP32 on a few rows.
+
+    Args:
+        model_dir: model directory that it was built from.
+        engine_dir: its directory, whole but for the manifest.
+        manifest: of the engine.
+        sample: the rows.
+        engine: it, if it is loaded; where it cannot run here (a dry run) its graph is simulated.
+
+    Returns:
+        {"data", "rows", "simulated", "sqnr_db" (None where outputs are equal, or not finite),
+        "equal", "finite", "flipped", "answers", "max_abs_diff", "floor_db", "sources": [{"site",
+        "alone_db"}], "remedy": {"float_sites", "sqnr_db"} or None, "warning": text or None}; None
+        for a plain FP32 engine, which has nothing to lose.
+    """
+    if manifest["strategy"] == FP32 and manifest["rest_precision"] == "f32":
+        return None
+    reference = outputs_of(SimulatedEngine(model_dir / GRAPH), sample)
+    runs = engine or SimulatedEngine(engine_dir / "model.onnx")
+    head = head_of(engine_dir, manifest)
+    found = difference(reference, outputs_of(runs, sample), sample, head)
+    report: dict[str, Any] = {
+        "data": sample.source,
+        "rows": sample.rows,
+        "simulated": engine is None,
+        "sqnr_db": round(found.sqnr_db, 2) if math.isfinite(found.sqnr_db) else None,
+        "equal": found.sqnr_db == math.inf,
+        "finite": found.sqnr_db > -math.inf,
+        "flipped": found.flipped,
+        "answers": found.answers,
+        "max_abs_diff": float(f"{found.max_abs:.4g}") if math.isfinite(found.max_abs) else None,
+        "floor_db": FLOOR_DB,
+        "sources": [],
+        "remedy": None,
+        "warning": None,
+    }
+    if found.sqnr_db >= FLOOR_DB:
+        return report
+    sources, remedy = _sources(model_dir, engine_dir, manifest, sample.first(), reference)
+    report["sources"] = [{"site": s.name, "alone_db": _rounded(s.alone_db)} for s in sources]
+    report["remedy"] = remedy
+    report["warning"] = _warning(report, found, manifest["strategy"], sources)
+    return report
+
+
+def warn_of_noise(report: dict[str, Any] | None) -> None:
+    """Say what `measure_noise` found suspicious."""
+    if report is not None and report["warning"] is not None:
+        warnings.warn(report["warning"], QDeployWarning, stacklevel=3)
+
+
+def _sources(
+    model_dir: Path,
+    engine_dir: Path,
+    manifest: dict[str, Any],
+    sample: Sample,
+    reference: Outputs,
+) -> tuple[list[Source], dict[str, Any] | None]:
+    """The noisiest sites on some rows, and those of them whose way back to float is measured."""
+    plan = Plan.from_json(read_json(engine_dir / "plan.json"))
+    if not plan.int8_gemms and not plan.tables and not plan.sites:
+        return [], None
+    model, _ = load_model(model_dir)
+    rows, tokens = manifest["opt_shape"]
+    sites = SingleSites(
+        model,
+        plan,
+        find_structure(model),
+        find_target(manifest["target"]),
+        rows * min(tokens, manifest["max_length"]),
+        sample,
+        reference[: len(sample.batches)],
+        head_of(engine_dir, manifest),
+    )
+    found = sites.sources()
+    remedy = None
+    floats = [source for source in found if source.tensor is not None]  # tables have no option
+    for count in _COUNTS:
+        if count // 2 < len(floats):
+            level = sites.without(floats[:count])
+            remedy = {
+                "float_sites": [source.name for source in floats[:count]],
+                "sqnr_db": _rounded(level),
+            }
+            if level >= FLOOR_DB:
+                break
+    return found, remedy
+
+
+def _rounded(level: float | None) -> float | None:
+    return None if level is None or not math.isfinite(level) else round(level, 1)
+
+
+def _warning(
+    report: dict[str, Any], found: Difference, strategy: str, sources: list[Source]
+) -> str:
+    where = f"on {report['rows']} rows of {report['data']}"
+    if not report["finite"]:
+        text = f"The engine gives outputs that are not finite {where}: it answers nothing."
+    else:
+        text = (
+            f"The logits stand {found.sqnr_db:.1f} dB above the noise of this engine {where}, and "
+            f"at least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
+            f"{found.max_abs:.3g}."
+        )
+    if sources:
+        levels = ", ".join(f"{s.name} ({_level(s.alone_db)} alone)" for s in sources[:_NAMED])
+        text += f" The noisiest: {levels}."
+    return f"{text} {_remedy(report, strategy)}"
+
+
+def _flips(found: Difference) -> str:
+    if found.flipped is None:
+        return ""
+    return f"{found.flipped} of {found.answers} answers change, "
+
+
+def _level(level: float) -> str:
+    return "not finite" if level == -math.inf else f"{level:.1f} dB"
+
+
+def _remedy(report: dict[str, Any], strategy: str) -> str:
+    """What to type next: these sites in float where that was measured to suffice."""
+    found = report["remedy"]
+    other = "--noise-target 40" if strategy == "peg" else "--strategy peg"
+    check = "`qdeploy eval --baseline` tells what it costs in accuracy."
+    if found is None:
+        return f"Try {other}, or another strategy; {check}"
+    names, level = found["float_sites"], found["sqnr_db"]
+    if level is not None and level >= FLOOR_DB:
+        return f"With --float-sites {','.join(names)} it is {level:.1f} dB; or try {other}. {check}"
+    reached = (
+        "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"
+    )
+    return f"It comes from many sites{reached}: try {other}, or another strategy. {check}"

@@ -1,0 +1,238 @@
+"""What `build` says of noise: figures always, and below a floor a warning with its sources."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdeploy
+from qdeploy.artifact import read_json
+from qdeploy.calibrate.run import load_model
+from qdeploy.calibrate.sample import ROWS as SAMPLE_ROWS
+from qdeploy.calibrate.sample import measuring_sample
+from qdeploy.calibrate.sites import find_structure
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.cli import main
+from qdeploy.data.rows import read_rows
+from qdeploy.deploy import noise_sources
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.noise_report import FLOOR_DB
+from qdeploy.errors import QDeployWarning
+from tests.deploy.conftest import DATA, Built, Source
+from tests.tiny import tiny_checkpoint, tiny_config, tiny_tokenizer
+
+LAYERS = 12
+
+
+def deep_model(home: Path, hidden: int) -> Path:
+    """A model whose every site is quiet, and whose logits read what hardly differs between rows.
+
+    Its noise adds up over twelve layers, and stands against a direction of the pooled output in
+    which rows differ a hundredth as much as in the first.
+    """
+    import torch
+    import transformers
+
+    rows = read_rows(DATA, split="calibration").sample(64, 0)
+    tokenizer, config = tiny_tokenizer("bert"), tiny_config("bert")
+    config.hidden_size, config.intermediate_size = hidden, 2 * hidden
+    config.num_hidden_layers, config.initializer_range = LAYERS, 0.12 * (32 / hidden) ** 0.5
+    transformers.utils.logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+        texts: Any = (list(rows.first), list(rows.second or ()))
+        limits: Any = {"padding": True, "truncation": True, "return_tensors": "pt"}
+        pooled = model.bert(**tokenizer(*texts, **limits)).pooler_output
+        _, sizes, directions = torch.linalg.svd(pooled - pooled.mean(0))
+        place = 3 * hidden // 4
+        read = directions[place] * 2 / sizes[place]  # logits of about a quarter
+        model.classifier.weight.copy_(torch.stack([read, -read]))
+        offset = pooled.mean(0) @ read
+        model.classifier.bias.copy_(torch.stack([-offset, offset]))
+    model.save_pretrained(home / "checkpoint")
+    tokenizer.save_pretrained(home / "checkpoint")
+    qdeploy.export(home / "checkpoint", home / "model")
+    return home / "model"
+
+
+@pytest.mark.parametrize("hidden", [32, 64])
+def test_noise_that_adds_up_is_seen(
+    hidden: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(noise_sources, "_SECONDS", 600)  # a busy machine names the same sites
+    model, engine = deep_model(tmp_path, hidden), tmp_path / "engine"
+    options: dict[str, Any] = {"noise_target": 33.0, "data": DATA}
+    with pytest.warns(QDeployWarning, match="The logits stand") as caught:
+        built = qdeploy.build(model, engine, **options)
+    noise, text = built["noise"], str(caught[0].message)
+    assert built["plan"]["lowest_sqnr_db"] > 31
+    assert noise["sqnr_db"] < 10 < FLOOR_DB == noise["floor_db"]
+    assert noise["flipped"] > 0 and noise["answers"] == noise["rows"]
+    assert f"{noise['sqnr_db']:.1f} dB" in text and f"{noise['flipped']} of" in text
+
+    # the sites that are named are the noisiest of all, as each is measured alone
+    sources = noise["sources"]
+    levels = [source["alone_db"] for source in sources]
+    assert levels == sorted(levels) and len(sources) == 8
+    assert all(source["site"] in text for source in sources[:4])
+    assert {s["site"] for s in sources} <= {
+        s["name"] for s in read_json(engine / "plan.json")["sites"]
+    }
+    assert levels[0] > noise["sqnr_db"] + 3  # none of them is it alone
+
+    # it stays in the manifest, and inspect and the command say it
+    assert read_json(engine / "qdeploy.json")["noise"] == noise
+    assert main(["inspect", str(engine)]) == 0
+    said = capsys.readouterr().out
+    assert f"{noise['sqnr_db']:.1f} dB of logit SQNR" in said and f"Warning: {text}" in said
+
+
+def test_figures_of_a_quiet_engine(engine: Callable[..., Built], bert: Source) -> None:
+    built = engine(strategy="peg")
+    noise = read_json(built.directory / "qdeploy.json")["noise"]
+    assert noise == built.report["noise"]
+    assert noise["sqnr_db"] > FLOOR_DB and noise["warning"] is None and not noise["sources"]
+    assert noise["data"] == DATA and noise["rows"] == 16 and not noise["simulated"]
+    assert noise["max_abs_diff"] > 0 and not noise["equal"] and noise["finite"]
+
+
+def test_figures_agree_with_a_count_of_another_kind(
+    engine: Callable[..., Built], bert: Source
+) -> None:
+    """Row by row through `load(...).logits`, and the formulas written out."""
+    base, built = engine(strategy="fp32"), engine(strategy="w8a8")
+    noise = built.report["noise"]
+    rows = read_rows(DATA, split="calibration").sample(16, 0).take(noise["rows"])
+    pairs = list(zip(rows.first, rows.second or (), strict=True))
+    exact, found = (
+        np.array([row["logits"] for row in qdeploy.load(where.directory).logits(pairs)])
+        for where in (base, built)
+    )
+    error = np.square(found - exact).sum()
+    assert noise["sqnr_db"] == pytest.approx(10 * np.log10(np.square(exact).sum() / error), abs=0.1)
+    assert noise["max_abs_diff"] == pytest.approx(np.abs(found - exact).max(), rel=0.02)
+    assert noise["flipped"] == (found.argmax(1) != exact.argmax(1)).sum()
+
+
+def test_fp32_has_nothing_to_lose(engine: Callable[..., Built]) -> None:
+    assert engine(strategy="fp32").report["noise"] is None
+
+
+def test_graph_and_plan_do_not_depend_on_the_measurement(bert: Source, tmp_path: Path) -> None:
+    for name, measure in (("with", True), ("without", False)):
+        build_engine(bert.directory, tmp_path / name, statistics=bert.statistics, measure=measure)
+    for file in ("model.onnx", "plan.json"):
+        assert (tmp_path / "with" / file).read_bytes() == (tmp_path / "without" / file).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
+@pytest.mark.parametrize(
+    ("options", "simulated"),
+    [
+        ({"strategy": "dynamic"}, False),
+        ({"strategy": "w8a8", "target": "openvino"}, False),
+        ({"strategy": "peg", "target": "tensorrt", "dry_run": True}, True),
+        ({"strategy": "fp16", "target": "tensorrt", "dry_run": True}, True),
+        ({"strategy": "w8a8", "target": "ort-cuda", "dry_run": True}, True),
+        ({"strategy": "peg", "scope": "all"}, False),
+        ({"strategy": "w8a8", "weights": "per-tensor"}, False),
+    ],
+)
+def test_every_strategy_and_target_is_measured(
+    options: dict[str, Any], simulated: bool, bert: Source, tmp_path: Path
+) -> None:
+    if options.get("target") == "openvino":
+        pytest.importorskip("openvino")
+    calibrated = options["strategy"] not in ("dynamic", "fp16")
+    statistics = bert.statistics if calibrated else None
+    noise = build_engine(bert.directory, tmp_path / "e", statistics=statistics, **options)["noise"]
+    assert noise["simulated"] == simulated and noise["finite"]
+    assert noise["sqnr_db"] > (40 if options["strategy"] == "fp16" else 4)
+    assert noise["rows"] == (16 if calibrated else SAMPLE_ROWS)
+
+
+def test_one_noisy_site_is_found_and_its_remedy_holds(bert: Source, tmp_path: Path) -> None:
+    """Statistics with one value that was far too large for a GEMM input: its steps are coarse."""
+    model, _ = load_model(bert.directory)
+    victim = find_structure(model).gemms[3].input
+    damaged = Statistics.load(bert.statistics)
+    damaged.sites[victim].maximum[3] *= 100
+    damaged.save(tmp_path / "coarse.npz")
+    with pytest.warns(QDeployWarning, match="The logits stand") as caught:
+        noise = build_engine(
+            bert.directory, tmp_path / "e", statistics=tmp_path / "coarse.npz", strategy="w8a8"
+        )["noise"]
+    name = find_structure(model).by_tensor[victim].name
+    assert noise["sources"][0]["site"] == name
+    assert noise["remedy"]["float_sites"][0] == name and noise["remedy"]["sqnr_db"] >= FLOOR_DB
+    text = next(str(w.message) for w in caught if "The logits stand" in str(w.message))
+    told = re.search(r"With --float-sites (\S+) it is ([\d.]+) dB", text)
+    assert told is not None
+    mended = build_engine(
+        bert.directory,
+        tmp_path / "mended",
+        statistics=tmp_path / "coarse.npz",
+        strategy="w8a8",
+        float_sites=told[1],
+    )
+    assert mended["noise"]["sqnr_db"] >= FLOOR_DB
+
+
+def test_the_command_says_it(
+    bert: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", str(bert.directory), str(tmp_path / "e"), "--data", DATA, "--json"]
+    assert main([*words, str(tmp_path / "report.json")]) == 0
+    noise = json.loads((tmp_path / "report.json").read_text())["noise"]
+    said = capsys.readouterr().out
+    assert f"Against FP32 on {noise['rows']} rows of {DATA}: {noise['sqnr_db']:.1f} dB" in said
+    assert f"{noise['flipped']} of {noise['answers']} answers change, largest difference" in said
+
+
+# The rows
+
+
+def test_the_rows_are_those_that_calibrated(bert: Source) -> None:
+    observed = Statistics.load(bert.statistics)
+    sample = measuring_sample(bert.directory, observed=observed)
+    assert sample.source == DATA and sample.rows == 16
+    rows = sum(len(batch["input_ids"]) for batch in sample.batches)
+    assert rows == sample.rows and len(sample.first().batches) == 1
+
+
+def test_statistics_from_elsewhere_fall_back_on_the_embedded_rows(
+    bert: Source, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.tsv"
+    lines = [f"who is {i}\tthe king {i}\tentailment" for i in range(20)]
+    rows.write_text("\n".join(["question\tsentence\tlabel", *lines]) + "\n")
+    statistics = qdeploy.calibrate(
+        shutil.copytree(bert.directory, tmp_path / "model"), data=str(rows), rows=20
+    )
+    observed = Statistics.load(statistics)
+    assert measuring_sample(bert.directory, observed=observed).source == str(rows)
+    rows.unlink()
+    sample = measuring_sample(bert.directory, observed=observed)
+    assert sample.source == DATA and sample.rows == SAMPLE_ROWS
+    assert measuring_sample(bert.directory, observed=None).source == DATA
+
+
+@pytest.mark.parametrize("task", ["token-classification", "question-answering"])
+def test_heads_of_tokens_are_measured_without_the_padding(task: str, tmp_path: Path) -> None:
+    qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint", "bert", task), tmp_path / "model")
+    noise = qdeploy.build(tmp_path / "model", tmp_path / "e", data=DATA)["noise"]
+    observed = Statistics.load(next((tmp_path / "model" / "statistics").iterdir()))
+    sample = measuring_sample(tmp_path / "model", observed=observed)
+    own = sum(int(batch["attention_mask"].sum()) for batch in sample.batches)
+    assert noise["answers"] == (own if task.startswith("token") else sample.rows)
