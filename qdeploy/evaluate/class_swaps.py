@@ -105,7 +105,7 @@ def _choices(classes: int, length: int) -> int:
 
     Half of what chance is allowed thus goes to pairs, a quarter to cycles of three, and so on.
     """
-    return math.perm(classes, length) // length * 2 ** (length - 1)
+    return math.perm(classes, length) // length << (length - 1)
 
 
 def _choosing(gold: Array) -> Array:
