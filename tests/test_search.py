@@ -45,7 +45,7 @@ def build(model: Path, engine: Path, rows: str, **options: Any) -> dict[str, Any
 def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) -> None:
     found = build(model, tmp_path / "engine", rows, max_drop=5.0)
     report = found["search"]
-    assert report["rows"] == 44 and report["labelled"]
+    assert report["max_length"] == 64 and report["rows"] == 44 and report["labelled"]
     tried = {json.dumps(t["options"]): t for t in report["tried"]}
     chosen = tried[json.dumps(report["chosen"])]
     assert chosen["holds"]
@@ -76,9 +76,10 @@ def test_the_choice(
 
 
 def test_statistics_that_stand_are_used(model: Path, rows: str, tmp_path: Path) -> None:
-    statistics = qdeploy.calibrate(model, data=rows, rows=30)
+    statistics = qdeploy.calibrate(model, data=rows, rows=30, max_length=48)
     found = build(model, tmp_path / "engine", rows, max_drop=100, statistics=statistics)
     assert found["search"]["rows"] == 30
+    assert found["search"]["max_length"] == 48  # held-out rows are read as the calibrating ones
 
 
 def test_every_strategy_of_the_hand_is_tried(model: Path, rows: str, tmp_path: Path) -> None:

@@ -89,15 +89,15 @@ def gold_of(rows: Rows, order: ClassOrder) -> Gold:
     for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
         if label not in places:
             where = f"{rows.source}: row {row_id + 1} has the class '{label}'"
-            raise DataError(f"{where}, and the model knows {_known(order.names, counts)}")
+            from_one = whole_number(label) == len(order.names) and 0 not in places.values()
+            raise DataError(f"{where}, and the model knows {_known(order.names, from_one)}")
     return Gold(np.array([places[label] for label in rows.labels], np.int64), form)
 
 
-def _known(names: Sequence[str], labels: Iterable[str]) -> str:
+def _known(names: Sequence[str], from_one: bool) -> str:
     """The model's classes, and what to do about a label that is none of them."""
     text = f"{', '.join(names)}. "
-    numbers = {whole_number(label) for label in labels}
-    if numbers <= set(range(1, len(names) + 1)) and len(names) in numbers:
+    if from_one:
         return text + (
             f"Numbers are read from 0 up, and these seem to start at 1: write 0 to {len(names) - 1}"
             ", or the names."

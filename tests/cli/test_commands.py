@@ -129,6 +129,31 @@ def test_build_says_what_it_built_and_what_next(
     )
 
 
+def test_build_says_what_calibrated_and_what_was_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lengths = {"mean": 50.0, "median": 40, "p95": 120, "max": 128}
+    cut = {"lengths": lengths, "truncated": 6, "truncated_share": 0.046875, "max_length": 128}
+    calibration = {"rows": 128, "data": "train.tsv", **cut}
+    built = {"strategy": "peg", "scope": "gemm", "target": "ort-cpu", "calibration": calibration}
+    monkeypatch.setattr(api, "build", lambda *_, **__: built)
+    assert main(["build", "m", "e", "--max-length", "128"]) == 0
+    assert (
+        "calibrated on 128 rows of train.tsv; tokens of a row: median 40, 95 % up to 120, at most "
+        "128; 6 rows (4.7 %) cut at 128\n"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "paths"), [("build", ["m", "e"]), ("calibrate", ["m"]), ("eval", ["e"])]
+)
+def test_the_limit_of_a_row_is_passed_on(
+    command: str, paths: list[str], called: dict[str, dict[str, Any]]
+) -> None:
+    assert main([command, *paths, "--max-length", "256"]) == 0
+    assert called[FUNCTIONS.get(command, command)]["max_length"] == 256
+
+
 def test_words_stay_words(called: dict[str, dict[str, Any]]) -> None:
     """The room that knows the words refuses a wrong one, with its own text."""
     assert main(["build", "m", "e", "--groups", "auot"]) == 0

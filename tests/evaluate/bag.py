@@ -132,17 +132,21 @@ def write_onnx(path: Path, votes: Array, skips: int = 0) -> None:
     ids = value("input_ids", ir.DataType.INT64, "batch", "sequence")
     mask = value("attention_mask", ir.DataType.INT64, "batch", "sequence")
     constants = {"votes": votes, "last": np.array([-1]), "middle": np.array([1])}
-    constants |= {"axis": np.array(1), "skips": np.array(skips)}
+    if skips:
+        constants |= {"axis": np.array(1), "skips": np.array(skips)}
     held = {name: ir.Value(name=name, const_value=ir.tensor(a)) for name, a in constants.items()}
     for name, initializer in held.items():
         initializer.type = ir.TensorType(ir.DataType(ir.tensor(constants[name]).dtype))
         initializer.shape = ir.Shape(constants[name].shape)
     gather = ir.node("Gather", [held["votes"], ids])
-    place = ir.node("CumSum", [mask, held["axis"]])
-    late = ir.node("Greater", [place.outputs[0], held["skips"]])
-    whole = ir.node("Cast", [late.outputs[0]], {"to": ir.DataType.INT64})
-    counted = ir.node("Mul", [whole.outputs[0], mask])
-    cast = ir.node("Cast", [counted.outputs[0]], {"to": ir.DataType.FLOAT})
+    counting: list[ir.Node] = []
+    if skips:
+        place = ir.node("CumSum", [mask, held["axis"]])
+        late = ir.node("Greater", [place.outputs[0], held["skips"]])
+        whole = ir.node("Cast", [late.outputs[0]], {"to": ir.DataType.INT64})
+        counting = [place, late, whole, ir.node("Mul", [whole.outputs[0], mask])]
+    counted = counting[-1].outputs[0] if counting else mask
+    cast = ir.node("Cast", [counted], {"to": ir.DataType.FLOAT})
     column = ir.node("Unsqueeze", [cast.outputs[0], held["last"]])
     masked = ir.node("Mul", [gather.outputs[0], column.outputs[0]])
     total = ir.node("ReduceSum", [masked.outputs[0], held["middle"]], {"keepdims": 0})
@@ -153,7 +157,7 @@ def write_onnx(path: Path, votes: Array, skips: int = 0) -> None:
     graph = ir.Graph(
         [ids, mask],
         [logits],
-        nodes=[gather, place, late, whole, counted, cast, column, masked, total],
+        nodes=[gather, *counting, cast, column, masked, total],
         initializers=list(held.values()),
         opset_imports={"": 20},
         name="bag",

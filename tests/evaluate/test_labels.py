@@ -121,6 +121,10 @@ def test_integers_that_start_at_one_are_said() -> None:
     order = ClassOrder(("bad", "fair", "good"), "model")
     with pytest.raises(DataError, match=r"these seem to start at 1: write 0 to 2, or the names"):
         indices(rows("1", "3", "2"), order)
+    with pytest.raises(DataError, match=r"row 2 has the class '2'.* start at 1: write 0 to 1"):
+        indices(rows("not_entailment", "2"), MODEL)  # 1 was read as GLUE's name of it
+    with pytest.raises(DataError, match=r"row 1 has the class '3'.*Rename the classes"):
+        indices(rows("3", "0"), order)
     with pytest.raises(DataError, match=r"row 2 has the class '7'.*Rename the classes in the file"):
         indices(rows("1", "7"), order)
     with pytest.raises(DataError, match="row 1 has the class '-2'"):

@@ -113,6 +113,7 @@ def test_a_second_run_does_nothing_twice(
     assert time.monotonic() - began < seconds / 10
 
 
+@pytest.mark.filterwarnings("ignore:CONSTANT PREDICTOR:qdeploy.errors.QDeployWarning")
 def test_one_limit_holds_for_calibration_and_evaluation(
     model: Path, data: dict[str, Any], tmp_path: Path
 ) -> None:
