@@ -114,6 +114,7 @@ def build_within(
     statistics: str | Path | None = None,
     seed: int = 0,
     force: bool = False,
+    measure: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def build_within(
 
     Args:
         max_drop: accuracy points that may be lost; None is 0.3.
+        measure: hold the engine that is kept against FP32 on a few rows.
         options: of `build`; `activations`, `weights` and `rest_precision` hold for every candidate,
             and the others are what the search decides.
 
@@ -163,7 +165,9 @@ def build_within(
         }
         if best is None:
             raise GateError(_refusal(tried, max_drop), report)
-        noise = noise_of(source, best.folder, statistics, request | {"seed": seed})
+        noise = None
+        if measure:
+            noise = noise_of(source, best.folder, statistics, request | {"seed": seed})
         keep(best.folder, output, {"search": report, "noise": noise}, force=force)
     return best.built | {"search": report, "noise": noise}
 

@@ -26,6 +26,7 @@ from qdeploy.head import head_of
 # accuracy; the collapses that were seen lie below 10 (docs/adr/0030).
 FLOOR_DB = 15.0
 _COUNTS = (1, 2, 4, 8)  # noisiest sites that are tried in float, until the floor is reached
+_MARGIN_DB = 1.0  # above the floor, as the remedy is measured on fewer rows
 _NAMED = 4
 
 
@@ -120,7 +121,7 @@ def _sources(
                 "float_sites": [source.name for source in floats[:count]],
                 "sqnr_db": _rounded(level),
             }
-            if level >= FLOOR_DB:
+            if level >= FLOOR_DB + _MARGIN_DB:
                 break
     return found, remedy
 
@@ -165,7 +166,7 @@ def _remedy(report: dict[str, Any], strategy: str) -> str:
     if found is None:
         return f"Try {other}, or another strategy; {check}"
     names, level = found["float_sites"], found["sqnr_db"]
-    if level is not None and level >= FLOOR_DB:
+    if level is not None and level >= FLOOR_DB + _MARGIN_DB:
         return f"With --float-sites {','.join(names)} it is {level:.1f} dB; or try {other}. {check}"
     reached = (
         "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"
