@@ -13,8 +13,7 @@ from qdeploy.calibrate.run import GRAPH, load_model
 from qdeploy.calibrate.sample import Sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.strategies import FP32
-from qdeploy.deploy.engine import Engine
-from qdeploy.deploy.logit_noise import Difference, Outputs, difference, outputs_of
+from qdeploy.deploy.logit_noise import Difference, Outputs, Runs, difference, outputs_of
 from qdeploy.deploy.noise_sources import SingleSites, Source
 from qdeploy.deploy.simulate import SimulatedEngine
 from qdeploy.deploy.targets import find_target
@@ -35,7 +34,7 @@ def measure_noise(
     engine_dir: Path,
     manifest: dict[str, Any],
     sample: Sample,
-    engine: Engine | None = None,
+    engine: Runs | None = None,
 ) -> dict[str, Any] | None:
     """Hold a finished engine against FP32 on a few rows.
 
