@@ -26,14 +26,15 @@ def build_fastest(
     statistics: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
+    measure: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Build for each target, time all engines in alternating rounds at `opt_shape`, keep one.
 
     Args:
-        model_dir, engine_dir, strategy, opt_shape, statistics, force, dry_run, progress, options:
-            of `qdeploy.api.build`, but for the target.
+        model_dir, engine_dir, strategy, opt_shape, statistics, force, dry_run, measure, progress,
+            options: of `qdeploy.api.build`, but for the target.
 
     Returns:
         What `build_engine` returns for the engine that was kept, and "auto": {"shape": [B, S],
@@ -84,6 +85,6 @@ def build_fastest(
         shape, p50 = times_of({name: Path(folder) / name for name in built}, wanted, progress)
         best = min(p50, key=p50.__getitem__)
         choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
-        noise = noise_of(source, Path(folder) / best, statistics, asked)
+        noise = noise_of(source, Path(folder) / best, statistics, asked) if measure else None
         keep(Path(folder) / best, output, {NAME: choice, "noise": noise}, force=force)
     return built[best] | {NAME: choice, "noise": noise}

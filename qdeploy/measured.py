@@ -73,8 +73,8 @@ def build_measured(
     asked = dict(options)
     if statistics is None:
         statistics = calibrate_once(source, options, progress)
-    shared = {"strategy": "peg", "target": target, "opt_shape": opt_shape, "measure": False}
-    shared |= options
+    shared: dict[str, Any] = {"strategy": "peg", "target": target, "opt_shape": opt_shape}
+    shared |= options | {"measure": False}
     with tempfile.TemporaryDirectory(prefix="qdeploy-forms-") as folder:
         home = Path(folder)
         if "timing_cache" in TARGETS[target].takes and shared.get("timing_cache") is None:

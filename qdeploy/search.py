@@ -116,6 +116,7 @@ def build_within(
     statistics: str | Path | None = None,
     seed: int = 0,
     force: bool = False,
+    measure: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def build_within(
         max_drop: accuracy points that may be lost; None is 0.3.
         max_length: tokens kept of a row, calibrating or held out; None takes what the statistics
             were made with.
+        measure: hold the engine that is kept against FP32 on a few rows.
         options: of `build`; `activations`, `weights` and `rest_precision` hold for every candidate,
             and the others are what the search decides.
 
@@ -176,7 +178,9 @@ def build_within(
         }
         if best is None:
             raise GateError(_refusal(tried, max_drop), report)
-        noise = noise_of(source, best.folder, statistics, request | {"seed": seed})
+        noise = None
+        if measure:
+            noise = noise_of(source, best.folder, statistics, request | {"seed": seed})
         keep(best.folder, output, {"search": report, "noise": noise}, force=force)
     return best.built | {"search": report, "noise": noise}
 

@@ -45,6 +45,7 @@ def test_the_fastest_is_kept(model: Path, tmp_path: Path, monkeypatch: pytest.Mo
         assert manifest["target"] == best
         assert manifest["auto"]["p50_ms"] == times
         assert manifest["calibration"]["rows"] == 8
+        assert manifest["noise"] == result["noise"] and result["noise"]["rows"] == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(working)
 
 

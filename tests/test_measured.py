@@ -67,6 +67,8 @@ def test_the_fastest_form_is_kept_and_the_manifest_says_why(
     assert found["p50_ms"]["estimated"] < found["p50_ms"]["groups"]
     assert found["estimated_us"]["kept"] == found["estimated_us"]["factors"]
     assert found["shape"] == [8, 64]
+    noise = read_json(tmp_path / "engine" / "qdeploy.json")["noise"]
+    assert noise == built["noise"] and noise["rows"] == 8 and not noise["simulated"]
     assert grouped_sites(tmp_path / "engine") == grouped["everywhere"]
     assert list(tmp_path.iterdir()) == [tmp_path / "engine"]
 

@@ -53,6 +53,9 @@ def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) 
     assert (ratio <= 1.03 or low <= 1.0) and low <= ratio <= high
     manifest = json.loads((tmp_path / "engine" / "qdeploy.json").read_text())
     assert manifest["search"] == report and manifest["strategy"] == report["chosen"]["strategy"]
+    assert manifest["noise"] == found["noise"] and found["noise"]["sqnr_db"] is not None
+    calibrated = manifest["calibration"] is not None
+    assert found["noise"]["data"] == (rows if calibrated else "qnli-mini")
     assert qdeploy.load(tmp_path / "engine", threads=1).predict([("which?", "the city.")])
 
 

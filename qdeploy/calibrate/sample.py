@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from qdeploy.calibrate.run import DEFAULT_DATA, read_calibration
 from qdeploy.calibrate.statistics import Statistics
+from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, QDeployWarning
@@ -26,7 +27,8 @@ MASK = "attention_mask"
 # 32 rows tell a collapse from harmless noise (each is a draw of it: their SQNR is known to about
 # 1 dB), and are a quarter of what a calibration reads.
 ROWS = 32
-_LONGEST = 128  # tokens of a row: noise needs no long ones, and attention grows with the square
+# Long rows take the time of several: so many tokens are enough, and no fewer than four rows.
+_TOKENS, _FEWEST = 4096, 4
 _BATCH = 8
 
 
@@ -58,7 +60,7 @@ def measuring_sample(
     columns: Columns | str | None = None,
     seed: int = 0,
 ) -> Sample:
-    """The first rows that calibrated, `ROWS` of them or what there is.
+    """The first rows that calibrated, `ROWS` of them or what there is; fewer where they are long.
 
     Args:
         model_dir: model directory; its tokenizer reads the rows.
@@ -69,7 +71,11 @@ def measuring_sample(
     """
     encoder = TextEncoder.from_directory(model_dir)
     chosen = _rows(observed, data, task, columns, seed).take(ROWS)
-    encoded = encoder.encode(chosen, min(_LONGEST, encoder.max_length))
+    wanted = None if observed is None else min(observed.origin.max_length, encoder.max_length)
+    limit = row_limit(encoder.max_length, wanted)
+    fitting = int((encoder.encode(chosen, limit).lengths.cumsum() <= _TOKENS).sum())
+    chosen = chosen.take(max(fitting, _FEWEST))
+    encoded = encoder.encode(chosen, limit)
     # without a mask padding is text like any other, so that rows go one by one
     size = _BATCH if MASK in encoder.input_names else 1
     batches = tuple(batch.feeds for batch in encoder.batches(encoded, size))

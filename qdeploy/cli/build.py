@@ -172,6 +172,12 @@ from qdeploy.cli import options, tables, talk
     help="auto: accuracy points that may be lost; 0.3 when left out.",
 )
 @click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Hold the engine against FP32 on 32 calibration rows; warn of logits that are too noisy.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Stop after lowering; the ONNX file is written, nothing is compiled.",

@@ -189,8 +189,8 @@ class TextEncoder:
             PlanError: `batch_size` is below 1.
             DataError: a row is longer than `pad_to`.
         """
-        if batch_size < 1:
-            raise PlanError(f"batch size is {batch_size}, and at least 1 is needed.")
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise PlanError(f"batch size is {batch_size}, and a whole number from 1 is needed.")
         order = np.arange(len(encoded))
         if sort:
             order = np.argsort(-encoded.lengths, kind="stable")

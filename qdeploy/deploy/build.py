@@ -163,8 +163,9 @@ def build_engine(
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
     sample = None
     if measure:
-        rows = {"data": named, "task": task, "columns": columns, "seed": seed}
-        sample = measuring_sample(source, observed=observed, **rows)
+        sample = measuring_sample(
+            source, observed=observed, data=named, task=task, columns=columns, seed=seed
+        )
     with staged(output, force=force) as work:
         built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)
     warn_of_noise(built["noise"])

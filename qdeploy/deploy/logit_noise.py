@@ -80,7 +80,8 @@ def _decibels(signal: float, noise: float) -> float:
 def _own(feeds: Mapping[str, Array]) -> Array:
     """Which tokens are not padding, bool [B, S]."""
     if MASK in feeds:
-        return feeds[MASK] == 1
+        own: Array = feeds[MASK] == 1
+        return own
     return np.ones(next(iter(feeds.values())).shape, bool)
 
 
@@ -94,9 +95,12 @@ def _answers(outputs: Mapping[str, Array], own: Array, head: Head) -> Array:
     if head.task == SEQUENCES:
         logits = outputs["logits"]
         if head.problem_type == MULTI_LABEL:
-            return (logits > 0).astype(np.int64)
-        return logits.argmax(axis=-1)[:, None] if head.chooses else np.empty((0, 1), np.int64)
+            present: Array = (logits > 0).astype(np.int64)
+            return present
+        best: Array = logits.argmax(axis=-1)[:, None]
+        return best if head.chooses else best[:0]
     if "logits" in outputs:
-        return outputs["logits"][own].argmax(axis=-1)[:, None]
+        best = outputs["logits"][own].argmax(axis=-1)[:, None]
+        return best
     spans = [np.where(own, values, -np.inf).argmax(axis=1) for values in outputs.values()]
     return np.stack(spans, axis=1)

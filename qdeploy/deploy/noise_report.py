@@ -13,8 +13,7 @@ from qdeploy.calibrate.run import GRAPH, load_model
 from qdeploy.calibrate.sample import Sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.strategies import FP32
-from qdeploy.deploy.engine import Engine
-from qdeploy.deploy.logit_noise import Difference, Outputs, difference, outputs_of
+from qdeploy.deploy.logit_noise import Difference, Outputs, Runs, difference, outputs_of
 from qdeploy.deploy.noise_sources import SingleSites, Source
 from qdeploy.deploy.simulate import SimulatedEngine
 from qdeploy.deploy.targets import find_target
@@ -26,6 +25,7 @@ from qdeploy.head import head_of
 # accuracy; the collapses that were seen lie below 10 (docs/adr/0030).
 FLOOR_DB = 15.0
 _COUNTS = (1, 2, 4, 8)  # noisiest sites that are tried in float, until the floor is reached
+_MARGIN_DB = 1.0  # above the floor, as the remedy is measured on fewer rows
 _NAMED = 4
 
 
@@ -34,7 +34,7 @@ def measure_noise(
     engine_dir: Path,
     manifest: dict[str, Any],
     sample: Sample,
-    engine: Engine | None = None,
+    engine: Runs | None = None,
 ) -> dict[str, Any] | None:
     """Hold a finished engine against FP32 on a few rows.
 
@@ -120,7 +120,7 @@ def _sources(
                 "float_sites": [source.name for source in floats[:count]],
                 "sqnr_db": _rounded(level),
             }
-            if level >= FLOOR_DB:
+            if level >= FLOOR_DB + _MARGIN_DB:
                 break
     return found, remedy
 
@@ -165,7 +165,7 @@ def _remedy(report: dict[str, Any], strategy: str) -> str:
     if found is None:
         return f"Try {other}, or another strategy; {check}"
     names, level = found["float_sites"], found["sqnr_db"]
-    if level is not None and level >= FLOOR_DB:
+    if level is not None and level >= FLOOR_DB + _MARGIN_DB:
         return f"With --float-sites {','.join(names)} it is {level:.1f} dB; or try {other}. {check}"
     reached = (
         "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"

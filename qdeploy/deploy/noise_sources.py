@@ -83,7 +83,7 @@ class SingleSites:
             if not isinstance(site.treatment, Float)
         }
         if self._plan.tables:
-            names = {None: TABLES} | names
+            names[None] = TABLES
         with tempfile.TemporaryDirectory(prefix="qdeploy-noise-") as folder:
             levels = _search(list(names), self._measurer(Path(folder)))
         found = [Source(names[tensor], tensor, level) for tensor, level in levels.items()]

@@ -90,7 +90,9 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
         if not engine.is_dir():
             calibrated = needs_statistics(request.settings["strategy"])
             statistics = request.statistics if calibrated else None
-            api.build(request.model, engine, statistics=statistics, **request.settings)
+            # every row is measured below, and whoever compares wants the bad ones too
+            settings = {"measure": False} | request.settings
+            api.build(request.model, engine, statistics=statistics, **settings)
     subject = open_subject(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
     judged = judge(subject, rows, find_task(request.task), max_length=request.max_length)

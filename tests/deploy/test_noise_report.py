@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_json
+from qdeploy.artifact import read_json, write_manifest
 from qdeploy.calibrate.run import load_model
 from qdeploy.calibrate.sample import ROWS as SAMPLE_ROWS
 from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
-from qdeploy.cli import main
+from qdeploy.cli import main, tables
 from qdeploy.data.rows import read_rows
 from qdeploy.deploy import noise_sources
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.noise_report import FLOOR_DB
+from qdeploy.deploy.engine import Engine, open_engine
+from qdeploy.deploy.noise_report import FLOOR_DB, measure_noise
 from qdeploy.errors import QDeployWarning
 from tests.deploy.conftest import DATA, Built, Source
 from tests.tiny import tiny_checkpoint, tiny_config, tiny_tokenizer
@@ -75,7 +78,8 @@ def test_noise_that_adds_up_is_seen(
     options: dict[str, Any] = {"noise_target": 33.0, "data": DATA}
     with pytest.warns(QDeployWarning, match="The logits stand") as caught:
         built = qdeploy.build(model, engine, **options)
-    noise, text = built["noise"], str(caught[0].message)
+    noise = built["noise"]
+    (text,) = [str(w.message) for w in caught if str(w.message).startswith("The logits stand")]
     assert built["plan"]["lowest_sqnr_db"] > 31
     assert noise["sqnr_db"] < 10 < FLOOR_DB == noise["floor_db"]
     assert noise["flipped"] > 0 and noise["answers"] == noise["rows"]
@@ -127,6 +131,60 @@ def test_figures_agree_with_a_count_of_another_kind(
 
 def test_fp32_has_nothing_to_lose(engine: Callable[..., Built]) -> None:
     assert engine(strategy="fp32").report["noise"] is None
+
+
+def test_noise_that_is_of_no_site_names_none(bert: Source, tmp_path: Path) -> None:
+    """A bias that FP16 cannot hold is cut off."""
+    model = Path(shutil.copytree(bert.directory, tmp_path / "model"))
+    graph = ir.load(model / "model.onnx")
+    bias = graph.graph.initializers["classifier.bias"]
+    bias.const_value = ir.tensor(np.array([2e5, 0], np.float32), name=bias.name)
+    ir.save(graph, model / "model.onnx")
+    fields = read_json(model / "qdeploy.json")
+    (model / "qdeploy.json").unlink()
+    write_manifest(model, "model", {k: v for k, v in fields.items() if k != "files"})
+    options: dict[str, Any] = {"strategy": "fp16", "target": "tensorrt", "dry_run": True}
+    with pytest.warns(QDeployWarning, match=r"largest difference .* Try --strategy peg, or"):
+        noise = build_engine(model, tmp_path / "e", **options)["noise"]
+    assert noise["sources"] == [] and noise["remedy"] is None and noise["finite"]
+
+
+@dataclass(frozen=True)
+class Overflowing:
+    """An engine of which some runs overflow."""
+
+    engine: Engine
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = self.engine.run(feeds)
+        outputs["logits"][0, 0] = np.inf
+        return outputs
+
+
+def test_outputs_that_are_not_finite_are_said(engine: Callable[..., Built], bert: Source) -> None:
+    directory = engine(strategy="w8a8").directory
+    observed = Statistics.load(bert.statistics)
+    noise = measure_noise(
+        bert.directory,
+        directory,
+        read_json(directory / "qdeploy.json"),
+        measuring_sample(bert.directory, observed=observed),
+        Overflowing(open_engine(directory)),
+    )
+    assert noise is not None
+    assert not noise["finite"] and noise["sqnr_db"] is None and noise["max_abs_diff"] is None
+    assert "gives outputs that are not finite on 16 rows of qnli-mini" in noise["warning"]
+    assert json.dumps(noise, allow_nan=False)
+    assert tables.noise(noise).endswith("outputs are not finite")
+
+
+def test_it_can_be_left_out(
+    bert: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", str(bert.directory), str(tmp_path / "e"), "--data", DATA, "--no-measure"]
+    assert main(words) == 0
+    assert "Against FP32" not in capsys.readouterr().out
+    assert read_json(tmp_path / "e" / "qdeploy.json")["noise"] is None
 
 
 def test_graph_and_plan_do_not_depend_on_the_measurement(bert: Source, tmp_path: Path) -> None:

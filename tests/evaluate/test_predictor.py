@@ -57,7 +57,7 @@ def test_wrong_input(predictor: Predictor, texts: Any, message: str) -> None:
 
 
 def test_wrong_use(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="batch size is 0"):
+    with pytest.raises(PlanError, match="batch size is 0, and a whole number from 1"):
         predictor.predict(["yes"], batch_size=0)
     with pytest.raises(PlanError, match="threads is 0"):
         Predictor(tmp_path, threads=0)
