@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -15,7 +16,11 @@ from tests.tiny import tiny_checkpoint
 @pytest.mark.parametrize("hidden", [32, 256])
 @pytest.mark.parametrize("size", [300, 1e5])
 def test_regression_head_of_any_unit(hidden: int, size: float, tmp_path: Path) -> None:
-    names = {"id2label": {0: "price"}, "label2id": {"price": 0}, "problem_type": "regression"}
+    names: dict[str, Any] = {
+        "id2label": {0: "price"},
+        "label2id": {"price": 0},
+        "problem_type": "regression",
+    }
     checkpoint = tiny_checkpoint(tmp_path / "checkpoint", "bert", hidden=hidden, **names)
     file = checkpoint / "model.safetensors"
     tensors = load_file(file)
