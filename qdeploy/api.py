@@ -46,11 +46,13 @@ def export(
         progress: see the module.
 
     Returns:
-        The manifest of the model directory; `verification.max_abs_diff` is against torch.
+        The manifest of the model directory; `verification.max_abs_diff` is against torch, and
+        `max_rel_diff` the same over the largest output.
 
     Raises:
         CheckpointError: the checkpoint cannot be exported.
-        VerificationError: the graph's logits differ from torch's by 1e-4 or more.
+        VerificationError: the graph's logits differ from torch's by more than FP32 rounding
+            explains.
         OutputError: `model_dir` exists or cannot be written.
     """
     from qdeploy.exporter.export import export_checkpoint

@@ -19,6 +19,14 @@ HEADS = 4
 VOCABULARY = 512
 MAX_LENGTH = 128  # tokens a tiny model takes, whatever its family's position offset
 
+LABELS = {
+    "sequence-classification": ("entailment", "not_entailment"),
+    "token-classification": ("O", "B-NAME", "I-NAME"),
+    "question-answering": ("LABEL_0", "LABEL_1"),  # start and end; transformers' own names
+}
+# Shared words that a family computes from others and refuses to be told.
+_UNSETTABLE = {"funnel": ("num_hidden_layers", "max_position_embeddings")}
+
 Options = Callable[[int], dict[str, Any]]
 
 
@@ -152,14 +160,11 @@ EXPORTED: dict[str, Family] = {
     "jina_embeddings_v3": _roberta("jina_embeddings_v3"),
     "nomic_bert": Family("nomic_bert", types=True),
     "ultrabert": Family("ultrabert", lambda h: {"prediction_head_size": h, "sliding_window": 16}),
-    "nystromformer": _roberta(
-        "nystromformer",
-        lambda h: {"num_landmarks": 8, "segment_means_seq_len": MAX_LENGTH + 2},
+    "nystromformer": _roberta(  # as many landmarks as a segment has tokens: plain attention
+        "nystromformer", lambda h: {"num_landmarks": 8, "segment_means_seq_len": 8}
     ),
     "ibert": _roberta("ibert", tokenizer="bpe"),
-    "mra": _roberta("mra"),
     "yoso": _roberta("yoso"),
-    "fnet": Family("fnet", lambda h: {"use_tpu_fourier_optimizations": False}, types=True),
     "funnel": Family(
         "funnel",
         lambda h: {
@@ -171,57 +176,83 @@ EXPORTED: dict[str, Family] = {
         },
         types=True,
     ),
-    "longformer": _roberta("longformer", lambda h: {"attention_window": [16, 16]}, tokenizer="bpe"),
     "luke": _roberta("luke", lambda h: {"entity_vocab_size": 16, "entity_emb_size": 8}),
-    "lilt": _roberta("lilt", lambda h: {"max_2d_position_embeddings": 64}),
-    "markuplm": _roberta("markuplm", lambda h: {"max_xpath_tag_unit_embeddings": 16}),
-    "tapas": Family("tapas", types=True),
-    "canine": Family("canine", lambda h: {"type_vocab_size": 16}, types=True),
-    "perceiver": Family(
-        "perceiver",
-        lambda h: {
-            "d_model": h,
-            "d_latents": h,
-            "num_latents": 8,
-            "num_self_attends_per_block": 2,
-            "num_self_attention_heads": HEADS,
-            "num_cross_attention_heads": HEADS,
-        },
+    "gpt2": Family(
+        "gpt2", lambda h: {"n_embd": h, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 128}
     ),
-    "reformer": Family(
-        "reformer",
-        lambda h: {
-            "attention_head_size": h // HEADS,
-            "axial_pos_embds_dim": [h // 2, h // 2],
-            "axial_pos_shape": [8, 16],
-            "feed_forward_size": 2 * h,
-            "attn_layers": ["local", "lsh"],
-            "num_hashes": 1,
-            "num_buckets": 4,
-            "is_decoder": False,
-        },
-    ),
-    "xlnet": Family(
-        "xlnet", lambda h: {"d_model": h, "n_layer": LAYERS, "n_head": HEADS, "d_inner": 2 * h}
-    ),
-    "bart": Family("bart", lambda h: {"d_model": h, "encoder_layers": 2, "decoder_layers": 2}),
-    "t5": Family("t5", lambda h: {"d_model": h, "d_kv": h // HEADS, "d_ff": 2 * h}),
-    "gpt2": Family("gpt2", lambda h: {"n_embd": h, "n_layer": LAYERS, "n_head": HEADS}),
     "llama": Family("llama", lambda h: {"num_key_value_heads": 2}),
     "modernbert-decoder": Family("modernbert-decoder", lambda h: _FRAME_TOKENS, tokenizer="bpe"),
 }
+
+# What the refusal says of each, in a piece.
+REFUSED: dict[str, tuple[Family, str]] = {
+    "bart": (
+        Family("bart", lambda h: {"d_model": h, "encoder_layers": 1, "decoder_layers": 1}),
+        "an encoder with a decoder behind it",
+    ),
+    "canine": (Family("canine", lambda h: {"type_vocab_size": 16}), "it hashes characters"),
+    "fnet": (Family("fnet", types=True), "it takes no attention_mask"),
+    "longformer": (
+        _roberta("longformer", lambda h: {"attention_window": [16, 16]}, tokenizer="bpe"),
+        "it pads a row to its attention windows",
+    ),
+    "mra": (_roberta("mra"), "zeros in place of its attention"),
+    "nystromformer-landmarks": (
+        _roberta(
+            "nystromformer", lambda h: {"num_landmarks": 8, "segment_means_seq_len": MAX_LENGTH}
+        ),
+        "does not run in torch",
+    ),
+    "perceiver": (
+        Family("perceiver", lambda h: {"d_model": h, "d_latents": h, "num_latents": 8}),
+        "it reads bytes",
+    ),
+    "reformer": (
+        Family(
+            "reformer",
+            lambda h: {
+                "attention_head_size": h // HEADS,
+                "axial_pos_embds_dim": [h // 2, h // 2],
+                "axial_pos_shape": [8, 16],
+                "feed_forward_size": 2 * h,
+                "attn_layers": ["local", "lsh"],
+                "num_buckets": 4,
+                "is_decoder": False,
+            },
+        ),
+        "it hashes tokens into random buckets",
+    ),
+    "t5": (
+        Family("t5", lambda h: {"d_model": h, "d_kv": h // HEADS, "d_ff": 2 * h}),
+        "an encoder with a decoder behind it",
+    ),
+    "tapas": (Family("tapas", types=True), "it reads seven token types of a table"),
+}
+
+
+def family_of(name: str) -> Family:
+    """The form of that name, exported or refused."""
+    return EXPORTED[name] if name in EXPORTED else REFUSED[name][0]
 
 
 def tiny_config(
     family: str,
     task: str = "sequence-classification",
     hidden: int = HIDDEN,
-    labels: tuple[str, ...] = ("entailment", "not_entailment"),
+    **options: Any,
 ) -> PretrainedConfig:
-    """The family's configuration with 2 layers (an ALBERT of two groups: 4)."""
+    """The family's configuration with 2 layers (an ALBERT of two groups: 4).
+
+    Args:
+        family: a name of `EXPORTED` or `REFUSED`.
+        task: of the head; it gives the names of the classes.
+        hidden: channels.
+        options: replace what the family has.
+    """
     from transformers import AutoConfig
 
-    form = EXPORTED[family]
+    labels = LABELS[task]
+    form = family_of(family)
     shared: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": hidden,
@@ -234,4 +265,7 @@ def tiny_config(
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
     }
-    return AutoConfig.for_model(form.model_type, **(shared | form.options(hidden)))
+    chosen = shared | form.options(hidden) | options
+    for word in _UNSETTABLE.get(form.model_type, ()):
+        chosen.pop(word, None)
+    return AutoConfig.for_model(form.model_type, **chosen)

@@ -1,8 +1,8 @@
-"""Tiny checkpoints of all eight encoder families, built by code, with planted outlier channels.
+"""Tiny checkpoints of every encoder family, built by code, with planted outlier channels.
 
-Two layers, hidden size 32, random weights from a seed, a tokenizer of about 400 tokens, saved with
-`save_pretrained`: small enough that a test exports one in seconds, real enough that it goes through
-every stage.
+Two layers, hidden size 32 unless said, random weights from a seed, a tokenizer of about 400 tokens,
+saved with `save_pretrained`: small enough that a test exports one in seconds, real enough that it
+goes through every stage. The families' configurations stand in `tests.families`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.families import (
+    HEADS,
+    HIDDEN,
+    LABELS,
+    LAYERS,
+    MAX_LENGTH,
+    family_of,
+    tiny_config,
+)
+
 if TYPE_CHECKING:  # torch and transformers load only when a checkpoint is built
     import torch
     from tokenizers import Tokenizer
-    from transformers import PretrainedConfig
 
+__all__ = ["HEADS", "HIDDEN", "LABELS", "LAYERS", "MAX_LENGTH", "tiny_config"]
+
+# The families that every stage is tested on; `tests.families` has all.
 FAMILIES = (
     "bert",
     "distilbert",
@@ -29,17 +41,8 @@ FAMILIES = (
     "deberta-v2",
     "modernbert",
 )
-HIDDEN = 32
-INNER = 64
-LAYERS = 2
-HEADS = 4
-MAX_LENGTH = 128  # tokens a tiny model takes, whatever its family's position offset
+INNER = 2 * HIDDEN
 OUTLIER_CHANNELS = (5, 20)
-LABELS = {
-    "sequence-classification": ("entailment", "not_entailment"),
-    "token-classification": ("O", "B-NAME", "I-NAME"),
-    "question-answering": ("LABEL_0", "LABEL_1"),  # start and end; transformers' own names
-}
 _HEADS = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
@@ -58,16 +61,20 @@ def tiny_checkpoint(
     task: str = "sequence-classification",
     outliers: bool = True,
     seed: int = 0,
+    hidden: int = HIDDEN,
+    **settings: Any,
 ) -> Path:
     """Write a tiny Hugging Face checkpoint into `directory` and return it.
 
     Args:
         directory: made when absent.
-        family: one of `FAMILIES`.
+        family: a name of `tests.families`.
         task: "sequence-classification" (2 labels), "token-classification" (3) or
             "question-answering".
         outliers: plant large values in `OUTLIER_CHANNELS` of LayerNorm scales and FFN outputs.
         seed: of the random weights; the same seed gives the same weights.
+        hidden: channels.
+        settings: of the configuration, in place of the family's.
     """
     import torch
     import transformers
@@ -76,12 +83,12 @@ def tiny_checkpoint(
     tokenizer = tiny_tokenizer(family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = tiny_config(family, task)
+        config = tiny_config(family, task, hidden, **settings)
         model = getattr(transformers, _HEADS[task]).from_config(config)
         if outliers:
             plant_outliers(model)
         if task != "question-answering":
-            _balance(model, tokenizer, len(LABELS[task]))
+            _balance(model, tokenizer, config.num_labels)
     with _no_progress_bar():
         model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -131,60 +138,6 @@ def _no_progress_bar() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def tiny_config(family: str, task: str = "sequence-classification") -> PretrainedConfig:
-    """The family's configuration with 2 layers and hidden size 32."""
-    from transformers import AutoConfig
-
-    labels = LABELS[task]
-    shared: dict[str, Any] = {
-        "vocab_size": 512,
-        "hidden_size": HIDDEN,
-        "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "max_position_embeddings": MAX_LENGTH,
-        "initializer_range": 0.15,  # at 0.02 attention is flat and every row looks alike
-        "pad_token_id": 1 if _offset(family) else 0,
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: index for index, label in enumerate(labels)},
-    }
-    return AutoConfig.for_model(family, **(shared | _family_options(family)))
-
-
-def _offset(family: str) -> int:
-    """Positions that RoBERTa's descendants lose: they count from pad_token_id + 1."""
-    return 2 if family in ("roberta", "xlm-roberta", "mpnet") else 0
-
-
-def _family_options(family: str) -> dict[str, Any]:
-    if _offset(family):
-        extra = {} if family == "mpnet" else {"type_vocab_size": 1}
-        return {"max_position_embeddings": MAX_LENGTH + _offset(family)} | extra
-    options: dict[str, dict[str, Any]] = {
-        "distilbert": {"dim": HIDDEN, "hidden_dim": INNER, "n_layers": LAYERS, "n_heads": HEADS},
-        "electra": {"embedding_size": 16},
-        "deberta-v2": {  # the options of DeBERTa-v3
-            "relative_attention": True,
-            "position_buckets": 16,
-            "pos_att_type": ["p2c", "c2p"],
-            "share_att_key": True,
-            "norm_rel_ebd": "layer_norm",
-            "position_biased_input": False,
-            "type_vocab_size": 0,
-            "pooler_hidden_size": HIDDEN,
-        },
-        "modernbert": {  # one global and one local layer
-            "global_attn_every_n_layers": 2,
-            "local_attention": 16,
-            "cls_token_id": 2,
-            "bos_token_id": 2,
-            "sep_token_id": 3,
-            "eos_token_id": 3,
-        },
-    }
-    return options.get(family, {})
-
-
 def _balance(model: torch.nn.Module, tokenizer: Any, classes: int) -> None:
     """Scale and shift the head, so that rows differ clearly and no class wins on every row."""
     import torch
@@ -199,10 +152,11 @@ def _balance(model: torch.nn.Module, tokenizer: Any, classes: int) -> None:
         # at most 8: a larger factor would also blow up the rounding that verification measures
         factor = (1 / logits.std(0).mean()).clamp(1, 8)
         head.weight *= factor
-        head.bias -= logits.mean(0) * factor
+        if head.bias is not None:  # SqueezeBERT's like has one, a decoder's score has none
+            head.bias -= logits.mean(0) * factor
 
 
-def plant_outliers(model: torch.nn.Module) -> None:
+def plant_outliers(model: Any) -> None:
     """Make `OUTLIER_CHANNELS` large where trained encoders have them.
 
     LayerNorm scales times 6, and FFN output biases plus 6 (where a family has no biases: the rows
@@ -210,12 +164,15 @@ def plant_outliers(model: torch.nn.Module) -> None:
     """
     import torch
 
-    channels = list(OUTLIER_CHANNELS)
+    channels, hidden = list(OUTLIER_CHANNELS), getattr(model.config, "hidden_size", HIDDEN)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, torch.nn.LayerNorm) and module.weight.shape == (HIDDEN,):
+            if isinstance(module, torch.nn.LayerNorm) and module.weight.shape == (hidden,):
                 module.weight[channels] *= 6
-            elif isinstance(module, torch.nn.Linear) and module.weight.shape == (HIDDEN, INNER):
+            elif isinstance(module, torch.nn.Linear) and module.weight.shape == (
+                hidden,
+                2 * hidden,
+            ):
                 if module.bias is not None:
                     module.bias[channels] += 6
                 else:
@@ -226,17 +183,12 @@ def tiny_tokenizer(family: str) -> Any:
     """The family's kind of tokenizer: WordPiece, byte-level BPE, or Unigram."""
     from transformers import PreTrainedTokenizerFast
 
-    build = {
-        "roberta": _bpe,
-        "modernbert": _bpe,
-        "xlm-roberta": _unigram,
-        "deberta-v2": _unigram,
-    }.get(family, _wordpiece)
-    roberta_like = _offset(family) > 0
+    form = family_of(family)
+    build = {"bpe": _bpe, "unigram": _unigram, "wordpiece": _wordpiece}[form.tokenizer]
+    roberta_like = form.roberta_like
     names = "<s> <pad> </s> <unk>" if roberta_like else "[PAD] [UNK] [CLS] [SEP]"
     tokenizer = build(names.split(), "<unk>" if roberta_like else "[UNK]")
     _frame(tokenizer, double=roberta_like, roberta_like=roberta_like)
-    types = family in ("bert", "electra", "deberta-v2")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<unk>" if roberta_like else "[UNK]",
@@ -244,7 +196,11 @@ def tiny_tokenizer(family: str) -> Any:
         cls_token="<s>" if roberta_like else "[CLS]",
         sep_token="</s>" if roberta_like else "[SEP]",
         model_max_length=MAX_LENGTH,
-        model_input_names=["input_ids", *(["token_type_ids"] if types else []), "attention_mask"],
+        model_input_names=[
+            "input_ids",
+            *(["token_type_ids"] if form.types else []),
+            "attention_mask",
+        ],
     )
 
 

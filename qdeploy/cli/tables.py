@@ -24,7 +24,8 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     check = manifest.get("verification", {})
     click.echo(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
     if "max_abs_diff" in check:
-        click.echo(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}")
+        part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
+        click.echo(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
     click.echo(f"Next: qdeploy build {directory} ENGINE_DIR --strategy peg")
 
 

@@ -22,7 +22,7 @@ from qdeploy.head import head_of
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
 # zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no
-# accuracy; the collapses that were seen lie below 10 (docs/adr/0030).
+# accuracy; the collapses that were seen lie below 10 (docs/adr/0017).
 FLOOR_DB = 15.0
 _COUNTS = (1, 2, 4, 8)  # noisiest sites that are tried in float, until the floor is reached
 _MARGIN_DB = 1.0  # above the floor, as the remedy is measured on fewer rows

@@ -207,6 +207,11 @@ def _check_model_type(path: Path, config: dict[str, Any], *, trust_remote_code: 
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     model_type = config.get("model_type")
+    if model_type is not None and not isinstance(model_type, str):
+        raise CheckpointError(
+            f"{path} sets model_type to {model_type!r}, and the name of an architecture is needed, "
+            'as in "model_type": "bert".'
+        )
     if model_type in CONFIG_MAPPING_NAMES or (trust_remote_code and config.get("auto_map")):
         return
     if config.get("auto_map"):

@@ -23,7 +23,7 @@ from qdeploy.exporter.canonical import clean
 from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
 from qdeploy.exporter.loading import load_model
 from qdeploy.exporter.quiet import quiet
-from qdeploy.exporter.settings import longest_full_row
+from qdeploy.exporter.settings import longest_full_row, warn_of_text_alone
 from qdeploy.exporter.tasks import task_of
 from qdeploy.exporter.tokenizer import (
     check_types,
@@ -94,11 +94,12 @@ def export_checkpoint(
     kind = task_of(found.name, found.config, found.adapter_config, task)
     report("find checkpoint", 1, 1)
     report("load weights", 0, 1)
+    model = load_model(found, kind)  # first, since loading a tokenizer reads config.json too
     tokenizer = load_tokenizer(found)
-    model = load_model(found, kind)
     check_vocabulary(tokenizer, model, found)
     _warn_of_nameless_classes(found, model)
     _warn_of_equal_classes(found, model)
+    warn_of_text_alone(model.config, found.name)
     report("load weights", 1, 1)
     report("trace", 0, 1)
     inputs, longest = model_inputs(tokenizer, model), _longest(found, tokenizer, model)

@@ -64,8 +64,9 @@ def _configuration(
         )
     except Exception as error:  # any value in the file may be the wrong one
         raise CheckpointError(
-            f"transformers cannot make a configuration of {path}: {first_line(error)} Save the "
-            "model again with `model.save_pretrained(...)`."
+            f"transformers cannot make a configuration of {path}: "
+            f"{' '.join(str(error).split())[:300]}. Correct that value, or save the model again "
+            "with `model.save_pretrained(...)`."
         ) from error
     check_settings(config, checkpoint.config, path, task)
     normalise(config)
@@ -235,4 +236,6 @@ def first_line(error: Exception) -> str:
     """The first line of an error's text, with a full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
+    if isinstance(error, KeyError):  # whose text is the key alone
+        text = f"there is no {text} in transformers {transformers.__version__}"
     return text if text.endswith(".") else f"{text}."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from qdeploy.errors import CheckpointError
+from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.tasks import Task
 
 # Settings that earlier releases of transformers obeyed, and the values that mean "nothing special".
@@ -31,6 +32,14 @@ _REFUSED = {
     "reformer": "it hashes tokens into random buckets, and its chunks fix the length of a row",
     "tapas": "it reads seven token types of a table, which no tokenizer.json gives",
 }
+# Families that read more than text, and what of it a graph of text alone takes as nothing.
+_MORE_THAN_TEXT = {
+    "layoutlm": "bounding boxes",
+    "lilt": "bounding boxes",
+    "luke": "entities",
+    "markuplm": "paths in a page",
+    "roc_bert": "shapes and sounds of characters",
+}
 # No encoder has more; a million layers would be built one by one before any weight is compared.
 _MOST_LAYERS = 1000
 _SIZES = (
@@ -41,6 +50,7 @@ _SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
+_ROUNDING_TERMS = ("layer_norm_eps", "rms_norm_eps", "norm_eps")
 # What a run returns beside the logits, or how; a graph has the outputs of its manifest alone.
 _RUN = {
     "return_dict": True,
@@ -68,6 +78,7 @@ def check_settings(config: Any, given: Mapping[str, Any], path: Path, task: Task
     """
     _check_family(config, path)
     _check_sizes(config, path)
+    _check_rounding_terms(config, path)
     _check_once_read(config, given, path, task)
     if task.name != "question-answering":
         _check_classes(config, path)
@@ -87,6 +98,23 @@ def normalise(config: Any) -> None:
             delattr(config, name)
     if config.model_type == "big_bird":
         config.attention_type = "original_full"
+
+
+def warn_of_text_alone(config: Any, name: str) -> None:
+    """Say that a family reads more than its graph will: transformers takes defaults for the rest.
+
+    Args:
+        config: of the model.
+        name: of the checkpoint.
+    """
+    more = _MORE_THAN_TEXT.get(str(config.model_type))
+    if more is not None:
+        warnings.warn(
+            f"{name} is a {config.model_type}, which also reads {more}; the export takes text "
+            "alone, and computes what transformers computes without them.",
+            QDeployWarning,
+            stacklevel=3,
+        )
 
 
 def longest_full_row(given: Mapping[str, Any]) -> int | None:
@@ -147,6 +175,16 @@ def _check_sizes(config: Any, path: Path) -> None:
             )
 
 
+def _check_rounding_terms(config: Any, path: Path) -> None:
+    for name in _ROUNDING_TERMS:
+        value = getattr(config, name, None)
+        if isinstance(value, int | float) and not 0 <= value < 1:  # False for NaN too
+            raise CheckpointError(
+                f"{path} sets {name} to {value!r}, which is added to a variance: a small number "
+                "from 0 on is needed, such as 1e-12. Correct it."
+            )
+
+
 def _check_once_read(config: Any, given: Mapping[str, Any], path: Path, task: Task) -> None:
     source = _source(config, task)
     for name, plain in _ONCE_READ.items():
@@ -155,8 +193,8 @@ def _check_once_read(config: Any, given: Mapping[str, Any], path: Path, task: Ta
             continue
         raise CheckpointError(
             f"{path} sets {name} to {value!r}, which the '{config.model_type}' of transformers "
-            f"{transformers.__version__} does not compute any more: the export would be another "
-            "model than the one that was trained. Pass a checkpoint that was trained without it; "
+            f"{transformers.__version__} does not compute: the export would be another model "
+            "than the one that was trained. Pass a checkpoint that was trained without it; "
             "if this one was, remove the line from the file."
         )
 

@@ -75,9 +75,11 @@ def task_of(
 
 
 def _task_of_architecture(name: str, config: Mapping[str, Any]) -> Task:
-    architectures = [str(a) for a in config.get("architectures") or []]
+    listed = config.get("architectures") or []
+    architectures = [str(a) for a in (listed if isinstance(listed, list) else [listed])]
     for task in TASKS:
-        if any(a.endswith(task.suffix) for a in architectures):
+        # XLM and XLNet answer by beam search, or with "Simple" as every other family does
+        if any(a.removesuffix("Simple").endswith(task.suffix) for a in architectures):
             return task
     if not architectures:
         raise CheckpointError(

@@ -51,6 +51,15 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
             "tokenizer.json can be written. Save a fast one into that directory with "
             "`tokenizer.save_pretrained(...)`."
         )
+    try:
+        with quiet():
+            tokenizer("one text", "another text")
+    except Exception as error:  # LayoutLMv3's wants boxes, MarkupLM's wants the paths of a page
+        raise CheckpointError(
+            f"The tokenizer of {directory} ({type(tokenizer).__name__}) does not encode a plain "
+            f"pair of texts: {' '.join(str(error).split())[:200]} qdeploy exports models of text "
+            "alone; save a plain tokenizer into that directory if this one reads text too."
+        ) from error
     return tokenizer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -96,8 +96,7 @@ def trace(
     feeds = _examples(model, inputs, longest)
     dynamic = torch.export.Dim.DYNAMIC
     try:
-        # what torch prints of a failed trace is a program of thousands of lines
-        with quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        with quiet(), torch.no_grad(), _held_back():
             program = torch.onnx.export(
                 model,
                 (),
@@ -126,6 +125,13 @@ def trace(
             "an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
         )
     return program.model
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """What torch prints of a failed trace is a program of thousands of lines."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _cause(error: BaseException) -> str:

@@ -200,3 +200,17 @@ def test_an_input_that_no_tokenizer_gives(tmp_path: Path) -> None:
     directory = model_directory(tmp_path / "model", tiny_tokenizer("bert"), inputs=inputs)
     with pytest.raises(ModelError, match="takes the input 'position_ids'"):
         TextEncoder.from_directory(directory)
+
+
+@pytest.mark.parametrize("kind", ["model", "engine"])
+def test_token_without_a_row_is_named(tmp_path: Path, kind: str) -> None:
+    tokenizer = tiny_tokenizer("bert")
+    tokenizer.add_tokens(["<tag>"])
+    rows = len(tokenizer) - 1
+    directory = model_directory(tmp_path, tokenizer, kind, vocabulary=rows)
+    encoder = TextEncoder.from_directory(directory)
+    encoder.encode(rows_from_texts(["river", "city"]), None)
+    with pytest.raises(
+        DataError, match=f"Row 2 holds the token '<tag>' .id {rows}., and the model embeds {rows} "
+    ):
+        encoder.encode(rows_from_texts(["river", "see <tag> river"]), None)

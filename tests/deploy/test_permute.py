@@ -200,6 +200,33 @@ def test_a_changed_graph_is_refused(bert: Source, monkeypatch: pytest.MonkeyPatc
         rewrite(model, plan, structure, read_manifest(bert.directory, "model"), fold=True)
 
 
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+@pytest.mark.parametrize("scale", [0.01, 1, 1e5])
+def test_bound_follows_the_size_of_the_outputs(
+    family: str, scale: float, source: Callable[[str], Source]
+) -> None:
+    """At any scale a permutation agrees, and a weight off by 1e-3 of its size does not."""
+    where = source(family)
+    model, structure = where.graph()
+    head = [node for node in model.graph if node.op_type == "Gemm"][-1]
+    for value in head.inputs[1:]:
+        assert value is not None
+        array = (_array(model, str(value.name)) * scale).astype(np.float32)
+        value.const_value = ir.Tensor(array, name=value.name)
+    changed = model.clone()
+    _, orders = fold_permutations(changed, plan_of(structure, grouped_inputs(structure)), structure)
+    assert orders
+    found = compare(model, changed, where.feeds())
+    assert found.agrees
+    assert found.relative < 1e-5
+    assert (found.rounding is None) == (scale <= 1)
+    for name in (str(head.inputs[1].name), structure.gemms[0].weight):  # type: ignore[union-attr]
+        wrong = changed.clone()
+        array = (_array(wrong, name) * 1.001).astype(np.float32)
+        wrong.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+        assert not compare(model, wrong, where.feeds()).agrees
+
+
 def test_means_move_with_their_channels(bert: Source) -> None:
     model, structure = bert.graph()
     plan = plan_of(structure, grouped_inputs(structure))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.checkpoint import find_checkpoint
 from qdeploy.exporter.loading import load_model
 from qdeploy.exporter.tasks import TASKS
-from tests.tiny import tiny_adapter
+from tests.tiny import tiny_adapter, tiny_checkpoint
 
 SEQUENCE = TASKS[0]
 QUERY = "bert.encoder.layer.1.attention.self.query"
@@ -132,3 +135,66 @@ def test_peft_that_is_not_installed(
     adapter = tiny_adapter(tmp_path / "adapter", bare)
     monkeypatch.setitem(sys.modules, "peft", None)
     refused(r"package peft is not installed. Run `pip install 'qdeploy\[peft\]'`", adapter)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # PEFT stores the whole table when it has grown
+        {"modules_to_save": ["classifier", "word_embeddings"]},
+        {"target_modules": ["query", "word_embeddings"]},
+        {"trainable_token_indices": {"word_embeddings": [3, 513, 519]}},
+    ],
+    ids=["table", "modules_to_save", "lora", "token_indices"],
+)
+@pytest.mark.parametrize("with_config", [False, True])
+def test_adapter_of_a_table_that_grew(
+    bert: Path, tmp_path: Path, options: dict[str, Any], with_config: bool
+) -> None:
+    """Trained after `resize_token_embeddings`, which the base on disk has not seen."""
+    auto = transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(bert)
+    model.resize_token_embeddings(520)
+    chosen = {"task_type": "SEQ_CLS", "r": 4, "target_modules": ["query"]} | options
+    torch.manual_seed(0)
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(**chosen)).eval()
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    if with_config:
+        model.config.save_pretrained(tmp_path / "adapter")
+    ids = {"input_ids": torch.tensor([[2, 3, 513, 519, 7]])}
+    loaded = load_model(find_checkpoint(tmp_path / "adapter"), SEQUENCE)
+    assert loaded.get_input_embeddings().weight.shape[0] == 520
+    with torch.no_grad():
+        difference = (loaded(**ids).logits - wrapped(**ids).logits).abs().max()
+    assert difference < 1e-6
+
+
+def test_head_of_other_classes_than_the_bases(bert: Path, tmp_path: Path) -> None:
+    auto = transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(bert, num_labels=3, ignore_mismatched_sizes=True)
+    options = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query"])
+    peft.get_peft_model(model, options).save_pretrained(tmp_path / "adapter")
+    loaded = load_model(find_checkpoint(tmp_path / "adapter"), SEQUENCE)
+    assert loaded.config.num_labels == 3
+    trained = model.classifier.modules_to_save["default"].weight
+    assert torch.equal(loaded.state_dict()["classifier.weight"], trained)
+
+
+def test_head_of_another_task_in_the_base_is_no_fault(bert: Path, tmp_path: Path) -> None:
+    base = tiny_checkpoint(tmp_path / "base", "bert", "question-answering")
+    tensors = load_file(base / "model.safetensors")
+    pooler = {n: t for n, t in load_file(bert / "model.safetensors").items() if "pooler" in n}
+    save_file(tensors | pooler, base / "model.safetensors", {"format": "pt"})
+    adapter = tiny_adapter(tmp_path / "adapter", base)
+    assert load_model(find_checkpoint(adapter), SEQUENCE).config.num_labels == 2
+
+
+def test_adapter_of_more_layers_than_its_base(bare: Path, tmp_path: Path) -> None:
+    """PEFT drops what finds no module: the adapter was trained on a deeper base."""
+    adapter = tiny_adapter(tmp_path / "adapter", bare)
+    other = f"{PREFIX}bert.encoder.layer.2.attention.self.query.lora_A.weight"
+    rewrite(adapter, **{other: torch.ones(4, 32)})
+    refused("1 tensors of the adapter .* fit no module of its base, bert.encoder.layer.2", adapter)

@@ -9,9 +9,10 @@ import pytest
 import transformers
 from tokenizers import Tokenizer
 
-from qdeploy.errors import CheckpointError
+from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import find_checkpoint
 from qdeploy.exporter.tokenizer import (
+    check_types,
     check_vocabulary,
     length_limit,
     load_tokenizer,
@@ -111,3 +112,55 @@ def test_saved_file_holds_no_padding_and_no_truncation(bert: Path, tmp_path: Pat
     save_tokenizer(tokenizer, tmp_path)
     saved = json.loads((tmp_path / "tokenizer.json").read_text())
     assert (saved["padding"], saved["truncation"]) == (None, None)
+
+
+def test_added_tokens_without_a_row_are_named(bert: Path) -> None:
+    checkpoint = find_checkpoint(bert)
+    tokenizer, model = load_tokenizer(checkpoint), model_of("bert")
+    check_vocabulary(tokenizer, model, checkpoint)
+    tokenizer.add_tokens([f"<t{at}>" for at in range(512 - len(tokenizer) + 7)])
+    with pytest.warns(
+        QDeployWarning, match="7 tokens of .* have no row in .* 512 emb.* and 2 more"
+    ):
+        check_vocabulary(tokenizer, model, checkpoint)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(515)
+    with pytest.raises(CheckpointError, match=r"<t\d+> stands in every batch, so none can run"):
+        check_vocabulary(tokenizer, model, checkpoint)
+    with pytest.raises(CheckpointError, match="padding token 515 has no row"):
+        pad_token_id(tokenizer, model)
+
+
+def test_types_are_left_out_where_the_model_has_one(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("bert")
+    config = tiny_config("bert", type_vocab_size=1)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    assert model_inputs(tokenizer, model) == ("input_ids", "attention_mask")
+
+
+def test_types_that_the_model_has_no_row_for() -> None:
+    tokenizer = tiny_tokenizer("bert")
+    text = tokenizer.backend_tokenizer.to_str().replace('"type_id":1', '"type_id":2')
+    other = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(text),
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    check_types(tokenizer, ("token_type_ids",), model_of("bert"))
+    with pytest.raises(
+        CheckpointError, match=r"types up to 2, and the model embeds 2 \(type_vocab"
+    ):
+        check_types(other, ("token_type_ids",), model_of("bert"))
+
+
+def test_mask_is_taken_from_a_tokenizer_that_does_not_list_it() -> None:
+    tokenizer = tiny_tokenizer("distilbert")
+    tokenizer.model_input_names = ["input_ids"]
+    assert model_inputs(tokenizer, model_of("distilbert")) == ("input_ids", "attention_mask")
+
+
+def test_tokenizer_that_wants_more_than_text(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def boxes(self: object, *texts: str) -> None:
+        raise ValueError("You must provide corresponding bounding boxes")
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "__call__", boxes)
+    with pytest.raises(CheckpointError, match="does not encode a plain pair of texts: You must"):
+        load_tokenizer(find_checkpoint(bert))

@@ -43,6 +43,15 @@ def nudge(graph: Path, name: str, by: float) -> None:
     ir.save(model, graph)
 
 
+def factor(graph: Path, name: str, by: float) -> None:
+    """Multiply an initializer by a number."""
+    model = ir.load(graph)
+    value = model.graph.initializers[name]
+    assert value.const_value is not None
+    value.const_value = ir.Tensor((value.const_value.numpy() * by).astype(np.float32), name=name)
+    ir.save(model, graph)
+
+
 def test_whole_graph_passes_and_reports(parts: tuple[Any, Path, Any, Interface]) -> None:
     steps: list[tuple[int, int]] = []
     worst = verify_logits(*parts, step=lambda done, total: steps.append((done, total)))
@@ -58,6 +67,40 @@ def test_small_change_of_a_bias_is_seen(parts: tuple[Any, Path, Any, Interface])
         VerificationError, match=r"differs from torch by 3.*e-04 \(real text, batch"
     ):
         verify_logits(*parts)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 300, 1e5])
+def test_bound_follows_the_size_of_the_outputs(
+    parts: tuple[Any, Path, Any, Interface], scale: float
+) -> None:
+    """A regression head of any unit passes, and a weight off by 1e-3 of its size never does."""
+    model, graph, tokenizer, interface = parts
+    with torch.no_grad():
+        model.classifier.weight.mul_(scale)
+        model.classifier.bias.mul_(scale)
+    for name in ("classifier.weight", "classifier.bias"):
+        factor(graph, name, scale)
+    found = verify_logits(model, graph, tokenizer, interface)
+    assert found.relative < 1e-5
+    assert (found.rounding is None) == (scale <= 1)
+    assert found.rounding is None or 1e-8 < found.rounding < 1e-5
+    assert next(model.parameters()).dtype == torch.float32
+    for name in ("classifier.weight", "bert.encoder.layer.0.attention.self.value.weight"):
+        factor(graph, name, 1.001)
+        with pytest.raises(VerificationError, match=r"logits of the exported graph differs from t"):
+            verify_logits(model, graph, tokenizer, interface)
+        factor(graph, name, 1 / 1.001)
+
+
+def test_model_that_cannot_run_in_fp64_is_held_to_the_plain_bound(
+    parts: tuple[Any, Path, Any, Interface], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, graph, tokenizer, interface = parts
+    monkeypatch.setattr(model, "double", lambda: model.bert.pooler.double())
+    assert verify_logits(model, graph, tokenizer, interface).rounding is None
+    nudge(graph, "classifier.bias", 3e-4)
+    with pytest.raises(VerificationError, match="the model does not run in FP64"):
+        verify_logits(model, graph, tokenizer, interface)
 
 
 def test_last_position_is_looked_at(parts: tuple[Any, Path, Any, Interface]) -> None:
