@@ -22,11 +22,10 @@ from machine import heading  # benchmarks/machine.py
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own checkpoints
 
-from tests.families import EXPORTED, REFUSED
-
 import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.errors import QDeployError, QDeployWarning
+from tests.families import EXPORTED, REFUSED
 from tests.tiny import tiny_checkpoint
 
 SIZES = (32, 256)

@@ -73,11 +73,18 @@ _V3 = {
     "norm_rel_ebd": "layer_norm",
 }
 _FRAME_TOKENS = {"cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
-_XLM = {"use_lang_emb": False, "n_langs": 1, "embed_init_std": 0.15, "init_std": 0.15}
+_XLM = {"use_lang_emb": False, "n_langs": 1}
+
+
+def _spread(hidden: int) -> float:
+    """Of the weights: at 0.02 attention is flat and every row looks alike; sums grow with H, and
+    beyond about this much every rounding tips an attention over."""
+    return 0.15 * float(HIDDEN / hidden) ** 0.25
 
 
 def _xlm(hidden: int) -> dict[str, Any]:
-    return _XLM | {"emb_dim": hidden, "n_layers": LAYERS, "n_heads": HEADS}
+    sizes = {"emb_dim": hidden, "n_layers": LAYERS, "n_heads": HEADS}
+    return _XLM | sizes | {"embed_init_std": _spread(hidden), "init_std": _spread(hidden)}
 
 
 EXPORTED: dict[str, Family] = {
@@ -260,7 +267,7 @@ def tiny_config(
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "max_position_embeddings": MAX_LENGTH + form.offset,
-        "initializer_range": 0.15,  # at 0.02 attention is flat and every row looks alike
+        "initializer_range": _spread(hidden),
         "pad_token_id": 1 if form.roberta_like else 0,
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},

@@ -71,10 +71,11 @@ class Context:
         """The GEMMs that the scope quantizes."""
         if self.options.scope != GEMM_SCOPE:
             return self.structure.gemms
-        work = NEGLIGIBLE_FLOPS * sum(g.flops for g in self.structure.gemms)
+        total = self.structure.other_flops + sum(g.flops for g in self.structure.gemms)
         stored = {g.weight: g.k * g.n for g in self.structure.gemms}
         stored |= {t.weight: t.rows * t.columns for t in self.structure.tables}
-        size = NEGLIGIBLE_WEIGHT * sum(stored.values())
+        work = NEGLIGIBLE_FLOPS * total
+        size = NEGLIGIBLE_WEIGHT * (self.structure.other_weights + sum(stored.values()))
         return tuple(g for g in self.structure.gemms if g.flops >= work or g.k * g.n > size)
 
     @cached_property

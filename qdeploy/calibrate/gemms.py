@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import onnx_ir as ir
 
+from qdeploy.calibrate.products import Product
 from qdeploy.calibrate.structure import Gemm
 
 TOKENS = 128  # of the row that FLOPs are told for
 
 
-def find_gemms(graph: ir.Graph) -> Iterator[Gemm]:
-    """The MatMul and Gemm nodes with a stored matrix [K, N], in graph order."""
+def find_gemms(graph: ir.Graph, products: Iterable[Product]) -> Iterator[Gemm]:
+    """Those of a graph's products that are a MatMul or Gemm with a stored matrix [K, N]."""
     taken: set[str] = set()
-    varying = _varying(graph)
-    for node in graph:
-        if node.op_type not in ("MatMul", "Gemm") or node.domain not in ("", "ai.onnx"):
+    for product in products:
+        node = product.node
+        if product.operator not in ("MatMul", "Gemm") or node.graph is not graph:
             continue
         weight, source = node.inputs[1], node.inputs[0]
-        if weight is None or source is None or not weight.is_initializer():
+        if weight is None or source is None or product.constants != (1,):
             continue
-        if weight.shape is None or weight.shape.rank() != 2 or source not in varying:
+        if not weight.is_initializer() or weight.shape is None or weight.shape.rank() != 2:
             continue
         gemm = _gemm(node, source, weight)
         if gemm is not None:
             name = unique_name(gemm.name, taken)
             yield gemm if name == gemm.name else replace(gemm, name=name)
-
-
-def _varying(graph: ir.Graph) -> set[ir.Value]:
-    """The tensors that depend on an input of the graph.
-
-    The others are constants, whatever nodes they pass: runtimes compute them once, at load
-    (DeBERTa's products of its relative position embeddings).
-    """
-    found = set(graph.inputs)
-    for node in graph:
-        if any(value in found for value in node.inputs):
-            found.update(node.outputs)
-    return found
 
 
 def _gemm(node: ir.Node, source: ir.Value, weight: ir.Value) -> Gemm | None:

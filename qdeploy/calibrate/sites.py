@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.calibrate.gemms import find_gemms, module_of, number_of, unique_name
+from qdeploy.calibrate.gemms import TOKENS, find_gemms, module_of, number_of, unique_name
 from qdeploy.calibrate.linear import linear_sources
+from qdeploy.calibrate.products import find_products
 from qdeploy.calibrate.structure import (
     ACTIVATION,
     ATTENTION_OPERAND,
@@ -47,13 +48,16 @@ def find_structure(model: ir.Model) -> Structure:
     Raises:
         ModelError: the graph has no constant-weight GEMM, so there is nothing to quantize.
     """
-    gemms = tuple(find_gemms(model.graph))
+    products = find_products(model)
+    gemms = tuple(find_gemms(model.graph, products))
     if not gemms:
         raise ModelError(
             "The graph has no matrix product with a constant weight; nothing can be quantized. "
             "Was it made by `qdeploy export`?"
         )
     sites = tuple(_sites(model.graph, gemms))
+    known = {gemm.node for gemm in gemms}
+    others = sum(product.entries for product in products if product.name not in known)
     return Structure(
         sites=sites,
         gemms=gemms,
@@ -61,6 +65,8 @@ def find_structure(model: ir.Model) -> Structure:
         feed_forwards=tuple(_feed_forwards(model.graph, gemms)),
         linear_sources=linear_sources(model.graph, gemms),
         by_tensor={site.tensor: site for site in sites},
+        other_flops=2 * TOKENS * others,
+        other_weights=others,
     )
 
 

@@ -93,6 +93,8 @@ class Structure:
 
     Attributes:
         linear_sources: see `qdeploy.calibrate.linear`.
+        other_flops, other_weights: of products with a constant operand that are no GEMM of a plan
+            (convolutions): operations per row of 128 tokens, about, and numbers of their weights.
     """
 
     sites: tuple[Site, ...]
@@ -101,6 +103,8 @@ class Structure:
     feed_forwards: tuple[FeedForward, ...]
     linear_sources: dict[str, str]
     by_tensor: dict[str, Site] = field(repr=False)
+    other_flops: int = 0
+    other_weights: int = 0
 
     def consumers(self, tensor: str) -> tuple[Gemm, ...]:
         """The GEMMs that read a tensor."""

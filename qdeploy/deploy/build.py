@@ -222,7 +222,8 @@ def _write_engine(
     step(3)
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
-    _warn_of_unplanned(certificate)
+    if request.strategy not in (FP32, FP16):
+        _warn_of_unplanned(certificate)
     fields = manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
     engine = None
     if not dry_run:
@@ -264,7 +265,7 @@ def _warn_of_unplanned(certificate: dict[str, Any]) -> None:
     found = tally(gemms, {}, 0.0, others)
     outside = [entry for entry in found["unplanned"] if entry["site"] in others]
     share = sum(entry["flops_share"] for entry in outside)
-    if found["planned"] and share > MUCH_OUTSIDE:
+    if share > MUCH_OUTSIDE:
         named = largest_unplanned({"unplanned": outside})
         warnings.warn(
             f"{percent(share)} of the FLOPs of all constant-weight products are in products that "

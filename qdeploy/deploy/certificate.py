@@ -6,7 +6,7 @@ profiled run. Names that optimizers give prove nothing.
 
 Three figures are told apart, and none stands for another: how much of the work was planned in INT8,
 how much of that ran so, and how much of all the work that is. All the work is every product with a
-constant operand in the engine's graph (`qdeploy.deploy.products`), whether the plan knows it or
+constant operand in the engine's graph (`qdeploy.calibrate.products`), whether the plan knows it or
 not. What is not shown to run in integers counts as float.
 """
 
@@ -30,8 +30,8 @@ from qdeploy.deploy.lowered import Lowered, Mark
 from qdeploy.errors import ModelError
 
 if TYPE_CHECKING:
+    from qdeploy.calibrate.products import Product
     from qdeploy.deploy.product_flops import Count
-    from qdeploy.deploy.products import Product
 
 Array = npt.NDArray[Any]
 CERTIFICATE = "certificate.json"

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
+from qdeploy.calibrate.products import Product, find_products
 from qdeploy.deploy.certificate import tally, unplanned, worded
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_profile import kernel_of, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.deploy.product_flops import any_feeds, count_products
-from qdeploy.deploy.products import Product, find_products
 from qdeploy.deploy.stored_weights import StoredWeight, weight_of
 
 Array = npt.NDArray[Any]

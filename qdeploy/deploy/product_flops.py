@@ -22,9 +22,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
+from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
-from qdeploy.deploy.products import Product, find_products, kind_of
 from qdeploy.errors import DataError, ModelError
 
 Array = npt.NDArray[Any]
@@ -212,7 +212,9 @@ def _work(product: Product, call: _Call, run: _Run) -> int:
     given = [at for at, value in enumerate(node.inputs) if value is not None]
     known = dict(zip(given, call.inputs, strict=True)) if len(given) == len(call.inputs) else {}
     shapes = (known.get(at) or run.shape(node.inputs[at]) for at in product.operands)
-    formula = _FORMULAS.get(kind_of(node), _unknown)
+    formula = _FORMULAS.get(kind_of(node))
+    if formula is None:  # an operator that is not known: its constants met by every row
+        return 2 * math.prod(call.outputs[0][:-1]) * product.entries
     return formula(node, call.outputs[0], [shape or () for shape in shapes])
 
 
@@ -266,13 +268,6 @@ def _einsum(node: ir.Node, out: Shape, operands: Sequence[Shape]) -> int:
     return 2 * math.prod(sizes.values()) * math.prod(rest) * max(len(operands) - 1, 1)
 
 
-def _unknown(node: ir.Node, out: Shape, operands: Sequence[Shape]) -> int:
-    """Of an operator that is not known: its constants met by every row of its output."""
-    del operands
-    weights = sum(_entries(value) for value in node.inputs)
-    return 2 * math.prod(out[:-1]) * weights
-
-
 _FORMULAS: dict[str, Callable[[ir.Node, Shape, Sequence[Shape]], int]] = {
     "matrix": _matrix,
     "convolution": _convolution,
@@ -284,22 +279,7 @@ _FORMULAS: dict[str, Callable[[ir.Node, Shape, Sequence[Shape]], int]] = {
 
 def _estimate(product: Product, tokens: int) -> CountedProduct:
     """Every entry of the weight once per token."""
-    weights = sum(_entries(product.node.inputs[at]) for at in product.constants)
-    if (inner := product.node.attributes.get("K")) is not None and "N" in product.node.attributes:
-        weights = inner.as_int() * product.node.attributes["N"].as_int()
-    return CountedProduct(product, 2 * tokens * weights, ran=False)
-
-
-def _entries(value: ir.Value | None) -> int:
-    """Numbers of a constant, or of the largest one that it is computed from."""
-    if value is None:
-        return 0
-    if (tensor := ir.convenience.get_const_tensor(value)) is not None:
-        return int(tensor.size)
-    node = value.producer()
-    if node is None:
-        return 0
-    return max((_entries(source) for source in node.inputs), default=0)
+    return CountedProduct(product, 2 * tokens * product.entries, ran=False)
 
 
 def _tokens(feeds: Mapping[str, Array]) -> int:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
+from qdeploy.calibrate.products import find_products
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import expected, tally, unplanned
 from qdeploy.deploy.judge import judge
@@ -25,7 +26,6 @@ from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.deploy.product_flops import any_feeds, count_products
-from qdeploy.deploy.products import find_products
 from tests.deploy.product_graphs import (
     BATCH,
     FORMS,

@@ -131,6 +131,14 @@ class Product:
         return self.node.op_type if domain in _STANDARD else f"{domain}.{self.node.op_type}"
 
     @property
+    def entries(self) -> int:
+        """Numbers of its weight: every one is met once by every row."""
+        attributes = self.node.attributes
+        if "K" in attributes and "N" in attributes:  # MatMulNBits stores its weight in blocks
+            return attributes["K"].as_int() * attributes["N"].as_int()
+        return sum(_entries(self.node.inputs[at]) for at in self.constants)
+
+    @property
     def weights(self) -> tuple[str, ...]:
         """Names of the initializers behind its constant operands."""
         found: dict[str, None] = {}
@@ -209,6 +217,16 @@ def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
 
 def _rank(value: ir.Value | None) -> int:
     return 0 if value is None or value.shape is None else value.shape.rank()
+
+
+def _entries(value: ir.Value | None) -> int:
+    """Numbers of a constant, or of the largest one that it is computed from."""
+    if value is None:
+        return 0
+    if (tensor := ir.convenience.get_const_tensor(value)) is not None:
+        return int(tensor.size)
+    node = value.producer()
+    return 0 if node is None else max((_entries(source) for source in node.inputs), default=0)
 
 
 def _initializers(value: ir.Value | None) -> Iterator[str]:
