@@ -76,6 +76,9 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
         click.echo(_forms(manifest["forms"]))
     if manifest.get("int8"):
         click.echo(int8(manifest["int8"]))
+    elif manifest.get("dry_run"):
+        share = manifest["plan"]["planned_share"]
+        click.echo(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
     if manifest.get("noise"):
         click.echo(noise(manifest["noise"]))
     rest = "--simulate" if manifest.get("dry_run") else "--baseline BASE_ENGINE_DIR"

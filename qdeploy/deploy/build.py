@@ -222,8 +222,9 @@ def _write_engine(
     step(3)
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
+    planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
     if request.strategy not in (FP32, FP16):
-        _warn_of_unplanned(certificate)
+        _warn_of_unplanned(certificate, planned)
     fields = manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
     engine = None
     if not dry_run:
@@ -241,7 +242,7 @@ def _write_engine(
         progress(_STAGES[-1], len(_STAGES), len(_STAGES))
     return fields | {
         "int8": certificate.get("int8"),
-        "plan": summary(plan),
+        "plan": summary(plan) | {"planned_share": percent(planned["planned_share"])},
         "size_mb": size_mb(work),
     }
 
@@ -259,11 +260,10 @@ def _lower(
     return request.target.lower(model, plan, structure, rows * tokens), rewrites
 
 
-def _warn_of_unplanned(certificate: dict[str, Any]) -> None:
+def _warn_of_unplanned(certificate: dict[str, Any], planned: dict[str, Any]) -> None:
     """Warn where so much of the work is in products that no plan knows that INT8 helps little."""
-    gemms, others = certificate["planned_gemms"], certificate["other_products"]
-    found = tally(gemms, {}, 0.0, others)
-    outside = [entry for entry in found["unplanned"] if entry["site"] in others]
+    others = certificate["other_products"]
+    outside = [entry for entry in planned["unplanned"] if entry["site"] in others]
     share = sum(entry["flops_share"] for entry in outside)
     if share > MUCH_OUTSIDE:
         named = largest_unplanned({"unplanned": outside})
