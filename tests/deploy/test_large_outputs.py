@@ -38,6 +38,7 @@ def test_regression_head_of_any_unit(hidden: int, size: float, tmp_path: Path) -
         groups=3,
         data="qnli-mini",
         calibration_rows=16,
+        measure=False,  # of random weights and three groups the noise is not the matter here
     )
     plan = json.loads((tmp_path / "engine" / "plan.json").read_text())
     assert plan["channel_orders"]  # so that a permutation was compared

@@ -151,7 +151,8 @@ def changed(directory: Path, **config: Any) -> Path:
 
 
 HEADS = {
-    "regression": ({"labels": ["LABEL_0"]}, {}),
+    "model with one logit": ({"labels": ["LABEL_0"]}, {}),
+    "regression": ({"labels": ["LABEL_0"]}, {"problem_type": "regression"}),
     "regression of two values": ({}, {"problem_type": "regression"}),
     "multi-label classifier": ({}, {"problem_type": "multi_label_classification"}),
 }
@@ -171,9 +172,10 @@ def test_other_heads_have_noise_and_no_accuracy(head: str, tmp_path: Path, texts
     assert report["baseline"]["sqnr_db"] > 0 and "agreement" not in report["baseline"]
     kind = head.removesuffix(" of two values")
     assert f"is a {kind}, and accuracy is for classifiers" in report["no_accuracy"]
-    with pytest.raises(
-        PlanError, match=rf"is a {kind}\. Pass --baseline ENGINE_DIR to see how far"
-    ):
+    refusal = (
+        rf"is a {kind} \(sequence-classification\)\. Pass --baseline ENGINE_DIR to see how far"
+    )
+    with pytest.raises(PlanError, match=refusal):
         evaluate(own, texts)
     with pytest.raises(PlanError, match="--max-drop needs an accuracy"):
         evaluate(own, texts, baseline=base, max_drop=1)
@@ -214,7 +216,8 @@ def test_outputs_of_tokens_are_compared_without_the_padding(
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     report = evaluate(tmp_path / "own", data, task=rows, baseline=tmp_path / "fp32")
-    assert f"is a {task} engine, and accuracy is for classifiers" in report["no_accuracy"]
+    kind = "token classifier" if task == "token-classification" else "question answering model"
+    assert f"is a {kind}, and accuracy is for classifiers" in report["no_accuracy"]
     assert report["baseline"]["max_abs_diff"] > 0 and "agreement" not in report["baseline"]
     subject, read = open_subject(tmp_path / "fp32", 1), read_rows(data, task=rows)
     alone, together = (outputs_of(subject, read, batch_size=size) for size in (1, 3))
