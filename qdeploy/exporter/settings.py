@@ -35,9 +35,11 @@ _REFUSED = {
 # Families that read more than text, and what of it a graph of text alone takes as nothing.
 _MORE_THAN_TEXT = {
     "layoutlm": "bounding boxes",
+    "layoutlmv3": "bounding boxes and pictures",
     "lilt": "bounding boxes",
     "luke": "entities",
     "markuplm": "paths in a page",
+    "modernvbert": "pictures",
     "roc_bert": "shapes and sounds of characters",
 }
 # No encoder has more; a million layers would be built one by one before any weight is compared.
