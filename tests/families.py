@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Family, str]] = {
     "tapas": (Family("tapas", types=True), "it reads seven token types of a table"),
     "xlnet": (
         Family("xlnet", lambda h: {"d_model": h, "n_layer": 1, "n_head": HEADS, "d_inner": 2 * h}),
-        "its positions",
+        "torch has no ONNX form",
     ),
 }
 

@@ -32,7 +32,7 @@ _REFUSED = {
     "so that there is nothing to compare a graph with",
     "perceiver": "it reads bytes and has no vocabulary, so there is no tokenizer.json for it",
     "reformer": "it hashes tokens into random buckets, and its chunks fix the length of a row",
-    "xlnet": "its positions are computed in ways that torch cannot trace",
+    "xlnet": "torch has no ONNX form for an operation of it",
     "tapas": "it reads seven token types of a table, which no tokenizer.json gives",
 }
 # Families that read more than text, and what of it a graph of text alone takes as nothing.
