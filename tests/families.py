@@ -25,7 +25,10 @@ LABELS = {
     "question-answering": ("LABEL_0", "LABEL_1"),  # start and end; transformers' own names
 }
 # Shared words that a family computes from others and refuses to be told.
-_UNSETTABLE = {"funnel": ("num_hidden_layers", "max_position_embeddings")}
+_UNSETTABLE = {
+    "funnel": ("num_hidden_layers", "max_position_embeddings"),
+    "xlnet": ("max_position_embeddings",),
+}
 
 Options = Callable[[int], dict[str, Any]]
 
@@ -172,17 +175,6 @@ EXPORTED: dict[str, Family] = {
     ),
     "ibert": _roberta("ibert", tokenizer="bpe"),
     "yoso": _roberta("yoso"),
-    "funnel": Family(
-        "funnel",
-        lambda h: {
-            "d_model": h,
-            "block_sizes": [1, 1],
-            "n_head": HEADS,
-            "d_head": h // HEADS,
-            "d_inner": 2 * h,
-        },
-        types=True,
-    ),
     "luke": _roberta("luke", lambda h: {"entity_vocab_size": 16, "entity_emb_size": 8}),
     "gpt2": Family(
         "gpt2", lambda h: {"n_embd": h, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 128}
@@ -199,6 +191,20 @@ REFUSED: dict[str, tuple[Family, str]] = {
     ),
     "canine": (Family("canine", lambda h: {"type_vocab_size": 16}), "it hashes characters"),
     "fnet": (Family("fnet", types=True), "it takes no attention_mask"),
+    "funnel": (
+        Family(
+            "funnel",
+            lambda h: {
+                "d_model": h,
+                "block_sizes": [1, 1],
+                "n_head": HEADS,
+                "d_head": h // HEADS,
+                "d_inner": 2 * h,
+            },
+            types=True,
+        ),
+        "it pools tokens",
+    ),
     "longformer": (
         _roberta("longformer", lambda h: {"attention_window": [16, 16]}, tokenizer="bpe"),
         "it pads a row to its attention windows",
@@ -234,6 +240,10 @@ REFUSED: dict[str, tuple[Family, str]] = {
         "an encoder with a decoder behind it",
     ),
     "tapas": (Family("tapas", types=True), "it reads seven token types of a table"),
+    "xlnet": (
+        Family("xlnet", lambda h: {"d_model": h, "n_layer": 1, "n_head": HEADS, "d_inner": 2 * h}),
+        "torch has no ONNX form",
+    ),
 }
 
 

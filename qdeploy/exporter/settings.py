@@ -24,20 +24,25 @@ _ONCE_READ: dict[str, tuple[Any, ...]] = {
 _REFUSED = {
     "canine": "it hashes characters and has no vocabulary, so there is no tokenizer.json for it",
     "fnet": "it takes no attention_mask, so that the logits of a row depend on its padding",
+    "funnel": "it pools tokens to shorter rows between its blocks, which torch cannot trace with a "
+    "dynamic length",
     "longformer": "it pads a row to its attention windows inside the model, which torch cannot "
     "trace with a dynamic length",
     "mra": "on a CPU transformers gives zeros in place of its attention (the kernel needs CUDA), "
     "so that there is nothing to compare a graph with",
     "perceiver": "it reads bytes and has no vocabulary, so there is no tokenizer.json for it",
     "reformer": "it hashes tokens into random buckets, and its chunks fix the length of a row",
+    "xlnet": "torch has no ONNX form for an operation of it",
     "tapas": "it reads seven token types of a table, which no tokenizer.json gives",
 }
 # Families that read more than text, and what of it a graph of text alone takes as nothing.
 _MORE_THAN_TEXT = {
     "layoutlm": "bounding boxes",
+    "layoutlmv3": "bounding boxes and pictures",
     "lilt": "bounding boxes",
     "luke": "entities",
     "markuplm": "paths in a page",
+    "modernvbert": "pictures",
     "roc_bert": "shapes and sounds of characters",
 }
 # No encoder has more; a million layers would be built one by one before any weight is compared.
