@@ -28,10 +28,20 @@ KIN = (
 )
 CASES = [(family, 256) for family in EXPORTED]
 CASES += [(family, 32) for family in EXPORTED if family not in (*FAMILIES, *KIN)]
+# An export takes five seconds: the fast tests hold the larger size of the families that people use
+# most, and those whose weights are shared, turned or in convolutions.
+FAST = (
+    *("bert", "roberta", "albert", "albert-two-groups", "deberta", "deberta-v2", "modernbert"),
+    *("convbert", "mobilebert", "squeezebert", "roformer", "layoutlm", "eurobert"),
+)
+MARKED = [
+    pytest.param(family, hidden, marks=() if hidden == 256 and family in FAST else pytest.mark.slow)
+    for family, hidden in CASES
+]
 TEXT_ALONE = ("layoutlm", "luke", "roc_bert")
 
 
-@pytest.mark.parametrize(("family", "hidden"), CASES)
+@pytest.mark.parametrize(("family", "hidden"), MARKED)
 def test_family_exports_and_reads_its_weights_directly(
     family: str, hidden: int, tmp_path: Path
 ) -> None:
