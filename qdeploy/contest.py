@@ -43,8 +43,8 @@ def noise_of(
         statistics: that it was built from, or None.
         options: of the build; the rows are those of its `data`, `task`, `columns` and `seed`.
     """
-    asked = {name: options[name] for name in _ROWS if options.get(name) is not None}
-    asked.pop("calibration_rows", None)
+    wanted = set(_ROWS) - {"calibration_rows"}
+    asked = {name: options[name] for name in wanted if options.get(name) is not None}
     manifest = read_manifest(engine, "engine")
     observed = None
     if statistics is not None and needs_statistics(manifest["strategy"]):

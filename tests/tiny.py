@@ -89,7 +89,7 @@ def tiny_checkpoint(
             plant_outliers(model)
         if task != "question-answering":
             _balance(model, tokenizer, config.num_labels)
-    with _no_progress_bar():
+    with no_progress_bar():
         model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
@@ -114,7 +114,7 @@ def tiny_adapter(
 
     chosen: dict[str, Any] = {"task_type": "SEQ_CLS", "r": 4, "lora_alpha": 8}
     chosen["target_modules"] = ["query", "key", "value", "dense"]
-    with torch.random.fork_rng(devices=[]), _no_progress_bar():
+    with torch.random.fork_rng(devices=[]), no_progress_bar():
         torch.manual_seed(seed)
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
         wrapped = get_peft_model(model, LoraConfig(**(chosen | options)))
@@ -128,7 +128,7 @@ def tiny_adapter(
 
 
 @contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -58,6 +58,7 @@ def measuring_sample(
     data: str | None = None,
     task: str = "qnli",
     columns: Columns | str | None = None,
+    max_length: int | None = None,
     seed: int = 0,
 ) -> Sample:
     """The first rows that calibrated, `ROWS` of them or what there is; fewer where they are long.
@@ -67,11 +68,12 @@ def measuring_sample(
         observed: statistics of the calibration. Without any, and where its rows cannot be read
             again (statistics from elsewhere), the rows are of the embedded set.
         data, task, columns: of the calibration; None is what the statistics name.
+        max_length: tokens kept of a row; with statistics it is theirs.
         seed: of the sample of the embedded set.
     """
     encoder = TextEncoder.from_directory(model_dir)
     chosen = _rows(observed, data, task, columns, seed).take(ROWS)
-    wanted = None if observed is None else min(observed.origin.max_length, encoder.max_length)
+    wanted = max_length if observed is None else observed.origin.max_length
     limit = row_limit(encoder.max_length, wanted)
     fitting = int((encoder.encode(chosen, limit).lengths.cumsum() <= _TOKENS).sum())
     chosen = chosen.take(max(fitting, _FEWEST))

@@ -164,7 +164,13 @@ def build_engine(
     sample = None
     if measure:
         sample = measuring_sample(
-            source, observed=observed, data=named, task=task, columns=columns, seed=seed
+            source,
+            observed=observed,
+            data=named,
+            task=task,
+            columns=columns,
+            max_length=max_length,
+            seed=seed,
         )
     with staged(output, force=force) as work:
         built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)

@@ -29,7 +29,7 @@ from qdeploy.deploy.engine import Engine, open_engine
 from qdeploy.deploy.noise_report import FLOOR_DB, measure_noise
 from qdeploy.errors import QDeployWarning
 from tests.deploy.conftest import DATA, Built, Source
-from tests.tiny import tiny_checkpoint, tiny_config, tiny_tokenizer
+from tests.tiny import no_progress_bar, tiny_checkpoint, tiny_config, tiny_tokenizer
 
 LAYERS = 12
 
@@ -47,7 +47,6 @@ def deep_model(home: Path, hidden: int) -> Path:
     tokenizer, config = tiny_tokenizer("bert"), tiny_config("bert")
     config.hidden_size, config.intermediate_size = hidden, 2 * hidden
     config.num_hidden_layers, config.initializer_range = LAYERS, 0.12 * (32 / hidden) ** 0.5
-    transformers.utils.logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
@@ -60,7 +59,8 @@ def deep_model(home: Path, hidden: int) -> Path:
         model.classifier.weight.copy_(torch.stack([read, -read]))
         offset = pooled.mean(0) @ read
         model.classifier.bias.copy_(torch.stack([-offset, offset]))
-    model.save_pretrained(home / "checkpoint")
+    with no_progress_bar():
+        model.save_pretrained(home / "checkpoint")
     tokenizer.save_pretrained(home / "checkpoint")
     qdeploy.export(home / "checkpoint", home / "model")
     return home / "model"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import qdeploy
-from tests.tiny import INNER, tiny_config, tiny_tokenizer
+from tests.tiny import INNER, no_progress_bar, tiny_config, tiny_tokenizer
 
 SIZES = (32, 64)
 PAIRS = [
@@ -39,9 +39,8 @@ def head_checkpoint(
         torch.manual_seed(len(labels))
         model: Any = getattr(transformers, f"AutoModelFor{auto}Classification").from_config(config)
         model.classifier.weight.data *= 4
-    progress = transformers.utils.logging
-    progress.disable_progress_bar()
-    model.save_pretrained(directory)
+    with no_progress_bar():
+        model.save_pretrained(directory)
     tiny_tokenizer("bert").save_pretrained(directory)
     return directory
 
