@@ -2,12 +2,14 @@
 
 A certificate is held against these, not against what was planned: a weight behind a Transpose, in
 the body of an If, in a function or in a Conv is work that may run in float all the same. An operand
-is constant when no input of the graph reaches it, whatever nodes it passes; a product of constants
-alone is none, since runtimes compute it once, at load.
+is constant when no number of an input reaches it, whatever nodes it passes: a table that is cut to
+the length of a row, or the weights of a layer in a loop over layers, are constants too. A product
+that depends on nothing, not even on shapes, is none: runtimes compute it once, at load.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,6 +48,10 @@ _KINDS: dict[str, dict[str, Operands]] = {
     },
 }
 EINSUM = "Einsum"
+# Attention over keys and values that may be stored (its products are computed otherwise), and the
+# operators of classical models, whose weights are attributes.
+_OF_CACHES = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
+_CLASSICAL = "ai.onnx.ml"
 # Operators of other domains that multiply no matrices; any other one with a constant of two axes or
 # more is named as not judged, and counts as float.
 _NO_PRODUCTS = frozenset(
@@ -66,7 +72,6 @@ _NO_PRODUCTS = frozenset(
         "GatherND",
         "Gelu",
         "GroupNorm",
-        "MultiHeadAttention",
         "Pad",
         "QEmbedLayerNormalization",
         "QLinearAdd",
@@ -108,8 +113,8 @@ class Product:
     Attributes:
         node: of the graph, or of a body in it.
         operands: which of its inputs are multiplied with each other.
-        constants: those of them that no input of the graph reaches.
-        optional: in a branch that some inputs take and others do not.
+        constants: those of them that no number of an input reaches.
+        optional: in a branch that some inputs take and others do not, or a loop that may not run.
         judged: False for an operator that is not known, whose FLOPs are an estimate.
     """
 
@@ -136,6 +141,8 @@ class Product:
         attributes = self.node.attributes
         if "K" in attributes and "N" in attributes:  # MatMulNBits stores its weight in blocks
             return attributes["K"].as_int() * attributes["N"].as_int()
+        if self.node.domain == _CLASSICAL:
+            return max(map(_attribute_size, attributes.values()), default=0)
         return sum(_entries(self.node.inputs[at]) for at in self.constants)
 
     @property
@@ -164,47 +171,129 @@ def kind_of(node: ir.Node) -> str:
     return ""
 
 
+class _Level(enum.IntEnum):
+    """What a tensor depends on.
+
+    CONSTANT: nothing; computed once, at load. SHAPE: the shapes of the inputs, or the pass of a
+    loop; computed in every run, from constants alone. DATA: the numbers of an input.
+    """
+
+    CONSTANT = 0
+    SHAPE = 1
+    DATA = 2
+
+
+# Operators that read no numbers of these inputs: their shapes, or their types alone.
+_SHAPES_ONLY = {"Shape": 0, "Size": 0, "EyeLike": 0}
+_TYPE_ONLY = {"CastLike": 1}
+
+
 class _Search:
-    """One pass over a graph, which knows the tensors that depend on its inputs."""
+    """One pass over a graph, which knows what each tensor depends on."""
 
     def __init__(self) -> None:
-        self._varying: set[ir.Value] = set()
+        self._levels: dict[ir.Value, _Level] = {}
 
     def graph(self, graph: ir.Graph, *, optional: bool) -> list[Product]:
-        # an initializer that is listed as an input too is its default, and almost always its value
-        self._varying.update(value for value in graph.inputs if not value.is_initializer())
+        """The products of the main graph: its inputs are data.
+
+        An initializer that is listed as an input too is its default, and almost always its value.
+        """
+        inputs = (value for value in graph.inputs if not value.is_initializer())
+        self._levels |= dict.fromkeys(inputs, _Level.DATA)
+        return self._nodes(graph, optional=optional)
+
+    def _level(self, value: ir.Value | None) -> _Level:
+        return _Level.CONSTANT if value is None else self._levels.get(value, _Level.CONSTANT)
+
+    def _nodes(self, graph: ir.Graph, *, optional: bool) -> list[Product]:
         found: list[Product] = []
         for node in graph:
-            bodies = list(_bodies(node))
-            reached = node.op_type in _RANDOM or any(v in self._varying for v in node.inputs)
-            branches = node.op_type == "If" and node.inputs[0] in self._varying
-            for body in bodies:
-                found += self.graph(body, optional=optional or branches)
-                reached = reached or any(v in self._varying for v in body.outputs)
+            level = self._read(node)
+            for body in _bodies(node):
+                inside, reached = self._body(node, body, optional=optional)
+                found += inside
+                level = max(level, reached)
             product = self._product(node, optional=optional)
             if product is not None:
                 found.append(product)
-            if reached:
-                self._varying.update(node.outputs)
+            self._levels |= dict.fromkeys(node.outputs, level)
         return found
 
+    def _read(self, node: ir.Node) -> _Level:
+        """What a node's outputs depend on, besides what its bodies reach."""
+        if node.op_type in _RANDOM:
+            return _Level.DATA
+        levels = [
+            self._level(value)
+            for at, value in enumerate(node.inputs)
+            if _TYPE_ONLY.get(node.op_type) != at
+        ]
+        level = max(levels, default=_Level.CONSTANT)
+        return min(level, _Level.SHAPE) if node.op_type in _SHAPES_ONLY else level
+
+    def _body(
+        self, node: ir.Node, body: ir.Graph, *, optional: bool
+    ) -> tuple[list[Product], _Level]:
+        """The products of a body, and what its outputs depend on.
+
+        A loop's state is at least what it was before the loop, and what the body makes of it.
+        """
+        if node.op_type == "If":
+            branches = optional or self._level(node.inputs[0]) > _Level.CONSTANT
+            found = self._nodes(body, optional=branches)
+            return found, max(map(self._level, body.outputs), default=_Level.CONSTANT)
+        trips = [self._level(value) for value in node.inputs[:2]] if node.op_type == "Loop" else []
+        may_stop = optional or max(trips, default=_Level.CONSTANT) > _Level.CONSTANT
+        fed = dict.fromkeys(body.inputs, _Level.SHAPE)  # differs from pass to pass
+        own = 2 if node.op_type == "Loop" else 0  # the number of the pass, and whether to go on
+        for inner, value in zip(body.inputs[own:], node.inputs[own:], strict=False):
+            fed[inner] = max(_Level.SHAPE, self._level(value))
+        states = body.inputs[1:]
+        if "num_scan_inputs" in node.attributes:  # Scan: states first, then what is sliced
+            slices = node.attributes["num_scan_inputs"].as_int()
+            states = body.inputs[: len(body.inputs) - slices]
+        while True:
+            self._levels |= fed
+            found = self._nodes(body, optional=may_stop)
+            made = list(zip(states, body.outputs, strict=False))
+            raised = {s: self._level(o) for s, o in made if self._level(o) > self._level(s)}
+            if not raised:
+                return found, max(map(self._level, body.outputs), default=_Level.CONSTANT)
+            fed |= raised
+
     def _product(self, node: ir.Node, *, optional: bool) -> Product | None:
+        if node.domain == _CLASSICAL:
+            read = any(self._level(value) == _Level.DATA for value in node.inputs)
+            size = max(map(_attribute_size, node.attributes.values()), default=0)
+            return Product(node, (0,), (), optional, judged=False) if read and size > 1 else None
         kind = kind_of(node)
-        if kind == "einsum":
-            operands = tuple(range(len(node.inputs)))
-        elif kind:
-            operands = _KINDS[kind][node.op_type]
-        elif node.domain in _STANDARD or node.op_type in _NO_PRODUCTS:
-            return None
-        else:
-            operands = tuple(range(len(node.inputs)))
+        operands = _operands(node, kind)
         given = [at for at in operands if at < len(node.inputs) and node.inputs[at] is not None]
-        constants = tuple(at for at in given if node.inputs[at] not in self._varying)
-        if not constants or len(constants) == len(given):
+        levels = {at: self._level(node.inputs[at]) for at in given}
+        fixed = tuple(at for at in given if levels[at] == _Level.CONSTANT)
+        if not fixed:  # a table that is cut to the length of a row, at the latest
+            fixed = tuple(at for at in given if levels[at] == _Level.SHAPE)[-1:]
+        if not fixed or len(fixed) == len(given):
             return None
-        if not kind and not any(_rank(node.inputs[at]) >= 2 for at in constants):
+        if not kind and not any(_rank(node.inputs[at]) >= 2 for at in fixed):
             return None
-        return Product(node, tuple(given), constants, optional, bool(kind))
+        return Product(node, tuple(given), fixed, optional, bool(kind))
+
+
+def _operands(node: ir.Node, kind: str) -> Operands:
+    """The inputs of a node that are multiplied with each other, or may be where nobody knows."""
+    if kind and kind != "einsum":
+        return _KINDS[kind][node.op_type]
+    if node.op_type in _OF_CACHES:
+        return (0, 1, 2)
+    if kind == "einsum" or not (node.domain in _STANDARD or node.op_type in _NO_PRODUCTS):
+        return tuple(range(len(node.inputs)))
+    return ()
+
+
+def _attribute_size(attribute: ir.Attr) -> int:
+    return len(attribute.value) if attribute.type == ir.AttributeType.FLOATS else 0
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:

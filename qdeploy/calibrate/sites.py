@@ -32,7 +32,8 @@ ACTIVATION_FUNCTIONS = frozenset(
     {"Gelu", "Relu", "Tanh", "Sigmoid", "Elu", "LeakyRelu", "HardSwish", "Mish", "Swish", "Erf"}
 )
 SHAPE_OPERATORS = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast"})
-_FFN_PATH = ACTIVATION_FUNCTIONS | {"Mul", "Split", "Slice", "Identity"}
+# Add and Pow are of the Gelu that is written out (0.5 x (1 + tanh(…)), as ALBERT has it).
+_FFN_PATH = ACTIVATION_FUNCTIONS | {"Mul", "Split", "Slice", "Identity", "Add", "Pow"}
 
 
 def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import read_json
+from qdeploy.artifact import read_json, read_manifest, sha256_file
 from qdeploy.calibrate.plan import FLOAT, INT8, Plan
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.engine import Engine, KernelTime
@@ -125,8 +125,10 @@ def check_int8(
     """`certify` for an engine directory whose engine is loaded.
 
     Raises:
-        ModelError: its certificate is of an earlier version, which did not count all products.
+        ModelError: its certificate is of an earlier version, which did not count all products, or
+            of another graph than the one that stands there.
     """
+    _check_graph(Path(engine_dir))
     path = Path(engine_dir) / CERTIFICATE
     planned = read_json(path)
     if not {"planned_gemms", "other_products", "flops_measured"} <= set(planned):
@@ -135,6 +137,17 @@ def check_int8(
             "the engine again."
         )
     return certify(engine, planned, feeds)
+
+
+def _check_graph(directory: Path) -> None:
+    """Refuse a graph that is not the one whose products the certificate lists."""
+    for name, digest in read_manifest(directory, "engine")["files"].items():
+        if name.startswith("model.") and sha256_file(directory / name) != digest:
+            raise ModelError(
+                f"{directory / name} is not the file that was built there, so its certificate says "
+                f"nothing of it. Build the engine again; `qdeploy inspect {directory / name}` "
+                "judges any ONNX file."
+            )
 
 
 def tally(

@@ -37,16 +37,15 @@ def open_session(
     """A CPU session of an ONNX file.
 
     Args:
-        optimized: where to write the graph that runs; weights beyond what one protobuf holds go
-            beside it.
+        optimized: where to write the graph that runs; its weights go beside it, wherever those of
+            the file stand.
 
     Raises:
         ModelError: the file is missing or damaged.
     """
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
-        if path.with_name(f"{path.name}.data").exists():
-            options.add_session_config_entry(_EXTERNAL, f"{optimized.name}.data")
+        options.add_session_config_entry(_EXTERNAL, f"{optimized.name}.data")
     try:
         return ort.InferenceSession(
             path,

@@ -30,9 +30,10 @@ _FUSED_GEMM = ("Gemm", "FusedGemm")
 def load_optimized(path: Path) -> ir.Model:
     """Read an optimized graph whole, so that its file may go."""
     model = ir.load(path)
-    for value in model.graph.initializers.values():
-        if value.const_value is not None:
-            value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
     return model
 
 
@@ -67,7 +68,7 @@ def fault(node: ir.Node) -> str:
             "which takes floats"
         )
     if node.op_type not in ("MatMul", "FusedMatMul", *_FUSED_GEMM):
-        return f"{node.op_type} computes it in float"
+        return f"{node.op_type} is not known to multiply in integers: it counts as float"
     source = _behind_layout(node.inputs[0])
     producer = None if source is None else source.producer()
     if producer is None or producer.op_type != "DequantizeLinear":

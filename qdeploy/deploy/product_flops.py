@@ -203,6 +203,8 @@ def _counted(product: Product, run: _Run, tokens: int) -> CountedProduct | None:
     if not calls:
         return _estimate(product, tokens) if product.optional else None
     work = sum(_work(product, call, run) for call in calls)
+    if not work:  # no rows on these inputs: other inputs have some
+        return _estimate(product, tokens)
     return CountedProduct(product, work, ran=True)
 
 

@@ -75,6 +75,8 @@ class StoredWeight:
 def weight_of(product: Product) -> StoredWeight | None:
     """The stored weight of a product; None where it is computed from several constants."""
     node = product.node
+    if not product.constants:
+        return None
     zero_at = _ZERO_AT.get(node.op_type)
     value = node.inputs[product.constants[0]]
     while value is not None and _constant(value) is None:

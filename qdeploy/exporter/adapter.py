@@ -68,7 +68,7 @@ def merge_adapter(model: Any, directory: Path) -> Any:
             "adapter_config.json."
         ) from error
     _check_complete(peft, wrapped, directory)
-    _check_read(wrapped, directory)
+    _check_read(peft, wrapped, directory)
     return wrapped.float().merge_and_unload()
 
 
@@ -109,9 +109,11 @@ def _file(directory: Path) -> Path:
     return next(path for path in files if path.is_file())
 
 
-def _check_read(wrapped: Any, directory: Path) -> None:
+def _check_read(peft: Any, wrapped: Any, directory: Path) -> None:
     """Refuse an adapter whose file holds tensors that no module takes: peft drops them."""
-    taken = {_base_name(name) for name in wrapped.state_dict()}
+    # by the names of the modules, and by those that peft saves them under (DoRA's differ)
+    names = [*wrapped.state_dict(), *peft.get_peft_model_state_dict(wrapped)]
+    taken = {_base_name(name) for name in names}
     unread = sorted({_base_name(name) for name in stored_shapes([_file(directory)])} - taken)
     if unread:
         raise CheckpointError(
