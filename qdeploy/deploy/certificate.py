@@ -49,8 +49,9 @@ def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -
     Returns:
         {"planned_gemms": {GEMM name: {"precision", "reason": of the plan, "flops": operations of a
         run, "float_flops": those of them that outlier channels take in a float GEMM, "marks":
-        [weight, node] of each of its products}}, "other_products": the same of products that are no
-        GEMM of the plan, all float; "flops_measured": whether the figures are of a run}.
+        [weight, node] of each of its products}}, "other_products": {name: {"precision", "reason",
+        "flops", "operator"}} of products that are no GEMM of the plan, all float; "flops_measured":
+        whether the figures are of a run}.
     """
     flops = {counted.product.name: counted.flops for counted in count.products}
     gemms = {}
@@ -69,7 +70,7 @@ def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -
             "precision": FLOAT,
             "reason": unplanned(counted.product),
             "flops": counted.flops,
-            "marks": [[weight, counted.product.name] for weight in counted.product.weights[:1]],
+            "operator": counted.product.operator,
         }
         for counted in count.products
         if counted.product.name in flops
@@ -107,7 +108,7 @@ def certify(
         run).
     """
     gemms, others = planned["planned_gemms"], planned["other_products"]
-    marks = {name: gemm["marks"] for name, gemm in (gemms | others).items()}
+    marks = {name: gemm["marks"] for name, gemm in gemms.items()}
     witness = engine.witness(marks, feeds, iterations)
     calls: Counter[str] = Counter()
     for kernel in witness.kernels:
@@ -182,7 +183,7 @@ def tally(
         spent = sum(kernel.ms for kernel in kernels)
         gemms[name] = {
             "planned": gemm["precision"],
-            "kernel": _kernel(kernels),
+            "kernel": gemm.get("operator") or _kernel(kernels),
             "flops_share": round(gemm["flops"] / max(total, 1), 6),
             "time_share": round(spent / total_ms, 6) if total_ms else None,
             "reason": reason,

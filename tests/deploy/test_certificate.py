@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json
+from qdeploy.artifact import read_json, write_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.calibrate.sites import find_structure
@@ -160,3 +161,26 @@ def test_the_file_on_disk_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     assert "MatMulIntegerToFloat" in {n.op_type for n in ir.load(tmp_path / "m.onnx").graph}
+
+
+def test_another_graph_under_a_certificate_is_refused(
+    engine: Callable[..., Built], bert: Source, tmp_path: Path
+) -> None:
+    directory = tmp_path / "engine"
+    shutil.copytree(engine(strategy="peg").directory, directory)
+    assert check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))["executed"]
+    shutil.copyfile(bert.directory / "model.onnx", directory / "model.onnx")
+    with pytest.raises(ModelError, match=r"model\.onnx is not the file that was built there"):
+        check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))
+
+
+def test_a_certificate_of_an_earlier_version_is_refused(
+    engine: Callable[..., Built], bert: Source, tmp_path: Path
+) -> None:
+    directory = tmp_path / "engine"
+    shutil.copytree(engine(strategy="peg").directory, directory)
+    old = read_json(directory / "certificate.json")
+    del old["other_products"]
+    write_json(directory / "certificate.json", old)
+    with pytest.raises(ModelError, match="does not list all products of the graph: an earlier"):
+        check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))

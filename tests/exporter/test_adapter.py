@@ -64,6 +64,23 @@ def test_merged_weight_is_the_fp32_sum(bare: Path, tmp_path: Path, dtype: str) -
     assert np.abs(merged.double().numpy() - expected.numpy()).max() < 1e-6
 
 
+def test_dora_is_merged_as_peft_computes_it(bare: Path, tmp_path: Path) -> None:
+    """Its file names a magnitude otherwise than the module does (Liu et al. 2024, 2402.09353)."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    adapter = tiny_adapter(
+        tmp_path / "adapter", bare, use_dora=True, target_modules=["query", "value"]
+    )
+    merged = load_model(find_checkpoint(adapter), SEQUENCE).eval()
+    base = AutoModelForSequenceClassification.from_pretrained(bare, num_labels=2)
+    wrapped = PeftModel.from_pretrained(base, adapter).eval()
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        difference = merged(ids).logits - wrapped(input_ids=ids).logits
+    assert difference.abs().max() < 1e-5
+
+
 def test_head_of_the_adapter_counts_as_trained(bare: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", bare)
     model = load_model(find_checkpoint(adapter), SEQUENCE)
