@@ -87,13 +87,13 @@ class Head:
             return SOFTMAX
         if self.activation is None:
             return SIGMOID
-        if self.activation not in _ACTIVATIONS:
+        if str(self.activation) not in _ACTIVATIONS:
             raise PlanError(
                 f"config.json names the activation {self.activation}, and only Identity and "
                 "Sigmoid of torch.nn are known. Pass function_to_apply='sigmoid' or 'none' to "
                 "predict(), or call logits()."
             )
-        return _ACTIVATIONS[self.activation]
+        return _ACTIVATIONS[str(self.activation)]
 
 
 def head_facts(config: Mapping[str, Any]) -> dict[str, Any]:

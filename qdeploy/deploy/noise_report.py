@@ -22,7 +22,7 @@ from qdeploy.head import head_of
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
 # zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no
-# accuracy; the collapses that were seen lie below 10 (docs/adr/0017).
+# accuracy; the collapses that were seen lie below 10 (docs/adr/0018).
 FLOOR_DB = 15.0
 _COUNTS = (1, 2, 4, 8)  # noisiest sites that are tried in float, until the floor is reached
 _MARGIN_DB = 1.0  # above the floor, as the remedy is measured on fewer rows
@@ -143,7 +143,7 @@ def _warning(
         )
     if sources:
         levels = ", ".join(f"{s.name} ({_level(s.alone_db)} alone)" for s in sources[:_NAMED])
-        text += f" The noisiest: {levels}."
+        text += f" The noisiest that a search of at most 20 seconds found: {levels}."
     return f"{text} {_remedy(report, strategy)}"
 
 
@@ -166,7 +166,10 @@ def _remedy(report: dict[str, Any], strategy: str) -> str:
         return f"Try {other}, or another strategy; {check}"
     names, level = found["float_sites"], found["sqnr_db"]
     if level is not None and level >= FLOOR_DB + _MARGIN_DB:
-        return f"With --float-sites {','.join(names)} it is {level:.1f} dB; or try {other}. {check}"
+        return (
+            f"With --float-sites {','.join(names)} it is {level:.1f} dB on the first of these "
+            f"rows; or try {other}. {check}"
+        )
     reached = (
         "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"
     )

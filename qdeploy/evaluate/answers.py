@@ -61,9 +61,11 @@ def predictions(logits: Array, head: Head, function: str, threshold: float) -> l
         logits: FP32 [N, classes].
         head: for the names and the kind.
         function: of `qdeploy.head.FUNCTIONS`.
-        threshold: of a multi-label classifier.
+        threshold: of a multi-label classifier: the probability above which a class is present.
     """
-    return [_prediction(row, head, threshold) for row in scores_of(logits, function)]
+    present = sigmoid(logits) > threshold  # whatever function makes the scores
+    rows = zip(scores_of(logits, function), present, strict=True)
+    return [_prediction(scores, head, above) for scores, above in rows]
 
 
 def scores_of(logits: Array, function: str) -> Array:
@@ -87,10 +89,10 @@ def sigmoid(logits: Array) -> Array:
     return found
 
 
-def _prediction(scores: Array, head: Head, threshold: float) -> Prediction:
+def _prediction(scores: Array, head: Head, present: Array) -> Prediction:
     best = head.labels[int(np.argmax(scores))]
     named = dict(zip(head.labels, scores.tolist(), strict=True))
     labels: tuple[str, ...] = (best,)
     if head.problem_type == MULTI_LABEL:
-        labels = tuple(name for name, score in named.items() if score > threshold)
+        labels = tuple(name for name, above in zip(head.labels, present, strict=True) if above)
     return Prediction(best, named[best], named, labels)

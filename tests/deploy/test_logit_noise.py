@@ -27,9 +27,26 @@ def of(head: Head, exact: Any, found: Any) -> Difference:
 def test_a_classifier() -> None:
     head = Head(SEQUENCES, ("a", "b"))
     found = of(head, {"logits": [[3, 0], [0, 4]]}, {"logits": [[3, 0], [0, 3]]})
-    assert found.sqnr_db == pytest.approx(10 * math.log10(25))
+    assert found.sqnr_db == pytest.approx(10 * math.log10(12.75))  # around their mean of 1.75
     assert (found.max_abs, found.flipped, found.answers) == (1.0, 0, 2)
     assert of(head, {"logits": [[3, 0], [0, 4]]}, {"logits": [[0, 3], [0, 4]]}).flipped == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        Head(SEQUENCES, ("a", "b")),
+        Head(SEQUENCES, ("a", "b"), REGRESSION),
+        Head(SEQUENCES, ("a", "b"), MULTI_LABEL),
+    ],
+)
+def test_a_constant_in_the_outputs_hides_no_noise(head: Head) -> None:
+    """A price of 250 ± 1, or logits that share an offset: what is told is how rows differ."""
+    exact, found = np.array([[3.0, 0], [0, 4], [1, 1]]), np.array([[2.0, 0], [0, 4], [1, 2]])
+    plain = of(head, {"logits": exact}, {"logits": found})
+    moved = of(head, {"logits": exact + 250}, {"logits": found + 250})
+    assert moved.sqnr_db == pytest.approx(plain.sqnr_db, abs=1e-3)
+    assert plain.sqnr_db < 12
 
 
 def test_equal_and_not_finite() -> None:
@@ -61,7 +78,7 @@ def test_padding_does_not_count() -> None:
     exact = {"logits": [[[1, 0], [0, 1], [1, 0]], [[0, 1], [1, 0], [1, 0]]]}
     found = {"logits": [[[1, 0], [1, 0], [1, 0]], [[0, 1], [1, 0], [-99, 99]]]}
     got = of(Head(TOKENS, ("a", "b")), exact, found)
-    assert got.sqnr_db == pytest.approx(10 * math.log10(5 / 2))
+    assert got.sqnr_db == pytest.approx(10 * math.log10(2.5 / 2))  # around ½
     assert (got.max_abs, got.flipped, got.answers) == (1.0, 1, 5)
 
 
