@@ -54,11 +54,15 @@ def open_session(
             disabled_optimizers=list(SLOW_FUSIONS),
         )
     except Exception as error:  # onnxruntime raises classes of its own for each cause
-        first = str(error).splitlines()[0]
         raise ModelError(
-            f"{path} does not load in ONNX Runtime: {first}. {path.name}.data, if it was written "
-            "with one, has to stand beside it; else build it again."
+            f"{path} does not load in ONNX Runtime: {first_line(error)}. {path.name}.data, "
+            "if it was written with one, has to stand beside it; else build it again."
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of ONNX Runtime says first; its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class OrtCpuEngine:

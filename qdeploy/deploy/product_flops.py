@@ -24,7 +24,7 @@ from onnx_ir.passes.common import InlinePass
 
 from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
-from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.deploy.ort_cpu_engine import first_line, open_session, session_options
 from qdeploy.errors import DataError, ModelError
 
 Array = npt.NDArray[Any]
@@ -184,8 +184,7 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
         try:
             session.run(None, wanted)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"{path.name} did not run: {first}") from error
+            raise ModelError(f"{path.name} did not run: {first_line(error)}") from error
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     run = _Run({name: array.shape for name, array in wanted.items()})
     for event in events:
