@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_json, read_manifest, staged, write_json
+from qdeploy.artifact import MANIFEST, read_json, read_manifest, write_json
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.statistics import Statistics
@@ -19,6 +19,7 @@ from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
 from qdeploy.evaluate.subject import Subject, open_subject
+from qdeploy.publish import staged
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]

@@ -10,7 +10,8 @@ from typing import Any
 
 from qdeploy import api
 from qdeploy._callable import make_callable
-from qdeploy.artifact import MANIFEST, check_output, write_json, write_manifest
+from qdeploy.artifact import MANIFEST, write_json, write_manifest
+from qdeploy.publish import check_output
 
 make_callable(__name__)  # qdeploy.demo(directory) is api.demo: docs/adr/0001
 

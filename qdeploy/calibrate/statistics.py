@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.artifact import leftovers
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
+from qdeploy.publish import leftovers
 
 FORMAT = 3
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.artifact import read_manifest, staged, write_graph, write_json, write_manifest
+from qdeploy.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.calibrate.affine import ASYMMETRIC
 from qdeploy.calibrate.options import EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
@@ -47,6 +47,7 @@ from qdeploy.deploy.request import (
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
 from qdeploy.errors import QDeployWarning, VerificationError
+from qdeploy.publish import staged
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from qdeploy.artifact import check_apart, check_output
 from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.strategies import FP16
 from qdeploy.deploy.targets import HALF, Target
 from qdeploy.errors import PlanError, TargetError
+from qdeploy.publish import check_apart, check_output
 
 _FLAGS = {"least": "--min-shape", "largest": "--max-shape", "cuda_graph": "--no-cuda-graph"}
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out

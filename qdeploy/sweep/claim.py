@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from qdeploy.artifact import MANIFEST, alive, read_json, write_json
+from qdeploy.artifact import MANIFEST, read_json, write_json
 from qdeploy.errors import OutputError
+from qdeploy.publish import alive
 
 SCHEMA = 1
 LOCK = "running.pid"

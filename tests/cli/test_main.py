@@ -116,7 +116,7 @@ INTERRUPTED_BUILD = """
 import sys, time
 from pathlib import Path
 from qdeploy import api
-from qdeploy.artifact import staged
+from qdeploy.publish import staged
 from qdeploy.cli import main
 
 def build(model_dir, engine_dir, **_):
