@@ -48,7 +48,17 @@ FORBIDDEN = {
     "sweep": ("analyze", "report", *_BUILDERS, "exporter", "models", "demo", "cli"),
     "cli": (
         *("calibrate", "data", "deploy", "evaluate", "exporter", "models"),
-        *("analyze", "report", "sweep", *_BUILDERS, "artifact", "publish", "demo"),
+        *(
+            "analyze",
+            "report",
+            "sweep",
+            *_BUILDERS,
+            "artifact",
+            "publish",
+            "lease",
+            "scratch",
+            "demo",
+        ),
     ),
 }
 # evaluate/ knows engines by their interface and by their INT8 check, and no target.
