@@ -58,7 +58,7 @@ def noise_of(
 
 def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> None:
     """Write an engine directory that is one of several, with more fields in its manifest."""
-    with staged(output, force=force) as work:
+    with staged(output, "engine", force=force) as work:
         shutil.copytree(engine, work, dirs_exist_ok=True)
         write_json(work / MANIFEST, read_json(work / MANIFEST) | fields)
 

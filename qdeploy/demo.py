@@ -68,7 +68,7 @@ def run_demo(
 ) -> dict[str, Any]:
     """Build and evaluate every exhibit in `directory`; arguments and errors as `api.demo`."""
     began, root = time.monotonic(), Path(directory)
-    check_output(root, force=force)
+    check_output(root, "demo", force=force)
     root.mkdir(parents=True, exist_ok=True)
     # First of all, so that --force knows the directory again even after an interruption.
     write_json(root / MANIFEST, {"schema": 1, "kind": "demo"})

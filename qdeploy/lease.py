@@ -189,6 +189,7 @@ ASIDE = ".old"
 
 def _locked(path: Path) -> BaseFileLock | None:
     """The lock of a file, made where there is none; None where somebody holds it."""
+    path.parent.stat()  # filelock would make a folder that is missing
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)

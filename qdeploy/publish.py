@@ -5,29 +5,129 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from qdeploy.artifact import MANIFEST
-from qdeploy.errors import OutputError
+from qdeploy.artifact import MANIFEST, read_json
+from qdeploy.errors import ModelError, OutputError
+from qdeploy.lease import ASIDE, leased_folder, sweep
+from qdeploy.renames import exchange, rename_new
+
+# What qdeploy writes into a finished directory later on, by kind.
+_LATER = {"model": re.compile(r"statistics/[0-9a-f]{20}\.npz")}
+_NAMED = 3  # foreign files that an error names
+_FULL = 1_000_000  # bytes that are free on a full disk, at most
 
 
-def check_output(path: Path, *, force: bool) -> None:
-    """Refuse an output that exists (unless `force`) or whose parent cannot be written.
+def check_output(path: Path, kind: str, *, force: bool) -> Path:
+    """Refuse an output that exists, or that `--force` would not replace.
+
+    Args:
+        path: as the user names it.
+        kind: of the directory that is written: "model", "engine" or "demo".
+        force: replace one of this kind that qdeploy wrote, and that holds nothing else.
+
+    Returns:
+        The absolute path; of a link to a directory that directory's, so that the link stays.
 
     Raises:
         OutputError: with what to do next.
     """
-    if path.exists() and not force:
+    place = _place(path)
+    sweep(place.parent)
+    if not os.path.lexists(place):
+        return place
+    if not force:
         raise OutputError(f"{path} already exists. Pass --force to replace it, or name another.")
-    if path.exists() and not path.is_dir():
+    if not place.is_dir():
         raise OutputError(f"{path} is a file; the output is a directory. Name another.")
-    if path.exists() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+    if any(place.iterdir()):
+        _check_ours(path, place, kind)
+    return place
+
+
+def _place(path: Path) -> Path:
+    """Where an output really stands.
+
+    Raises:
+        OutputError: a link that leads nowhere, or a working directory that was removed.
+    """
+    try:
+        place = Path(os.path.abspath(path))
+        if not place.is_symlink():
+            return place
+        return place.resolve(strict=True)
+    except FileNotFoundError as error:
+        if os.path.lexists(path):
+            raise OutputError(
+                f"{path} is a link to something that does not exist. Remove the link, or name "
+                "another output."
+            ) from error
+        raise OutputError(
+            f"{path} cannot be placed: the working directory was removed. Change to one that "
+            "exists, or give a full path."
+        ) from error
+    except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a loop
+        raise OutputError(
+            f"{path} is a link that cannot be followed ({error}). Name another output."
+        ) from error
+
+
+def _check_ours(path: Path, place: Path, kind: str) -> None:
+    """Refuse to replace a directory of another kind, or one that holds a file of somebody else.
+
+    Raises:
+        OutputError: naming the files.
+    """
+    if not (place / MANIFEST).is_file():
         raise OutputError(
             f"{path} holds files that qdeploy did not write; --force will not replace it. "
             "Name another output."
         )
+    try:
+        manifest = read_json(place / MANIFEST)
+    except ModelError:
+        manifest = None
+    found = manifest.get("kind") if isinstance(manifest, dict) else None
+    files = manifest.get("files", {}) if isinstance(manifest, dict) else None
+    if not isinstance(found, str) or not isinstance(files, dict):
+        raise OutputError(
+            f"{path / MANIFEST} does not say what is in {path}, so that --force will not replace "
+            "it. Look into it, remove it yourself, or name another output."
+        )
+    if found != kind:
+        raise OutputError(
+            f"{path} is a directory of kind '{found}', and --force replaces here only one of kind "
+            f"'{kind}'. Name another output."
+        )
+    if kind == "model":
+        sweep(place / "statistics")
+    if kind != "demo" and (foreign := _foreign(place, kind, {MANIFEST, *files})):
+        named = ", ".join(foreign[:_NAMED])
+        more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
+        raise OutputError(
+            f"{path} holds what qdeploy did not write ({named}{more}); --force will not remove it. "
+            "Move it elsewhere, or name another output."
+        )
+
+
+def _foreign(directory: Path, kind: str, listed: set[str]) -> list[str]:
+    """Files, links and whatever else is not listed, by their names within the directory."""
+    found = []
+    for root, folders, files in os.walk(directory, onerror=_raise):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        for name in sorted(files + links):
+            inside = Path(root, name).relative_to(directory).as_posix()
+            later = _LATER.get(kind)
+            if inside not in listed and not (later is not None and later.fullmatch(inside)):
+                found.append(inside)
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def check_apart(output: Path, sources: Sequence[Path]) -> None:
@@ -47,73 +147,133 @@ def check_apart(output: Path, sources: Sequence[Path]) -> None:
 
 
 @contextlib.contextmanager
-def staged(path: Path, *, force: bool = False) -> Iterator[Path]:
+def staged(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
     """A temporary sibling directory that takes the name `path` when the block ends well.
 
-    Whatever happens inside the block (an error, Ctrl-C), nothing half-written stands under `path`;
-    after a kill the leftover sibling is swept by the next run with the same output.
+    Whatever happens inside the block (an error, Ctrl-C), nothing half-written stands under `path`.
+    What a killed process leaves is removed by the next one that writes into the same folder.
+
+    Without `force` nothing is ever replaced: of several writers one wins, and so does whatever
+    else appears under the name meanwhile. With it the older directory and the new one swap their
+    names in one step, so that a reader finds one of them at any time.
+
+    Args:
+        path: of the directory.
+        kind: of it ("model", "engine").
+        force: replace one of this kind that holds only what its manifest lists.
 
     Raises:
         OutputError: the output exists, is not writable, or the disk is full.
     """
-    path = Path(os.path.abspath(path))
-    with contextlib.suppress(OSError):
-        _sweep(path)
-    check_output(path, force=force)
-    work = path.parent / f".{path.name}.{os.getpid()}.partial"
+    place = check_output(path, kind, force=force)
+    made = _made(path, place.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work.mkdir()
-        yield work
-        _publish(work, path)
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = leased_folder(place.parent, place.name, output=place.name)
+                work = stack.enter_context(folder)
+            except OSError as error:
+                raise _output_error(path, error) from error
+            try:
+                yield work
+                _publish(work, path, place, kind, force=force)
+            except OSError as error:
+                if not _is_of(error, work, place):
+                    raise
+                raise _output_error(path, error) from error
+    except BaseException:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _made(path: Path, parent: Path) -> list[Path]:
+    """Make the parents that are missing; those that were made, the innermost first.
+
+    Raises:
+        OutputError: they cannot be made.
+    """
+    missing = []
+    try:
+        while not parent.exists():
+            missing.append(parent)
+            parent = parent.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
     except OSError as error:
         raise _output_error(path, error) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    return missing
 
 
-def _publish(work: Path, path: Path) -> None:
-    """Put `work` under the name `path`; an older directory goes only once the new one is whole."""
-    if not path.exists():
-        work.rename(path)
-        return
-    old = path.parent / f".{path.name}.{os.getpid()}.old.partial"
-    path.rename(old)
-    work.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+def _publish(work: Path, path: Path, place: Path, kind: str, *, force: bool) -> None:
+    """Put `work` under the name `place`.
 
-
-def _sweep(path: Path) -> None:
-    """Remove leftovers of runs that were killed while writing `path`."""
-    for leftover in leftovers(path):
-        if leftover.name.endswith(".old.partial") and not path.exists():
-            leftover.rename(path)  # killed between the two renames: the older directory comes back
-        else:
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def leftovers(path: Path) -> Iterator[Path]:
-    """Temporary siblings of `path` whose process is gone."""
-    for found in path.parent.glob(f".{path.name}.*.partial"):
-        pid = found.name.removeprefix(f".{path.name}.").split(".")[0]
-        if pid.isdigit() and not alive(int(pid)):
-            yield found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this number runs, whoever owns it."""
+    Raises:
+        OutputError: something has that name by now which may not be replaced.
+        OSError: a rename failed.
+    """
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        rename_new(work, place)
+        return
+    except FileExistsError:
+        if not force:
+            raise OutputError(
+                f"{path} appeared while this was made, and was not touched; what was made is "
+                "dropped. Name another output, or pass --force."
+            ) from None
+    check_output(path, kind, force=force)
+    if not exchange(work, place):
+        _move_aside(work, path, place, kind)
+        return
+    # What somebody wrote into the older one until now is seen here: nobody finds it any more.
+    with _back_on_failure(lambda: exchange(work, place)):
+        _check_old(work, path, kind)
+
+
+def _move_aside(work: Path, path: Path, place: Path, kind: str) -> None:
+    """Two renames, where names cannot be swapped: for a moment nothing has the name.
+
+    Killed in between, the older directory comes back with the next `sweep`.
+    """
+    aside = work.with_name(work.name + ASIDE)
+    place.rename(aside)
+    with _back_on_failure(lambda: rename_new(aside, place)):
+        _check_old(aside, path, kind)
+        rename_new(work, place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _back_on_failure(undo: Callable[[], object]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        undo()
+        raise
+
+
+def _check_old(old: Path, path: Path, kind: str) -> None:
+    """`_check_ours` of the directory that was replaced, under the name that the user knows."""
+    if any(old.iterdir()):
+        _check_ours(path, old, kind)
+
+
+def _is_of(error: OSError, *folders: Path) -> bool:
+    """Whether an error is of writing the output: it names a file there, or none and a full disk."""
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    if not names:
+        full = folders[0].is_dir() and shutil.disk_usage(folders[0]).free < _FULL
+        return full if error.errno in (errno.ENOSPC, None) else error.errno == errno.EDQUOT
+    paths = [Path(os.fsdecode(name)) for name in names]
+    return any(path == folder or folder in path.parents for path in paths for folder in folders)
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"The disk is full; {path} was not written. Free space and run again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return OutputError(f"{path} cannot be written: {error.strerror}. Name another output.")
+    if error.errno == errno.ENAMETOOLONG:
+        return OutputError(f"{path} has a name that is too long here. Name another output.")
     return OutputError(f"{path} was not written: {error}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
-from qdeploy.publish import leftovers
+from qdeploy.lease import leased_folder, sweep
 
 FORMAT = 3
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
@@ -87,15 +86,12 @@ class Statistics:
             if site.tokens is not None:
                 arrays[f"{name}/tokens"] = site.tokens.count
                 arrays[f"{name}/by_token"] = np.stack([site.tokens.energy, site.tokens.peak])
-        for left in leftovers(path):
-            left.unlink(missing_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        sweep(path.parent)
+        with leased_folder(path.parent, path.stem) as folder:
+            partial = folder / path.name
             with partial.open("wb") as stream:
                 np.savez_compressed(stream, allow_pickle=False, **arrays)
             partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Statistics:

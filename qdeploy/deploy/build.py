@@ -173,7 +173,7 @@ def build_engine(
             max_length=max_length,
             seed=seed,
         )
-    with staged(output, force=force) as work:
+    with staged(output, "engine", force=force) as work:
         built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)
     warn_of_noise(built["noise"])
     return built
@@ -224,7 +224,7 @@ def _write_engine(
         )
     step(2)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
-    copy_companions(request.model_dir, work)
+    copy_companions(request.model_dir, work, manifest)
     write_json(work / "plan.json", plan.to_json() | rewrites)
     step(3)
     count = count_products(work / "model.onnx", _probe(request, manifest))

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qdeploy.artifact import MANIFEST
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.deploy.request import Request
+from qdeploy.errors import ModelError
 
 _FROM_MODEL = (
     *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),
     *("inputs", "outputs", "model_type"),
 )
+_OF_MODEL = (MANIFEST, "model.onnx", "model.onnx.data")  # an engine has its own
 
 
-def copy_companions(source: Path, work: Path) -> None:
-    """config.json and the tokenizer's files; graph, manifest and statistics stay behind."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.name not in (MANIFEST, "model.onnx", "model.onnx.data"):
-            shutil.copyfile(path, work / path.name)
+def copy_companions(source: Path, work: Path, manifest: dict[str, Any]) -> None:
+    """config.json and the tokenizer's files: what the manifest lists, and nothing else.
+
+    Whatever else lies beside the model may be secret, and an engine is made to be given away.
+
+    Args:
+        source: model directory.
+        work: engine directory.
+        manifest: of the model directory.
+
+    Raises:
+        ModelError: a listed file is missing, or no file of that directory.
+    """
+    for name in sorted(manifest["files"]):
+        if name in _OF_MODEL:
+            continue
+        path = source / name
+        if path.is_symlink() or not path.is_file() or not _within(name):
+            raise ModelError(
+                f"{path} is {'missing' if not os.path.lexists(path) else 'no file of its own'}, "
+                f"and {source / MANIFEST} lists it. Export the checkpoint again."
+            )
+        target = work / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target, follow_symlinks=False)
+
+
+def _within(name: str) -> bool:
+    """Whether a listed name stays in its directory."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def manifest_fields(

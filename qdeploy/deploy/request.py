@@ -132,7 +132,7 @@ def check_paths(
         OutputError: with what to do next.
     """
     check_apart(output, [source, *(Path(path) for path in (data, statistics) if path is not None)])
-    check_output(output, force=force)
+    check_output(output, "engine", force=force)
 
 
 def check_target(

@@ -79,7 +79,7 @@ def export_checkpoint(
     report = progress or (lambda stage, done, total: None)
     target = Path(model_dir)
     check_apart(target, [] if str(checkpoint) == embedded.NAME else [Path(checkpoint)])
-    check_output(target, force=force)
+    check_output(target, "model", force=force)
     report("find checkpoint", 0, 1)
     found = find_checkpoint(
         checkpoint, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
@@ -109,7 +109,7 @@ def export_checkpoint(
         pad_token_id=padding,
     )
     source = found.source()
-    with staged(target, force=force) as work:
+    with staged(target, "model", force=force) as work:
         _write(work, graph, model, tokenizer)
         agreement = verify_logits(
             model,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from qdeploy.artifact import MANIFEST, read_json, write_json
 from qdeploy.errors import OutputError
-from qdeploy.publish import alive
+from qdeploy.lease import Lease, holder_of, take
 
 SCHEMA = 1
-LOCK = "running.pid"
+LOCK = "running.lease"
 
 
 @contextlib.contextmanager
@@ -40,30 +39,24 @@ def claimed(folder: Path, model: str | Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(manifest, {"schema": SCHEMA, "kind": "sweep", "model": str(model)})
         (folder / "trials").mkdir(exist_ok=True)
-        lock = folder / LOCK
-        _take(lock, folder)
+        lease = _take(folder / LOCK, folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror}.") from error
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        lease.release()
 
 
 def _holds_something(folder: Path) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
 
 
-def _take(lock: Path, folder: Path) -> None:
-    """Write this process into the lock; one that its process left behind is taken over."""
-    try:
-        with lock.open("x") as stream:
-            stream.write(str(os.getpid()))
-    except FileExistsError:
-        held = lock.read_text()
-        if held.isdigit() and alive(int(held)):
-            raise OutputError(
-                f"Process {held} works in {folder}. Wait for it: two at once would disturb each "
-                "other's latencies."
-            ) from None
-        lock.write_text(str(os.getpid()))
+def _take(lock: Path, folder: Path) -> Lease:
+    lease = take(lock)
+    if lease is None:
+        raise OutputError(
+            f"Another sweep works in {folder} ({holder_of(lock) or 'it does not say who'}). Wait "
+            "for it: two at once would disturb each other's latencies."
+        )
+    return lease

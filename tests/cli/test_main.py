@@ -120,7 +120,7 @@ from qdeploy.publish import staged
 from qdeploy.cli import main
 
 def build(model_dir, engine_dir, **_):
-    with staged(engine_dir) as work:
+    with staged(engine_dir, "engine") as work:
         (work / "model.onnx").write_text("half")
         print("half", flush=True)
         time.sleep(60)

@@ -401,8 +401,8 @@ def test_a_read_only_parent(bert: Source, tmp_path: Path) -> None:
 def test_a_disk_that_refuses(
     code: int, text: str, bert: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError(code, os.strerror(code))
+    def refuse(path: Path, _: Any) -> None:
+        raise OSError(code, os.strerror(code), str(path))
 
     monkeypatch.setattr(building, "write_json", refuse)
     with pytest.raises(OutputError, match=text):
@@ -426,6 +426,33 @@ build_engine(model, engine, statistics=statistics, progress=stop)
 """
 
 
+def test_what_lies_beside_the_model_stays_there(
+    bert: Source, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An engine is made to be given away: nothing travels but what the manifest lists."""
+    model = Path(shutil.copytree(bert.directory, tmp_path / "model"))
+    secret = tmp_path_factory.mktemp("elsewhere") / "passwd"
+    secret.write_text("root:x")
+    (model / ".env").write_text("SECRET=abc")
+    (model / "pytorch_model.bin").write_bytes(bytes(1000))
+    (model / "added_tokens.json").symlink_to(secret)
+    (model / "notes").mkdir()
+    (model / "notes" / "a.txt").write_text("mine")
+    build_engine(model, tmp_path / "engine", strategy="fp32", measure=False)
+    build_engine(bert.directory, tmp_path / "clean", strategy="fp32", measure=False)
+    built, clean = ({p.name for p in (tmp_path / d).iterdir()} for d in ("engine", "clean"))
+    assert built == clean
+
+
+def test_a_listed_file_that_became_a_link_is_refused(bert: Source, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(bert.directory, tmp_path / "model"))
+    (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
+    (model / "config.json").unlink()
+    (model / "config.json").symlink_to("../config.json")
+    with pytest.raises(ModelError, match=r"config\.json is no file of its own"):
+        build_engine(model, tmp_path / "engine", strategy="fp32", measure=False)
+
+
 def _in_a_process(bert: Source, engine: Path, stage: str, name: str) -> int:
     arguments = [str(bert.directory), str(engine), str(bert.statistics), stage, name]
     done = subprocess.run(
@@ -444,8 +471,9 @@ def test_killed_while_writing_the_next_run_works(
     output = tmp_path / "engine"
     assert _in_a_process(bert, output, "certify", "SIGKILL") == -signal.SIGKILL
     assert not output.exists()
-    (leftover,) = tmp_path.iterdir()  # nobody can clean up after a kill but the next run
-    assert leftover.name.endswith(".partial")
+    # nobody can clean up after a kill but the next run
+    lease, leftover = sorted(tmp_path.iterdir())
+    assert (lease.suffix, leftover.suffix) == (".lease", ".partial")
     assert (leftover / "model.onnx").is_file()
     assert _in_a_process(bert, output, "never", "SIGKILL") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["engine"]
