@@ -33,6 +33,10 @@ if TYPE_CHECKING:
         sweep,
     )
 
+from qdeploy.telemetry import turn_off
+
+turn_off()  # before anything that would report is imported
+
 __version__ = "0.1.0"
 
 __all__ = [

@@ -12,6 +12,7 @@ from qdeploy import api
 from qdeploy._callable import make_callable
 from qdeploy.artifact import MANIFEST, write_json, write_manifest
 from qdeploy.publish import check_output
+from qdeploy.threads import check_threads
 
 make_callable(__name__)  # qdeploy.demo(directory) is api.demo: docs/adr/0001
 
@@ -67,6 +68,7 @@ def run_demo(
     progress: api.Progress | None = None,
 ) -> dict[str, Any]:
     """Build and evaluate every exhibit in `directory`; arguments and errors as `api.demo`."""
+    check_threads(threads)
     began, root = time.monotonic(), Path(directory)
     check_output(root, "demo", force=force)
     root.mkdir(parents=True, exist_ok=True)

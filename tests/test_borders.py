@@ -62,7 +62,11 @@ FORBIDDEN = {
     ),
 }
 # evaluate/ knows engines by their interface and by their INT8 check, and no target.
-ENGINE_INTERFACE = {"qdeploy.deploy.engine", "qdeploy.deploy.certificate"}
+ENGINE_INTERFACE = {
+    "qdeploy.deploy.engine",
+    "qdeploy.deploy.certificate",
+    "qdeploy.deploy.one_process",
+}
 
 
 @functools.cache

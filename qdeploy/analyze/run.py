@@ -25,6 +25,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
+from qdeploy.threads import check_threads
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -54,6 +55,7 @@ def analyze_model(
 ) -> dict[str, Any]:
     """The outlier report of a model; see `qdeploy.api.analyze`."""
     directory = Path(model_dir)
+    check_threads(threads)
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns, "seed": seed}
     if statistics is None:
         statistics = calibrate_model(

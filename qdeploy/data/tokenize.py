@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ Array = npt.NDArray[Any]
 
 # Keys of tokenizer_config.json.
 _MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
+_LIMITS_KEPT = 4  # tokenizers, one for each limit of a row
 # What the tokenizer can give, by input name.
 _FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
@@ -96,6 +98,8 @@ class TextEncoder:
         # tokenizer.json may hold the padding of the day it was saved; transformers ignores it too
         tokenizer.no_padding()
         self._tokenizer = tokenizer
+        self._cutting: dict[int, Tokenizer] = {}
+        self._lock = threading.Lock()
         self._pad = dict.fromkeys(input_names, 0) | {"input_ids": pad_token_id}
         self._truncation_side = truncation_side
         self._padding_side = padding_side
@@ -153,15 +157,12 @@ class TextEncoder:
         Args, raises: of `encode`.
         """
         limit = self._limit(max_length, pair=rows.second is not None)
-        self._tokenizer.enable_truncation(
-            limit, stride=0, strategy="longest_first", direction=self._truncation_side
-        )
         texts: list[Any] = (
             list(rows.first)
             if rows.second is None
             else list(zip(rows.first, rows.second, strict=True))
         )
-        encodings = list(self._tokenizer.encode_batch(texts, add_special_tokens=True))
+        encodings = list(self._cutting_at(limit).encode_batch(texts, add_special_tokens=True))
         self._check_embedded(encodings)
         return encodings, limit
 
@@ -238,6 +239,22 @@ class TextEncoder:
                 "the model. Leave it out of the texts, or call "
                 "`model.resize_token_embeddings(len(tokenizer))`, train and export anew."
             )
+
+    def _cutting_at(self, limit: int) -> Tokenizer:
+        """The tokenizer that cuts rows there; threads share it: it is never changed again."""
+        with self._lock:
+            found = self._cutting.get(limit)
+            if found is None:
+                found = self._tokenizer
+                if self._cutting:  # in use, and a copy of a large one takes half a second
+                    found = type(found).from_str(found.to_str())
+                found.enable_truncation(
+                    limit, stride=0, strategy="longest_first", direction=self._truncation_side
+                )
+                if len(self._cutting) == _LIMITS_KEPT:
+                    del self._cutting[next(iter(self._cutting))]
+                self._cutting[limit] = found
+            return found
 
     def _limit(self, max_length: int | None, *, pair: bool) -> int:
         limit = self.max_length if max_length is None else max_length

@@ -13,6 +13,7 @@ from qdeploy.artifact import read_manifest
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.errors import DataError, ModelError, TargetError
+from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
 
@@ -106,7 +107,9 @@ def open_engine(engine_dir: str | Path, *, threads: int = 2, simulate: bool = Fa
     Raises:
         ModelError: not an engine directory.
         TargetError: its target does not work on this machine.
+        PlanError: `threads` is no number that helps.
     """
+    check_threads(threads)
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
     if simulate:

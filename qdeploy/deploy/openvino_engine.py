@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import ModelError, TargetError, genuine
 
 Array = npt.NDArray[Any]
@@ -64,22 +66,25 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
         ) from error
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(OfOneProcess):
     """See `qdeploy.deploy.engine.Engine`.
+
+    Runs of several threads each have an infer request: one request is for one run at a time.
 
     Attributes:
         rest: precision of what is not INT8, "f32" or "bf16".
     """
 
     def __init__(self, path: Path, *, threads: int = 2, rest: str = "f32") -> None:
+        super().__init__()
         self.path = path
         self.threads = threads
         self.rest = rest
-        compiled = compile_file(path, threads=threads, rest=rest)
-        self._request = compiled.create_infer_request()
-        self._outputs = list(compiled.outputs)
-        self.input_names = tuple(port.get_any_name() for port in compiled.inputs)
-        self.output_names = tuple(port.get_any_name() for port in compiled.outputs)
+        self._compiled = compile_file(path, threads=threads, rest=rest)
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # the last one used is warm
+        self._outputs = list(self._compiled.outputs)
+        self.input_names = tuple(port.get_any_name() for port in self._compiled.inputs)
+        self.output_names = tuple(port.get_any_name() for port in self._compiled.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; int64 [B, S] feeds, FP32 outputs.
@@ -87,8 +92,15 @@ class OpenVinoEngine:
         Raises:
             DataError: an input is missing.
         """
-        results = self._request.infer(inputs_of(feeds, self.input_names))
-        found = (np.array(results[port], np.float32) for port in self._outputs)
+        self.check_process()
+        wanted = inputs_of(feeds, self.input_names)
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        results = request.infer(wanted)
+        found = [np.array(results[port], np.float32) for port in self._outputs]
+        self._idle.put(request)  # its memory was copied; one whose run failed is not used again
         return dict(zip(self.output_names, found, strict=True))
 
     def witness(

@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import ModelError
 
 Array = npt.NDArray[Any]
@@ -65,10 +66,11 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-class OrtCpuEngine:
-    """See `qdeploy.deploy.engine.Engine`."""
+class OrtCpuEngine(OfOneProcess):
+    """See `qdeploy.deploy.engine.Engine`; a session takes runs of any number of threads."""
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
+        super().__init__()
         self.path = path
         self.threads = threads
         self._session = open_session(path, session_options(threads))
@@ -81,6 +83,7 @@ class OrtCpuEngine:
         Raises:
             DataError: an input is missing.
         """
+        self.check_process()
         outputs = self._session.run(None, inputs_of(feeds, self.input_names))
         return dict(zip(self.output_names, (np.asarray(o) for o in outputs), strict=True))
 

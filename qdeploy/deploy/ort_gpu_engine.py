@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from qdeploy.deploy.cuda import Stream
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.health import ELSEWHERE, GPU_PACKAGE
 from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import ModelError, TargetError
 
@@ -26,8 +28,10 @@ ONNX = "model.onnx"
 CUDA = "CUDAExecutionProvider"
 
 
-class OrtGpuEngine:
+class OrtGpuEngine(OfOneProcess):
     """See `qdeploy.deploy.engine.Engine`.
+
+    Runs share one stream of the device: those of several threads wait for each other.
 
     Attributes:
         provider, device: where it runs, and where inputs and outputs of bound runs lie.
@@ -45,7 +49,9 @@ class OrtGpuEngine:
             ModelError: it does not load.
             TargetError: the provider did not start.
         """
+        super().__init__()
         preload()
+        self._turn = threading.Lock()
         self.path = path
         self.threads = threads
         self.device_times: list[float] = []
@@ -67,10 +73,11 @@ class OrtGpuEngine:
             binding.bind_output(name, self.device)
 
         def run() -> None:
-            self._stream.begin()
-            self._refusing(lambda: self._session.run_with_iobinding(binding))
-            self._stream.end()
-            self._stream.wait()
+            with self._turn:
+                self._stream.begin()
+                self._refusing(lambda: self._session.run_with_iobinding(binding))
+                self._stream.end()
+                self._stream.wait()
 
         return run
 
@@ -85,8 +92,10 @@ class OrtGpuEngine:
             DataError: an input is missing.
             TargetError: the provider refused the run.
         """
+        self.check_process()
         wanted = inputs_of(feeds, self.input_names)
-        outputs = self._refusing(lambda: self._session.run(None, wanted))
+        with self._turn:
+            outputs = self._refusing(lambda: self._session.run(None, wanted))
         return dict(zip(self.output_names, (np.asarray(o) for o in outputs), strict=True))
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:

@@ -16,16 +16,18 @@ import onnxruntime as ort
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.errors import ModelError, PlanError
 
 _NO_KERNELS = "A simulated engine has no kernels: it runs on the CPU, whatever its target."
 
 
-class SimulatedEngine:
+class SimulatedEngine(OfOneProcess):
     """See `qdeploy.deploy.engine.Engine`; it has no kernels to tell of."""
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
+        super().__init__()
         if not path.is_file():
             raise ModelError(
                 f"{path} does not exist: only the graph of a `build --dry-run` can be simulated."
@@ -42,6 +44,7 @@ class SimulatedEngine:
         self, feeds: Mapping[str, npt.NDArray[np.generic]]
     ) -> dict[str, npt.NDArray[np.generic]]:
         """Run once; int64 [B, S] feeds, FP32 outputs."""
+        self.check_process()
         outputs = self._session.run(None, inputs_of(feeds, self.input_names))
         return dict(zip(self.output_names, (np.asarray(o) for o in outputs), strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.health import ELSEWHERE
 from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, Settings, build_plan, package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
@@ -23,8 +25,10 @@ Array = npt.NDArray[Any]
 ONNX, PLAN, LOG, LAYERS = "model.onnx", "model.plan", "builder.log", "layers.json"
 
 
-class TensorRtEngine:
+class TensorRtEngine(OfOneProcess):
     """See `qdeploy.deploy.engine.Engine`.
+
+    Runs share one context with its buffers: those of several threads wait for each other.
 
     Attributes:
         graphs: whether runs of a shape that came before are launched as one CUDA graph.
@@ -34,6 +38,8 @@ class TensorRtEngine:
     def __init__(
         self, path: Path, *, threads: int = 1, graphs: bool = True, host_code: bool = False
     ) -> None:
+        super().__init__()
+        self._turn = threading.Lock()
         self.path = path
         self.threads = threads
         self.graphs = graphs
@@ -56,27 +62,31 @@ class TensorRtEngine:
             DataError: an input is missing.
             ModelError: a shape outside what the engine was built for.
         """
-        if not self._load(feeds):
-            self._record()
-        self._launch()
-        for name, array in self._outputs.items():
-            self._buffers[name].read(array, self._stream)
-        self._stream.wait()
-        return {name: array.astype(np.float32) for name, array in self._outputs.items()}
+        self.check_process()
+        with self._turn:
+            if not self._load(feeds):
+                self._record()
+            self._launch()
+            for name, array in self._outputs.items():
+                self._buffers[name].read(array, self._stream)
+            self._stream.wait()
+            return {name: array.astype(np.float32) for name, array in self._outputs.items()}
 
     def bind(self, feeds: Mapping[str, Array]) -> Callable[[], None]:
         """A run on inputs that lie on the device already, and whose outputs stay there.
 
         What is timed is then the run alone, with no copy in it.
         """
-        self._load(feeds)
-        self._opened.enqueue(self._stream.pointer)  # the first of a shape may allocate
-        self._stream.wait()
-        self._record()
+        with self._turn:
+            self._load(feeds)
+            self._opened.enqueue(self._stream.pointer)  # the first of a shape may allocate
+            self._stream.wait()
+            self._record()
 
         def run() -> None:
-            self._launch()
-            self._stream.wait()
+            with self._turn:
+                self._launch()
+                self._stream.wait()
 
         return run
 

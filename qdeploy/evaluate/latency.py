@@ -14,6 +14,7 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import PlanError
+from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -42,6 +43,7 @@ class LatencyProtocol:
     threads: int = 2
 
     def __post_init__(self) -> None:
+        check_threads(self.threads)
         for name, value in asdict(self).items():
             least = 0 if name == "warmup" else 1
             if value < least:

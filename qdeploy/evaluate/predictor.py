@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +12,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qdeploy.artifact import MANIFEST, sha256_file
 from qdeploy.data.texts import Texts, rows_from_texts
 from qdeploy.data.tokenize import Batch
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import open_subject
 from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
+from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
 
 
-class Predictor:
+class Predictor(OfOneProcess):
     """An engine with its tokenizer and class names.
+
+    Any number of threads may use one. It does not survive a fork, and says so. Pickled, it loads
+    the same directory again.
 
     Attributes:
         labels: class names by index; names that stood twice are told apart ("name", "name#2").
@@ -33,13 +41,14 @@ class Predictor:
     Raises:
         ModelError: not an engine directory.
         TargetError: its target does not work on this machine.
-        PlanError: `threads` is below 1.
+        PlanError: `threads` is no number that helps.
     """
 
     def __init__(self, engine_dir: str | Path, *, threads: int = 2) -> None:
-        if threads < 1:
-            raise PlanError(f"threads is {threads}, and at least 1 is needed.")
-        self._subject = open_subject(engine_dir, threads)
+        self._subject = open_subject(engine_dir, check_threads(threads))
+        super().__init__()
+        self._made = (os.path.abspath(engine_dir), threads)
+        self._manifest = sha256_file(self._subject.directory / MANIFEST)
         self.head = self._subject.head
         self.labels: tuple[str, ...] = self.head.labels
         self.task: str = self.head.task
@@ -80,6 +89,7 @@ class Predictor:
                 f"This is a {self.task} engine, and predict() is for sequence classification. "
                 f"Call {other}."
             )
+        self.check_process()
         threshold = self._threshold(threshold)
         function = self.head.score_function(function_to_apply)
         rows = rows_from_texts(texts)
@@ -89,6 +99,17 @@ class Predictor:
         )
         self._check_classes(logits.shape[-1])
         return predictions(logits, self.head, function, threshold)
+
+    async def apredict(self, texts: Texts, **options: Any) -> list[Prediction]:
+        """`predict` in a thread, so that the event loop goes on; runtimes release the GIL.
+
+        Args:
+            texts, options: of `predict`.
+
+        Raises:
+            As `predict`.
+        """
+        return await asyncio.to_thread(self.predict, texts, **options)
 
     def entities(
         self, texts: Sequence[str], *, batch_size: int = 8, ignore: Sequence[str] = ("O",)
@@ -140,6 +161,7 @@ class Predictor:
         Raises:
             DataError: no texts, a lone text or pair, or something that is no text.
         """
+        self.check_process()
         rows = rows_from_texts(texts)
         encoder = self._subject.encoder
         found: list[dict[str, Array]] = [{} for _ in range(len(rows))]
@@ -149,6 +171,9 @@ class Predictor:
                 for at, row in enumerate(batch.index):
                     found[row][name] = self._own(values[at], batch, at)
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (*self._made, self._manifest)
 
     def _own(self, values: Array, batch: Batch, at: int) -> Array:
         """The part of an output that belongs to a row's own tokens."""
@@ -225,3 +250,18 @@ class Predictor:
                 QDeployWarning,
                 stacklevel=4,
             )
+
+
+def _load_again(engine_dir: str, threads: int, manifest: str) -> Predictor:
+    """A predictor that was pickled, here.
+
+    Raises:
+        ModelError: the directory is not here, or holds another build by now.
+    """
+    found = Predictor(engine_dir, threads=threads)
+    if sha256_file(Path(engine_dir) / MANIFEST) != manifest:
+        raise ModelError(
+            f"{engine_dir} holds another build than when this was pickled. Load it with "
+            "qdeploy.load(), and pickle that."
+        )
+    return found

@@ -17,6 +17,7 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import names_of, parse_shape
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import PlanError, choose
+from qdeploy.threads import check_threads
 
 _SECTIONS = (
     *("task", "columns", "max_length", "calibration", "accuracy"),
@@ -160,7 +161,7 @@ def parse_recipe(found: Any) -> Recipe:
         shapes=shapes,
         warmup=_count(latency["warmup"], "latency.warmup", least=0),
         iterations=_count(latency["iterations"], "latency.iterations"),
-        threads=_count(latency["threads"], "latency.threads"),
+        threads=check_threads(_count(latency["threads"], "latency.threads")),
         resources={str(k): _mapping(v, f"`resources.{k}`") for k, v in resources.items()},
     )
 
