@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import Any
 
 from qdeploy.errors import TargetError
 
@@ -31,7 +31,7 @@ class OfOneProcess:
                 "start workers with 'spawn' or 'forkserver'."
             )
 
-    def __reduce__(self) -> NoReturn:
+    def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
             "An engine cannot be pickled. Pickle what qdeploy.load() gives, which loads its "
             "directory again, or send the directory's name."
