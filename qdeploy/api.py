@@ -495,20 +495,23 @@ def sweep(
     return result
 
 
-def load(engine_dir: PathLike, *, threads: int = 2) -> Predictor:
+def load(engine_dir: PathLike, *, threads: int = 2, verify: str = "sha256") -> Predictor:
     """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
 
     Args:
         engine_dir: engine directory.
         threads: threads the engine may use.
+        verify: how its files are held against its qdeploy.json: `"sha256"` reads them once more,
+            `"stat"` compares their sizes alone, for callers who cannot wait.
 
     Raises:
-        ModelError: not an engine directory.
+        ModelError: not an engine directory, or its files are not those of its qdeploy.json.
         TargetError: its target does not work on this machine.
+        PlanError: `threads` or `verify` that is none.
     """
     from qdeploy.evaluate.predictor import Predictor
 
-    return Predictor(engine_dir, threads=threads)
+    return Predictor(engine_dir, threads=threads, verify=verify)
 
 
 def inspect(path: PathLike, *, target: str | None = None) -> dict[str, Any]:

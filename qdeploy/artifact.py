@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
+from qdeploy.schemas import MANIFESTS, check, decode
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
+_STEM = 60  # characters of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
 _PACKAGES = (
@@ -40,19 +43,47 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, so that equal values give equal bytes."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: an older one of that name stays until then.
 
-
-def read_json(path: Path) -> Any:
-    """Read JSON; a missing or broken file is a `ModelError`."""
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    partial = path.with_name(f".{path.name[:_STEM]}.{secrets.token_hex(6)}.partial")
     try:
-        return json.loads(path.read_text("utf-8"))
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all, with sorted keys: equal values give equal bytes."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def read_json(path: Path, remedy: str = "Make it anew.") -> Any:
+    """Read JSON.
+
+    Args:
+        remedy: what to do where it is damaged.
+
+    Raises:
+        ModelError: it is missing, cannot be read, or is no JSON.
+    """
+    try:
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist.") from None
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}. Make it anew.") from error
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}. Look at its permissions, and whether it is "
+            "a file."
+        ) from error
+    return decode(raw, path, remedy)
 
 
 def package_versions() -> dict[str, str]:
@@ -65,40 +96,55 @@ def package_versions() -> dict[str, str]:
 
 
 def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
-    """Write `qdeploy.json`: schema, kind, versions, sha256 of each file, and `fields`."""
-    files = {
-        str(path.relative_to(directory)): sha256_file(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+    """Write `qdeploy.json`: schema, kind, versions, sha256 and size of each file, and `fields`."""
+    paths = [p for p in sorted(directory.rglob("*")) if p.is_file() and p.name != MANIFEST]
+    names = {str(path.relative_to(directory)): path for path in paths}
+    base = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "versions": package_versions(),
+        "files": {name: sha256_file(path) for name, path in names.items()},
+        "sizes": {name: path.stat().st_size for name, path in names.items()},
     }
-    base = {"schema": SCHEMA, "kind": kind, "versions": package_versions(), "files": files}
-    write_json(directory / MANIFEST, base | fields)
+    write_json(directory / MANIFEST, fields | base)
+
+
+def kind_of(directory: Path) -> str | None:
+    """The kind that a directory's manifest names; None where it names none."""
+    path = directory / MANIFEST
+    found = read_json(path) if path.is_file() else None
+    kind = found.get("kind") if isinstance(found, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
     """Read the manifest of a directory of this kind ("model" or "engine").
 
     Raises:
-        ModelError: no such directory, no manifest, another kind, or a newer schema.
+        ModelError: no such directory, no manifest, another kind, a newer schema, or a field that is
+            missing or impossible.
     """
     maker = {"model": "qdeploy export", "engine": "qdeploy build"}[kind]
+    path, remedy = directory / MANIFEST, f"Make the directory again with `{maker}`."
     if not directory.exists():
         raise ModelError(f"{directory} does not exist. Make the {kind} directory with `{maker}`.")
-    if not (directory / MANIFEST).is_file():
+    if not path.is_file():
         raise ModelError(
             f"{directory} is no {kind} directory: it holds no {MANIFEST}. Make one with `{maker}`."
         )
-    manifest: dict[str, Any] = read_json(directory / MANIFEST)
+    manifest = read_json(path, remedy)
     if not isinstance(manifest, dict):
-        raise ModelError(f"{directory / MANIFEST} is damaged. Make the directory with `{maker}`.")
+        raise ModelError(f"{path} is damaged: it is no JSON object. {remedy}")
     if manifest.get("kind") != kind:
         article = "an" if kind == "engine" else "a"
         raise ModelError(
             f"{directory} is of kind '{manifest.get('kind')}', and {article} {kind} directory was "
             f"expected. Make one with `{maker}`."
         )
-    if manifest.get("schema", 0) > SCHEMA:
+    schema = manifest.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
         raise ModelError(f"{directory} was written by a newer qdeploy. Upgrade with pip.")
+    check(manifest, MANIFESTS[kind], path, remedy)
     return manifest
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from qdeploy.errors import PlanError, choose
 
+CONFIG = "config.json"
 SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
 FUNCTIONS = (SOFTMAX, SIGMOID, NONE)
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
@@ -115,7 +116,8 @@ def head_of(directory: Path, manifest: Mapping[str, Any]) -> Head:
     facts = manifest.get("head")
     if facts is None:
         facts = head_facts(_config(directory))
-    return Head(manifest["task"], unique(manifest["labels"]), **facts)
+    known = {name: facts.get(name) for name in ("problem_type", "function_to_apply", "activation")}
+    return Head(manifest["task"], unique(manifest["labels"]), **known)
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -137,7 +139,7 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
 def _config(directory: Path) -> dict[str, Any]:
     """config.json; empty where there is none that can be read."""
     try:
-        found = json.loads((directory / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((directory / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

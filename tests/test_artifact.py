@@ -10,6 +10,7 @@ import pytest
 from qdeploy import artifact
 from qdeploy.artifact import MANIFEST, read_json, read_manifest, write_json, write_manifest
 from qdeploy.errors import ModelError
+from tests.manifests import fields
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def whole(tmp_path: Path) -> Path:
     directory = tmp_path / "out"
     directory.mkdir()
     (directory / "model.onnx").write_text("old")
-    write_manifest(directory, "model", {"seed": 0})
+    write_manifest(directory, "model", fields("model", seed=0))
     return directory
 
 

@@ -18,6 +18,7 @@ from qdeploy import artifact, publish, renames
 from qdeploy.artifact import MANIFEST, read_manifest, write_json, write_manifest
 from qdeploy.errors import OutputError
 from qdeploy.publish import staged
+from tests.manifests import fields
 
 ROOT = Path(__file__).parent.parent
 WRITER = """
@@ -35,7 +36,7 @@ def write(path: Path, text: str, *, force: bool = False) -> None:
     """A whole directory with one file and its manifest."""
     with staged(path, "model", force=force) as work:
         (work / "model.onnx").write_text(text)
-        write_manifest(work, "model", {"seed": 0})
+        write_manifest(work, "model", fields("model", seed=0))
 
 
 def entries(folder: Path) -> list[str]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.errors import PlanError
+from qdeploy.schemas import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm, check
 
 SCHEMA = 1
+PLAN = "plan.json"
+_AGAIN = "Build the engine again."
 INT8, FLOAT = "int8", "float"
 
 
@@ -58,7 +64,7 @@ class Grouped:
 
 
 Treatment = Float | Dynamic | PerTensor | Grouped
-_TREATMENTS: dict[str, type[Treatment]] = {t.kind: t for t in (Float, Dynamic, PerTensor, Grouped)}
+_WITHOUT_FIELDS: dict[Any, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
 
 
 @dataclass(frozen=True)
@@ -141,32 +147,46 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Plan:
+    def from_json(cls, value: Any, path: Path = Path(PLAN)) -> Plan:
         """The inverse of `to_json`.
 
+        Args:
+            path: of the file, for texts.
+
         Raises:
-            PlanError: another schema, or a field missing.
+            PlanError: another schema, a field that is missing or impossible, a name that stands
+                twice, or groups that are no partition of the channels.
         """
-        if value.get("schema") != SCHEMA:
-            raise PlanError(
-                f"plan.json has schema {value.get('schema')}, and this qdeploy reads {SCHEMA}. "
-                "Build the engine again."
-            )
-        try:
-            sites = [_site_from_json(site) for site in value["sites"]]
-            gemms = [GemmPlan(**gemm) for gemm in value["gemms"]]
-            return cls(
-                strategy=value["strategy"],
-                scope=value["scope"],
-                activations=value["activations"],
-                per_channel_weights=value["weights"] == "per-channel",
-                sites={site.tensor: site for site in sites},
-                gemms={gemm.name: gemm for gemm in gemms},
-                tables=tuple(value["tables"]),
-                options=value["options"],
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise PlanError(f"plan.json is damaged: {error}. Build the engine again.") from error
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise PlanError(f"{path} was written by a newer qdeploy. Upgrade with pip.")
+        form = check(value, PlanForm, path, _AGAIN, PlanError)
+        sites = [_site_of(site, path) for site in form.sites]
+        gemms = [GemmPlan(g.name, g.weight, g.precision, g.reason) for g in form.gemms]
+        for names in ([s.tensor for s in sites], [g.name for g in gemms]):
+            if twice := [name for name, n in Counter(names).items() if n > 1]:
+                raise PlanError(f"{path} is damaged: {twice[0]} stands in it twice. {_AGAIN}")
+        return cls(
+            strategy=form.strategy,
+            scope=form.scope,
+            activations=form.activations,
+            per_channel_weights=form.weights == "per-channel",
+            sites={site.tensor: site for site in sites},
+            gemms={gemm.name: gemm for gemm in gemms},
+            tables=tuple(form.tables),
+            options=form.options,
+        )
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of an engine directory.
+
+    Raises:
+        ModelError: it is missing or cannot be read.
+        PlanError: see `Plan.from_json`.
+    """
+    path = directory / PLAN
+    return Plan.from_json(read_json(path, _AGAIN), path)
 
 
 def _site_json(site: SitePlan) -> dict[str, Any]:
@@ -175,14 +195,30 @@ def _site_json(site: SitePlan) -> dict[str, Any]:
     return fields
 
 
-def _site_from_json(value: dict[str, Any]) -> SitePlan:
-    fields = dict(value["treatment"])
-    kind = _TREATMENTS[fields.pop("kind")]
-    if "affine" in fields:
-        fields["affine"] = Affine(**fields["affine"])
-        fields["prescale"] = tuple(fields["prescale"])
-    if "affines" in fields:
-        fields["affines"] = tuple(Affine(**affine) for affine in fields["affines"])
-        fields["groups"] = tuple(tuple(group) for group in fields["groups"])
-        fields["outlier_channels"] = tuple(fields["outlier_channels"])
-    return SitePlan(**(value | {"treatment": kind(**fields)}))
+def _site_of(form: SiteForm, path: Path) -> SitePlan:
+    return SitePlan(
+        form.name, form.tensor, _treatment_of(form, path), form.reason, sqnr_db=form.sqnr_db
+    )
+
+
+def _treatment_of(site: SiteForm, path: Path) -> Treatment:
+    form = site.treatment
+    if isinstance(form, PerTensorForm):
+        return PerTensor(_affine_of(form.affine), tuple(form.prescale))
+    if not isinstance(form, GroupedForm):
+        return _WITHOUT_FIELDS[type(form).__struct_config__.tag]
+    channels = sorted([c for group in form.groups for c in group] + form.outlier_channels)
+    if channels != list(range(len(channels))) or len(form.affines) != len(form.groups):
+        raise PlanError(
+            f"{path} is damaged: the groups of {site.name} are no partition of its channels with a "
+            f"scale each. {_AGAIN}"
+        )
+    return Grouped(
+        tuple(map(tuple, form.groups)),
+        tuple(map(_affine_of, form.affines)),
+        tuple(form.outlier_channels),
+    )
+
+
+def _affine_of(form: AffineForm) -> Affine:
+    return Affine(form.scale, form.zero_point)

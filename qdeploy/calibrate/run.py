@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.artifact import read_manifest, sha256_file
+from qdeploy.artifact import MANIFEST, read_manifest
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.sites import find_structure
@@ -23,6 +23,7 @@ from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
+from qdeploy.integrity import GRAPHS, read_whole, verify
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -48,15 +49,12 @@ def model_digest(model_dir: Path) -> str:
     Raises:
         ModelError: not a model directory, or a file that export did not write.
     """
-    files = read_manifest(model_dir, "model").get("files", {})
-    digests = []
-    for name in (GRAPH, *(name for name in (f"{GRAPH}.data",) if name in files)):
-        path = model_dir / name
-        digest = sha256_file(path) if path.is_file() else "missing"
-        if digest != files.get(name):
-            what = "missing" if digest == "missing" else "not the file that export wrote"
-            raise ModelError(f"{path} is {what}. Export the checkpoint again.")
-        digests.append(digest)
+    manifest = read_manifest(model_dir, "model")
+    files = manifest["files"]
+    if GRAPH not in files:
+        raise ModelError(f"{model_dir / MANIFEST} lists no {GRAPH}. Export the checkpoint again.")
+    verify(model_dir, manifest, GRAPHS)
+    digests = [files[name] for name in (GRAPH, f"{GRAPH}.data") if name in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256(repr(digests).encode()).hexdigest()
 
 
@@ -66,6 +64,10 @@ def load_model(model_dir: Path) -> tuple[ir.Model, str]:
     Raises:
         ModelError: not a model directory, a damaged file, or a weight that is NaN or infinite.
     """
+    return read_whole(model_dir, lambda: _load_model(model_dir))
+
+
+def _load_model(model_dir: Path) -> tuple[ir.Model, str]:
     digest = model_digest(model_dir)
     path = model_dir / GRAPH
     try:
@@ -126,7 +128,7 @@ def calibrate_model(
     if (text := cut_text(origin.lengths, "calibration", longest, max_length)) is not None:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
-    if _is_whole(path):
+    if _is_kept(path, origin):
         return path
     batches = _batches(encoder, encoded, progress)
     _save(Statistics(origin, observer(directory, batches)), path)
@@ -175,13 +177,16 @@ def read_calibration(data: str | None, task: str, columns: Columns | str | None)
     return read_rows(DEFAULT_DATA, split="calibration")
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether statistics are kept there; a damaged file is made anew."""
+_SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")
+
+
+def _is_kept(path: Path, origin: Origin) -> bool:
+    """Whether statistics of these rows are kept there; a damaged file, or another, is made anew."""
     try:
-        Statistics.load(path)
+        found = Statistics.load(path).origin
     except StatisticsError:
         return False
-    return True
+    return all(getattr(found, name) == getattr(origin, name) for name in _SAME)
 
 
 def _save(statistics: Statistics, path: Path) -> None:

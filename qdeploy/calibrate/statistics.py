@@ -6,19 +6,22 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.calibrate.observer import BINS, SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 from qdeploy.lease import leased_folder, sweep
 
 FORMAT = 3
+_AGAIN = "`qdeploy calibrate MODEL_DIR` makes it again."
+_ROUNDED = 1e-3
+_EXPONENTS = range(-40, 129)  # of FP32 values, and where a histogram of zeros starts
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 _DAMAGE = (
     AttributeError,
@@ -106,20 +109,22 @@ class Statistics:
                 origin = json.loads(str(arrays["origin"]))
                 if origin.pop("format") != FORMAT:
                     raise StatisticsError(
-                        f"{path} was written by another version of qdeploy. "
-                        "Run `qdeploy calibrate`."
+                        f"{path} was written by another version of qdeploy. {_AGAIN}"
                     )
                 for key in ("row_hashes", "token_classes", "row_lengths"):
                     origin[key] = tuple(origin[key])
+                known = {f.name for f in fields(Origin)}
+                origin = {key: value for key, value in origin.items() if key in known}
                 names = [k.removesuffix("/sums") for k in arrays.files if k.endswith("/sums")]
-                return cls(Origin(**origin), {name: _site(arrays, name) for name in names})
+                sites = {name: _site(arrays, name) for name in names}
+                return cls(Origin(**origin), sites)
         except FileNotFoundError:
             raise StatisticsError(
                 f"{path} does not exist. Make statistics with `qdeploy calibrate MODEL_DIR`."
             ) from None
         except _DAMAGE as error:
             raise StatisticsError(
-                f"{path} is not a file of statistics ({error}). Make it with `qdeploy calibrate`."
+                f"{path} is not a file of statistics ({error or type(error).__name__}). {_AGAIN}"
             ) from error
 
     def merge(self, other: Statistics) -> None:
@@ -175,12 +180,18 @@ def _origin_json(origin: Origin) -> dict[str, Any]:
 
 
 def _site(arrays: Any, name: str) -> SiteStatistics:
+    """The statistics of one site.
+
+    Raises:
+        ValueError: numbers that no observation gives.
+        KeyError: an array is missing.
+    """
     minimum, maximum = arrays[f"{name}/range"]
     count, exponent = (int(v) for v in arrays[f"{name}/shape"])
     tokens = None
     if f"{name}/tokens" in arrays.files:
         tokens = TokenStatistics(arrays[f"{name}/tokens"], *arrays[f"{name}/by_token"])
-    return SiteStatistics(
+    found = SiteStatistics(
         count=count,
         minimum=minimum,
         maximum=maximum,
@@ -189,3 +200,45 @@ def _site(arrays: Any, name: str) -> SiteStatistics:
         exponent=exponent,
         tokens=tokens,
     )
+    if fault := _fault(found):
+        raise ValueError(f"{name}: {fault}")
+    return found
+
+
+def _fault(site: SiteStatistics) -> str:
+    """Why these numbers are of no observation; empty where they may be."""
+    c = site.minimum.size
+    shapes: list[tuple[str, Any, tuple[int, ...]]] = [("range", site.minimum, (c,))]
+    shapes += [("range", site.maximum, (c,))]
+    shapes += [("sums", site.sums, (4, c)), ("histogram", site.histogram, (BINS,))]
+    if site.tokens is not None:
+        t = site.tokens.count.size
+        shapes += [("tokens", site.tokens.count, (t,))]
+        shapes += [("tokens", a, (t, c)) for a in (site.tokens.energy, site.tokens.peak)]
+    for what, array, shape in shapes:
+        if array.dtype.kind not in "iuf" or array.shape != shape:
+            return f"its {what} has the shape {array.shape}, and {shape} was expected"
+        if not np.isfinite(array).all():
+            return f"its {what} holds NaN or infinity"
+    if c < 1 or site.count < 1 or site.exponent not in _EXPONENTS:
+        return f"{c} channels, {site.count} elements and the exponent {site.exponent} are no site's"
+    if (site.minimum > site.maximum).any():
+        return "a minimum is above its maximum"
+    if site.histogram.dtype.kind == "f" or (site.histogram < 0).any():
+        return "its histogram holds what is no count"
+    if site.histogram.sum() != site.count * c:
+        return "its histogram counts other elements than it saw"
+    if site.absolute.max() > 2.0**site.exponent:
+        return "its range is wider than its histogram"
+    return _sums_fault(site)
+
+
+def _sums_fault(site: SiteStatistics) -> str:
+    """Why sums of x, x², x³ and x⁴ do not belong to the range; empty where they may."""
+    peak = site.absolute
+    for power, sums in enumerate(site.sums, 1):
+        # sums of FP32 powers: each may be off by a rounding
+        most = site.count * peak**power * (1 + _ROUNDED) + np.finfo(np.float32).tiny
+        if (np.abs(sums) > most).any() or (power % 2 == 0 and (sums < 0).any()):
+            return f"a sum of x^{power} is not of values in its range"
+    return ""

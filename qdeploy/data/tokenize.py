@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_json, read_manifest
+from qdeploy.artifact import kind_of, read_json, read_manifest
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, ModelError, PlanError
+from qdeploy.integrity import SHA256, verify
+from qdeploy.schemas import TokenizerConfig, check
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 Array = npt.NDArray[Any]
 
+FILES = ("tokenizer.json", "tokenizer_config.json")
 # Keys of tokenizer_config.json.
 _MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
 _LIMITS_KEPT = 4  # tokenizers, one for each limit of a row
@@ -88,11 +91,12 @@ class TextEncoder:
         special_tokens: Mapping[str, int] | None = None,
         unknown_id: int | None = None,
         vocabulary: int | None = None,
+        origin: str = "",
     ) -> None:
         unknown = [name for name in input_names if name not in _FIELDS]
         if unknown:
             raise ModelError(
-                f"The model takes the input '{unknown[0]}', and a tokenizer gives "
+                f"{origin}The model takes the input '{unknown[0]}', and a tokenizer gives "
                 f"{', '.join(_FIELDS)} only. Export the model without it."
             )
         # tokenizer.json may hold the padding of the day it was saved; transformers ignores it too
@@ -110,16 +114,21 @@ class TextEncoder:
         self._vocabulary = vocabulary
 
     @classmethod
-    def from_directory(cls, directory: str | Path) -> TextEncoder:
+    def from_directory(cls, directory: str | Path, *, how: str = SHA256) -> TextEncoder:
         """Read `tokenizer.json`, `tokenizer_config.json` and `qdeploy.json`.
 
+        Args:
+            how: of `qdeploy.integrity.verify`.
+
         Raises:
-            ModelError: not a model or engine directory, or its tokenizer is missing or broken.
+            ModelError: not a model or engine directory, or its tokenizer is missing, broken or
+                another one than the manifest lists.
         """
         path = Path(directory)
-        manifest = _manifest(path)
+        manifest = read_manifest(path, "engine" if kind_of(path) == "engine" else "model")
+        verify(path, manifest, FILES, how=how)
         config = _config(path)
-        tokenizer = _load(path / "tokenizer.json")
+        tokenizer = _load(path / FILES[0])
         return cls(
             tokenizer,
             input_names=manifest["inputs"],
@@ -130,6 +139,7 @@ class TextEncoder:
             special_tokens=_specials(tokenizer, config),
             unknown_id=_token_id(tokenizer, config.get("unk_token")),
             vocabulary=manifest.get("vocabulary"),
+            origin=f"{path}: ",
         )
 
     def encode(self, rows: Rows, max_length: int | None = None) -> Encoded:
@@ -277,19 +287,14 @@ def _column(encodings: Sequence[Encoding], name: str) -> list[Array]:
     return [np.array(getattr(encoding, _FIELDS[name]), np.int64) for encoding in encodings]
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a model or of an engine directory."""
-    kind = "model"
-    if (directory / MANIFEST).is_file():
-        found = read_json(directory / MANIFEST)
-        kind = "engine" if found.get("kind") == "engine" else "model"
-    return read_manifest(directory, kind)
-
-
 def _config(directory: Path) -> dict[str, Any]:
     """tokenizer_config.json; empty where there is none."""
-    path = directory / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
+    path = directory / FILES[1]
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = read_json(path)
+    check(found, TokenizerConfig, path, "Export the model anew.")
+    return found
 
 
 def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from qdeploy.artifact import read_manifest, write_graph, write_json, write_manif
 from qdeploy.calibrate.affine import ASYMMETRIC
 from qdeploy.calibrate.options import EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.run import calibrate_model, load_model
+from qdeploy.calibrate.run import calibrate_model, load_model, model_digest
 from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
@@ -46,7 +46,8 @@ from qdeploy.deploy.request import (
 )
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
-from qdeploy.errors import QDeployWarning, VerificationError
+from qdeploy.errors import ModelError, QDeployWarning, VerificationError
+from qdeploy.integrity import read_whole
 from qdeploy.publish import staged
 
 if TYPE_CHECKING:
@@ -205,8 +206,10 @@ def _write_engine(
         if progress is not None:
             progress(_STAGES[index], index, len(_STAGES))
 
-    manifest = read_manifest(request.model_dir, "model")
-    model, digest = load_model(request.model_dir)
+    home = request.model_dir
+    manifest, (model, digest) = read_whole(
+        home, lambda: (read_manifest(home, "model"), load_model(home))
+    )
     structure = find_structure(model)
     if observed is not None:
         observed.require_model(digest)
@@ -244,6 +247,8 @@ def _write_engine(
     if sample is not None:
         noise = measure_noise(request.model_dir, work, fields, sample, engine)
     fields["noise"] = noise
+    if model_digest(home) != digest:
+        raise ModelError(f"{home} was replaced while this was built. Build again.")
     write_manifest(work, "engine", fields)
     if progress is not None:
         progress(_STAGES[-1], len(_STAGES), len(_STAGES))

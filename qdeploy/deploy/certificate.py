@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import read_json, read_manifest, sha256_file
+from qdeploy.artifact import read_json, read_manifest
 from qdeploy.calibrate.plan import FLOAT, INT8, Plan
 from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.engine import Engine, KernelTime
 from qdeploy.deploy.lowered import Lowered, Mark
 from qdeploy.errors import ModelError
+from qdeploy.integrity import GRAPHS, verify
+from qdeploy.schemas import Certificate, check
 
 if TYPE_CHECKING:
     from qdeploy.calibrate.products import Product
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 CERTIFICATE = "certificate.json"
 MISSING = "missing"
+_AGAIN = "Build the engine again."
 _NOT_FOUND = "no kernel reads its int8 weight"
 _ONE_OF_SEVERAL = "not all of its parts run in INT8"
 
@@ -121,34 +124,52 @@ def certify(
 
 
 def check_int8(
-    engine_dir: str | Path, engine: Engine, feeds: Mapping[str, Array]
+    engine_dir: str | Path,
+    engine: Engine,
+    feeds: Mapping[str, Array],
+    manifest: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`certify` for an engine directory whose engine is loaded.
+
+    Args:
+        engine_dir: engine directory.
+        engine: loaded from it.
+        feeds: of `certify`.
+        manifest: of the directory when the engine was loaded; None is not to ask.
 
     Raises:
         ModelError: its certificate is of an earlier version, which did not count all products, or
             of another graph than the one that stands there.
     """
-    _check_graph(Path(engine_dir))
-    path = Path(engine_dir) / CERTIFICATE
-    planned = read_json(path)
-    if not {"planned_gemms", "other_products", "flops_measured"} <= set(planned):
+    directory = Path(engine_dir)
+    found = read_manifest(directory, "engine")
+    if manifest is not None and found != manifest:
         raise ModelError(
-            f"{path} does not list all products of the graph: an earlier qdeploy wrote it. Build "
-            "the engine again."
+            f"{directory} was replaced while it was measured: what ran is no longer there. Run the "
+            "evaluation again."
         )
+    planned = read_certificate(directory)
+    verify(directory, found, (*GRAPHS, CERTIFICATE))
     return certify(engine, planned, feeds)
 
 
-def _check_graph(directory: Path) -> None:
-    """Refuse a graph that is not the one whose products the certificate lists."""
-    for name, digest in read_manifest(directory, "engine")["files"].items():
-        if name.startswith("model.") and sha256_file(directory / name) != digest:
-            raise ModelError(
-                f"{directory / name} is not the file that was built there, so its certificate says "
-                f"nothing of it. Build the engine again; `qdeploy inspect {directory / name}` "
-                "judges any ONNX file."
-            )
+def read_certificate(directory: Path) -> dict[str, Any]:
+    """The certificate of an engine directory.
+
+    Raises:
+        ModelError: it is missing or damaged, or an earlier version wrote it, which did not count
+            all products.
+    """
+    path = directory / CERTIFICATE
+    found = read_json(path, _AGAIN)
+    if isinstance(found, dict) and not {"other_products", "flops_measured"} <= set(found):
+        raise ModelError(
+            f"{path} does not list all products of the graph: an earlier qdeploy wrote it, or it "
+            f"is damaged. {_AGAIN}"
+        )
+    check(found, Certificate, path, _AGAIN)
+    certificate: dict[str, Any] = found
+    return certificate
 
 
 def tally(

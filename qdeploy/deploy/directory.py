@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import MANIFEST
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.deploy.request import Request
 from qdeploy.errors import ModelError
+from qdeploy.integrity import verify
 
 _FROM_MODEL = (
     *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),
@@ -30,26 +30,20 @@ def copy_companions(source: Path, work: Path, manifest: dict[str, Any]) -> None:
         manifest: of the model directory.
 
     Raises:
-        ModelError: a listed file is missing, or no file of that directory.
+        ModelError: a listed file is missing, a link, or another one.
     """
-    for name in sorted(manifest["files"]):
-        if name in _OF_MODEL:
-            continue
-        path = source / name
-        if path.is_symlink() or not path.is_file() or not _within(name):
+    names = [name for name in sorted(manifest["files"]) if name not in _OF_MODEL]
+    for name in names:
+        if (source / name).is_symlink():
             raise ModelError(
-                f"{path} is {'missing' if not os.path.lexists(path) else 'no file of its own'}, "
-                f"and {source / MANIFEST} lists it. Export the checkpoint again."
+                f"{source / name} is a link, and {MANIFEST} lists a file. Export the checkpoint "
+                "again, or put the file in its place."
             )
+    verify(source, manifest, names)
+    for name in names:
         target = work / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target, follow_symlinks=False)
-
-
-def _within(name: str) -> bool:
-    """Whether a listed name stays in its directory."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+        shutil.copyfile(source / name, target, follow_symlinks=False)
 
 
 def manifest_fields(

@@ -13,6 +13,7 @@ from qdeploy.artifact import read_manifest
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.errors import DataError, ModelError, TargetError
+from qdeploy.integrity import GRAPHS, SHA256, verify
 from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
@@ -98,20 +99,24 @@ def inputs_of(feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arr
     return {name: feeds[name] for name in names}
 
 
-def open_engine(engine_dir: str | Path, *, threads: int = 2, simulate: bool = False) -> Engine:
+def open_engine(
+    engine_dir: str | Path, *, threads: int = 2, simulate: bool = False, how: str = SHA256
+) -> Engine:
     """Load the engine of an engine directory with a stated number of threads.
 
     Args:
+        how: its files are held against the manifest: see `qdeploy.integrity.verify`.
         simulate: run its graph on the CPU, for its numbers alone (`qdeploy.deploy.simulate`).
 
     Raises:
-        ModelError: not an engine directory.
+        ModelError: not an engine directory, or its files are not those of its manifest.
         TargetError: its target does not work on this machine.
         PlanError: `threads` is no number that helps.
     """
     check_threads(threads)
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
+    verify(directory, manifest, GRAPHS, how=how)
     if simulate:
         from qdeploy.deploy.simulate import SimulatedEngine
 

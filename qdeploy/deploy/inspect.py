@@ -8,14 +8,15 @@ from typing import Any
 
 import onnx_ir as ir
 
-from qdeploy.artifact import MANIFEST, read_json, read_manifest
-from qdeploy.calibrate.plan import Plan
+from qdeploy.artifact import kind_of, read_manifest
+from qdeploy.calibrate.plan import read_plan
 from qdeploy.calibrate.sites import find_structure
-from qdeploy.deploy.certificate import CERTIFICATE
+from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.judge import judge
 from qdeploy.deploy.rules import ADVICE, ERROR
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import ModelError, TargetError, choose
+from qdeploy.integrity import read_whole, verify
 
 _JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
 
@@ -37,7 +38,8 @@ def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
         [{"rule", "severity", "node", "text", "remedy"}]}.
 
     Raises:
-        ModelError: nothing there, or not readable as ONNX.
+        ModelError: nothing there, not readable as ONNX, or a directory with other files than those
+            of its manifest.
         TargetError: a target without rules.
     """
     source = Path(path)
@@ -78,10 +80,14 @@ def _contract(path: Path, target: str) -> dict[str, Any]:
 
 
 def _directory(directory: Path) -> dict[str, Any]:
-    found = read_json(directory / MANIFEST) if (directory / MANIFEST).is_file() else None
-    if isinstance(found, dict) and found.get("kind") == "engine":
-        return _engine(directory)
+    if kind_of(directory) == "engine":
+        return read_whole(directory, lambda: _engine(directory))
+    return read_whole(directory, lambda: _model(directory))
+
+
+def _model(directory: Path) -> dict[str, Any]:
     manifest = read_manifest(directory, "model")
+    verify(directory, manifest)
     structure = find_structure(_load(directory / "model.onnx"))
     return {
         "kind": "model",
@@ -94,8 +100,9 @@ def _directory(directory: Path) -> dict[str, Any]:
 
 def _engine(directory: Path) -> dict[str, Any]:
     manifest = read_manifest(directory, "engine")
-    plan = Plan.from_json(read_json(directory / "plan.json"))
-    certificate = read_json(directory / CERTIFICATE)
+    verify(directory, manifest)
+    plan = read_plan(directory)
+    certificate = read_certificate(directory)
     return {
         "kind": "engine",
         **{key: manifest.get(key) for key in ("strategy", "target", "scope", "options", "noise")},

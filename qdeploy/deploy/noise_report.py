@@ -7,8 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_json
-from qdeploy.calibrate.plan import Plan
+from qdeploy.calibrate.plan import read_plan
 from qdeploy.calibrate.run import GRAPH, load_model
 from qdeploy.calibrate.sample import Sample
 from qdeploy.calibrate.sites import find_structure
@@ -95,7 +94,7 @@ def _sources(
     reference: Outputs,
 ) -> tuple[list[Source], dict[str, Any] | None]:
     """The noisiest sites on some rows, and those of them whose way back to float is measured."""
-    plan = Plan.from_json(read_json(engine_dir / "plan.json"))
+    plan = read_plan(engine_dir)
     if not plan.int8_gemms and not plan.tables and not plan.sites:
         return [], None
     model, _ = load_model(model_dir)

@@ -21,6 +21,7 @@ from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions,
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import open_subject
 from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
+from qdeploy.integrity import SHA256
 from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
@@ -44,10 +45,10 @@ class Predictor(OfOneProcess):
         PlanError: `threads` is no number that helps.
     """
 
-    def __init__(self, engine_dir: str | Path, *, threads: int = 2) -> None:
-        self._subject = open_subject(engine_dir, check_threads(threads))
+    def __init__(self, engine_dir: str | Path, *, threads: int = 2, verify: str = SHA256) -> None:
+        self._subject = open_subject(engine_dir, check_threads(threads), how=verify)
         super().__init__()
-        self._made = (os.path.abspath(engine_dir), threads)
+        self._made = (os.path.abspath(engine_dir), threads, verify)
         self._manifest = sha256_file(self._subject.directory / MANIFEST)
         self.head = self._subject.head
         self.labels: tuple[str, ...] = self.head.labels
@@ -252,13 +253,13 @@ class Predictor(OfOneProcess):
             )
 
 
-def _load_again(engine_dir: str, threads: int, manifest: str) -> Predictor:
+def _load_again(engine_dir: str, threads: int, verify: str, manifest: str) -> Predictor:
     """A predictor that was pickled, here.
 
     Raises:
         ModelError: the directory is not here, or holds another build by now.
     """
-    found = Predictor(engine_dir, threads=threads)
+    found = Predictor(engine_dir, threads=threads, verify=verify)
     if sha256_file(Path(engine_dir) / MANIFEST) != manifest:
         raise ModelError(
             f"{engine_dir} holds another build than when this was pickled. Load it with "

@@ -272,7 +272,7 @@ def _structure(
     sections: list[dict[str, Any]] = [
         {
             "size_mb": engine_size(s.directory),
-            "int8": None if simulated else check_int8(s.directory, s.engine, f),
+            "int8": None if simulated else check_int8(s.directory, s.engine, f, s.manifest),
         }
         for s, f in zip(subjects, feeds, strict=True)
     ]

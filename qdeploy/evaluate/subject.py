@@ -10,7 +10,8 @@ from qdeploy.artifact import read_manifest
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine, open_engine
-from qdeploy.head import Head, head_of
+from qdeploy.head import CONFIG, Head, head_of
+from qdeploy.integrity import SHA256, read_whole, verify
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Subject:
     @property
     def longest(self) -> int:
         """Tokens of a row it takes: the model's limit, or that of shapes it was compiled for."""
-        largest = (self.manifest.get("builder") or {}).get("shapes", {}).get("max")
+        largest = ((self.manifest.get("builder") or {}).get("shapes") or {}).get("max")
         return min(self.encoder.max_length, largest[1]) if largest else self.encoder.max_length
 
     @property
@@ -58,15 +59,27 @@ class Subject:
         return frozenset(calibration.get("row_hashes") or ())
 
 
-def open_subject(engine_dir: str | Path, threads: int, *, simulate: bool = False) -> Subject:
-    """Load an engine directory; see `open_engine` for `simulate`.
+def open_subject(
+    engine_dir: str | Path, threads: int, *, simulate: bool = False, how: str = SHA256
+) -> Subject:
+    """Load an engine directory, all of it of one build, whoever replaces it meanwhile.
+
+    Args:
+        simulate: of `open_engine`.
+        how: of `qdeploy.integrity.verify`.
 
     Raises:
-        ModelError: not an engine directory, or its tokenizer is missing or broken.
+        ModelError: not an engine directory, or files that are missing, broken or others than its
+            manifest lists.
         TargetError: its target does not work on this machine.
     """
     directory = Path(engine_dir)
-    manifest = read_manifest(directory, "engine")
-    encoder = TextEncoder.from_directory(directory)
-    engine = open_engine(directory, threads=threads, simulate=simulate)
-    return Subject(directory, manifest, engine, encoder, head_of(directory, manifest))
+
+    def load() -> Subject:
+        manifest = read_manifest(directory, "engine")
+        verify(directory, manifest, [CONFIG], how=how)
+        encoder = TextEncoder.from_directory(directory, how=how)
+        engine = open_engine(directory, threads=threads, simulate=simulate, how=how)
+        return Subject(directory, manifest, engine, encoder, head_of(directory, manifest))
+
+    return read_whole(directory, load)

@@ -159,14 +159,16 @@ def _code(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 
 def _making(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    calibration = manifest["calibration"]
+    calibration = manifest.get("calibration")
     rows = "without calibration rows"
     if calibration:
         rows = f"on {calibration['rows']} calibration rows of {_short(calibration['data'])}"
         if calibration.get("truncated"):
-            share, limit = 100 * calibration["truncated_share"], calibration["max_length"]
+            share = 100 * calibration["truncated"] / calibration["rows"]
+            limit = calibration["max_length"]
             rows += f" ({share:.1f} % of them cut at {limit} tokens)"
-    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    known = manifest.get("versions", {})
+    versions = ", ".join(f"{name} {version}" for name, version in known.items())
     digest = manifest["source"]["sha256"]
     return f"Quantized after training, {rows}. Source graph sha256 `{digest}`. {versions}.\n"
 

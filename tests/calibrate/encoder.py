@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.artifact import write_manifest
+from tests import manifests
 
 HIDDEN, INNER, HEADS = 16, 32, 2
 VOCABULARY = 1100  # times 16: just enough numbers for an int8 table
@@ -191,14 +192,5 @@ def model_directory(path: Path, model: ir.Model | None = None) -> Path:
 
 def sign(path: Path) -> None:
     """Write the manifest for the files as they are now."""
-    fields = {
-        "task": "sequence-classification",
-        "labels": ["entailment", "not_entailment"],
-        "model_type": "bert",
-        "hidden_size": HIDDEN,
-        "max_length": MAX_LENGTH,
-        "pad_token_id": 0,
-        "inputs": ["input_ids", "attention_mask"],
-        "outputs": ["logits"],
-    }
+    fields = manifests.fields("model", hidden_size=HIDDEN, max_length=MAX_LENGTH)
     write_manifest(path, "model", fields)

@@ -100,10 +100,9 @@ def test_a_damaged_plan_is_told(value: Any) -> None:
         Plan.from_json(value)
 
 
-@pytest.mark.parametrize("value", [{}, {"schema": 2}])
-def test_another_schema_is_told(value: Any) -> None:
-    with pytest.raises(PlanError, match=r"plan.json has schema (None|2), and this qdeploy reads 1"):
-        Plan.from_json(value)
+def test_another_schema_is_told() -> None:
+    with pytest.raises(PlanError, match=r"plan.json was written by a newer qdeploy"):
+        Plan.from_json({"schema": 2})
 
 
 # Options

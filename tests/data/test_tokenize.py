@@ -18,6 +18,7 @@ from qdeploy.artifact import write_manifest
 from qdeploy.data import Rows, read_rows, rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, ModelError, PlanError
+from tests import manifests
 from tests.data.real import QNLI, needs_qnli
 from tests.tiny import FAMILIES, MAX_LENGTH, tiny_tokenizer
 
@@ -26,12 +27,12 @@ def model_directory(directory: Path, tokenizer: Any, kind: str = "model", **fiel
     """A directory as far as TextEncoder reads it."""
     directory.mkdir(exist_ok=True)
     tokenizer.save_pretrained(directory)
-    manifest = {
+    own = {
         "inputs": list(tokenizer.model_input_names),
         "max_length": MAX_LENGTH,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    write_manifest(directory, kind, manifest | fields)
+    write_manifest(directory, kind, manifests.fields(kind, **own) | fields)
     return directory
 
 

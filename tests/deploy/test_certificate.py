@@ -170,7 +170,7 @@ def test_another_graph_under_a_certificate_is_refused(
     shutil.copytree(engine(strategy="peg").directory, directory)
     assert check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))["executed"]
     shutil.copyfile(bert.directory / "model.onnx", directory / "model.onnx")
-    with pytest.raises(ModelError, match=r"model\.onnx is not the file that was built there"):
+    with pytest.raises(ModelError, match=r"model\.onnx is not the file that build wrote"):
         check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))
 
 

@@ -143,7 +143,7 @@ def test_noise_that_is_of_no_site_names_none(bert: Source, tmp_path: Path) -> No
     ir.save(graph, model / "model.onnx")
     fields = read_json(model / "qdeploy.json")
     (model / "qdeploy.json").unlink()
-    write_manifest(model, "model", {k: v for k, v in fields.items() if k != "files"})
+    write_manifest(model, "model", fields)
     options: dict[str, Any] = {"strategy": "fp16", "target": "tensorrt", "dry_run": True}
     with pytest.warns(QDeployWarning, match=r"largest difference .* Try --strategy peg, or"):
         noise = build_engine(model, tmp_path / "e", **options)["noise"]
@@ -226,7 +226,10 @@ def test_one_noisy_site_is_found_and_its_remedy_holds(bert: Source, tmp_path: Pa
     model, _ = load_model(bert.directory)
     victim = find_structure(model).gemms[3].input
     damaged = Statistics.load(bert.statistics)
-    damaged.sites[victim].maximum[3] *= 100
+    site = damaged.sites[victim]
+    spike = np.zeros((1, site.channels), np.float32)
+    spike[0, 3] = 100 * site.maximum[3]
+    site.update(spike)
     damaged.save(tmp_path / "coarse.npz")
     with pytest.warns(QDeployWarning, match="The logits stand") as caught:
         noise = build_engine(

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import write_json, write_manifest
+from qdeploy.artifact import MANIFEST, read_json, write_json, write_manifest
 from qdeploy.deploy.engine import KernelTime, Witness
 from qdeploy.deploy.lowered import Mark
+from qdeploy.integrity import SHA256
+from tests import manifests
 
 Array = npt.NDArray[Any]
 
@@ -94,26 +96,21 @@ def engine_directory(
         directory / "certificate.json",
         {"planned_gemms": {}, "other_products": {}, "flops_measured": True},
     )
-    manifest = {
-        "target": "ort-cpu",
-        "strategy": "w8a8",
-        "scope": "gemm",
-        "task": "sequence-classification",
-        "labels": list(CLASSES),
-        "max_length": MAX_LENGTH,
-        "pad_token_id": 0,
-        "inputs": ["input_ids", "attention_mask"],
-        "outputs": ["logits"],
-        "model_type": "bag",
-        "calibration": {"rows": 0, "data_hash": None},
-    }
-    write_manifest(directory, "engine", manifest | fields)
+    own = {"labels": list(CLASSES), "max_length": MAX_LENGTH, "model_type": "bag"}
+    write_manifest(directory, "engine", manifests.fields("engine", **own) | fields)
     return directory
 
 
-def load_bag(directory: Path, *, threads: int = 2, simulate: bool = False) -> BagEngine:
+def sign(directory: Path) -> None:
+    """Write the manifest of an engine for the files as they are now."""
+    write_manifest(directory, "engine", read_json(directory / MANIFEST))
+
+
+def load_bag(
+    directory: Path, *, threads: int = 2, simulate: bool = False, how: str = SHA256
+) -> BagEngine:
     """What stands in for `open_engine`: the numpy engine over the table in the ONNX file."""
-    assert not simulate
+    assert not simulate and how == SHA256
     import onnx_ir as ir
 
     initializers = ir.load(directory / "model.onnx").graph.initializers

@@ -17,7 +17,7 @@ import qdeploy
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.head import head_facts
-from tests.evaluate.bag import engine_directory
+from tests.evaluate.bag import engine_directory, sign
 from tests.evaluate.heads import PAIRS, SIZES, engine_of, head_checkpoint
 
 Built = Callable[..., tuple[Path, Path]]
@@ -200,9 +200,11 @@ def test_an_older_engine_falls_back_on_its_config(tmp_path: Path) -> None:
     engine = engine_directory(tmp_path / "e")
     assert Predictor(engine).predict(["yes"])[0].labels == ("entailment",)
     (engine / "config.json").write_text(json.dumps({"problem_type": MULTI}))
+    sign(engine)
     (row,) = Predictor(engine).predict(["yes no"])
     assert row.labels == ("entailment", "not_entailment") and min(row.scores.values()) > 0.8
     (engine / "config.json").write_text("no JSON")
+    sign(engine)
     assert Predictor(engine).predict(["yes"])[0].labels == ("entailment",)
 
 

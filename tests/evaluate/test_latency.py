@@ -41,9 +41,8 @@ def test_rounds_add_up(iterations: int) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "least"),
-    [("batch_size", 0, 1), ("seq_len", 0, 1), ("iterations", 0, 1), ("warmup", -1, 0),
-     ("threads", 0, 1)],
-)  # fmt: skip
+    [("batch_size", 0, 1), ("seq_len", 0, 1), ("iterations", 0, 1), ("warmup", -1, 0)],
+)
 def test_impossible_protocols(field: str, value: int, least: int) -> None:
     with pytest.raises(PlanError, match=f"{field} is {value}, and at least {least} is needed"):
         LatencyProtocol(**{field: value})

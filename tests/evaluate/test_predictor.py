@@ -14,6 +14,7 @@ from qdeploy.errors import DataError, ModelError, PlanError
 from qdeploy.evaluate import subject
 from qdeploy.evaluate.answers import sigmoid, softmax
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.integrity import SHA256
 from tests.evaluate.bag import CLASSES, WORDS, BagEngine, engine_directory, table
 
 pytestmark = pytest.mark.usefixtures("numpy_engines")
@@ -74,8 +75,8 @@ def test_logits_of_a_classifier(predictor: Predictor) -> None:
 def test_logits_of_question_answering_come_without_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def open_spans(directory: Path, *, threads: int, simulate: bool) -> BagEngine:
-        assert not simulate
+    def open_spans(directory: Path, *, threads: int, simulate: bool, how: str) -> BagEngine:
+        assert not simulate and how == SHA256
         engine = BagEngine(table(), threads)
         engine.output_names = ("start_logits", "end_logits")
         return engine

@@ -161,7 +161,14 @@ def test_a_calibration_on_rows_of_other_lengths_is_named(
 ) -> None:
     rng = np.random.default_rng(0)
     kept = [int(n) for n in rng.normal(calibrated, 3, 64)]
-    calibration = {"rows": 64, "row_lengths": kept, "truncated": 0, "max_length": 512}
+    calibration = {
+        "data": "x",
+        "seed": 0,
+        "rows": 64,
+        "row_lengths": kept,
+        "truncated": 0,
+        "max_length": 512,
+    }
     engine = engine_directory(
         tmp_path / "e", max_length=512, strategy="fp32", calibration=calibration
     )

@@ -1,0 +1,28 @@
+"""Fields of manifests, for directories that tests write by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MODEL: dict[str, Any] = {
+    "task": "sequence-classification",
+    "labels": ["entailment", "not_entailment"],
+    "model_type": "bert",
+    "max_length": 128,
+    "pad_token_id": 0,
+    "inputs": ["input_ids", "attention_mask"],
+    "outputs": ["logits"],
+    "source": {"path": "checkpoint", "sha256": "0" * 64},
+}
+ENGINE: dict[str, Any] = MODEL | {
+    "target": "ort-cpu",
+    "strategy": "w8a8",
+    "scope": "gemm",
+    "opt_shape": [8, 128],
+    "rest_precision": "f32",
+}
+
+
+def fields(kind: str, **others: Any) -> dict[str, Any]:
+    """What a manifest of this kind says beside its files; `others` join or replace."""
+    return {"model": MODEL, "engine": ENGINE}[kind] | others
