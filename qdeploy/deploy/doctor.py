@@ -17,6 +17,7 @@ import onnx_ir as ir
 from qdeploy.artifact import package_versions
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
+from qdeploy.telemetry import without_openvino_reports
 
 # Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
 _CPU_FLAGS = {
@@ -87,7 +88,8 @@ def check_openvino() -> Health:
     """Compile one quantized GEMM in OpenVINO's CPU plugin and see in which precision it runs."""
     install = "Type: pip install --upgrade 'qdeploy[openvino]'"
     try:
-        import openvino
+        with without_openvino_reports():
+            import openvino
 
         from qdeploy.deploy.lowered import Mark
         from qdeploy.deploy.openvino_engine import OpenVinoEngine

@@ -14,6 +14,7 @@ from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import ModelError, TargetError, genuine
+from qdeploy.telemetry import without_openvino_reports
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +32,8 @@ def runtime() -> Any:
         TargetError: it is not installed.
     """
     try:
-        import openvino
+        with without_openvino_reports():
+            import openvino
     except ImportError as error:
         raise TargetError(f"openvino cannot be imported: {error}. {INSTALL}") from None
     return genuine(openvino, "Core", "OpenVINO's", INSTALL)
