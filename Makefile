@@ -1,6 +1,7 @@
 # make demo    environment, installation, and the whole path on the embedded model
 # make test    the tests (without the slow ones)
-# make check   what CI runs: lint, types, tests
+# make check   what CI runs: lint, types, tests, and a part of the campaign
+# make torture kills, full disks, damaged and hostile files, thousands of runs: docs/reliability.md
 #
 # Each works alone on a machine with Python 3.10 or newer (3.11 is tested), make and git.
 
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.stamp-install
 INSTALLED_DEV := $(VENV)/.stamp-dev
 
-.PHONY: help install demo test test-all check lint types format docs
+.PHONY: help install demo test test-all check lint types format docs torture torture-quick
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -54,7 +55,13 @@ lint: $(INSTALLED_DEV)
 types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test torture-quick
+
+torture: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.torture --runs full --out docs/reliability.md
+
+torture-quick: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.torture --runs quick
 
 format: $(INSTALLED_DEV)
 	$(BIN)/ruff check --fix

@@ -1,0 +1,115 @@
+"""A long-lived process that runs calls of qdeploy, one JSON line each; started by its file's path.
+
+It knows nothing but the standard library and the `qdeploy` that comes first on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import threading
+import traceback
+import warnings
+from typing import Any
+
+PAIRS = [("what is the name of the river", "the river is long"), ("who was king", "a king")]
+
+
+def answers(directory: str) -> list[list[float]]:
+    """Scores of two pairs of texts."""
+    import qdeploy
+
+    return [list(row.scores.values()) for row in qdeploy.load(directory).predict(PAIRS)]
+
+
+def inspect(path: str) -> str:
+    """That `inspect` ends."""
+    import qdeploy
+
+    return str(qdeploy.inspect(path)["kind"])
+
+
+def evaluate(directory: str) -> float:
+    """Accuracy of a few rows."""
+    import qdeploy
+
+    report = qdeploy.evaluate(directory, latency=False, limit=16)
+    return float(report["metrics"]["accuracy"])
+
+
+def build(
+    model: str, engine: str, strategy: str = "w8a8", force: bool = False
+) -> list[list[float]]:
+    """Build an engine; its answers."""
+    import qdeploy
+
+    options: dict[str, Any] = {} if strategy == "fp32" else {"calibration_rows": 8}
+    qdeploy.build(model, engine, strategy=strategy, force=force, **options)
+    return answers(engine)
+
+
+def cli(*arguments: str) -> dict[str, Any]:
+    """A command line in this process: its exit code and what it said."""
+    from qdeploy.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(list(arguments))
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def threads(directory: str, count: int, calls: int) -> dict[str, int]:
+    """One predictor in several threads: how many answers were right, wrong, or no answer."""
+    import qdeploy
+
+    engine = qdeploy.load(directory)
+    texts = [[(f"river {at}", f"the king {at} is long " * (1 + at % 9))] for at in range(count)]
+    expected = [list(engine.predict(text)[0].scores.values()) for text in texts]
+    found = {"right": 0, "wrong": 0, "failed": 0}
+    lock = threading.Lock()
+
+    def work(at: int) -> None:
+        for _ in range(calls):
+            try:
+                same = list(engine.predict(texts[at])[0].scores.values()) == expected[at]
+                outcome = "right" if same else "wrong"
+            except Exception:
+                outcome = "failed"
+            with lock:
+                found[outcome] += 1
+
+    running = [threading.Thread(target=work, args=(at,)) for at in range(count)]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join()
+    return found
+
+
+CALLS = {f.__name__: f for f in (answers, inspect, evaluate, build, cli, threads)}
+
+
+def main() -> None:
+    """Answer calls until standard input ends."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no reply
+    warnings.simplefilter("ignore")
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        try:
+            reply: dict[str, Any] = {"value": CALLS[name](*arguments)}
+        except BaseException as error:
+            classes = [f"{c.__module__}.{c.__name__}" for c in type(error).__mro__]
+            text = "".join(traceback.format_exception(error))
+            reply = {"classes": classes, "text": str(error), "traceback": text[-2000:]}
+        reply["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()
