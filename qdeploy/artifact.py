@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
 from qdeploy.schemas import MANIFESTS, check, decode
+from qdeploy.text import is_utf8, json_text
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -62,7 +63,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all, with sorted keys: equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    write_bytes(path, json_text(text).encode())
 
 
 def read_json(path: Path, remedy: str = "Make it anew.") -> Any:
@@ -126,6 +127,10 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
     """
     maker = {"model": "qdeploy export", "engine": "qdeploy build"}[kind]
     path, remedy = directory / MANIFEST, f"Make the directory again with `{maker}`."
+    if not is_utf8(directory):
+        raise ModelError(
+            f"{directory} has a name that is no UTF-8: no runtime opens it. Rename it."
+        )
     if not directory.exists():
         raise ModelError(f"{directory} does not exist. Make the {kind} directory with `{maker}`.")
     if not path.is_file():

@@ -14,6 +14,7 @@ from qdeploy.artifact import MANIFEST, read_json
 from qdeploy.errors import ModelError, OutputError
 from qdeploy.lease import ASIDE, leased_folder, sweep
 from qdeploy.renames import exchange, rename_new
+from qdeploy.text import is_utf8
 
 # What qdeploy writes into a finished directory later on, by kind.
 _LATER = {"model": re.compile(r"statistics/[0-9a-f]{20}\.npz")}
@@ -35,6 +36,8 @@ def check_output(path: Path, kind: str, *, force: bool) -> Path:
     Raises:
         OutputError: with what to do next.
     """
+    if not is_utf8(path):
+        raise OutputError(f"{path} is no UTF-8: no runtime would open it. Name another output.")
     place = _place(path)
     sweep(place.parent)
     if not os.path.lexists(place):

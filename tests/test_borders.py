@@ -169,6 +169,8 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.errors.OutputError",
         "qdeploy.errors.QDeployError",
         "qdeploy.errors.QDeployWarning",
+        "qdeploy.text.json_text",
+        "qdeploy.text.visible",
     }
 
 

@@ -6,6 +6,7 @@ sysexits.h), 130 interrupted (128 + SIGINT, as shells count).
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ from qdeploy.cli.export import export
 from qdeploy.cli.inspect import inspect
 from qdeploy.cli.sweep import sweep
 from qdeploy.errors import QDeployError, QDeployWarning
+from qdeploy.text import visible
 
 EX_SOFTWARE = 70
 INTERRUPTED = 130
@@ -36,7 +38,7 @@ class Failure(click.ClickException):
     """An error whose text is for the user; shown without a traceback."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(visible(message))
         # click declares it for the class and reads it from the instance
         self.exit_code = exit_code  # type: ignore[misc]
 
@@ -102,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = cli.main(args, prog_name="qdeploy", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)  # click's own hold what was typed
+        click.echo(visible(said.getvalue()), nl=False, err=True)
         return error.exit_code
     except click.Abort:
         click.echo(talk.interrupt_text(args), err=True)
@@ -117,7 +121,7 @@ def _show_own_warnings(ctx: click.Context) -> None:
     """Print qdeploy's warnings as one line; those of libraries only with --verbose."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(f"Warning: {message}", err=True)
+        click.echo(visible(f"Warning: {message}"), err=True)
 
     warnings.showwarning = show
     warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, talk
+from qdeploy.cli import options, tables, talk
 
 
 @click.command()
@@ -47,4 +47,4 @@ def calibrate(
             ray_address=ray_address,
             progress=progress,
         )
-    talk.report({"statistics": str(path)}, lambda result: click.echo(result["statistics"]))
+    talk.report({"statistics": str(path)}, lambda result: tables.say(result["statistics"]))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdeploy.cli import tables
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def table(report: Mapping[str, Any]) -> None:
@@ -18,8 +21,8 @@ def table(report: Mapping[str, Any]) -> None:
     tables.show(table)
 
 
-def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [("engine", f"{report.get('engine')} ({_what(report)})")]
+def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
+    rows: list[tuple[str, str | Text]] = [("engine", f"{report.get('engine')} ({_what(report)})")]
     if report.get("auto"):
         rows.append(("target", tables.choice(report["auto"])))
     if data := report.get("data"):
@@ -31,10 +34,10 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if metrics := report.get("metrics"):
         rows.append(("accuracy", _accuracy(metrics)))
         if metrics.get("constant_predictor"):
-            rows.append(("", "[bold red]CONSTANT PREDICTOR[/]: the engine answers one class only"))
+            rows.append(("", _alarm("CONSTANT PREDICTOR", "the engine answers one class only")))
     if (labels := report.get("labels")) and labels.get("swapped"):
         better = f"{100 * labels['accuracy_if_swapped']:.2f} % with the classes in another order"
-        rows.append(("", f"[bold red]CLASS ORDER[/]: {better}"))
+        rows.append(("", _alarm("CLASS ORDER", better)))
     if base := report.get("baseline"):
         rows += _baseline_rows(base)
     if latency := report.get("latency_ms"):
@@ -51,6 +54,12 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(key.replace("_mb", ", MB"), _figures(report[key]))
              for key in ("size_mb", "memory_mb") if report.get(key)]  # fmt: skip
     return rows
+
+
+def _alarm(word: str, text: str) -> Text:
+    from rich.text import Text
+
+    return Text.assemble((word, "bold red"), f": {text}")
 
 
 def _what(report: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from qdeploy.text import visible
+
 _EVERY_S = 10.0  # a log file gets a sign of life about this often, and no more
 
 
@@ -31,7 +33,7 @@ class PlainProgress:
         if stage == self._stage and not ended and now - self._last < _EVERY_S:
             return
         self._stage, self._last = stage, now
-        click.echo(f"{stage}: {done}/{total}" if total > 0 else stage, err=True)
+        click.echo(visible(f"{stage}: {done}/{total}" if total > 0 else stage), err=True)
 
 
 class RichProgress:
@@ -43,7 +45,7 @@ class RichProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
@@ -67,5 +69,6 @@ class RichProgress:
     def update(self, stage: str, done: int, total: int) -> None:
         """Move the bar of `stage`; `total` 0 means that nobody knows."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=max(total, 1))
+            name = visible(stage, lines=False)
+            self._tasks[stage] = self._bars.add_task(name, total=max(total, 1))
         self._bars.update(self._tasks[stage], completed=done, total=max(total, 1))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qdeploy.text import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,11 +24,11 @@ INT8 = "INT8: planned, ran, of all"
 def model(manifest: Mapping[str, Any], directory: Path) -> None:
     """The result of `export`."""
     check = manifest.get("verification", {})
-    click.echo(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
+    say(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
-        click.echo(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
-    click.echo(f"Next: qdeploy build {directory} ENGINE_DIR --strategy peg")
+        say(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
+    say(f"Next: qdeploy build {directory} ENGINE_DIR --strategy peg")
 
 
 def analysis(report: Mapping[str, Any]) -> None:
@@ -49,9 +51,9 @@ def analysis(report: Mapping[str, Any]) -> None:
         )
     show(table)
     if report["w8a8_db"] is not None:
-        click.echo(f"Every site with one scale: {report['w8a8_db']:.1f} dB of logit SQNR")
+        say(f"Every site with one scale: {report['w8a8_db']:.1f} dB of logit SQNR")
     for entry in report["recommendations"]:
-        click.echo(f"- {entry['text']}")
+        say(f"- {entry['text']}")
 
 
 def _by_cost(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,25 +66,25 @@ def _by_cost(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def engine(manifest: Mapping[str, Any], directory: Path) -> None:
     """The result of `build`."""
     names = (manifest.get(key) for key in ("strategy", "scope", "target"))
-    click.echo(f"{directory}: {', '.join(str(name) for name in names)}")
+    say(f"{directory}: {', '.join(str(name) for name in names)}")
     if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
         rows = f"{calibration['rows']} rows of {calibration['data']}"
-        click.echo(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
+        say(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
     if manifest.get("auto"):
-        click.echo(choice(manifest["auto"]))
+        say(choice(manifest["auto"]))
     if manifest.get("search"):
         search(manifest["search"])
     if manifest.get("forms"):
-        click.echo(_forms(manifest["forms"]))
+        say(_forms(manifest["forms"]))
     if manifest.get("int8"):
-        click.echo(int8(manifest["int8"]))
+        say(int8(manifest["int8"]))
     elif manifest.get("dry_run"):
         share = manifest["plan"]["planned_share"]
-        click.echo(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
+        say(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
     if manifest.get("noise"):
-        click.echo(noise(manifest["noise"]))
+        say(noise(manifest["noise"]))
     rest = "--simulate" if manifest.get("dry_run") else "--baseline BASE_ENGINE_DIR"
-    click.echo(f"Next: qdeploy eval {directory} {rest}")
+    say(f"Next: qdeploy eval {directory} {rest}")
 
 
 def lengths(found: Mapping[str, Any]) -> str:
@@ -167,24 +169,24 @@ def inspection(found: Mapping[str, Any]) -> None:
     hidden = ("int8", "planned_gemms", "other_products", "contract", "noise")
     mapping({key: value for key, value in found.items() if key not in hidden})
     if found.get("noise"):
-        click.echo(noise(found["noise"]))
+        say(noise(found["noise"]))
         if found["noise"]["warning"]:
-            click.echo(f"Warning: {found['noise']['warning']}")
+            say(f"Warning: {found['noise']['warning']}")
     if "contract" in found:
         contract(found["contract"])
     if check.get("gemms"):
         certificate(check)
     elif "int8" in found:
-        click.echo(int8(check))
+        say(int8(check))
 
 
 def contract(found: Mapping[str, Any]) -> None:
     """One line per violation, after their number."""
     target, errors = found["target"], found["errors"]
     verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
-    click.echo(f"{target}: {verdict}, {found['advice']} of advice")
+    say(f"{target}: {verdict}, {found['advice']} of advice")
     for violation in found["violations"]:
-        click.echo(
+        say(
             f"  {violation['severity']}: {violation['node']}: {violation['text']}; "
             f"{violation['remedy']} ({violation['rule']})"
         )
@@ -229,7 +231,7 @@ def demo(result: Mapping[str, Any]) -> None:
             row["int8"],
         )
     show(table)
-    click.echo(result["sentence"])
+    say(result["sentence"])
 
 
 def sweep(result: Mapping[str, Any]) -> None:
@@ -259,21 +261,21 @@ def sweep(result: Mapping[str, Any]) -> None:
     show(table)
     if result["cheapest"] is not None:
         label = next(t["label"] for t in result["trials"] if t["key"] == result["cheapest"])
-        click.echo(f"Fastest within {result['max_drop']:g} points: {label}")
+        say(f"Fastest within {result['max_drop']:g} points: {label}")
 
 
 def health(report: Mapping[str, Any]) -> None:
     """The result of `doctor`."""
     for name, target in report["targets"].items():
         mark = "works" if target["works"] else "does not work"
-        click.echo(f"{name}: {mark}. {target['detail']}")
+        say(f"{name}: {mark}. {target['detail']}")
         if target.get("remedy"):
-            click.echo(f"  {target['remedy']}")
+            say(f"  {target['remedy']}")
     for name, value in report["cpu"].items():
-        click.echo(f"{name}: {value}")
-    click.echo("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
+        say(f"{name}: {value}")
+    say("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
     for note in report["notes"]:
-        click.echo(note)
+        say(note)
 
 
 def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
@@ -281,17 +283,28 @@ def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
     pad = "  " * depth
     for key, item in value.items():
         if isinstance(item, Mapping):
-            click.echo(f"{pad}{key}:")
+            say(f"{pad}{key}:")
             mapping(item, depth + 1)
         elif isinstance(item, list) and item and isinstance(item[0], Mapping):
-            click.echo(f"{pad}{key}:")
+            say(f"{pad}{key}:")
             for entry in item:
-                click.echo(f"{pad}  - " + ", ".join(f"{k} {v}" for k, v in entry.items()))
+                say(f"{pad}  - " + ", ".join(f"{k} {v}" for k, v in entry.items()))
         else:
-            click.echo(f"{pad}{key}: {item}")
+            say(f"{pad}{key}: {item}")
+
+
+def say(text: str) -> None:
+    """A line on standard output, whatever names are in it."""
+    click.echo(visible(text))
 
 
 def show(table: Table) -> None:
+    """A table; its cells are text, and no markup."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    for column in table.columns:
+        column._cells = [visible(c) if isinstance(c, str) else c for c in column.cells]
+    if isinstance(table.title, str):
+        table.title = visible(table.title)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)

@@ -15,6 +15,7 @@ import click
 
 from qdeploy.cli.progress import PlainProgress, RichProgress
 from qdeploy.errors import GateError, OutputError
+from qdeploy.text import json_text
 
 Callback = Callable[[str, int, int], None]
 _QUIET, _VERBOSE, _JSON = "qdeploy.quiet", "qdeploy.verbose", "qdeploy.json"
@@ -85,7 +86,7 @@ def report(result: Any, table: Callable[[Any], None]) -> None:
     """
     meta = click.get_current_context().meta
     target = meta.get(_JSON)
-    text = json.dumps(result, indent=2, ensure_ascii=False, default=str)
+    text = json_text(json.dumps(result, indent=2, ensure_ascii=False, default=str))
     if target == "-":
         click.echo(text)
         return

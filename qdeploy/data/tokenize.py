@@ -319,7 +319,7 @@ def _load(path: Path) -> Tokenizer:
     if not path.is_file():
         raise ModelError(f"{path} is missing. Export the model anew: export writes it.")
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(path.read_bytes())
     except Exception as error:  # tokenizers raises plain Exception
         raise ModelError(
             f"{path} cannot be read as a tokenizer: {error}. Export the model anew."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.report.evaluation import int8_text
+from qdeploy.text import markdown
 
 _PIPELINES = {"sequence-classification": "text-classification"}
 # How a target's file is run on `feeds`; other targets are loaded with qdeploy.
@@ -34,7 +35,7 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """
     sections = [
         _front_matter(report, manifest),
-        f"# {manifest['source']['path']}, {'INT8' if _quantized(report) else 'ONNX'} by qdeploy\n",
+        f"# {_title(report, manifest)} by qdeploy\n",
         _what(report, manifest),
         "## Figures\n\n" + _figures(report),
         "## Use\n\n" + _use(report, manifest),
@@ -42,6 +43,11 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         "## Limits\n\n" + _limits(report, manifest),
     ]
     return "\n".join(sections)
+
+
+def _title(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    name = markdown(manifest["source"]["path"])
+    return f"{name}, {'INT8' if _quantized(report) else 'ONNX'}"
 
 
 def _quantized(report: Mapping[str, Any]) -> bool:
@@ -80,7 +86,7 @@ def _what(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return (
         f"An engine for `{report['target']}`{how}: strategy `{report['strategy']}`, scope "
         f"`{report['scope']}`, everything else in {report['rest_precision']}. Model type "
-        f"{manifest.get('model_type', 'unknown')}; {int8_text(report['int8'])}.\n"
+        f"{markdown(str(manifest.get('model_type', 'unknown')))}; {int8_text(report['int8'])}.\n"
     )
 
 
@@ -124,7 +130,7 @@ def _figures(report: Mapping[str, Any]) -> str:
 def _use(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])
     labels = ", ".join(
-        f"{index} = {name}" for index, name in enumerate(manifest.get("labels") or ())
+        f"{index} = {markdown(name)}" for index, name in enumerate(manifest.get("labels") or ())
     )
     text = f"Inputs {inputs}, int64 [batch, tokens], at most {manifest['max_length']} tokens"
     text += f"; classes {labels}" if labels else ""
@@ -162,7 +168,8 @@ def _making(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     calibration = manifest.get("calibration")
     rows = "without calibration rows"
     if calibration:
-        rows = f"on {calibration['rows']} calibration rows of {_short(calibration['data'])}"
+        source = markdown(_short(calibration["data"]))
+        rows = f"on {calibration['rows']} calibration rows of {source}"
         if calibration.get("truncated"):
             share = 100 * calibration["truncated"] / calibration["rows"]
             limit = calibration["max_length"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import qdeploy
 from qdeploy.errors import OutputError
+from qdeploy.text import visible
 
 REMEDY = "Reports and pictures need more packages: pip install 'qdeploy[report]'."
 
@@ -98,7 +99,11 @@ def render(page: Page) -> str:
         import jinja2
     except ImportError:
         raise OutputError(REMEDY) from None
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
     source = resources.files("qdeploy.report").joinpath("page.html").read_text("utf-8")
     return environment.from_string(source).render(page=page, version=qdeploy.__version__)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from qdeploy.errors import OutputError
 from qdeploy.report.page import REMEDY, Picture
+from qdeploy.text import mathless
 
 # colour-blind safe (Okabe and Ito 2008), and told apart on paper too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -76,9 +77,9 @@ def heat_map(
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         image = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
-        axes.set_yticks(range(len(rows)), rows)
+        axes.set_yticks(range(len(rows)), list(map(mathless, rows)))
         axes.set_xlabel("channel")
-        axes.set_title(title)
+        axes.set_title(mathless(title))
         figure.colorbar(image, ax=axes, label=label)
 
     return draw
@@ -98,12 +99,12 @@ def lines(
         axes = figure.subplots()
         for index, (name, (x, y)) in enumerate(series.items()):
             color, marker = PALETTE[index % len(PALETTE)], "os^Dvx*"[index % 7]
-            axes.plot(x, y, marker=marker, label=name, color=color)
+            axes.plot(x, y, marker=marker, label=mathless(name), color=color)
         if log:
             axes.set_yscale("log")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_title(title)
+        axes.set_title(mathless(title))
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
 
@@ -124,7 +125,7 @@ def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str])
             used = np.flatnonzero(found) - half
             axes.set_xlim(used.min() - 3, used.max() + 3)
             axes.set_yscale("log")
-            axes.set_title(title)
+            axes.set_title(mathless(title))
             axes.set_xlabel("level (code − zero point)")
             axes.spines[["top", "right"]].set_visible(False)
         pair[0].set_ylabel("share of values")
@@ -141,9 +142,9 @@ def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> 
             axes.plot([low, high], [index, index], color=PALETTE[index % len(PALETTE)], linewidth=2)
             axes.plot(value, index, "o", color=PALETTE[index % len(PALETTE)])
             axes.annotate(f"{value:.2f}", (value, index), (0, 6), textcoords="offset points")
-        axes.set_yticks(range(len(points)), [name for name, *_ in points])
+        axes.set_yticks(range(len(points)), [mathless(name) for name, *_ in points])
         axes.set_ylim(len(points) - 0.4, -0.8)
-        axes.set_title(title)
+        axes.set_title(mathless(title))
         axes.spines[["top", "right"]].set_visible(False)
 
     return draw
@@ -164,15 +165,14 @@ def scatter(
         axes.plot(*zip(*best, strict=True), color=PALETTE[2], linewidth=1, linestyle="--")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_title(title)
+        axes.set_title(mathless(title))
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.12, y=0.06)
         figure.draw_without_rendering()  # settles the scales that labels are placed by
         texts = [(name, float(x), float(y)) for name, x, y, *_ in points]
         for (name, x, y), shift in zip(texts, _label_shifts(axes, texts), strict=True):
-            axes.annotate(
-                name, (x, y), (7, shift), textcoords="offset points", fontsize=_LABEL, va="center"
-            )
+            place = {"xytext": (7, shift), "textcoords": "offset points", "va": "center"}
+            axes.annotate(mathless(name), (x, y), fontsize=_LABEL, **place)
 
     return draw
 

@@ -176,7 +176,9 @@ def test_embedded_rows_are_the_default(engine: Path) -> None:
 
 def test_rows_that_calibrated_the_engine_are_said(tmp_path: Path, rows: Path) -> None:
     hashes = [*row_hashes(read_rows(rows).take(7)), "0" * 16]
-    engine = engine_directory(tmp_path / "e", calibration={"rows": 8, "row_hashes": hashes})
+    calibration = {"data": "x", "seed": 0, "rows": 8, "row_hashes": hashes}
+    calibration |= {"truncated": 0, "max_length": 32}
+    engine = engine_directory(tmp_path / "e", calibration=calibration)
     with pytest.warns(QDeployWarning, match="7 of 60 evaluation rows .* also calibrated the engin"):
         report = evaluate_engine(engine, data=rows, latency=False)
     assert report["data"]["also_calibration"] == 7

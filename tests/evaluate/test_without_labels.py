@@ -18,7 +18,7 @@ from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate.accuracy import outputs_of
 from qdeploy.evaluate.metrics import sqnr_db
 from qdeploy.evaluate.subject import open_subject
-from tests.evaluate.bag import CLASSES, engine_directory, table
+from tests.evaluate.bag import CLASSES, engine_directory, sign, table
 
 pytestmark = pytest.mark.integration
 LABEL_FREE = {"agreement", "flipped", "sqnr_db", "max_abs_diff", "equal_logits"}
@@ -147,6 +147,7 @@ def test_table_and_page_show_it(
 
 def changed(directory: Path, **config: Any) -> Path:
     write_json(directory / "config.json", config)
+    sign(directory)
     return directory
 
 

@@ -103,6 +103,11 @@ class Ground:
         return os.environ | own
 
     @property
+    def where(self) -> dict[str, Any]:
+        """Environment and working directory of everything under test."""
+        return {"env": self.environment, "cwd": self.home}
+
+    @property
     def temporary(self) -> Path:
         """The temporary directory of everything under test."""
         path = self.home / "tmp"
@@ -147,8 +152,9 @@ def make_ground(home: Path, project: Path) -> Ground:
 
     home.mkdir(parents=True, exist_ok=True)
     ground = Ground(home, project)
-    for name, seed in (("model", 0), ("model2", 7)):
-        tiny_checkpoint(home / f"{name}-checkpoint", "bert", seed=seed)
+    classes: dict[str, Any] = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+    for name, seed, other in (("model", 0, {}), ("model2", 7, classes)):
+        tiny_checkpoint(home / f"{name}-checkpoint", "bert", seed=seed, **other)
         _must(ground.run("export", home / f"{name}-checkpoint", home / name, "-q"))
     rows = ("--calibration-rows", 8, "-q")
     _must(ground.run("build", home / "model", home / "engine", "--strategy", "peg", *rows))
@@ -213,11 +219,17 @@ def leftovers(*folders: Path) -> list[str]:
     return found
 
 
-def close_to(one: Any, other: Any) -> bool:
-    """Whether scores are the same but for rounding."""
-    flat = [[x for row in rows for x in row] for rows in (one, other)]
-    return len(flat[0]) == len(flat[1]) and all(
-        abs(a - b) < 1e-4 for a, b in zip(*flat, strict=True)
+def close_to(one: list[Any], other: list[Any], *, names: bool = True) -> bool:
+    """Whether classes are the same, and scores but for rounding.
+
+    Args:
+        names: look at the classes' names too.
+    """
+    if len(one) != len(other):
+        return False
+    return all(
+        abs(a - b) < 1e-4 if isinstance(a, float) and isinstance(b, float) else a == b or not names
+        for a, b in zip(one, other, strict=True)
     )
 
 

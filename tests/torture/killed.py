@@ -47,7 +47,7 @@ def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
             command, output = _command(ground, folder, name)
             if name not in usual:
                 began = time.monotonic()
-                subprocess.run(command, env=ground.environment, capture_output=True)
+                subprocess.run(command, **ground.where, capture_output=True)
                 usual[name] = time.monotonic() - began
                 _reset(ground, folder, name)
             sent = rng.choice(_SIGNALS)
@@ -99,8 +99,7 @@ def _one(
     before = snapshot(output) if name == "force" else {}
     process = subprocess.Popen(
         command,
-        env=ground.environment,
-        cwd=ground.home,
+        **ground.where,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -130,8 +129,7 @@ def _one(
         return
     again = subprocess.run(
         command + (["--force"] if name in ("build", "export") and output.exists() else []),
-        env=ground.environment,
-        cwd=ground.home,
+        **ground.where,
         capture_output=True,
         text=True,
     )

@@ -45,7 +45,7 @@ def _writers(ground: Ground, folder: Path, rng: random.Random, tally: Tally) -> 
     del rng
     command = _build(ground, folder / "out")
     running = [
-        subprocess.Popen(command, env=ground.environment, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(command, **ground.where, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
     done = [(p.communicate(timeout=120)[1], p.returncode) for p in running]
@@ -62,7 +62,10 @@ def _appears(ground: Ground, folder: Path, rng: random.Random, tally: Tally) -> 
     """A folder that is made under the output's name while the build runs."""
     output = folder / "out"
     process = subprocess.Popen(
-        _build(ground, output), env=ground.environment, stderr=subprocess.PIPE, text=True
+        _build(ground, output),
+        **ground.where,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while process.poll() is None and not any(".partial" in p.name for p in folder.iterdir()):
         pass  # it writes from the moment that its hidden folder is there
@@ -109,7 +112,10 @@ def _foreign(ground: Ground, folder: Path, rng: random.Random, tally: Tally) -> 
         (output / precious).write_text("mine")
     before = snapshot(output)[precious]
     done = subprocess.run(
-        _build(ground, output, "--force"), env=ground.environment, capture_output=True, text=True
+        _build(ground, output, "--force"),
+        **ground.where,
+        capture_output=True,
+        text=True,
     )
     if snapshot(output).get(precious) != before:
         tally.add(LOST, f"--force over {kind}", precious)
@@ -126,7 +132,9 @@ def _stray(ground: Ground, folder: Path, rng: random.Random, tally: Tally) -> No
     (model / "pytorch_model.bin").write_bytes(bytes(1000))
     (model / "added_tokens.json").symlink_to(folder / "secret")
     done = subprocess.run(
-        _build(ground, folder / "out", model=model), env=ground.environment, capture_output=True
+        _build(ground, folder / "out", model=model),
+        **ground.where,
+        capture_output=True,
     )
     names = set(snapshot(folder / "out")) if done.returncode == 0 else set()
     if names & {".env", "pytorch_model.bin", "added_tokens.json"}:

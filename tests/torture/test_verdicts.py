@@ -54,9 +54,10 @@ def test_replies(reply: dict[str, object], verdict: str) -> None:
 
 
 def test_scores_are_equal_but_for_rounding() -> None:
-    assert close_to([[0.5, 0.5]], [[0.5, 0.50001]])
-    assert not close_to([[0.5, 0.5]], [[0.5, 0.6]])
-    assert not close_to([[0.5, 0.5]], [[0.5]])
+    assert close_to(["a", 0.5, "b", 0.5], ["a", 0.5, "b", 0.50001])
+    assert not close_to(["a", 0.5, "b", 0.5], ["a", 0.5, "b", 0.6])
+    assert not close_to(["a", 0.5], ["b", 0.5]) and close_to(["a", 0.5], ["b", 0.5], names=False)
+    assert not close_to(["a", 0.5], ["a"])
 
 
 def test_what_is_left_is_seen(tmp_path: Path) -> None:

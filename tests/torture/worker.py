@@ -19,11 +19,12 @@ from typing import Any
 PAIRS = [("what is the name of the river", "the river is long"), ("who was king", "a king")]
 
 
-def answers(directory: str) -> list[list[float]]:
-    """Scores of two pairs of texts."""
+def answers(directory: str) -> list[Any]:
+    """Classes and scores of two pairs of texts."""
     import qdeploy
 
-    return [list(row.scores.values()) for row in qdeploy.load(directory).predict(PAIRS)]
+    rows = qdeploy.load(directory).predict(PAIRS)
+    return [item for row in rows for pair in row.scores.items() for item in pair]
 
 
 def inspect(path: str) -> str:
@@ -41,9 +42,7 @@ def evaluate(directory: str) -> float:
     return float(report["metrics"]["accuracy"])
 
 
-def build(
-    model: str, engine: str, strategy: str = "w8a8", force: bool = False
-) -> list[list[float]]:
+def build(model: str, engine: str, strategy: str = "w8a8", force: bool = False) -> list[Any]:
     """Build an engine; its answers."""
     import qdeploy
 
