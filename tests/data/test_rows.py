@@ -225,6 +225,9 @@ def fake_datasets(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
 class Loaded(list[dict[str, Any]]):
     """What `datasets.load_dataset` gives, as far as it is used."""
 
+    def select_columns(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in names} for row in self]
+
     column_names = ("question", "sentence", "label")
     features = {  # noqa: RUF012  # as in datasets
         "question": SimpleNamespace(),
