@@ -173,9 +173,10 @@ def read_parquet(path: Path) -> Table:
         with (
             _parquet_errors(path),
             file.open() as stream,
-            parquet.ParquetFile(stream, buffer_size=_PARQUET_BUFFER) as found,
+            # what is read ahead, and by threads, is held for the whole file
+            parquet.ParquetFile(stream, buffer_size=_PARQUET_BUFFER, pre_buffer=False) as found,
         ):
-            for batch in found.iter_batches(_PARQUET_ROWS, columns=chosen):
+            for batch in found.iter_batches(_PARQUET_ROWS, columns=chosen, use_threads=False):
                 for values in batch.to_pylist():
                     number += 1
                     yield f"row {number}", values

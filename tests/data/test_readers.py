@@ -109,6 +109,11 @@ def test_jsonl_has_the_columns_that_occur(tmp_path: Path) -> None:
         ("x.csv", 'a,b\n"1,2\n', r"x\.csv, line 2: unexpected end of data"),
         ("x.jsonl", '{"a": 1}\n{"a": \n', r"x\.jsonl, line 2: not JSON"),
         ("x.jsonl", "[1, 2]\n", r"line 1: a JSON list, and an object was expected"),
+        ("x.jsonl", '{"a": 1}\n{"a": ' + "[" * 99999, r"line 2: lists or objects .* hundreds deep"),
+        ("x.jsonl", '{"a": ' + "9" * 5000 + "}", r"line 1: a number of thousands of digits"),
+        ("x.csv", 'a,b\n"1,2\n3,4\n', r"x\.csv, line 3: unexpected end of data"),
+        ("x.tsv", "a\tb\n1\t2\n".encode("utf-16"), r"line 1: byte 0xff is not UTF-8"),
+        ("x.tsv", "a\tb\n1\t2\n".encode("utf-16-le"), r"NUL bytes, as files in UTF-16 do"),
         ("x.txt", "a\n", r"suffix '\.txt', and rows are read from \.tsv, \.csv, \.jsonl, \.parq"),
     ],
 )
