@@ -89,7 +89,7 @@ def unbalanced(directory: Path, family: str, hidden: int) -> None:
 
 def logits(engine: Path) -> Any:
     """Of rows that calibrated nothing, FP32 [N, classes]."""
-    rows = read_rows("qnli-mini", task="qnli", split="evaluation").take(ROWS)
+    rows = read_rows("qnli-mini", task="qnli", split="evaluation", limit=ROWS)
     assert rows.second is not None
     pairs = list(zip(rows.first, rows.second, strict=True))
     return np.stack([row["logits"] for row in qdeploy.load(engine).logits(pairs)])

@@ -29,7 +29,7 @@ from shapes import random_bert  # benchmarks/shapes.py
 
 import qdeploy
 from qdeploy.calibrate.run import BATCH_TOKENS
-from qdeploy.data.rows import read_rows
+from qdeploy.data.rows import read_rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import QDeployWarning
 
@@ -87,7 +87,7 @@ def save_feeds(model: Path, data: Path, rows: int, path: Path, *, fixed: bool = 
         fixed: batches of [8, 128] all, for calibrators that take one shape only.
     """
     encoder = TextEncoder.from_directory(model)
-    sample = read_rows(data, split="calibration").sample(rows, 0)
+    sample = sample_rows(data, rows, 0)
     encoded = encoder.encode(sample, max_length=TOKENS)
     size = {"batch_size": 8, "pad_to": TOKENS} if fixed else {"batch_size": len(sample)}
     batches = encoder.batches(encoded, **size, max_tokens=None if fixed else BATCH_TOKENS)

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import read_json, read_manifest
-from qdeploy.calibrate.run import calibrate_model, read_calibration
+from qdeploy.calibrate.run import calibrate_model, calibration_rows
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.contest import keep, noise_of, rounds_of
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.rows import Rows, row_hashes
+from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
@@ -159,7 +159,7 @@ def build_within(
             **request,
         )
     observed = Statistics.load(Path(statistics))
-    rows = _held_out(read_calibration(**request), observed, seed)
+    rows = _held_out(request, observed, seed)
     longest = int(read_manifest(source, "model")["max_length"])
     limit = row_limit(longest, observed.origin.max_length if max_length is None else max_length)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
@@ -266,20 +266,20 @@ def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
     )
 
 
-def _held_out(source: Rows, statistics: Statistics, seed: int) -> Rows:
+def _held_out(request: Mapping[str, Any], statistics: Statistics, seed: int) -> Rows:
     """Rows of the same source that calibrated nothing.
 
     Raises:
         DataError: all of them did.
     """
-    seen = set(statistics.origin.row_hashes)
-    left = [i for i, found in enumerate(row_hashes(source)) if found not in seen]
-    if not left:
+    seen = frozenset(statistics.origin.row_hashes)
+    found = calibration_rows(**request, rows=HELD_OUT, seed=seed, without=seen)
+    if not len(found):
         raise DataError(
-            f"All rows of {source.source} calibrate; none is left to verify a plan on. Give more "
+            f"All rows of {found.source} calibrate; none is left to verify a plan on. Give more "
             "rows with --data, or fewer --calibration-rows."
         )
-    return source.select(left).sample(HELD_OUT, seed)
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import re
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,14 +63,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An engine whose classes have names that are markup."""
     home = tmp_path_factory.mktemp("text")
     names = ["[red]<b>$x$</b>", "\x1b[31m](x)|`y`"]
-    classes = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+    classes: dict[str, Any] = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {n: i for i, n in enumerate(names)},
+    }
     checkpoint = tiny_checkpoint(home / "checkpoint", **classes)
     qdeploy.export(checkpoint, home / "model")
     qdeploy.build(home / "model", home / "engine", strategy="fp32")
-    (home / "rows.tsv").write_text(
-        "question\tsentence\tlabel\n"
-        + "".join(f"who {i}\tking\t{names[i % 2]}\n" for i in range(8))
-    )
+    rows = "".join(f"who {i}\tking\t{names[i % 2]}\n" for i in range(8))
+    (home / "rows.tsv").write_text(f"question\tsentence\tlabel\n{rows}")
     return home / "engine"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
 from qdeploy.data.lengths import cut_text, row_limit
-from qdeploy.data.rows import Rows, read_rows, row_hashes
+from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
@@ -114,14 +114,13 @@ def calibrate_model(
     directory = Path(model_dir)
     longest = int(read_manifest(directory, "model")["max_length"])
     limit = row_limit(longest, max_length)
-    source = read_calibration(data, task, columns)
-    if len(source) < rows:
+    sample = calibration_rows(data, task, columns, rows, seed)
+    if len(sample) < rows:
         warnings.warn(
-            f"{source.source} has {len(source)} calibration rows, and {rows} were asked for.",
+            f"{sample.source} has {len(sample)} calibration rows, and {rows} were asked for.",
             QDeployWarning,
             stacklevel=2,
         )
-    sample = source.sample(rows, seed)
     encoder = TextEncoder.from_directory(directory)
     encoded = _encode(encoder, sample, limit)
     origin = _origin(directory, sample, seed, encoded, class_names(encoder.special_tokens))
@@ -149,20 +148,32 @@ def calibration_batches(
     directory = Path(model_dir)
     with warnings.catch_warnings():  # calibrate_model has named the data already
         warnings.simplefilter("ignore", QDeployWarning)
-        sample = read_calibration(data, task, columns).sample(rows, seed)
+        sample = calibration_rows(data, task, columns, rows, seed)
     encoder = TextEncoder.from_directory(directory)
     limit = row_limit(encoder.max_length, max_length)
     yield from _batches(encoder, _encode(encoder, sample, limit), None)
 
 
-def read_calibration(data: str | None, task: str, columns: Columns | str | None) -> Rows:
-    """All rows that may calibrate; the embedded ones, with a warning, where none are named.
+def calibration_rows(
+    data: str | None,
+    task: str,
+    columns: Columns | str | None,
+    rows: int,
+    seed: int,
+    without: Collection[str] = (),
+) -> Rows:
+    """A sample of what may calibrate; of the embedded rows, with a warning, where none are named.
+
+    Args:
+        data, task, columns: the source; see `qdeploy.data.sample_rows`, as for the rest.
+        rows: how many, or all where there are fewer.
+        without: `row_hashes` of rows that are left out.
 
     Raises:
         DataError: they cannot be read, or the task has no embedded rows.
     """
     if data is not None:
-        return read_rows(data, task=task, columns=columns, split="calibration")
+        return sample_rows(data, rows, seed, task=task, columns=columns, without=without)
     if find_task(task).name != "qnli" or columns is not None:
         raise DataError(
             f"Task {task} with these columns has no embedded rows ({DEFAULT_DATA} is for qnli). "
@@ -174,7 +185,7 @@ def read_calibration(data: str | None, task: str, columns: Columns | str | None)
         QDeployWarning,
         stacklevel=3,
     )
-    return read_rows(DEFAULT_DATA, split="calibration")
+    return sample_rows(DEFAULT_DATA, rows, seed, without=without)
 
 
 _SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from qdeploy.calibrate.run import DEFAULT_DATA, read_calibration
+from qdeploy.calibrate.run import DEFAULT_DATA, calibration_rows
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.rows import Rows, read_rows
+from qdeploy.data.rows import Rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, QDeployWarning
 
@@ -96,6 +96,7 @@ def _rows(
         if observed is not None:
             origin = observed.origin
             with contextlib.suppress(DataError):
-                found = read_calibration(data or origin.data, task, columns)
-                return found.sample(origin.rows, origin.seed)
-        return read_rows(DEFAULT_DATA, split="calibration").sample(ROWS, seed)
+                return calibration_rows(
+                    data or origin.data, task, columns, origin.rows, origin.seed
+                )
+        return sample_rows(DEFAULT_DATA, ROWS, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdeploy.data.rows import Rows, read_rows, row_hashes
+from qdeploy.data.rows import Rows, read_rows, row_hashes, sample_rows
 from qdeploy.data.tasks import TASKS, Columns, Task, find_task, parse_columns
 from qdeploy.data.texts import rows_from_texts
 
@@ -16,4 +16,5 @@ __all__ = [
     "read_rows",
     "row_hashes",
     "rows_from_texts",
+    "sample_rows",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
-_GENERIC = re.compile(r"label_(\d+)", re.IGNORECASE)
+# No index has more digits, and Python reads 4300 at most.
+_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
+_GENERIC = re.compile(r"label_(\d{1,18})", re.IGNORECASE)
 
 
 def whole_number(label: str) -> int | None:
-    """The integer that a label spells, with or without a decimal point; None where it is no number.
+    """The integer that a label spells, with or without a decimal point; None where it is no number
+    or has more than 18 digits.
 
     >>> whole_number("2"), whole_number("2.0"), whole_number("2.5"), whole_number("two")
     (2, 2, None, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from qdeploy.data.readers import Table
+from qdeploy.data.readers import Record, Table
 from qdeploy.errors import DataError
 
 # What the two splits of this project are called on the hub.
@@ -68,14 +69,27 @@ def _table(name: str, loaded: Any) -> Table:
         for column, feature in loaded.features.items()
         if getattr(feature, "names", None)
     }
-    records = []
-    for at, values in enumerate(loaded, 1):
-        named = {
-            column: classes[column][value] if column in classes and _is_class(value) else value
-            for column, value in values.items()
-        }
-        records.append((f"row {at}", named))
-    return Table(name, columns, records)
+
+    def read(wanted: Collection[str]) -> Iterator[Record]:
+        # a column of images that nobody looks at would be decoded
+        needed = [column for column in columns if column in wanted]
+        at = 0
+        try:
+            for at, values in enumerate(loaded.select_columns(needed) if needed else loaded, 1):
+                named = {
+                    column: classes[column][value]
+                    if column in classes and _is_class(value)
+                    else value
+                    for column, value in values.items()
+                }
+                yield f"row {at}", named
+        except Exception as error:  # a damaged cache, a format that is not installed
+            raise DataError(
+                f"{name}, row {at + 1} cannot be read ({type(error).__name__}: {error!s:.200}). "
+                "Download the set anew, or pass its files."
+            ) from error
+
+    return Table(name, columns, read)
 
 
 def _is_class(value: Any) -> bool:

@@ -36,7 +36,8 @@ def read_paragraphs(path: Path = PATH) -> list[Paragraph]:
     if table.columns != _COLUMNS:
         raise DataError(f"{path}: columns {table.columns}, and {_COLUMNS} were expected.")
     found = []
-    grouped = itertools.groupby((values for _, values in table.records), lambda v: v["subject"])
+    records = (values for _, values in table.read(_COLUMNS))
+    grouped = itertools.groupby(records, lambda values: values["subject"])
     for subject, group in grouped:
         rows = list(group)
         if len(rows) < 2:
@@ -78,4 +79,4 @@ def read_mini(split: str, path: Path = PATH) -> Table:
     records = [
         (f"row {at}", dict(zip(columns, pair, strict=True))) for at, pair in enumerate(rows, 1)
     ]
-    return Table(NAME, columns, records)
+    return Table(NAME, columns, lambda _: iter(records))

@@ -1,40 +1,51 @@
-"""Files of rows: TSV as GLUE writes it, CSV, JSON Lines and Parquet, each into one `Table`."""
+"""Files of rows: TSV as GLUE writes it, CSV, JSON Lines and Parquet, each as one `Table`."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from qdeploy.data.files import LONGEST, DataFile
 from qdeploy.errors import DataError
+
+# Where a row stands ("line 7"), and its values by column; a key may be missing in JSON Lines only.
+Record: TypeAlias = tuple[str, Mapping[str, Any]]
+_PARQUET_ROWS, _PARQUET_BUFFER = 256, 1 << 20  # of one batch; bytes read at a time from a column
+_NAMED = 40  # columns, in an error text
+
+
+def _nothing() -> None:
+    """The check of a source that cannot change."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Records of one source, not yet judged.
+    """Records of one source, not yet judged, read from its start as often as wanted.
 
     Attributes:
         name: the source, for error texts.
-        columns: every column that the source has.
-        records: (place, values) of each row, where place says where it stands ("line 7") and
-            values maps column to value; a key may be missing in JSON Lines only.
+        columns: every column that the source has; None where only reading it all tells.
+        read: the records, one by one; what it takes are the columns that will be looked at.
+        check: raises a DataError where the source changed since it was opened.
     """
 
     name: str
-    columns: tuple[str, ...]
-    records: list[tuple[str, dict[str, Any]]]
+    columns: tuple[str, ...] | None
+    read: Callable[[Collection[str]], Iterator[Record]]
+    check: Callable[[], None] = _nothing
 
 
 def read_table(path: Path) -> Table:
-    """Read a file by its suffix.
+    """Open a file by its suffix; what is wrong behind its header is said when it is read.
 
     Raises:
-        DataError: another suffix, undecodable bytes, a ragged or malformed row, no header, or
-            Parquet without pyarrow.
+        DataError: another suffix, no regular file, an unreadable one, no header, or Parquet without
+            pyarrow. Of reading: undecodable bytes, a ragged or malformed row, a file that changes.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -42,43 +53,7 @@ def read_table(path: Path) -> Table:
             f"{path} has the suffix '{path.suffix}', and rows are read from "
             f"{', '.join(READERS)}. Convert the file, or rename it if only its name is wrong."
         )
-    try:
-        return reader(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _decode(path: Path) -> str:
-    """The text of a UTF-8 file with its line ends untouched (a byte-order mark is dropped)."""
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # a decoder that skips a byte-order mark counts from behind it
-        at = error.start + (len(raw) - len(error.object))
-        line = raw.count(b"\n", 0, at) + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{raw[at]:02x} is not UTF-8. Save the file as UTF-8."
-        ) from None
-
-
-def _table(path: Path, rows: Iterator[tuple[int, Sequence[str]]]) -> Table:
-    """A table from numbered rows of fields, the first of them the header."""
-    _, header = next(rows, (0, ()))
-    if not any(name.strip() for name in header):
-        raise DataError(f"{path} is empty: no header line. The first line names the columns.")
-    columns = tuple(name.strip() for name in header)
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{path}: the header names a column twice: {', '.join(columns)}.")
-    records = []
-    for line, fields in rows:
-        if len(fields) != len(columns):
-            raise DataError(
-                f"{path}, line {line}: {len(fields)} fields, and the header has {len(columns)} "
-                f"({', '.join(columns)}). Mend that line."
-            )
-        records.append((f"line {line}", dict(zip(columns, fields, strict=True))))
-    return Table(str(path), columns, records)
+    return reader(path)
 
 
 def read_tsv(path: Path) -> Table:
@@ -86,17 +61,24 @@ def read_tsv(path: Path) -> Table:
 
     Lines end at LF alone (a CR before it is dropped); other Unicode line ends are text.
     """
-    lines = _decode(path).split("\n")
-    numbered = ((at, line.removesuffix("\r")) for at, line in enumerate(lines, 1))
-    return _table(path, ((at, line.split("\t")) for at, line in numbered if line))
+    file = DataFile(path)
+
+    def rows() -> Iterator[tuple[int, Sequence[str]]]:
+        for number, whole in enumerate(file.lines(), 1):
+            if line := whole.removesuffix("\n").removesuffix("\r"):
+                yield number, line.split("\t")
+
+    return _with_header(file, rows)
 
 
 def read_csv(path: Path) -> Table:
     """Comma-separated rows with standard quoting (RFC 4180)."""
-    stream = io.StringIO(_decode(path), newline="")
-    reader = csv.reader(stream, strict=True)
+    file = DataFile(path)
 
     def rows() -> Iterator[tuple[int, Sequence[str]]]:
+        # One figure for the process, which its threads read with: it is raised and never lowered.
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+        reader = csv.reader(file.lines(""), strict=True)
         try:
             for fields in reader:
                 if fields:
@@ -107,32 +89,72 @@ def read_csv(path: Path) -> Table:
                 "double the quotation marks inside them; unquoted rows belong in a .tsv."
             ) from None
 
-    return _table(path, rows())
+    return _with_header(file, rows)
+
+
+def _with_header(file: DataFile, rows: Callable[[], Iterator[tuple[int, Sequence[str]]]]) -> Table:
+    """A table from what numbers the rows of fields, the first of them the header."""
+    path = file.path
+    _, header = next(rows(), (0, ()))
+    if not any(name.strip() for name in header):
+        raise DataError(f"{path} is empty: no header line. The first line names the columns.")
+    columns = tuple(name.strip() for name in header)
+    if any("\0" in name for name in columns):
+        raise DataError(
+            f"{path}, line 1: the header holds NUL bytes, as files in UTF-16 do. Save the file as "
+            "UTF-8."
+        )
+    _once(path, columns)
+
+    def read(_: Collection[str]) -> Iterator[Record]:
+        numbered = rows()
+        next(numbered, None)
+        for line, fields in numbered:
+            if len(fields) != len(columns):
+                raise DataError(
+                    f"{path}, line {line}: {len(fields)} fields, and the header has "
+                    f"{len(columns)} ({named(columns)}). Mend that line."
+                )
+            yield f"line {line}", dict(zip(columns, fields, strict=True))
+
+    return Table(str(path), columns, read, file.check)
 
 
 def read_jsonl(path: Path) -> Table:
     """One JSON object per line."""
-    records: list[tuple[str, dict[str, Any]]] = []
-    columns: dict[str, None] = {}
-    for line, text in enumerate(_decode(path).split("\n"), 1):
-        if not text.strip():
-            continue
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"{path}, line {line}: not JSON ({error}).") from None
-        if not isinstance(value, dict):
-            raise DataError(
-                f"{path}, line {line}: a JSON {type(value).__name__}, and an object was expected "
-                '({"column": value, …}).'
-            )
-        columns |= dict.fromkeys(value)
-        records.append((f"line {line}", value))
-    return Table(str(path), tuple(columns), records)
+    file = DataFile(path)
+
+    def read(_: Collection[str]) -> Iterator[Record]:
+        for number, text in enumerate(file.lines(), 1):
+            if text.strip():
+                yield f"line {number}", _json_object(f"{path}, line {number}", text)
+
+    return Table(str(path), None, read, file.check)
+
+
+def _json_object(where: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error}).") from None
+    except ValueError:  # Python's own limit, 4300 digits
+        raise DataError(
+            f"{where}: a number of thousands of digits. Write it as a string, or drop that row."
+        ) from None
+    except RecursionError:
+        raise DataError(
+            f"{where}: lists or objects inside each other, hundreds deep. Mend or drop that row."
+        ) from None
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{where}: a JSON {type(value).__name__}, and an object was expected "
+            '({"column": value, …}).'
+        )
+    return value
 
 
 def read_parquet(path: Path) -> Table:
-    """A Parquet file, through pyarrow (an optional dependency)."""
+    """A Parquet file, through pyarrow (an optional dependency); only what is needed of it."""
     try:
         from pyarrow import parquet
     except ImportError:
@@ -140,12 +162,56 @@ def read_parquet(path: Path) -> Table:
             f"{path}: Parquet needs pyarrow, which is not installed here. Run "
             "`pip install pyarrow`, or convert the file to .jsonl."
         ) from None
+    file = DataFile(path)
+    with _parquet_errors(path), file.open() as stream, parquet.ParquetFile(stream) as found:
+        columns = tuple(found.schema_arrow.names)
+    _once(path, columns)
+
+    def read(wanted: Collection[str]) -> Iterator[Record]:
+        chosen = [column for column in columns if column in wanted]
+        number = 0
+        with (
+            _parquet_errors(path),
+            file.open() as stream,
+            # what is read ahead, and by threads, is held for the whole file
+            parquet.ParquetFile(stream, buffer_size=_PARQUET_BUFFER, pre_buffer=False) as found,
+        ):
+            for batch in found.iter_batches(_PARQUET_ROWS, columns=chosen, use_threads=False):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", values
+        file.check()
+
+    return Table(str(path), columns, read, file.check)
+
+
+@contextlib.contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
     try:
-        table = parquet.read_table(path)
-    except (ValueError, RuntimeError) as error:  # pyarrow.ArrowInvalid is a ValueError
-        raise DataError(f"{path} is not a Parquet file that pyarrow reads: {error}.") from error
-    records = [(f"row {at}", values) for at, values in enumerate(table.to_pylist(), 1)]
-    return Table(str(path), tuple(table.column_names), records)
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow's own are of many classes, and it raises others too
+        text = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{path} is not a Parquet file that pyarrow reads: {text:.300}. Write it anew."
+        ) from error
+
+
+def _once(path: Path, columns: Sequence[str]) -> None:
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{path}: the header names a column twice: {named(columns)}.")
+
+
+def named(columns: Collection[str]) -> str:
+    """Names of columns for an error text: all of a usual table, and printable.
+
+    >>> named(["question", "sentence", "\\ud800"])
+    'question, sentence, \\\\ud800'
+    """
+    shown = [name.encode("utf-8", "backslashreplace").decode() for name in columns]
+    few = [name if len(name) <= 60 else f"{name[:60]}…" for name in shown[:_NAMED]]
+    return ", ".join(few) + (f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else "")
 
 
 READERS: dict[str, Callable[[Path], Table]] = {

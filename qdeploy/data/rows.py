@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import math
 import random
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from qdeploy.data import mini
-from qdeploy.data.classes import whole_number
-from qdeploy.data.hub import read_hub
-from qdeploy.data.readers import READERS, Table, read_table
-from qdeploy.data.tasks import Columns, Task, find_task, parse_columns
+from qdeploy.data.judge import Judge, Row
+from qdeploy.data.sources import SPLITS, open_source
+from qdeploy.data.tasks import Columns, find_task, parse_columns
 from qdeploy.errors import DataError, PlanError, choose
 
-SPLITS = ("evaluation", "calibration")
-_GLUE_FILES = {"evaluation": "dev.tsv", "calibration": "train.tsv"}
 _SEPARATOR = "\x1f"  # ASCII unit separator: stands in no text that somebody wrote
+_HASH = 16  # hex digits of a row's hash
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class Rows:
 
 def row_hashes(rows: Rows) -> list[str]:
     """16 hex digits per row: the start of the sha256 of `first U+001F second`."""
-    return [digest.hex()[:16] for digest in _row_digests(rows)]
+    return [digest.hex()[:_HASH] for digest in _row_digests(rows)]
 
 
 def read_rows(
@@ -97,6 +90,7 @@ def read_rows(
     task: str = "qnli",
     columns: Columns | str | None = None,
     split: str = "evaluation",
+    limit: int | None = None,
 ) -> Rows:
     """Read rows of a task from any source.
 
@@ -106,139 +100,111 @@ def read_rows(
         task: a name of `TASKS`.
         columns: the file's column names, or the text of `--columns`; the task's own by default.
         split: "evaluation" (`dev.tsv`, the hub's validation) or "calibration" (`train.tsv`, train).
+        limit: the first rows only; what is behind them is neither read nor judged.
 
     Returns:
         At least one row; labels are None when the source has no label column.
 
     Raises:
-        DataError: no such source, wrong columns, an unreadable file, no rows, a row without text.
+        DataError: no such source, wrong columns, an unreadable file, no rows, a row without text,
+            `limit` below 1.
         PlanError: unknown task or split.
     """
+    if limit is not None:
+        _check_count(limit)
+    judge = _judge(source, task, columns, split)
+    found = _Columns()
+    for at, row in enumerate(judge.rows(limit)):
+        found.add(at, row)
+    return found.rows(judge, labelled=judge.labelled())
+
+
+def sample_rows(
+    source: str | Path,
+    n: int,
+    seed: int,
+    *,
+    task: str = "qnli",
+    columns: Columns | str | None = None,
+    split: str = "calibration",
+    without: Collection[str] = (),
+) -> Rows:
+    """A random `n` of the rows, those of `read_rows(…).sample(n, seed)`, in memory of only these.
+
+    The source is read twice: all of it is judged and counted, then the chosen rows are kept.
+
+    Args:
+        n, seed: of the sample; all rows where there are fewer.
+        source, task, columns, split: of `read_rows`.
+        without: `row_hashes` of rows that are left out beforehand.
+
+    Returns:
+        No rows where `without` names all.
+
+    Raises:
+        DataError: see `read_rows`; a file that changed meanwhile; `n` is below 1.
+        PlanError: unknown task or split.
+    """
+    _check_count(n)
+    judge = _judge(source, task, columns, split)
+    count, gone = 0, []
+    for at, row in enumerate(judge.rows()):
+        count += 1
+        if without and _digest(row.first, row.second or "").hex()[:_HASH] in without:
+            gone.append(at)
+    labelled, left = judge.labelled(), count - len(gone)
+    chosen = sorted(random.Random(seed).sample(range(left), min(n, left)))
+    found = _Columns()
+    for at, row in judge.chosen(set(_behind(gone, chosen))):
+        found.add(at, row)
+    return found.rows(judge, labelled=labelled)
+
+
+def _behind(gone: Sequence[int], chosen: Sequence[int]) -> Iterator[int]:
+    """Positions of the chosen among all rows, where `gone` were not counted; both in order.
+
+    >>> list(_behind([0, 3], [0, 1, 2]))
+    [1, 2, 4]
+    """
+    before = 0
+    for at in chosen:
+        while before < len(gone) and gone[before] <= at + before:
+            before += 1
+        yield at + before
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Rows as they come in."""
+
+    first: list[str] = field(default_factory=list)
+    second: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+
+    def add(self, at: int, row: Row) -> None:
+        self.first.append(row.first)
+        self.second.append(row.second or "")
+        self.labels.append(row.label or "")
+        self.ids.append(at)
+
+    def rows(self, judge: Judge, *, labelled: bool) -> Rows:
+        return Rows(
+            first=tuple(self.first),
+            second=tuple(self.second) if judge.pairs else None,
+            labels=tuple(self.labels) if labelled else None,
+            source=judge.source,
+            row_ids=tuple(self.ids),
+        )
+
+
+def _judge(source: str | Path, task: str, columns: Columns | str | None, split: str) -> Judge:
+    """The source, opened, with what is wanted of it."""
     known = find_task(task)
     choose("split", split, SPLITS, PlanError)
     if isinstance(columns, str):
         columns = parse_columns(columns, task)
-    table = _open(source, split)
-    if not table.records:
-        raise DataError(f"{table.name} holds no rows. Pass a data set that has some.")
-    return _judge(table, known, columns or known.columns, split)
-
-
-def _open(source: str | Path, split: str) -> Table:
-    """Find out what the source is, and read it."""
-    name = str(source)
-    if name == mini.NAME:
-        return mini.read_mini(split)
-    if name.startswith("hub:"):
-        return read_hub(name.removeprefix("hub:"), split)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return read_table(_glue_file(path, split))
-    if path.is_file():
-        return read_table(path)
-    # "glue/qnli" may be a hub name; "data/qnli" beside an existing data/ is a mistyped path
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+){1,2}", name) and not path.parent.exists():
-        return read_hub(name, split)
-    raise _missing(name, path)
-
-
-def _missing(name: str, path: Path) -> DataError:
-    known = ""
-    if path.suffix.lower() not in READERS and "/" not in name:
-        near = difflib.get_close_matches(name, [mini.NAME], n=1)
-        known = f" Did you mean '{mini.NAME}'?" if near else ""
-        known += f" For a hub data set write hub:{name}."
-    return DataError(
-        f"{name} does not exist.{known} Data is a file ({', '.join(READERS)}), a directory with "
-        f"GLUE's TSVs, {mini.NAME}, or hub:NAME."
-    )
-
-
-def _glue_file(directory: Path, split: str) -> Path:
-    path = directory / _GLUE_FILES[split]
-    if path.is_file():
-        return path
-    held = ", ".join(sorted(p.name for p in directory.iterdir())[:8]) or "nothing"
-    raise DataError(
-        f"{directory} has no {path.name}, which holds a GLUE directory's {split} rows; it holds "
-        f"{held}. Name the file itself."
-    )
-
-
-def _judge(table: Table, task: Task, columns: Columns, split: str) -> Rows:
-    """Rows from the records, or an error that names the column or the place at fault."""
-    wanted = [columns.first, *([columns.second] if columns.second is not None else [])]
-    if columns.label_required:
-        wanted.append(columns.label)
-    for column in wanted:
-        if column not in table.columns:
-            raise _wrong_column(table, task, column)
-
-    def texts(column: str) -> tuple[str, ...]:
-        return tuple(_text(table, place, row, column) for place, row in table.records)
-
-    return Rows(
-        first=texts(columns.first),
-        second=None if columns.second is None else texts(columns.second),
-        labels=_labels(table, task, columns, split),
-        source=table.name,
-        row_ids=tuple(range(len(table.records))),
-    )
-
-
-def _wrong_column(table: Table, task: Task, column: str) -> DataError:
-    own = [name for name in (task.first, task.second, "label") if name is not None]
-    return DataError(
-        f"{table.name} has no column '{column}'; it has: {', '.join(table.columns)}. Task "
-        f"{task.name} needs {', '.join(own)}: map them with --columns "
-        f"{','.join(f'{name}=COLUMN' for name in own)}."
-    )
-
-
-def _text(table: Table, place: str, row: dict[str, Any], column: str) -> str:
-    value = row.get(column)
-    if isinstance(value, str) and value.strip():
-        if value.isascii() or value == value.encode("utf-8", "ignore").decode():
-            return value
-        fact = "holds half of a surrogate pair"
-    else:
-        fact = "holds no text" if value is None or value == "" else f"is {value!r:.40}"
-    raise DataError(
-        f"{table.name}, {place}: column '{column}' {fact}, and text was expected. Mend or drop "
-        "that row."
-    )
-
-
-def _labels(table: Table, task: Task, columns: Columns, split: str) -> tuple[str, ...] | None:
-    """Class names; None without labels. Calibration takes rows of which some have none, too."""
-    column = columns.label
-    if column not in table.columns:
-        return None
-    labels = [_label(row.get(column), task) for _, row in table.records]
-    found = tuple(label for label in labels if label is not None)
-    if len(found) == len(labels):
-        return found
-    if split == "calibration" or not (found or columns.label_required):
-        return None
-    place = table.records[labels.index(None)][0]
-    raise DataError(
-        f"{table.name}, {place}: column '{column}' holds no class. Use a labelled split, or drop "
-        "that row."
-    )
-
-
-def _label(value: Any, task: Task) -> str | None:
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    text = "" if value is None else str(value).strip()
-    if isinstance(value, bool):
-        text = text.lower()
-    number = {"false": 0, "true": 1}.get(text.lower(), whole_number(text))
-    if not text or number == -1:  # GLUE's test split and the hub mark missing labels with -1
-        return None
-    if task.names_integers and number is not None and 0 <= number < len(task.classes):
-        return task.classes[number]
-    return text if number is None or not isinstance(value, float) else str(number)
+    return Judge(open_source(source, split), known, columns or known.columns, split)
 
 
 def _check_count(n: int) -> None:
@@ -248,7 +214,8 @@ def _check_count(n: int) -> None:
 
 def _row_digests(rows: Rows) -> list[bytes]:
     second = rows.second or ("",) * len(rows)
-    return [
-        hashlib.sha256(f"{a}{_SEPARATOR}{b}".encode()).digest()
-        for a, b in zip(rows.first, second, strict=True)
-    ]
+    return [_digest(a, b) for a, b in zip(rows.first, second, strict=True)]
+
+
+def _digest(first: str, second: str) -> bytes:
+    return hashlib.sha256(f"{first}{_SEPARATOR}{second}".encode()).digest()

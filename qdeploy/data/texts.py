@@ -56,13 +56,16 @@ def _items(texts: Any) -> list[Any]:
             "[text, …] for texts of their own."
         )
     if isinstance(texts, Mapping):
-        keys = ", ".join(map(repr, list(texts)[:4]))
+        keys = ", ".join(map(_short, list(texts)[:4]))
         raise DataError(f"One dict was given (keys {keys}), and a list was expected: {_HOW}.")
     # a table's iterator gives the names of its columns, and a set's has no order
     table = hasattr(texts, "columns")
     if table or isinstance(texts, Set | bytes | bytearray) or not isinstance(texts, Iterable):
         raise DataError(f"{_shown(texts)} was given, and a list was expected: {_HOW}.")
-    return list(texts)
+    try:
+        return list(texts)
+    except TypeError:  # an array without dimensions says that it can be iterated over
+        raise DataError(f"{_shown(texts)} was given, and a list was expected: {_HOW}.") from None
 
 
 def _row(at: int, item: Any) -> tuple[str, str | None]:
@@ -82,7 +85,7 @@ def _row(at: int, item: Any) -> tuple[str, str | None]:
 def _of_mapping(at: int, item: Mapping[Any, Any]) -> tuple[str, str | None]:
     strange = [key for key in item if key not in (_TEXT, _PAIR)]
     if strange or _TEXT not in item:
-        found = ", ".join(map(repr, item)) or "none"
+        found = ", ".join(map(_short, list(item)[:4])) or "none"
         raise DataError(
             f"Row {at} is a dict with the keys {found}, and 'text', with or without 'text_pair', "
             'was expected: pass {"text": first, "text_pair": second}.'
@@ -113,6 +116,17 @@ def _shown(value: Any) -> str:
     """A value with its type, short."""
     if value is None:
         return "None"
-    text = ascii(value) if isinstance(value, str | bytes | int | float | list | tuple) else ""
-    kind = type(value).__name__
-    return f"{text[:60]}{'…' if len(text) > 60 else ''} ({kind})" if text else f"a {kind}"
+    plain = isinstance(value, str | bytes | int | float | list | tuple)
+    text, kind = _short(value) if plain else "", type(value).__name__
+    return f"{text} ({kind})" if text else f"a {kind}"
+
+
+def _short(value: Any) -> str:
+    """The start of a value as Python writes it; "" of one that cannot be written."""
+    try:
+        text = ascii(value[:60] if isinstance(value, str | bytes) else value)
+    except (
+        Exception
+    ):  # an integer of 5000 digits, a list in itself a thousand times, a foreign repr
+        return ""
+    return f"{text[:60]}…" if len(text) > 60 else text

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import kind_of, read_json, read_manifest
+from qdeploy.data.excerpt import Excerpts, Part, is_long
+from qdeploy.data.frame import Frame, longest_first
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, ModelError, PlanError
@@ -26,9 +27,8 @@ Array = npt.NDArray[Any]
 FILES = ("tokenizer.json", "tokenizer_config.json")
 # Keys of tokenizer_config.json.
 _MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
-_LIMITS_KEPT = 4  # tokenizers, one for each limit of a row
-# What the tokenizer can give, by input name.
-_FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+_CHUNK_ROWS, _CHUNK_CHARACTERS = 512, 1 << 20  # tokenized at a time
+_FIELDS = ("input_ids", "attention_mask", "token_type_ids")  # what rows can give, by input name
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Encoded:
     """Tokens of many rows, without padding.
 
     Attributes:
-        tokens: per input name, one int64 array [S of the row] per row.
+        tokens: per input name, one int32 array [S of the row] per row.
         lengths: int64 [N], tokens of each row.
         truncated: how many rows were cut.
         max_length: the limit that cut them, tokens.
@@ -69,6 +69,43 @@ class Batch:
     index: Array
 
 
+class Token(NamedTuple):
+    """A token of a text: its id, itself, and where it stands in the row's text, characters."""
+
+    id: int
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """So many tokens of a part, from `first` on."""
+
+    part: Part
+    first: int
+    count: int
+
+    @property
+    def ids(self) -> list[int]:
+        return self.part.encoding.ids[self.first : self.first + self.count]
+
+    def spelled(self) -> list[Token]:
+        """Each with its place in the whole text."""
+        found, start = self.part.encoding, self.part.start
+        kept = slice(self.first, self.first + self.count)
+        columns = zip(found.ids[kept], found.tokens[kept], found.offsets[kept], strict=True)
+        return [Token(i, text, start + a, start + b) for i, text, (a, b) in columns]
+
+
+class _Row(NamedTuple):
+    """What is kept of the texts of a row, and what stands around them."""
+
+    frame: Frame
+    texts: list[_Kept]
+    truncated: bool
+
+
 class TextEncoder:
     """The tokenizer of a model or engine directory.
 
@@ -99,11 +136,14 @@ class TextEncoder:
                 f"{origin}The model takes the input '{unknown[0]}', and a tokenizer gives "
                 f"{', '.join(_FIELDS)} only. Export the model without it."
             )
-        # tokenizer.json may hold the padding of the day it was saved; transformers ignores it too
+        # tokenizer.json may hold the padding of the day it was saved; transformers ignores it too.
+        # Rows are cut here: what `tokenizers` cuts off it keeps, of pairs in every combination. So
+        # the tokenizer is never changed again, and threads share it.
         tokenizer.no_padding()
+        tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._cutting: dict[int, Tokenizer] = {}
-        self._lock = threading.Lock()
+        self._excerpts = Excerpts(tokenizer, truncation_side)
+        self._frames: dict[bool, Frame] = {}
         self._pad = dict.fromkeys(input_names, 0) | {"input_ids": pad_token_id}
         self._truncation_side = truncation_side
         self._padding_side = padding_side
@@ -153,28 +193,68 @@ class TextEncoder:
             DataError: `max_length` is more than the model takes, or leaves no room for text, or a
                 row holds a token that the model has no embedding for.
         """
-        encodings, limit = self.encodings(rows, max_length)
-        return Encoded(
-            tokens={name: _column(encodings, name) for name in self.input_names},
-            lengths=np.array([len(encoding.ids) for encoding in encodings], np.int64),
-            truncated=sum(bool(encoding.overflowing) for encoding in encodings),
-            max_length=limit,
-        )
+        limit = self._limit(max_length, pair=rows.second is not None)
+        tokens: dict[str, list[Array]] = {name: [] for name in self.input_names}
+        lengths, truncated = [], 0
+        for at, row in enumerate(self._rows(rows, limit, self._tokenizer.encode_batch_fast)):
+            ids, types = row.frame.around([text.ids for text in row.texts])
+            self._check_embedded(at, ids)
+            columns = {"input_ids": ids, "token_type_ids": types, "attention_mask": [1] * len(ids)}
+            for name, column in tokens.items():
+                column.append(np.array(columns[name], np.int32))
+            lengths.append(len(ids))
+            truncated += row.truncated
+        return Encoded(tokens, np.array(lengths, np.int64), truncated, limit)
 
-    def encodings(self, rows: Rows, max_length: int | None = None) -> tuple[list[Encoding], int]:
-        """What `tokenizers` says of each row (tokens, offsets, special tokens), and the limit.
+    def spelled(self, rows: Rows, max_length: int | None = None) -> list[list[Token | None]]:
+        """The tokens that `encode` keeps of each row, with their place; None for special ones.
 
         Args, raises: of `encode`.
         """
         limit = self._limit(max_length, pair=rows.second is not None)
-        texts: list[Any] = (
-            list(rows.first)
-            if rows.second is None
-            else list(zip(rows.first, rows.second, strict=True))
-        )
-        encodings = list(self._cutting_at(limit).encode_batch(texts, add_special_tokens=True))
-        self._check_embedded(encodings)
-        return encodings, limit
+        found = []
+        for row in self._rows(rows, limit, self._tokenizer.encode_batch):
+            texts, line = iter(row.texts), list[Token | None]()
+            for number in row.frame.ids:
+                line += next(texts).spelled() if number is None else [None]
+            found.append(line)
+        return found
+
+    def _rows(self, rows: Rows, limit: int, batch: Callable[..., list[Encoding]]) -> Iterator[_Row]:
+        """What is kept of each row; of so many at a time that their tokens take little memory."""
+        frame = self._frame(rows.second is not None)
+        room = limit - frame.special
+        whole = zip(rows.first, *([] if rows.second is None else [rows.second]), strict=True)
+        for chunk in _chunks(whole):
+            texts = [text for row in chunk for text in row]
+            short = iter(
+                batch([t for t in texts if not is_long(t, room)], add_special_tokens=False)
+            )
+            parts = iter(
+                [
+                    self._excerpts.of(text, room)
+                    if is_long(text, room)
+                    else Part(next(short), 0, whole=True)
+                    for text in texts
+                ]
+            )
+            for row in chunk:
+                yield self._row(frame, row, [next(parts) for _ in row], room)
+
+    def _row(self, frame: Frame, texts: Sequence[str], parts: Sequence[Part], room: int) -> _Row:
+        counts = [len(part.encoding) for part in parts]
+        shares = longest_first(counts, room)
+        cut = not all(part.whole for part in parts)
+        if len(parts) == 2 and cut and room % 2 and min(counts) > room:
+            # the odd token belongs to the text with more tokens, and the parts do not tell which
+            more, less = room - room // 2, room // 2
+            shares = (more, less) if self._excerpts.has_more(*texts) else (less, more)
+        left = self._truncation_side == "left"
+        kept = [
+            _Kept(part, count - share if left else 0, share)
+            for part, count, share in zip(parts, counts, shares, strict=True)
+        ]
+        return _Row(frame, kept, sum(counts) > room)
 
     def batches(
         self,
@@ -233,38 +313,24 @@ class TextEncoder:
             feeds[name] = padded
         return feeds
 
-    def _check_embedded(self, encodings: Sequence[Encoding]) -> None:
+    def _check_embedded(self, at: int, ids: Sequence[int]) -> None:
         """Refuse tokens that were added to the tokenizer and never got a row in the model."""
         rows = self._vocabulary
-        if rows is None:
+        if rows is None or max(ids, default=0) < rows:
             return
-        for at, encoding in enumerate(encodings):
-            if max(encoding.ids, default=0) < rows:
-                continue
-            number = next(i for i in encoding.ids if i >= rows)
-            token = encoding.tokens[encoding.ids.index(number)]
-            raise DataError(
-                f"Row {at + 1} holds the token '{token}' (id {number}), and the model embeds "
-                f"{rows} tokens, 0 to {rows - 1}: it was added to the tokenizer without a row in "
-                "the model. Leave it out of the texts, or call "
-                "`model.resize_token_embeddings(len(tokenizer))`, train and export anew."
-            )
+        number = next(i for i in ids if i >= rows)
+        raise DataError(
+            f"Row {at + 1} holds the token '{self._tokenizer.id_to_token(number)}' (id {number}), "
+            f"and the model embeds {rows} tokens, 0 to {rows - 1}: it was added to the tokenizer "
+            "without a row in the model. Leave it out of the texts, or call "
+            "`model.resize_token_embeddings(len(tokenizer))`, train and export anew."
+        )
 
-    def _cutting_at(self, limit: int) -> Tokenizer:
-        """The tokenizer that cuts rows there; threads share it: it is never changed again."""
-        with self._lock:
-            found = self._cutting.get(limit)
-            if found is None:
-                found = self._tokenizer
-                if self._cutting:  # in use, and a copy of a large one takes half a second
-                    found = type(found).from_str(found.to_str())
-                found.enable_truncation(
-                    limit, stride=0, strategy="longest_first", direction=self._truncation_side
-                )
-                if len(self._cutting) == _LIMITS_KEPT:
-                    del self._cutting[next(iter(self._cutting))]
-                self._cutting[limit] = found
-            return found
+    def _frame(self, pair: bool) -> Frame:
+        """The special tokens; threads that ask for the first time find the same."""
+        if pair not in self._frames:
+            self._frames[pair] = Frame.of(self._tokenizer, 2 if pair else 1)
+        return self._frames[pair]
 
     def _limit(self, max_length: int | None, *, pair: bool) -> int:
         limit = self.max_length if max_length is None else max_length
@@ -273,7 +339,7 @@ class TextEncoder:
                 f"Rows of up to {limit} tokens were asked for, and the model takes at most "
                 f"{self.max_length}. Pass a sequence length of {self.max_length} or less."
             )
-        special = self._tokenizer.num_special_tokens_to_add(pair)
+        special = self._frame(pair).special
         least = special + (2 if pair else 1)
         if limit < least:
             raise DataError(
@@ -283,8 +349,18 @@ class TextEncoder:
         return limit
 
 
-def _column(encodings: Sequence[Encoding], name: str) -> list[Array]:
-    return [np.array(getattr(encoding, _FIELDS[name]), np.int64) for encoding in encodings]
+def _chunks(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Rows by the hundred, fewer of long ones."""
+    chunk: list[tuple[str, ...]] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += sum(map(len, row))
+        if len(chunk) == _CHUNK_ROWS or size > _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _config(directory: Path) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def gold_of(rows: Rows, order: ClassOrder) -> Gold:
             places, form = numbers, INTEGERS
     for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
         if label not in places:
-            where = f"{rows.source}: row {row_id + 1} has the class '{label}'"
+            shown = label if len(label) <= 60 else f"{label[:60]}…"
+            where = f"{rows.source}: row {row_id + 1} has the class '{shown}'"
             from_one = whole_number(label) == len(order.names) and 0 not in places.values()
             raise DataError(f"{where}, and the model knows {_known(order.names, from_one)}")
     return Gold(np.array([places[label] for label in rows.labels], np.int64), form)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from qdeploy.artifact import MANIFEST, sha256_file
 from qdeploy.data.texts import Texts, rows_from_texts
-from qdeploy.data.tokenize import Batch
+from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
@@ -141,10 +141,10 @@ class Predictor(OfOneProcess):
                 "Pairs were given, and entities() takes texts: pass [text, …], or call logits()."
             )
         outputs = self.logits(texts, batch_size=batch_size)
-        encodings, _ = self._subject.encoder.encodings(rows, None)
+        spelled = self._subject.encoder.spelled(rows)
         return [
             [entity for entity in self._entities(*row) if entity.label not in ignore]
-            for row in zip(rows.first, encodings, outputs, strict=True)
+            for row in zip(rows.first, spelled, outputs, strict=True)
         ]
 
     def logits(self, texts: Texts, *, batch_size: int = 8) -> list[dict[str, Array]]:
@@ -183,7 +183,9 @@ class Predictor(OfOneProcess):
         kept: Array = values[batch.feeds["attention_mask"][at] == 1]
         return kept
 
-    def _entities(self, text: str, encoding: Any, outputs: dict[str, Array]) -> list[Entity]:
+    def _entities(
+        self, text: str, tokens: list[Token | None], outputs: dict[str, Array]
+    ) -> list[Entity]:
         """Every token of a text that is not a special one."""
         logits = outputs["logits"]
         self._check_classes(logits.shape[-1])
@@ -193,12 +195,12 @@ class Predictor(OfOneProcess):
                 "again, with other options if that repeats."
             )
         found = []
-        for at, scores in enumerate(softmax(logits)):
-            if encoding.special_tokens_mask[at]:
+        for at, (token, scores) in enumerate(zip(tokens, softmax(logits), strict=True)):
+            if token is None:
                 continue
-            start, end = encoding.offsets[at]
-            unknown = encoding.ids[at] == self._subject.encoder.unknown_id
-            word = text[start:end] if unknown else encoding.tokens[at]
+            start, end = token.start, token.end
+            unknown = token.id == self._subject.encoder.unknown_id
+            word = text[start:end] if unknown else token.text
             best = int(np.argmax(scores))
             found.append(Entity(self.labels[best], float(scores[best]), word, at, start, end))
         return found

@@ -111,8 +111,7 @@ def evaluate_engine(
     if baseline is not None:
         dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
         subjects.append(open_subject(baseline, threads, simulate=simulate and dry))
-    rows = _rows(data, known, columns, accuracy=accuracy)
-    rows = rows if limit is None else rows.take(limit)
+    rows = _rows(data, known, columns, limit, accuracy=accuracy)
 
     report = parts.heading(subjects[0], task, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
@@ -140,17 +139,22 @@ def evaluate_engine(
 
 
 def _rows(
-    data: str | Path | None, task: Task, columns: Columns | str | None, *, accuracy: bool
+    data: str | Path | None,
+    task: Task,
+    columns: Columns | str | None,
+    limit: int | None,
+    *,
+    accuracy: bool,
 ) -> Rows:
     """The rows asked for, or the embedded ones where they can stand in."""
     if data is not None:
-        return read_rows(data, task=task.name, columns=columns)
+        return read_rows(data, task=task.name, columns=columns, limit=limit)
     if accuracy and task.name != "qnli":
         raise DataError(
             f"Task {task.name} has no embedded rows ({MINI} is for qnli). Pass --data with a file, "
             "a directory or hub:NAME."
         )
-    return read_rows(MINI, columns=columns)
+    return read_rows(MINI, columns=columns, limit=limit)
 
 
 def _predictions(

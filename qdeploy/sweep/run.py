@@ -112,8 +112,7 @@ def _prepare(
     )
     shutil.copyfile(statistics, folder / STATISTICS)
     source = eval_data or data or MINI
-    rows = read_rows(source, task=recipe.task, columns=recipe.columns)
-    rows = rows if recipe.limit is None else rows.take(recipe.limit)
+    rows = read_rows(source, task=recipe.task, columns=recipe.columns, limit=recipe.limit)
     if rows.labels is None:
         raise DataError(
             f"{rows.source} has no labels, and a sweep compares accuracies. Name their column with "

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.data import Columns, Rows, parse_columns, read_rows, row_hashes, rows_from_texts
+from qdeploy.data import (
+    Columns,
+    Rows,
+    parse_columns,
+    read_rows,
+    row_hashes,
+    rows_from_texts,
+    sample_rows,
+)
 from qdeploy.data.hub import candidates
 from qdeploy.errors import DataError, PlanError
 from tests.data.real import QNLI, needs_qnli
@@ -198,12 +206,45 @@ def test_rows_that_hold_nothing(tmp_path: Path, body: str, message: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [("7", "is 7"), ("null", "no text"), ('"\\ud800"', "surrogate")]
+    ("value", "message"),
+    [
+        ("7", "is 7"),
+        ("null", "no text"),
+        ('"\\ud800"', "surrogate"),
+        ('"' + " " * 5000 + '"', "is '   "),
+        ("[" * 700 + "]" * 700, r"is \[\[\["),
+    ],
 )
 def test_json_values_that_are_no_text(tmp_path: Path, value: str, message: str) -> None:
     path = write(tmp_path / "x.jsonl", f'{{"question": {value}, "sentence": "b"}}\n')
     with pytest.raises(DataError, match=f"line 1: column 'question' .*{message}"):
         read_rows(path)
+
+
+def test_a_class_that_cannot_be_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", '{"question": "a", "sentence": "b", "label": "\\ud800"}\n')
+    with pytest.raises(DataError, match=r"line 1: column 'label' is '\\ud800', and the name or"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("column", ["question", "label"])
+def test_json_as_deep_as_python_reads_it(tmp_path: Path, column: str) -> None:
+    """What can be parsed may still be too deep to be written out again."""
+    values = {"question": '"a"', "sentence": '"b"', "label": "0"}
+    for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+        values[column] = "[" * depth + "]" * depth
+        line = ", ".join(f'"{name}": {value}' for name, value in values.items())
+        path = write(tmp_path / "x.jsonl", f"{{{line}}}\n")
+        try:
+            read_rows(path)
+        except DataError as error:
+            assert "line 1" in str(error)
+
+
+@pytest.mark.parametrize("label", ["9" * 5000, "-" + "1" * 5000, "LABEL_" + "2" * 5000])
+def test_labels_of_thousands_of_digits_are_names(tmp_path: Path, label: str) -> None:
+    path = write(tmp_path / "x.tsv", f"question\tsentence\tlabel\na\tb\t{label}\n")
+    assert read_rows(path).labels == (label,)
 
 
 def test_unknown_task_and_split(tmp_path: Path) -> None:
@@ -224,6 +265,9 @@ def fake_datasets(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
 
 class Loaded(list[dict[str, Any]]):
     """What `datasets.load_dataset` gives, as far as it is used."""
+
+    def select_columns(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in names} for row in self]
 
     column_names = ("question", "sentence", "label")
     features = {  # noqa: RUF012  # as in datasets
@@ -288,6 +332,73 @@ def test_sample_keeps_order_and_repeats_none(count: int, n: int, seed: int) -> N
 def test_sample_depends_on_the_seed_and_is_not_the_start() -> None:
     assert made(100).sample(10, 0).row_ids != made(100).sample(10, 1).row_ids
     assert made(100).sample(10, 0).row_ids != tuple(range(10))
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
+def test_a_sample_of_a_file_is_that_of_its_rows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    records = [{"question": f"q{i}", "sentence": f"s{i % 7}", "label": i % 2} for i in range(300)]
+    if suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    elif suffix == ".jsonl":
+        write(path, "\n".join(map(json.dumps, records)))
+    else:
+        comma = "\t" if suffix == ".tsv" else ","
+        lines = [list(records[0]), *(list(map(str, record.values())) for record in records)]
+        write(path, "\n".join(map(comma.join, lines)))
+    rows = read_rows(path, split="calibration")
+    assert len(rows) == 300
+    for n, seed in ((1, 0), (7, 0), (7, 1), (299, 0), (300, 3), (500, 0)):
+        assert sample_rows(path, n, seed) == rows.sample(n, seed)
+    assert read_rows(path, limit=5) == rows.take(5) and read_rows(path, limit=500) == rows
+
+
+@given(gone=st.sets(st.integers(0, 29)), n=st.integers(1, 40), seed=st.integers(0, 3))
+def test_a_sample_without_some_rows(gone: set[int], n: int, seed: int) -> None:
+    """The rows that did not calibrate, as `--strategy auto` takes them."""
+    rows = read_rows("qnli-mini", split="calibration")
+    hashes = row_hashes(rows)
+    without = {hashes[at] for at in gone}
+    left = rows.select([at for at, found in enumerate(hashes) if found not in without])
+    found = sample_rows("qnli-mini", n, seed, without=without)
+    assert found == (left.sample(n, seed) if len(left) else left)
+
+
+def test_a_sample_without_all_rows_is_empty() -> None:
+    rows = read_rows("qnli-mini", split="calibration")
+    found = sample_rows("qnli-mini", 8, 0, without=row_hashes(rows))
+    assert not len(found) and found.source == "qnli-mini"
+
+
+def test_a_sample_judges_every_row_and_a_limit_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", GLUE + "0\tq\ts\t0\n" * 50 + "0\tq\t\t0\n1\tragged\n")
+    with pytest.raises(DataError, match="line 52: column 'sentence' holds no text"):
+        sample_rows(path, 2, 0)
+    assert len(read_rows(path, limit=50)) == 50
+    with pytest.raises(DataError, match="line 52"):
+        read_rows(path, limit=51)
+    with pytest.raises(DataError, match="0 rows were asked for"):
+        read_rows(path, limit=0)
+    with pytest.raises(DataError, match="-1 rows were asked for"):
+        sample_rows(path, -1, 0)
+
+
+def test_a_column_that_json_lines_lack_at_first(tmp_path: Path) -> None:
+    """Only the whole file tells whether a column is missing or a row."""
+    first, other = '{"sentence": "s", "extra": 1}\n', '{"question": "q", "sentence": "s"}\n'
+    with pytest.raises(DataError, match="line 1: column 'question' holds no text"):
+        read_rows(write(tmp_path / "x.jsonl", first + other))
+    with pytest.raises(DataError, match="has no column 'question'; it has: sentence, extra"):
+        read_rows(write(tmp_path / "x.jsonl", first + first))
+    with pytest.raises(DataError, match="has no column 'gold'; it has: question, sentence"):
+        read_rows(write(tmp_path / "x.jsonl", other), columns="label=gold")
+    many = "".join(json.dumps({"question": "q", f"c{i}": i}) + "\n" for i in range(5000))
+    with pytest.raises(DataError, match=r"no text|has no column 'sentence'") as caught:
+        read_rows(write(tmp_path / "x.jsonl", many))
+    assert len(str(caught.value)) < 1000
 
 
 def test_take() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qdeploy.data import rows_from_texts
 from qdeploy.errors import DataError
@@ -77,6 +79,14 @@ def test_what_is_read(texts: Any, first: tuple[str, ...], second: tuple[str, ...
         (["\ud83d\ude00"], "half of a surrogate pair"),
         (np.array([["a", "b"]]), "Row 0: the text is a ndarray"),
         ([float("nan")], "Row 0: the text is nan"),
+        (np.array("q"), "a ndarray was given, and a list was expected"),
+        ([10**5000], "Row 0: the text is a int"),
+        ([[[10**5000], "a"]], "Row 0: the first text is a list"),
+        ([{10**5000: "a"}], "Row 0 is a dict with the keys"),
+        ({10**5000: "a"}, "One dict was given"),
+        (memoryview(b"q"), r"Row 0: the text is 113 \(int\)"),
+        ([np.array(["a"])], "Row 0: the text is a ndarray"),
+        ((text for text in (None,)), "Row 0: the text is None"),
     ],
 )
 def test_what_is_refused(texts: Any, message: str) -> None:
@@ -89,3 +99,38 @@ def test_a_text_of_a_row_that_is_refused_is_not_printed_whole() -> None:
     with pytest.raises(DataError) as caught:
         rows_from_texts(["a", ("long " * 1000, "b")])  # type: ignore[arg-type]
     assert len(str(caught.value)) < 300
+
+
+NESTED: Any = "bottom"
+for _ in range(5000):
+    NESTED = [NESTED]
+ODD = {  # by name, since some cannot be written
+    "digits": 10**5000, "nested": NESTED, "number": np.array(1), "array": np.array(["a"]),
+    "object": object(), "class": str, "str_": np.str_("a"),
+}  # fmt: skip
+ANYTHING = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.binary(max_size=3),
+        st.text(max_size=3), st.text(st.characters(categories=["Cs"]), max_size=2),
+        st.sampled_from(list(ODD)).map(lambda name: ODD[name]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(st.one_of(st.sampled_from(["text", "text_pair"]), st.integers()), inner),
+        st.lists(inner, max_size=3).map(iter),
+    ),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(texts=ANYTHING)
+def test_anything_is_read_or_refused(texts: Any) -> None:
+    try:
+        rows = rows_from_texts(texts)
+    except DataError as error:
+        str(error).encode()
+        assert len(str(error)) < 700
+    else:
+        assert len(rows) and all(type(text) is str for text in rows.first)

@@ -77,6 +77,7 @@ def test_sides_of_the_tokenizer_are_kept(tmp_path: Path, side: str) -> None:
     path = directory / "tokenizer_config.json"
     sides = {"truncation_side": side, "padding_side": side}
     path.write_text(json.dumps(json.loads(path.read_text()) | sides))
+    manifests.sign(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     assert tokenizer.truncation_side == side
     encoder = TextEncoder.from_directory(directory)
@@ -103,6 +104,7 @@ def test_saved_padding_and_truncation_are_ignored(tmp_path: Path) -> None:
         "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
     }  # fmt: skip
     path.write_text(json.dumps(saved))
+    manifests.sign(directory)
     encoder = TextEncoder.from_directory(directory)
     assert encoder.encode(rows_from_texts(["the river", "a b c d e f g h i"])).lengths.tolist() == [
         4,
@@ -189,6 +191,7 @@ def test_directories_that_hold_no_tokenizer(tmp_path: Path) -> None:
         TextEncoder.from_directory(tmp_path)
     directory = model_directory(tmp_path / "model", tiny_tokenizer("bert"))
     (directory / "tokenizer.json").write_text("{")
+    manifests.sign(directory)
     with pytest.raises(ModelError, match="cannot be read as a tokenizer"):
         TextEncoder.from_directory(directory)
     (directory / "tokenizer.json").unlink()

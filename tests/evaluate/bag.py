@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_json, write_json, write_manifest
+from qdeploy.artifact import write_json, write_manifest
 from qdeploy.deploy.engine import KernelTime, Witness
 from qdeploy.deploy.lowered import Mark
 from qdeploy.integrity import SHA256
@@ -99,11 +99,6 @@ def engine_directory(
     own = {"labels": list(CLASSES), "max_length": MAX_LENGTH, "model_type": "bag"}
     write_manifest(directory, "engine", manifests.fields("engine", **own) | fields)
     return directory
-
-
-def sign(directory: Path) -> None:
-    """Write the manifest of an engine for the files as they are now."""
-    write_manifest(directory, "engine", read_json(directory / MANIFEST))
 
 
 def load_bag(

@@ -17,8 +17,9 @@ import qdeploy
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.head import head_facts
-from tests.evaluate.bag import engine_directory, sign
+from tests.evaluate.bag import engine_directory
 from tests.evaluate.heads import PAIRS, SIZES, engine_of, head_checkpoint
+from tests.manifests import sign
 
 Built = Callable[..., tuple[Path, Path]]
 SAME = 1e-4  # of a score: the export is verified to 1e-4 in the logits

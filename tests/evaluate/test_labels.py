@@ -61,6 +61,8 @@ def test_index_labels_are_the_models_indices() -> None:
             r"row 2 has the class 'maybe', and the model knows entailment, n",
         ),
         (("0", "1", "2"), r"row 3 has the class '2'"),
+        (("0", "9" * 5000), r"row 2 has the class '9{60}…', and the model knows"),
+        (("0", "LABEL_" + "9" * 5000), r"row 2 has the class 'LABEL_9{54}…'"),
     ],
 )
 def test_classes_that_do_not_fit(labels: tuple[str, ...], message: str) -> None:
