@@ -18,7 +18,8 @@ from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate.accuracy import outputs_of
 from qdeploy.evaluate.metrics import sqnr_db
 from qdeploy.evaluate.subject import open_subject
-from tests.evaluate.bag import CLASSES, engine_directory, sign, table
+from tests.evaluate.bag import CLASSES, engine_directory, table
+from tests.manifests import sign
 
 pytestmark = pytest.mark.integration
 LABEL_FREE = {"agreement", "flipped", "sqnr_db", "max_abs_diff", "equal_logits"}
