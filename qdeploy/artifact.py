@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
+_STEM = 60  # characters of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
 _PACKAGES = (
@@ -40,9 +42,28 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: an older one of that name stays until then.
+
+    Raises:
+        OSError: it cannot be written, with its name; nothing is left behind.
+    """
+    partial = path.with_name(f".{path.name[:_STEM]}.{secrets.token_hex(6)}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write says no name, and an open that of the partial
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, so that equal values give equal bytes."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    """Write JSON, whole or not at all, with sorted keys: equal values give equal bytes."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read_json(path: Path) -> Any:

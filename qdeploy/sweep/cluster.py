@@ -7,7 +7,6 @@ result must count once, and a node that dies takes its latency to another node.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from qdeploy.scratch import scratch
 from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import Ended, Run, TrialError, run_step
 from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once, unpack_whole
@@ -194,8 +194,8 @@ def run_remotely(
     import ray
 
     home, beside = unpack_once(model, model_name), unpack_once(rest, rest_name)
-    with tempfile.TemporaryDirectory(prefix="qdeploy-trial-") as folder:
-        trial, baseline = Path(folder) / "trial", Path(folder) / "baseline"
+    with scratch("trial") as folder:
+        trial, baseline = folder / "trial", folder / "baseline"
         for sent, path in ((own, trial), (base, baseline)):
             path.mkdir()
             if sent is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from qdeploy.errors import QDeployError
+from qdeploy.scratch import scratch
 from qdeploy.sweep.trial import Request
 
 _SHOWN = 2000  # characters of a failed process's last words
@@ -44,8 +43,8 @@ def run_step(step: str, request: Request) -> None:
     Raises:
         TrialError: it failed, or was killed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "request.json"
+    with scratch("trial") as folder:
+        path = folder / "request.json"
         request.save(path)
         command = [sys.executable, "-m", "qdeploy.sweep.trial", step, str(path)]
         done = subprocess.run(command, capture_output=True, text=True)
