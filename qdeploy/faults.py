@@ -21,9 +21,10 @@ from qdeploy.errors import MachineError, QDeployError
 FULL = 1_000_000  # bytes that are free on a full disk, at most
 _MEMORY = re.compile(
     r"failed to allocate memory|bad_alloc|bad allocation|cannot allocate memory|out of memory"
-    r"|unable to allocate|not enough memory|insufficient memory",
+    r"|unable to allocate|not enough memory|insufficient memory|failed to map segment",
     re.IGNORECASE,
 )
+_SYSTEM = re.compile(r"system error number (\d+)")  # of ONNX Runtime
 _SHOWN = 300  # characters of an error's own words
 _LESS = (
     "Take fewer rows at once (--batch-size), shorter ones (--max-length, --seq-len) or fewer "
@@ -53,7 +54,8 @@ def explain(
 def machine_fault(error: BaseException) -> QDeployError | None:
     """What `explain` says of an error of the machine, whoever raised it; None for all others.
 
-    C++ libraries raise classes of their own, so their texts tell when memory was short.
+    C++ libraries and imports raise classes of their own, so their texts tell when memory or files
+    were short.
     """
     if isinstance(error, BrokenPipeError | QDeployError):
         return None
@@ -68,12 +70,29 @@ def machine_fault(error: BaseException) -> QDeployError | None:
         )
     if isinstance(error, Exception) and is_memory(error):
         return MachineError(_out_of_memory(error))
+    if os.strerror(errno.EMFILE) in str(error):  # a library that could not be loaded
+        return explain(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return MachineError(
             "No further thread could be started: the limit of processes (`ulimit -u`, or the "
             "container's) or of memory is reached. Raise it, or pass fewer --threads."
         )
     return None
+
+
+def library_fault(error: BaseException, path: Path) -> QDeployError | None:
+    """`machine_fault` of an error that a runtime raised when it opened a file."""
+    number = _SYSTEM.search(str(error))
+    if number is None:
+        return machine_fault(error)
+    code = int(number[1])
+    return explain(OSError(code, os.strerror(code), str(path)))
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """The same error with a file to blame: writing says none."""
+    error.filename, error.filename2 = str(path), None
+    return error
 
 
 def is_memory(error: BaseException) -> bool:
