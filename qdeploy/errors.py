@@ -53,7 +53,13 @@ class TargetError(QDeployError):
 
 
 class OutputError(QDeployError):
-    """The output exists already, or cannot be written."""
+    """The output exists already, or cannot be written.
+
+    Attributes:
+        report: the result, where only a file that was wanted of it could not be written.
+    """
+
+    report: dict[str, Any] | None = None
 
 
 class MachineError(QDeployError):

@@ -173,6 +173,11 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.errors.OutputError",
         "qdeploy.errors.QDeployError",
         "qdeploy.errors.QDeployWarning",
+        "qdeploy.faults.machine_fault",
+        "qdeploy.kept",
+        "qdeploy.kept.note",
+        "qdeploy.whole.check_file",
+        "qdeploy.whole.write_file",
     }
 
 

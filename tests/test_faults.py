@@ -105,6 +105,8 @@ def test_names_and_depths() -> None:
         "a\udcff".encode()
     with pytest.raises(MachineError, match="nested too deeply"), explained():
         raise RecursionError
+    with pytest.raises(MachineError, match="Too many files are open"), explained():
+        raise ImportError("x.so: cannot open shared object file: Too many open files")
     with pytest.raises(MachineError, match="No further thread"), explained():
         raise RuntimeError("can't start new thread")
 
