@@ -13,7 +13,7 @@ from typing import Any
 from qdeploy.artifact import MANIFEST, write_json
 from qdeploy.errors import OutputError
 from qdeploy.faults import explain, named
-from qdeploy.lease import Holder, Lease, holder_of, take
+from qdeploy.lease import Holder, Lease, holder_of, sweep, take
 from qdeploy.sweep.stored import MODEL, RESULT, ROWS, STATISTICS, TRIALS, read_object
 
 SCHEMA = 1
@@ -142,6 +142,8 @@ def _is_gone(holder: Holder | None) -> bool:
 def _clear(folder: Path) -> None:
     """Remove what earlier runs left; nobody else works here."""
     (folder / _OF_BEFORE).unlink(missing_ok=True)
+    for place in (folder, folder / TRIALS, *(folder / TRIALS).glob("*")):
+        sweep(place)
     for pattern in (".*.partial", f"{TRIALS}/.*.partial", f"{TRIALS}/*/.*.partial"):
         for path in folder.glob(pattern):
             if path.is_dir() and not path.is_symlink():

@@ -50,6 +50,7 @@ def test_what_killed_runs_left_goes(tmp_path: Path) -> None:
     (folder / "running.pid").write_text("1")
     (folder / ".rows.jsonl.0.partial").write_text("half")
     (folder / "trials" / "a" / ".x.partial").mkdir(parents=True)
+    (folder / "trials" / "a" / ".x.lease").touch()
     (folder / "trials" / "a" / "kept.json").touch()
     with claimed(folder, "m"):
         assert names(folder) == {MANIFEST, "trials", LOCK}

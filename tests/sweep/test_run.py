@@ -15,9 +15,11 @@ import pytest
 
 import qdeploy
 from qdeploy.errors import DataError, GateError, OutputError, PlanError, QDeployWarning
+from qdeploy.kept import forget, notes
 from qdeploy.sweep import local
 from qdeploy.sweep.claim import LOCK, claimed
 from qdeploy.sweep.local import failure
+from qdeploy.sweep.run import _Kept
 from tests.test_tied import ends
 
 pytestmark = pytest.mark.integration
@@ -253,6 +255,17 @@ def test_a_run_that_was_killed_goes_on(
     result = qdeploy.sweep(str(model), folder, recipe=recipe, **data)
     assert [trial["error"] for trial in result["trials"]] == [None] * 4
     assert not (folder / LOCK).exists()
+
+
+def test_what_is_kept_is_counted_for_who_interrupts() -> None:
+    forget()
+    kept = _Kept(Path("sw"), 3)
+    kept.add("accuracy", ["a", "b"])
+    kept.add("latency", ["a"])
+    kept.add("accuracy", ["b"])
+    text = "2 of 3 trials kept in sw, 1 of them timed; the same command goes on"
+    assert notes() == [text]
+    forget()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
