@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     streams.prepare()
     kept.forget()
-    with listening() as asked:
+    with listening(to_the_end=argv is None) as asked:
         return streams.settle(_run(args, asked))
 
 

@@ -49,8 +49,12 @@ class Asked:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Asked]:
+def listening(*, to_the_end: bool = False) -> Iterator[Asked]:
     """Take the signals of `Asked` within the block; those that are ignored stay so.
+
+    Args:
+        to_the_end: keep the handlers behind the block, for a process that ends there: one more
+            Ctrl-C in its last milliseconds changes nothing then.
 
     Elsewhere than in the main thread, where Python allows none, handlers stay as they are.
     """
@@ -68,4 +72,5 @@ def listening() -> Iterator[Asked]:
         yield asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if not to_the_end:
+                signal.signal(number, handler)

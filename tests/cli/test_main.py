@@ -136,7 +136,8 @@ def build(model_dir, engine_dir, **_):
         time.sleep(60)
 
 api.build = build
-sys.exit(main(["build", "model", sys.argv[1]]))
+sys.argv = ["qdeploy", "build", "model", sys.argv[1]]
+sys.exit(main())
 """
 
 
