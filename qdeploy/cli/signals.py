@@ -53,8 +53,8 @@ def listening(*, to_the_end: bool = False) -> Iterator[Asked]:
     """Take the signals of `Asked` within the block; those that are ignored stay so.
 
     Args:
-        to_the_end: keep the handlers behind the block, for a process that ends there: one more
-            Ctrl-C in its last milliseconds changes nothing then.
+        to_the_end: the process ends behind the block: once a signal came, one more in its last
+            milliseconds changes nothing.
 
     Elsewhere than in the main thread, where Python allows none, handlers stay as they are.
     """
@@ -72,5 +72,5 @@ def listening(*, to_the_end: bool = False) -> Iterator[Asked]:
         yield asked
     finally:
         for number, handler in before.items():
-            if not to_the_end:
-                signal.signal(number, handler)
+            # Python takes its own handlers away while it ends, and leaves those that ignore
+            signal.signal(number, signal.SIG_IGN if to_the_end and asked.number else handler)
