@@ -59,7 +59,7 @@ def runs(folder: Path, step: str, node: str) -> list[tuple[float, float]]:
     return [(n["began"], n["began"] + n["seconds"]) for n in notes if n["where"] == node]
 
 
-@pytest.mark.parametrize("phase", ["accuracy", "latency"])
+@pytest.mark.parametrize("phase", [pytest.param("accuracy", marks=pytest.mark.slow), "latency"])
 def test_every_trial_ends_once_though_a_node_dies(
     cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path, phase: str
 ) -> None:
