@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
+from qdeploy.faults import named
 from qdeploy.schemas import MANIFESTS, check, decode
 from qdeploy.text import is_utf8, json_text
 
@@ -58,7 +59,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError):  # a write says no name, and an open that of the partial
-            error.filename, error.filename2 = str(path), None
+            named(error, path)
         raise
 
 

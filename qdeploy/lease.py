@@ -83,12 +83,8 @@ def take(path: Path, *, output: str = "") -> Lease | None:
     Raises:
         OSError: the file cannot be written, or the file system has no locks.
     """
-    lock = _locked(path)
-    if lock is None:
-        return None
-    lease, found = Lease(path, lock), holder_of(path)
-    if found is not None and _elsewhere(found, path):
-        lock.release()
+    lease = _over(path)
+    if lease is None:
         return None
     try:
         path.write_text(json.dumps(asdict(_myself(output))), "utf-8")
@@ -168,7 +164,7 @@ def _ours(entry: os.DirEntry[str]) -> bool:
 
 
 def _over(path: Path) -> Lease | None:
-    """The lease of an owner that is gone, with the owner's own note; None where it lives."""
+    """A lease that is nobody's, or whose owner is gone and left its note; None where it lives."""
     if (lock := _locked(path)) is None:
         return None
     found = holder_of(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qdeploy.artifact import MANIFEST, read_json
 from qdeploy.errors import ModelError, OutputError
+from qdeploy.faults import is_full
 from qdeploy.lease import ASIDE, leased_folder, sweep
 from qdeploy.renames import exchange, rename_new
 from qdeploy.text import is_utf8
@@ -19,7 +20,6 @@ from qdeploy.text import is_utf8
 # What qdeploy writes into a finished directory later on, by kind.
 _LATER = {"model": re.compile(r"statistics/[0-9a-f]{20}\.npz")}
 _NAMED = 3  # foreign files that an error names
-_FULL = 1_000_000  # bytes that are free on a full disk, at most
 
 
 def check_output(path: Path, kind: str, *, force: bool) -> Path:
@@ -268,8 +268,9 @@ def _is_of(error: OSError, *folders: Path) -> bool:
     """Whether an error is of writing the output: it names a file there, or none and a full disk."""
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     if not names:
-        full = folders[0].is_dir() and shutil.disk_usage(folders[0]).free < _FULL
-        return full if error.errno in (errno.ENOSPC, None) else error.errno == errno.EDQUOT
+        if error.errno in (errno.ENOSPC, None):
+            return is_full(folders[0])
+        return error.errno == errno.EDQUOT
     paths = [Path(os.fsdecode(name)) for name in names]
     return any(path == folder or folder in path.parents for path in paths for folder in folders)
 

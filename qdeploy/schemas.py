@@ -52,10 +52,15 @@ class HeadFacts(_Form, kw_only=True):
 
 
 class Source(_Form, kw_only=True):
-    """Where a directory was made from."""
+    """Where a directory was made from: a folder, or else what a hub or the package names."""
 
-    path: Text
+    path: Text | None = None
+    id: Text | None = None
     sha256: str
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.id is None):
+            raise ValueError("`path` or `id` is expected, and one of them")
 
 
 class _Taking(Contents, kw_only=True):
@@ -118,14 +123,6 @@ class Engine(_Taking, kw_only=True):
     builder: Builder | None = None
     options: dict[str, Any] = {}
     noise: dict[str, Any] | None = None
-
-
-class SweepFolder(_Form, kw_only=True):
-    """qdeploy.json of a sweep."""
-
-    schema: Positive
-    kind: Literal["sweep"]
-    model: Text
 
 
 class AffineForm(_Form, kw_only=True):

@@ -44,6 +44,21 @@ def test_a_wrong_manifest_is_said(whole: Path, change: dict[str, object], text: 
         read_manifest(whole, "model")
 
 
+@pytest.mark.parametrize("source", [{"path": "/m"}, {"id": "org/name"}])
+def test_a_model_comes_from_a_folder_or_from_a_hub(tmp_path: Path, source: dict[str, str]) -> None:
+    given = {"source": source | {"sha256": "0" * 64}}
+    write_manifest(tmp_path, "model", fields("model", **given))
+    assert read_manifest(tmp_path, "model")["source"] == given["source"]
+
+
+@pytest.mark.parametrize("source", [{}, {"path": "/m", "id": "org/name"}, {"id": ""}])
+def test_a_model_comes_from_one_place(tmp_path: Path, source: dict[str, str]) -> None:
+    given = {"source": source | {"sha256": "0" * 64}}
+    write_manifest(tmp_path, "model", fields("model", **given))
+    with pytest.raises(ModelError, match="source"):
+        read_manifest(tmp_path, "model")
+
+
 def test_a_missing_directory_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"does not exist.* `qdeploy export`"):
         read_manifest(tmp_path / "nowhere", "model")

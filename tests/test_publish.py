@@ -18,6 +18,7 @@ from qdeploy import artifact, publish, renames
 from qdeploy.artifact import MANIFEST, read_manifest, write_json, write_manifest
 from qdeploy.errors import OutputError
 from qdeploy.publish import staged
+from tests.disks import mounted
 from tests.manifests import fields
 
 ROOT = Path(__file__).parent.parent
@@ -345,17 +346,8 @@ def test_a_file_in_the_place_of_the_parent_is_said(tmp_path: Path) -> None:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB, where this machine lets one be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no file system can be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", 64) as disk:
+        yield disk
 
 
 def test_a_really_full_disk_is_said_and_keeps_the_older_one(tiny_disk: Path) -> None:

@@ -46,8 +46,13 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 
 def _title(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    name = markdown(manifest["source"]["path"])
-    return f"{name}, {'INT8' if _quantized(report) else 'ONNX'}"
+    return f"{markdown(_model(manifest))}, {'INT8' if _quantized(report) else 'ONNX'}"
+
+
+def _model(manifest: Mapping[str, Any]) -> str:
+    """What the engine was made from: a folder's path, or the name that a hub has for it."""
+    source = manifest["source"]
+    return str(source.get("path") or source["id"])
 
 
 def _quantized(report: Mapping[str, Any]) -> bool:
@@ -72,7 +77,7 @@ def _front_matter(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
         name = f"accuracy on {metrics['n']} rows"
         lines += [
             "model-index:",
-            f"- name: {json.dumps(manifest['source']['path'])}",
+            f"- name: {json.dumps(_model(manifest))}",
             "  results:",
             f"  - task: {{type: {kind}}}",
             f"    dataset: {{name: {source}, type: {report['task']}}}",

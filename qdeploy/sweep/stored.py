@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, sha256_file
+from qdeploy.artifact import MANIFEST
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.predictions import load_predictions
+from qdeploy.integrity import digest_of
 
 STATISTICS, ROWS, RESULT = "statistics.npz", "rows.jsonl", "sweep.json"
 TRIALS, MODEL = "trials", "model"
@@ -80,7 +81,7 @@ def is_whole(directory: Path, kind: str) -> bool:
         return False
     digests = manifest["files"]
     try:
-        return all(sha256_file(path) == digests[name] for name, path in listed.items())
+        return all(digest_of(path) == digests[name] for name, path in listed.items())
     except OSError:
         return False
 

@@ -78,6 +78,13 @@ def test_a_card_can_be_published() -> None:
     assert "128 calibration rows of train.tsv" in card and "1/2 planned GEMMs" in card
 
 
+def test_a_card_names_a_model_of_a_hub_by_its_id() -> None:
+    made = manifest() | {"source": {"id": "org/reranker", "sha256": "0" * 64}}
+    card = model_card(evaluation(), made)
+    assert "# org/reranker, INT8 by qdeploy" in card
+    assert front(card)["model-index"][0]["name"] == "org/reranker"
+
+
 def test_the_card_of_a_float_engine_does_not_speak_of_int8() -> None:
     report = evaluation() | {"strategy": "fp32", "int8": None}
     card = model_card(report, manifest() | {"calibration": None})

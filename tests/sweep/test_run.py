@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,21 @@ def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str,
     pictures: dict[str, Any] = {"html": folder / "sweep.html", "plot": folder / "pictures"}
     result = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data, **pictures)
     return home / "sweep", recipe, result, time.monotonic() - began
+
+
+@contextlib.contextmanager
+def steps_that_run() -> Iterator[list[str]]:
+    """The steps of trials that are run within, as "STRATEGY STEP"."""
+    ran: list[str] = []
+    own = local.run_step
+
+    def run_step(step: str, request: Any, **given: Any) -> None:
+        ran.append(f"{request.settings['strategy']} {step}")
+        own(step, request, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qdeploy.sweep.run.run_step", run_step)
+        yield ran
 
 
 def test_every_trial_has_its_figures(swept: Any) -> None:
@@ -175,15 +192,7 @@ def test_a_new_trial_alone_is_run(
     shutil.copytree(folder, tmp_path / "sweep")
     longer = tmp_path / "longer.yaml"
     longer.write_text(recipe.read_text() + "  - {strategy: mixed, activations: symmetric}\n")
-    ran: list[str] = []
-    own = local.run_step
-
-    def run_step(step: str, request: Any, **given: Any) -> None:
-        ran.append(f"{request.settings['strategy']} {step}")
-        own(step, request, **given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qdeploy.sweep.run.run_step", run_step)
+    with steps_that_run() as ran:
         result = qdeploy.sweep(model, tmp_path / "sweep", recipe=longer, **data)
     assert ran == ["mixed accuracy", "mixed latency"]
     assert result["trials"][:4] == first["trials"]
@@ -318,15 +327,7 @@ def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
         stream.seek(200)
         stream.write(b"?????")
     (labels["peg symmetric"] / "failed.json").write_text("{")
-    ran: list[str] = []
-    own = local.run_step
-
-    def run_step(step: str, request: Any, **given: Any) -> None:
-        ran.append(f"{request.settings['strategy']} {step}")
-        own(step, request, **given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qdeploy.sweep.run.run_step", run_step)
+    with steps_that_run() as ran:
         again = qdeploy.sweep(model, mine, recipe=recipe, max_drop=100, **data)
     assert ran == ["fp32 accuracy", "w8a8 accuracy", "dynamic latency"]
     assert [trial["error"] for trial in again["trials"]] == [None] * 4
