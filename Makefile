@@ -1,6 +1,6 @@
 # make demo    environment, installation, and the whole path on the embedded model
 # make test    the tests (without the slow ones)
-# make check   what CI runs: lint, types, tests, and a part of the campaign
+# make check   what CI runs: lint, types, tests
 # make torture kills, full disks, damaged and hostile files, thousands of runs: docs/reliability.md
 #
 # Each works alone on a machine with Python 3.10 or newer (3.11 is tested), make and git.
@@ -55,7 +55,7 @@ lint: $(INSTALLED_DEV)
 types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 
-check: lint types test torture-quick
+check: lint types test
 
 torture: $(INSTALLED_DEV)
 	$(BIN)/python -m tests.torture --runs full --out docs/reliability.md

@@ -74,6 +74,8 @@ def load_graph(path: Path, remedy: str) -> ir.Model:
 
     try:
         return ir.load(path, format="protobuf")
+    except (OSError, MemoryError):  # of the machine, and not of the file
+        raise
     except Exception as error:  # protobuf's own decode errors, and onnx-ir's of many kinds
         raise ModelError(
             f"{path} cannot be read as ONNX: {_first_line(error)}. {remedy}"

@@ -24,6 +24,7 @@ from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 from qdeploy.integrity import GRAPHS, read_whole, verify
+from qdeploy.kept import note
 from qdeploy.onnx_files import GRAPH, check_inside, load_graph
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def _save(statistics: Statistics, path: Path) -> None:
             f"{path} cannot be written: {error.strerror}. Statistics are kept in the model "
             "directory; make it writable, or free space."
         ) from error
+    note("statistics", f"statistics were kept in {path.parent}")
 
 
 def _origin(
