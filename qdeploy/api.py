@@ -57,6 +57,7 @@ def export(
             explains.
         OutputError: `model_dir` exists or cannot be written.
     """
+    Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
     from qdeploy.exporter.export import export_checkpoint
 
     return export_checkpoint(

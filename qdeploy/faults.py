@@ -63,6 +63,10 @@ def machine_fault(error: BaseException) -> QDeployError | None:
         return explain(error)
     if isinstance(error, UnicodeError):
         return MachineError(_not_text(error))
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return MachineError(
+            "A path holds a NUL character, which no file has in its name. Name another."
+        )
     if isinstance(error, RecursionError):
         return MachineError(
             "The input is nested too deeply to be followed. Nothing of this depth is expected: "

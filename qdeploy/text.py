@@ -6,6 +6,7 @@ the cursor or hides a line, and a right-to-left override turns a name around (CV
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 # Control characters of C0 and C1 but line feed, line and paragraph separators, and characters that
@@ -13,6 +14,7 @@ import re
 _HARMFUL = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_LONGEST = 200  # characters of a file's name, of the 255 bytes that there are
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$&-])")
 
@@ -70,3 +72,20 @@ def mathless(text: str) -> str:
     '\\$x_1\\$'
     """
     return visible(text, lines=False).replace("$", r"\$")
+
+
+def file_name(text: str) -> str:
+    r"""The text as the name of a file: one that leads nowhere, and that every file system takes.
+
+    >>> file_name("encoder.layer.0.input")
+    'encoder.layer.0.input'
+    >>> file_name("../../x")
+    '_.._x-f2eb5b0a'
+    """
+    plain = re.sub(r"^\.+|[^\w.+-]+", "_", text, flags=re.ASCII)[:_LONGEST]
+    return plain if plain == text else f"{plain}-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    """Tells two texts apart whose plain forms are alike."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -310,21 +310,25 @@ def _rank(value: ir.Value | None) -> int:
 
 def _entries(value: ir.Value | None) -> int:
     """Numbers of a constant, or of the largest one that it is computed from."""
-    if value is None:
-        return 0
-    if (tensor := ir.convenience.get_const_tensor(value)) is not None:
-        return int(tensor.size)
-    node = value.producer()
-    return 0 if node is None else max((_entries(source) for source in node.inputs), default=0)
+    tensors = map(ir.convenience.get_const_tensor, _sources(value))
+    return max((int(tensor.size) for tensor in tensors if tensor is not None), default=0)
 
 
-def _initializers(value: ir.Value | None) -> Iterator[str]:
-    """Initializers and constants that a value is computed from, the largest way first."""
-    if value is None:
-        return
-    node = value.producer()
-    if node is None or node.op_type == "Constant":
-        yield str(value.name)
-        return
-    for source in node.inputs:
-        yield from _initializers(source)
+def _initializers(value: ir.Value | None) -> list[str]:
+    """Names of the initializers and constants that a value is computed from, in order."""
+    return [str(source.name) for source in _sources(value)]
+
+
+def _sources(value: ir.Value | None) -> Iterator[ir.Value]:
+    """Initializers and constants that a value is computed from, each once, depth first."""
+    pending, met = [value], set[ir.Value]()
+    while pending:
+        value = pending.pop()
+        if value is None or value in met:
+            continue
+        met.add(value)
+        node = value.producer()
+        if node is None or ir.convenience.get_const_tensor(value) is not None:
+            yield value
+        else:
+            pending += reversed(node.inputs)

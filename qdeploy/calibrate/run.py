@@ -25,6 +25,7 @@ from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 from qdeploy.integrity import GRAPHS, read_whole, verify
 from qdeploy.kept import note
+from qdeploy.onnx_files import GRAPH, check_inside, load_graph
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -33,7 +34,6 @@ Progress = Callable[[str, int, int], None]
 Feeds = Mapping[str, npt.NDArray[Any]]
 # Observes the model of a directory on batches: statistics by tensor name.
 Observer = Callable[[Path, Iterable[Feeds]], dict[str, SiteStatistics]]
-GRAPH = "model.onnx"
 DEFAULT_DATA = "qnli-mini"
 FOLDER = "statistics"
 # Tokens of one batch, and pairs of tokens for attention, whose tensors are observed too. Constant,
@@ -71,14 +71,8 @@ def load_model(model_dir: Path) -> tuple[ir.Model, str]:
 def _load_model(model_dir: Path) -> tuple[ir.Model, str]:
     digest = model_digest(model_dir)
     path = model_dir / GRAPH
-    try:
-        model = ir.load(path)
-    except (OSError, MemoryError):  # of the machine, and not of the file
-        raise
-    except Exception as error:  # protobuf's own decode errors
-        raise ModelError(
-            f"{path} cannot be read as ONNX: {error}. Export the checkpoint again."
-        ) from error
+    check_inside(path)
+    model = load_graph(path, "Export the checkpoint again.")
     for name, value in model.graph.initializers.items():
         if value.dtype != ir.DataType.FLOAT or value.const_value is None:
             continue

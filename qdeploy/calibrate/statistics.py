@@ -103,6 +103,8 @@ class Statistics:
         Raises:
             StatisticsError: no such file, or not one of statistics.
         """
+        if path.exists() and not path.is_file():
+            raise StatisticsError(f"{path} is no file, and statistics are one. {_AGAIN}")
         try:
             # np.load leaves a file that it opened itself open when the archive is damaged
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:

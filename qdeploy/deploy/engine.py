@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.errors import DataError, ModelError, TargetError
 from qdeploy.integrity import GRAPHS, SHA256, verify
+from qdeploy.onnx_files import GRAPH, check_inside
 from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
@@ -117,6 +119,8 @@ def open_engine(
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
     verify(directory, manifest, GRAPHS, how=how)
+    if os.path.lexists(directory / GRAPH):  # a target that compiles has no need of one
+        check_inside(directory / GRAPH)
     if simulate:
         from qdeploy.deploy.simulate import SimulatedEngine
 

@@ -12,12 +12,15 @@ from qdeploy.artifact import kind_of, read_manifest
 from qdeploy.calibrate.plan import read_plan
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import read_certificate
+from qdeploy.deploy.foreign import look
 from qdeploy.deploy.judge import judge
 from qdeploy.deploy.rules import ADVICE, ERROR
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import ModelError, TargetError, choose
 from qdeploy.integrity import read_whole, verify
+from qdeploy.onnx_files import GRAPH, check_inside, load_graph
 
+_REMEDY = "Take it anew from where it was made."
 _JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
 
 
@@ -45,21 +48,27 @@ def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
     source = Path(path)
     if target not in (None, *_JUDGED):
         choose("target of inspect", str(target), _JUDGED, TargetError)
-    if target not in (None, "ort-cpu"):
-        return _contract(source / "model.onnx" if source.is_dir() else source, str(target))
+    held = None if target == "ort-cpu" else target
     if source.is_dir():
-        return _directory(source)
-    if not source.is_file():
-        raise ModelError(f"{source} does not exist. Name a model or engine directory, or a file.")
-    return _file(source)
+        return _directory(source) if held is None else look(source / GRAPH, held)
+    return look(source, held)
 
 
-def _contract(path: Path, target: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelError(
-            f"{path} does not exist. Name an ONNX file, or a directory that holds one."
-        )
-    model = _load(path)
+def describe(path: Path, target: str | None = None) -> dict[str, Any]:
+    """Describe an ONNX file; `foreign.look` does it in a process of its own.
+
+    Args:
+        path: of a file that `onnx_files.check_file` found good.
+        target: see `inspect_path`; None for ONNX Runtime's CPU provider.
+
+    Raises:
+        ModelError: not readable as ONNX.
+    """
+    model = load_graph(path, _REMEDY)
+    return _file(path, model) if target is None else _contract(path, model, target)
+
+
+def _contract(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
     if any(node.op_type == "EPContext" for node in model.graph):
         raise ModelError(
             f"{path} only names a plan that is compiled: nothing of its graph is left to judge. "
@@ -88,7 +97,8 @@ def _directory(directory: Path) -> dict[str, Any]:
 def _model(directory: Path) -> dict[str, Any]:
     manifest = read_manifest(directory, "model")
     verify(directory, manifest)
-    structure = find_structure(_load(directory / "model.onnx"))
+    check_inside(directory / GRAPH)
+    structure = find_structure(load_graph(directory / GRAPH, "Export the checkpoint again."))
     return {
         "kind": "model",
         **{key: manifest.get(key) for key in ("model_type", "task", "labels", "verification")},
@@ -121,18 +131,10 @@ def _engine(directory: Path) -> dict[str, Any]:
     }
 
 
-def _file(path: Path) -> dict[str, Any]:
-    written = _load(path)
+def _file(path: Path, model: ir.Model) -> dict[str, Any]:
     return {
         "kind": "onnx",
-        "inputs": {str(v.name): str(v.shape) for v in written.graph.inputs},
-        "operators": dict(Counter(node.op_type for node in written.graph).most_common()),
+        "inputs": {str(v.name): str(v.shape) for v in model.graph.inputs},
+        "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
         "int8": judge(path),
     }
-
-
-def _load(path: Path) -> ir.Model:
-    try:
-        return ir.load(path)
-    except Exception as error:  # protobuf's own decode errors
-        raise ModelError(f"{path} cannot be read as ONNX: {error}.") from error

@@ -85,18 +85,22 @@ def lighten_masks(model: ir.Model) -> list[MaskChange]:
 
 def _only_masks(value: ir.Value, *, summed: bool) -> bool:
     """Whether every path from a value leads into a softmax, through at most one sum."""
-    uses = list(value.uses())
-    if not uses or value.is_graph_output():
-        return False
-    for use in uses:
-        kind, output = use.node.op_type, use.node.outputs[0]
-        if kind == "Softmax":
-            continue
-        if kind in _LAYOUT and use.idx == 0:
-            if not _only_masks(output, summed=summed):
-                return False
-        elif kind != "Add" or summed or not _only_masks(output, summed=True):
+    pending = [(value, summed)]
+    while pending:
+        value, summed = pending.pop()
+        uses = list(value.uses())
+        if not uses or value.is_graph_output():
             return False
+        for use in uses:
+            kind, output = use.node.op_type, use.node.outputs[0]
+            if kind == "Softmax":
+                continue
+            if kind in _LAYOUT and use.idx == 0:
+                pending.append((output, summed))
+            elif kind == "Add" and not summed:
+                pending.append((output, True))
+            else:
+                return False
     return True
 
 

@@ -48,9 +48,11 @@ def products(model: ir.Model, weights: Iterable[str]) -> list[ir.Node]:
 
 
 def _readers(value: ir.Value) -> Iterator[ir.Node]:
-    for use in value.uses():
+    pending = list(reversed(list(value.uses())))
+    while pending:
+        use = pending.pop()
         if use.node.op_type in _FORM and use.idx == 0:
-            yield from _readers(use.node.outputs[0])
+            pending += reversed(list(use.node.outputs[0].uses()))
         else:
             yield use.node
 

@@ -25,6 +25,8 @@ from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
 from qdeploy.deploy.ort_cpu_engine import first_line, open_session, session_options
 from qdeploy.errors import DataError, ModelError
+from qdeploy.onnx_files import load_graph
+from qdeploy.onnx_rules import MAX_NUMBERS
 from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
@@ -108,10 +110,7 @@ def count_products(path: Path, feeds: Mapping[str, Array]) -> Count:
     Raises:
         ModelError: the file cannot be read.
     """
-    try:
-        model = ir.load(path)
-    except Exception as error:  # protobuf's own decode errors
-        raise ModelError(f"{path} cannot be read as ONNX: {error}.") from error
+    model = load_graph(path, "Take it anew from where it was made.")
     changed = _prepare(model)
     products = find_products(model)
     tokens = _tokens(feeds)
@@ -138,6 +137,8 @@ def any_feeds(path: Path, *, batch: int = 1, sequence: int = 128) -> dict[str, A
         dtype = types.get(value.type.removeprefix("tensor(").removesuffix(")"), np.float32)
         free = [batch if at == 0 else sequence for at in range(len(value.shape))]
         shape = [d if isinstance(d, int) else free[at] for at, d in enumerate(value.shape)]
+        if math.prod(shape) > MAX_NUMBERS:
+            raise ModelError(f"{path}: the input {value.name} has the shape {shape}, no encoder's.")
         ones = "mask" in value.name or dtype in (np.float32, np.float16, np.float64)
         found[value.name] = np.full(shape, 1 if ones else 0, dtype)
     return found

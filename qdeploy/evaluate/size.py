@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.errors import ModelError
+from qdeploy.onnx_files import check_inside, load_graph
 
 _MB = 1e6
 
@@ -35,11 +36,7 @@ def engine_size(engine_dir: str | Path) -> dict[str, float]:
 
 
 def _weights(path: Path) -> int:
-    import onnx_ir as ir
-
-    try:
-        graph = ir.load(path).graph
-    except Exception as error:  # protobuf raises its own, unexported kind
-        raise ModelError(f"{path} is not a readable ONNX file: {error}. Build it again.") from error
+    check_inside(path)
+    graph = load_graph(path, "Build it again.").graph
     tensors = [value.const_value for value in graph.initializers.values()]
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -222,7 +222,7 @@ def write_pngs(report: Mapping[str, Any], folder: Path) -> list[Path]:
     picture_folder(folder)
     written = []
     for name, (draw, _) in pictures(report).items():
-        path = folder / f"{name}.png"
+        path = folder / f"{file_name(name)}.png"
         as_png(draw, path)
         written.append(path)
     return written

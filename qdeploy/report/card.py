@@ -198,5 +198,5 @@ def _limits(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
             f"- **It loses {100 * base['drop']:.2f} points of accuracy** against "
             f"{base['strategy']} (McNemar p = {base['mcnemar_p']:.2g}).",
         )
-    lines += [f"- {text}" for text in report["warnings"]]
+    lines += [f"- {markdown(text)}" for text in report["warnings"]]
     return "\n".join(lines) + "\n"

@@ -85,5 +85,5 @@ def test_size_of_broken_directories(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no model\.onnx and no model\.plan"):
         engine_size(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"\xff" * 100)
-    with pytest.raises(ModelError, match="is not a readable ONNX file"):
+    with pytest.raises(ModelError, match="cannot be read as ONNX"):
         engine_size(tmp_path)
