@@ -19,6 +19,7 @@ from typing import Any
 import qdeploy
 from qdeploy import errors
 from qdeploy.errors import ModelError, QDeployError
+from qdeploy.faults import is_memory
 from qdeploy.onnx_files import check_file
 from qdeploy.scratch import scratch
 
@@ -131,14 +132,14 @@ def main(words: list[str]) -> None:
 
     try:
         answer: dict[str, Any] = {"result": describe(Path(path), target[0] if target else None)}
-    except QDeployError as error:
-        answer = {"error": type(error).__name__, "text": str(error)}
-    except MemoryError:
-        text = f"{path} asks for more memory than any honest file of its size. It was not read."
-        answer = {"error": "ModelError", "text": text}
     except RecursionError:
         text = f"{path} holds chains of nodes that are longer than what is followed here."
         answer = {"error": "ModelError", "text": text}
+    except (QDeployError, MemoryError) as error:
+        answer = {"error": type(error).__name__, "text": str(error)}
+        if is_memory(error):  # the limit is this process' own
+            text = f"{path} asks for more memory than any honest file of its size. It was not read."
+            answer = {"error": "ModelError", "text": text}
     Path(result).write_text(json.dumps(answer, ensure_ascii=True), "utf-8")
     # libraries that failed may crash on their way out, and all is said
     sys.stderr.flush()

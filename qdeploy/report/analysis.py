@@ -11,6 +11,7 @@ import numpy as np
 
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, heat_map, levels, lines, picture_folder
+from qdeploy.text import file_name
 
 _COLUMNS = (
     Column("site", text=True),
