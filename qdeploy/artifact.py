@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import secrets
+import stat
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qdeploy.errors import ModelError
 from qdeploy.faults import named
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
+# What a field that is left out says; the others then say nothing, as in earlier versions.
+_MEANT: dict[str, Any] = {"rest_precision": "f32"}
 _STEM = 50  # characters, of four bytes at most, of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
@@ -37,12 +42,30 @@ _PACKAGES = (
 
 
 def sha256_file(path: Path) -> str:
-    """Hex digest of a file, read in blocks of 1 MiB."""
+    """Hex digest of a file."""
+    with open_regular(path) as stream:
+        return sha256_stream(stream)
+
+
+def sha256_stream(stream: BinaryIO) -> str:
+    """Hex digest of what is left of a stream, read in blocks of 1 MiB."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    while block := stream.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file to read; nothing that one would wait at, as at a pipe that nobody writes into.
+
+    Raises:
+        OSError: it is none, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -79,7 +102,8 @@ def read_json(path: Path, remedy: str = "Make it anew.") -> Any:
         ModelError: it is missing, cannot be read, or is no JSON.
     """
     try:
-        raw = path.read_bytes()
+        with open_regular(path) as stream:
+            raw = stream.read()
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist.") from None
     except OSError as error:
@@ -100,7 +124,11 @@ def package_versions() -> dict[str, str]:
 
 
 def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
-    """Write `qdeploy.json`: schema, kind, versions, sha256 and size of each file, and `fields`."""
+    """Write `qdeploy.json`: schema, kind, versions, sha256 and size of each file, and `fields`.
+
+    `sealed` holds a digest of each of these fields: a file has its sha256 here, and this file has
+    nowhere else to be held against.
+    """
     paths = [p for p in sorted(directory.rglob("*")) if p.is_file() and p.name != MANIFEST]
     names = {str(path.relative_to(directory)): path for path in paths}
     base = {
@@ -110,7 +138,26 @@ def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
         "files": {name: sha256_file(path) for name, path in names.items()},
         "sizes": {name: path.stat().st_size for name, path in names.items()},
     }
-    write_json(directory / MANIFEST, fields | base)
+    others = {name: value for name, value in fields.items() if name not in {*base, "sealed"}}
+    sealed = {name: _digest(value) for name, value in others.items()}
+    write_json(directory / MANIFEST, others | base | {"sealed": sealed})
+
+
+def add_to_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
+    """Put fields into a manifest that stands; whatever else is in it stays.
+
+    Raises:
+        ModelError: see `read_manifest`.
+    """
+    found = read_manifest(directory, kind)
+    sealed = found.get("sealed", {}) | {name: _digest(value) for name, value in fields.items()}
+    write_json(directory / MANIFEST, found | fields | {"sealed": sealed})
+
+
+def _digest(value: Any) -> str:
+    """16 hex digits of a JSON value."""
+    read_back = json.loads(json_text(json.dumps(value, ensure_ascii=False)))
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def kind_of(directory: Path) -> str | None:
@@ -153,6 +200,12 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
     if isinstance(schema, int) and schema > SCHEMA:
         raise ModelError(f"{directory} was written by a newer qdeploy. Upgrade with pip.")
     check(manifest, MANIFESTS[kind], path, remedy)
+    for name, digest in manifest.get("sealed", {}).items():
+        if name in _MEANT | manifest and _digest((_MEANT | manifest)[name]) != digest:
+            raise ModelError(
+                f"{path} is not as `{maker}` wrote it: {name} is another. {remedy} Or put the file "
+                "back."
+            )
     return manifest
 
 

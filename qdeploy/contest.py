@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_json, read_manifest, write_json
+from qdeploy.artifact import add_to_manifest, read_manifest
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.statistics import Statistics
@@ -60,7 +60,7 @@ def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> 
     """Write an engine directory that is one of several, with more fields in its manifest."""
     with staged(output, "engine", force=force) as work:
         shutil.copytree(engine, work, dirs_exist_ok=True)
-        write_json(work / MANIFEST, read_json(work / MANIFEST) | fields)
+        add_to_manifest(work, "engine", fields)
 
 
 def rounds_of(

@@ -7,13 +7,14 @@ inode, size and times stay the same.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qdeploy.artifact import MANIFEST, sha256_file
+from qdeploy.artifact import MANIFEST, open_regular, sha256_stream
 from qdeploy.errors import ModelError, PlanError, choose
 
 T = TypeVar("T")
@@ -23,8 +24,11 @@ SHA256, STAT = "sha256", "stat"
 WAYS = (SHA256, STAT)
 GRAPHS = ("model.onnx", "model.onnx.data", "model.plan")
 _KNOWN_MOST = 4096  # digests that are kept
+# Times of files tick every few milliseconds, on some file systems every two seconds: of a file that
+# is younger a change need not be seen by them, and its digest is not kept.
+_SETTLED_NS = 2_000_000_000
 _PATIENCE_S, _PAUSE_S = 20.0, 0.02  # of a reader whose directory is replaced again and again
-_known: dict[tuple[str, Signature], str] = {}
+_known: dict[Signature, str] = {}
 _lock = threading.Lock()
 _MAKERS = {
     "model": ("export", "Export the checkpoint again"),
@@ -32,13 +36,8 @@ _MAKERS = {
 }
 
 
-def signature(path: Path) -> Signature:
-    """What changes with a file: device, inode, size, time of its content and of its inode.
-
-    Raises:
-        OSError: no such file.
-    """
-    found = path.stat()
+def _signature(found: os.stat_result) -> Signature:
+    """What changes with a file: device, inode, size, time of its content and of its inode."""
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -48,12 +47,15 @@ def digest_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    key = (os.path.abspath(path), signature(path))
-    with _lock:
-        if key in _known:
-            return _known[key]
-    digest = sha256_file(path)
-    if signature(path) == key[1]:
+    now = time.time_ns()
+    with open_regular(path) as stream:
+        key = _signature(os.fstat(stream.fileno()))
+        with _lock:
+            if key in _known:
+                return _known[key]
+        digest = sha256_stream(stream)
+        same = _signature(os.fstat(stream.fileno())) == key
+    if same and now - key[-1] > _SETTLED_NS:
         with _lock:
             if len(_known) >= _KNOWN_MOST:
                 _known.clear()
@@ -83,30 +85,35 @@ def verify(
     """
     choose("way to verify", str(how), WAYS, PlanError)
     files, sizes = manifest.get("files", {}), manifest.get("sizes", {})
+    writer, again = _MAKERS[manifest["kind"]]
     for name in files if names is None else names:
         path = directory / name
-        fault = _fault(path, files.get(name), sizes.get(name), how)
+        try:
+            fault = _fault(path, files.get(name), sizes.get(name), how)
+        except OSError as error:
+            raise ModelError(
+                f"{path} cannot be read: {error.strerror}. Look at its permissions and at the disk."
+            ) from error
         if fault:
-            writer, remedy = _MAKERS[manifest["kind"]]
-            raise ModelError(f"{path} {fault.format(writer=writer)}. {remedy}, or put it back.")
+            raise ModelError(f"{path} {fault.format(writer=writer)}. {again}, or put it back.")
 
 
 def _fault(path: Path, digest: str | None, size: int | None, how: str) -> str:
-    """What is wrong with a file, as a clause that names its {writer}; empty for nothing."""
-    if not path.is_file():
+    """What is wrong with a file, as a clause that names its {writer}; empty for nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
         lost = digest is not None or os.path.lexists(path)
         return "is missing" if lost else ""
+    if not stat.S_ISREG(found.st_mode):
+        return "is no file"
     if digest is None:
         return f"is not in {MANIFEST}: it came later"
-    try:
-        if how == STAT:
-            same = size is None or path.stat().st_size == size
-        else:
-            same = digest_of(path) == digest
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read: {error.strerror}. Look at its permissions."
-        ) from error
+    same = size in (None, found.st_size) if how == STAT else digest_of(path) == digest
     return "" if same else "is not the file that {writer} wrote"
 
 
@@ -144,10 +151,10 @@ def _state(directory: Path) -> tuple[Signature, ...] | None:
     found = []
     try:
         for path in (directory, directory / MANIFEST):
-            found.append(signature(path))
+            found.append(_signature(path.stat()))
         for name in GRAPHS:
             if (directory / name).exists():
-                found.append(signature(directory / name))
+                found.append(_signature((directory / name).stat()))
     except OSError:
         return None
     return tuple(found)

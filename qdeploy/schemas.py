@@ -18,8 +18,9 @@ T = TypeVar("T")
 
 Text = Annotated[str, Meta(min_length=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 TimeShare = Annotated[float, Meta(ge=0)]  # kernels that run side by side add up to more than all
 Scale = Annotated[float, Meta(gt=0)]
@@ -35,12 +36,16 @@ class _Form(msgspec.Struct):
 
 
 class Contents(_Form, kw_only=True):
-    """What every manifest says of its directory; `sizes`, bytes, came with a later version."""
+    """What every manifest says of its directory.
+
+    `sizes`, bytes, and `sealed`, digests of the other fields, came with a later version.
+    """
 
     schema: Positive
     kind: Text
     files: dict[FileName, Digest] = {}
     sizes: dict[FileName, Count] = {}
+    sealed: dict[str, str] = {}
 
 
 class HeadFacts(_Form, kw_only=True):
@@ -69,7 +74,7 @@ class _Taking(Contents, kw_only=True):
     labels: list[str]
     task: TaskName
     max_length: Positive
-    pad_token_id: Count
+    pad_token_id: Token
     inputs: Annotated[list[Text], Meta(min_length=1)]
     outputs: Annotated[list[Text], Meta(min_length=1)]
     source: Source
@@ -77,6 +82,11 @@ class _Taking(Contents, kw_only=True):
     vocabulary: Positive | None = None
     model_type: str | None = None
     versions: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        for what, names in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what} names one twice")
 
 
 class Model(_Taking, kw_only=True):
@@ -248,6 +258,23 @@ class Certificate(_Form, kw_only=True):
     other_products: dict[str, OtherProduct]
     flops_measured: bool
     int8: Int8 | None = None
+
+
+class StatisticsOrigin(_Form, kw_only=True):
+    """See `qdeploy.calibrate.statistics.Origin`; `digests`, of each site, came later."""
+
+    format: int
+    model_sha256: Text
+    data: str
+    data_hash: str
+    rows: Positive
+    seed: int
+    max_length: Positive
+    row_hashes: list[str] = []
+    token_classes: list[str] = []
+    row_lengths: list[Count] = []
+    truncated: Count = 0
+    digests: dict[str, str] | None = None
 
 
 class TokenizerConfig(_Form, kw_only=True):

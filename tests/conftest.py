@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from qdeploy.errors import QDeployWarning
 from tests.modules import left_behind
 
 # A busy machine is no failure, and the same examples each time keep a failure reproducible.
@@ -47,3 +50,19 @@ def _no_module_is_left_by_the_session(
 def _no_module_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a test loaded; set up first, and so looked at when all else is undone."""
     yield from _watched([tmp_path_factory.getbasetemp()])
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `tests.sealed.make`; not to be changed."""
+    from tests import sealed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QDeployWarning)
+        return sealed.make(tmp_path_factory.mktemp("sealed"))
+
+
+@pytest.fixture
+def copy(home: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of one of the directories in `home`, for the test to damage."""
+    return lambda name: Path(shutil.copytree(home / name, tmp_path / name))

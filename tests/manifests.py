@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, read_json, write_manifest
+from qdeploy.artifact import MANIFEST, add_to_manifest, read_json, write_manifest
 
 MODEL: dict[str, Any] = {
     "task": "sequence-classification",
@@ -35,3 +35,8 @@ def sign(directory: Path) -> None:
 def fields(kind: str, **others: Any) -> dict[str, Any]:
     """What a manifest of this kind says beside its files; `others` join or replace."""
     return {"model": MODEL, "engine": ENGINE}[kind] | others
+
+
+def edit(directory: Path, kind: str, **others: Any) -> None:
+    """Change fields of a manifest as qdeploy itself does."""
+    add_to_manifest(directory, kind, others)

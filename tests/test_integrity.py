@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 import qdeploy
 from qdeploy import integrity, renames
-from qdeploy.artifact import MANIFEST, read_manifest, sha256_file, write_manifest
-from qdeploy.errors import ModelError, PlanError, QDeployError
+from qdeploy.artifact import (
+    MANIFEST,
+    add_to_manifest,
+    read_manifest,
+    sha256_stream,
+    write_manifest,
+)
+from qdeploy.errors import ModelError, PlanError
 from qdeploy.integrity import digest_of, read_whole, verify
 from tests.manifests import fields
-from tests.tiny import tiny_checkpoint
+from tests.sealed import PAIRS, answers
 
-PAIRS = [("what is the name of the river", "the river is long"), ("who was king", "a king")]
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`model` and its engine `engine`, and `other`, an engine of another model."""
-    home = tmp_path_factory.mktemp("integrity")
-    for name, seed in (("model", 0), ("model2", 7)):
-        checkpoint = tiny_checkpoint(home / f"{name}-checkpoint", "bert", seed=seed)
-        qdeploy.export(checkpoint, home / name)
-    options: dict[str, Any] = {"calibration_rows": 8, "measure": False}
-    qdeploy.build(home / "model", home / "engine", strategy="peg", **options)
-    qdeploy.build(home / "model2", home / "other", strategy="peg", **options)
-    return home
-
-
-@pytest.fixture
-def copy(home: Path, tmp_path: Path) -> Callable[[str], Path]:
-    return lambda name: Path(shutil.copytree(home / name, tmp_path / name))
-
-
-def answers(directory: Path) -> list[dict[str, float]]:
-    return [row.scores for row in qdeploy.load(directory).predict(PAIRS)]
 
 
 def test_another_models_graph_is_refused(home: Path, copy: Callable[[str], Path]) -> None:
@@ -109,18 +94,56 @@ def test_an_earlier_version_wrote_no_sizes(copy: Callable[[str], Path]) -> None:
 
 
 def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, reads = tmp_path / "x", list[Path]()
+    path, reads = tmp_path / "x", list[int]()
     path.write_bytes(b"one")
 
-    def counted(file: Path) -> str:
-        reads.append(file)
-        return sha256_file(file)
+    def counted(stream: BinaryIO) -> str:
+        reads.append(1)
+        return sha256_stream(stream)
 
-    monkeypatch.setattr(integrity, "sha256_file", counted)
+    monkeypatch.setattr(integrity, "sha256_stream", counted)
+    assert digest_of(path) == digest_of(path) and len(reads) == 2  # its times may not tell yet
+    monkeypatch.setattr(integrity, "_SETTLED_NS", 0)
     first = digest_of(path)
-    assert digest_of(path) == first and len(reads) == 1
+    assert digest_of(path) == first and len(reads) == 3
+    path.rename(tmp_path / "y")
+    assert digest_of(tmp_path / "y") == first
     path.write_bytes(b"two")
-    assert digest_of(path) != first and len(reads) == 2
+    assert digest_of(path) != first
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for count in range(300):
+        path.write_bytes(b"%03d" % count)
+        assert digest_of(path) == hashlib.sha256(b"%03d" % count).hexdigest()
+
+
+def test_what_is_no_file_is_not_waited_for(copy: Callable[[str], Path]) -> None:
+    for name in ("tokenizer.json", MANIFEST):
+        engine = copy("engine")
+        (engine / name).unlink()
+        os.mkfifo(engine / name)
+        with pytest.raises(ModelError, match=r"is no file|holds no qdeploy\.json"):
+            qdeploy.load(engine)
+        shutil.rmtree(engine)
+
+
+def test_a_file_that_may_not_be_read_is_not_to_be_made_again(
+    copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = copy("engine")
+    real = os.open
+
+    def closed(path: Any, *rest: Any, **more: Any) -> int:  # as root every file can be read
+        if str(path).endswith("model.onnx"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", closed)
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read: Permission denied") as found:
+        qdeploy.load(engine)
+    assert "again" not in str(found.value)
 
 
 def test_a_listed_name_cannot_lead_elsewhere(tmp_path: Path) -> None:
@@ -134,94 +157,77 @@ def test_a_listed_name_cannot_lead_elsewhere(tmp_path: Path) -> None:
             read_manifest(directory, "model")
 
 
-# Mutations
-
-
-def _values(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of everything in a JSON value."""
-    if path:
-        yield path
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from _values(value[key], (*path, key))
-
-
-WRONG = [None, [], {}, "", "x", -1, 0.5, 1e308, True, [None], {"a": 1}, "../x", 2**70]
-
-
-def _changed(text: str, rng: random.Random) -> str:
-    """A JSON text with one thing wrong."""
-    kind = rng.choice(("drop", "value", "value", "nan", "cut", "deep", "whole"))
-    if kind == "cut":
-        return text[: rng.randrange(len(text))]
-    if kind == "deep":
-        return "[" * 100_000
-    if kind == "whole":
-        return json.dumps(rng.choice(WRONG))
-    value = json.loads(text)
-    path = rng.choice(list(_values(value)))
-    at = value
-    for key in path[:-1]:
-        at = at[key]
-    if kind == "drop":
-        del at[path[-1]]
-    else:
-        at[path[-1]] = float("nan") if kind == "nan" else rng.choice(WRONG)
-    return json.dumps(value)
-
-
-def _mutate(directory: Path, rng: random.Random) -> str:
-    """Damage one file of a directory; its name."""
-    path = rng.choice(sorted(p for p in directory.iterdir() if p.is_file()))
-    content = path.read_bytes()
-    if path.suffix == ".json" and rng.random() < 0.8:
-        path.write_text(_changed(content.decode(), rng), "utf-8", "surrogatepass")
-        if path.name != MANIFEST and rng.random() < 0.7:  # signed, as by who made it
-            manifest = json.loads((directory / MANIFEST).read_text())
-            manifest["files"][path.name] = sha256_file(path)
-            (directory / MANIFEST).write_text(json.dumps(manifest))
-    elif rng.random() < 0.2:
-        path.unlink()
-    else:
-        damaged = bytearray(content)
-        for _ in range(rng.choice((1, 64))):
-            damaged[rng.randrange(len(damaged))] ^= rng.randrange(1, 256)
-        path.write_bytes(damaged)
-    return path.name
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_a_mutated_engine_is_refused_or_answers_as_before(
-    home: Path, copy: Callable[[str], Path], seed: int
-) -> None:
-    expected = answers(home / "engine")
+def test_verify_names_what_is_wrong(copy: Callable[[str], Path]) -> None:
     engine = copy("engine")
-    name = _mutate(engine, random.Random(seed))
-    for use in (lambda: answers(engine), lambda: qdeploy.inspect(engine)):
-        try:
-            found = use()
-        except QDeployError as error:
-            assert name in str(error) or "engine" in str(error), error
-        else:
-            # a class may have got another name: the file says so, and it is signed by its maker
-            values = [list(row.values()) for row in found] if isinstance(found, list) else None
-            assert values in (None, [list(row.values()) for row in expected])
+    verify(engine, read_manifest(engine, "engine"))
+    (engine / "plan.json").unlink()
+    with pytest.raises(ModelError, match=r"plan\.json is missing\. Build the engine again"):
+        verify(engine, read_manifest(engine, "engine"))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_mutated_model_is_refused_or_builds(
-    copy: Callable[[str], Path], tmp_path: Path, seed: int
+# The manifest itself
+
+
+def rewritten(directory: Path, **changes: Any) -> None:
+    """A manifest that somebody edited by hand."""
+    manifest = json.loads((directory / MANIFEST).read_text())
+    (directory / MANIFEST).write_text(json.dumps(manifest | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["not_entailment", "entailment"]},
+        {"head": {"problem_type": "multi_label_classification"}},
+        {"max_length": 16},
+        {"pad_token_id": 3},
+        {"rest_precision": "bf16"},
+        {"noise": {"sqnr_db": 90.0}},
+    ],
+)
+def test_a_field_that_was_edited_is_refused(
+    copy: Callable[[str], Path], changes: dict[str, Any]
 ) -> None:
-    model = copy("model")
-    shutil.rmtree(model / "statistics")
-    _mutate(model, random.Random(1000 + seed))
-    options: dict[str, Any] = {"strategy": "w8a8", "calibration_rows": 4}
-    try:
-        qdeploy.build(model, tmp_path / "out", **options)
-    except QDeployError:
-        assert not (tmp_path / "out").exists()
-    else:
-        assert qdeploy.load(tmp_path / "out").logits(PAIRS)
+    engine = copy("engine")
+    rewritten(engine, **changes)
+    with pytest.raises(
+        ModelError, match=rf"qdeploy\.json is not as .* {next(iter(changes))} is an"
+    ):
+        qdeploy.load(engine)
+
+
+def test_a_precision_that_was_taken_out_does_not_become_another(home: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "e"
+    directory.mkdir()
+    write_manifest(directory, "engine", fields("engine", rest_precision="bf16"))
+    assert read_manifest(directory, "engine")["rest_precision"] == "bf16"
+    manifest = json.loads((directory / MANIFEST).read_text())
+    del manifest["rest_precision"]
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="rest_precision is another"):
+        read_manifest(directory, "engine")
+
+
+def test_unknown_fields_are_kept_and_harm_nothing(copy: Callable[[str], Path]) -> None:
+    engine, model = copy("engine"), copy("model")
+    for directory in (engine, model):
+        rewritten(directory, of_tomorrow={"x": [1, 2.5, None]})
+    add_to_manifest(engine, "engine", {"search": {"tried": []}})
+    assert read_manifest(engine, "engine")["of_tomorrow"] == {"x": [1, 2.5, None]}
+    assert read_manifest(engine, "engine")["search"] == {"tried": []}
+    assert qdeploy.load(engine).predict(PAIRS) and qdeploy.inspect(engine)
+    assert qdeploy.inspect(model)
+    rewritten(engine, search={"tried": [1]})
+    with pytest.raises(ModelError, match="search is another"):
+        qdeploy.load(engine)
+
+
+def test_an_earlier_version_sealed_nothing(copy: Callable[[str], Path]) -> None:
+    engine = copy("engine")
+    manifest = json.loads((engine / MANIFEST).read_text())
+    del manifest["sealed"]
+    (engine / MANIFEST).write_text(json.dumps(manifest | {"labels": ["yes", "no"]}))
+    assert qdeploy.load(engine).labels == ("yes", "no")
 
 
 # Replaced while it is read
@@ -287,11 +293,3 @@ def test_an_engine_that_was_replaced_while_it_was_measured(
     other.rename(one)
     with pytest.raises(ModelError, match="was replaced while it was measured"):
         check_int8(one, subject.engine, {}, subject.manifest)
-
-
-def test_verify_names_what_is_wrong(copy: Callable[[str], Path]) -> None:
-    engine = copy("engine")
-    verify(engine, read_manifest(engine, "engine"))
-    (engine / "plan.json").unlink()
-    with pytest.raises(ModelError, match=r"plan\.json is missing\. Build the engine again"):
-        verify(engine, read_manifest(engine, "engine"))

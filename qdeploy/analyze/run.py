@@ -67,6 +67,7 @@ def analyze_model(
     model, digest = load_model(directory)
     observed.require_model(digest)
     structure = find_structure(model)
+    observed.require_sites(structure)
     options = PlanOptions(scope=scope, activations=activations)
     context = Context(structure, observed.sites, weights_of(model, structure), options)
     plain, treated = make_plan("w8a8", context), make_plan("peg", context)

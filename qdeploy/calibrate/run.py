@@ -106,7 +106,8 @@ def calibrate_model(
 ) -> Path:
     """Observe the model on calibration rows in one pass; see `qdeploy.api.calibrate`.
 
-    Kept under a key of model, data, rows and their limit; the same request finds it again.
+    Kept under a key of model, data, rows and their limit; the same request finds it again. What is
+    kept there and does not match, or is damaged, is made anew.
     """
     directory = Path(model_dir)
     longest = int(read_manifest(directory, "model")["max_length"])
@@ -124,7 +125,7 @@ def calibrate_model(
     if (text := cut_text(origin.lengths, "calibration", longest, max_length)) is not None:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
-    if _is_kept(path, origin):
+    if _is_kept(directory, path, origin):
         return path
     batches = _batches(encoder, encoded, progress)
     _save(Statistics(origin, observer(directory, batches)), path)
@@ -188,13 +189,16 @@ def calibration_rows(
 _SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")
 
 
-def _is_kept(path: Path, origin: Origin) -> bool:
-    """Whether statistics of these rows are kept there; a damaged file, or another, is made anew."""
+def _is_kept(directory: Path, path: Path, origin: Origin) -> bool:
+    """Whether statistics of this model and these rows are kept there, whole."""
     try:
-        found = Statistics.load(path).origin
+        found = Statistics.load(path)
+        if any(getattr(found.origin, name) != getattr(origin, name) for name in _SAME):
+            return False
+        found.require_sites(find_structure(load_model(directory)[0]))
     except StatisticsError:
         return False
-    return all(getattr(found, name) == getattr(origin, name) for name in _SAME)
+    return True
 
 
 def _save(statistics: Statistics, path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +18,17 @@ from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 from qdeploy.lease import leased_folder, sweep
+from qdeploy.schemas import StatisticsOrigin, check, decode
+
+if TYPE_CHECKING:
+    from qdeploy.calibrate.structure import Structure
 
 FORMAT = 3
-_AGAIN = "`qdeploy calibrate MODEL_DIR` makes it again."
+_REMEDY = (
+    "Leave --statistics out, and the model is calibrated anew; or name the file that `qdeploy "
+    "calibrate MODEL_DIR` prints."
+)
+
 _ROUNDED = 1e-3
 _EXPONENTS = range(-40, 129)  # of FP32 values, and where a histogram of zeros starts
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
@@ -27,8 +36,10 @@ _DAMAGE = (
     AttributeError,
     EOFError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OSError,
+    OverflowError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -73,14 +84,17 @@ class Origin:
 
 @dataclass
 class Statistics:
-    """Statistics by tensor name, and their origin."""
+    """Statistics by tensor name, their origin, and the file that they were read from."""
 
     origin: Origin
     sites: dict[str, SiteStatistics]
+    path: Path | None = None
 
     def save(self, path: Path) -> None:
         """Write one .npz, under a temporary name first."""
-        arrays: dict[str, Any] = {"origin": np.array(json.dumps(_origin_json(self.origin)))}
+        digests = {name: _digest(site) for name, site in self.sites.items()}
+        origin = {"format": FORMAT, **asdict(self.origin), "digests": digests}
+        arrays: dict[str, Any] = {"origin": np.array(json.dumps(origin))}
         for name, site in self.sites.items():
             arrays[f"{name}/range"] = np.stack([site.minimum, site.maximum])
             arrays[f"{name}/sums"] = site.sums
@@ -104,30 +118,34 @@ class Statistics:
             StatisticsError: no such file, or not one of statistics.
         """
         if path.exists() and not path.is_file():
-            raise StatisticsError(f"{path} is no file, and statistics are one. {_AGAIN}")
+            raise StatisticsError(f"{path} is not a file of statistics: it is no file. {_REMEDY}")
         try:
             # np.load leaves a file that it opened itself open when the archive is damaged
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                origin = json.loads(str(arrays["origin"]))
-                if origin.pop("format") != FORMAT:
+                written = decode(str(arrays["origin"]).encode(), path, _REMEDY, StatisticsError)
+                if isinstance(written, dict) and written.get("format") != FORMAT:
                     raise StatisticsError(
-                        f"{path} was written by another version of qdeploy. {_AGAIN}"
+                        f"{path} was written by another version of qdeploy. {_REMEDY}"
                     )
-                for key in ("row_hashes", "token_classes", "row_lengths"):
-                    origin[key] = tuple(origin[key])
-                known = {f.name for f in fields(Origin)}
-                origin = {key: value for key, value in origin.items() if key in known}
+                form = check(written, StatisticsOrigin, path, _REMEDY, StatisticsError)
                 names = [k.removesuffix("/sums") for k in arrays.files if k.endswith("/sums")]
                 sites = {name: _site(arrays, name) for name in names}
-                return cls(Origin(**origin), sites)
         except FileNotFoundError:
             raise StatisticsError(
                 f"{path} does not exist. Make statistics with `qdeploy calibrate MODEL_DIR`."
             ) from None
+        except PermissionError as error:
+            raise StatisticsError(
+                f"{path} cannot be read: {error.strerror}. Look at its permissions."
+            ) from error
         except _DAMAGE as error:
             raise StatisticsError(
-                f"{path} is not a file of statistics ({error or type(error).__name__}). {_AGAIN}"
+                f"{path} is not a file of statistics ({error or type(error).__name__}). {_REMEDY}"
             ) from error
+        origin = Origin(**{f.name: _frozen(getattr(form, f.name)) for f in fields(Origin)})
+        if fault := _fault_of(sites, form.digests, len(origin.token_classes)):
+            raise StatisticsError(f"{path} is damaged: {fault}. {_REMEDY}")
+        return cls(origin, sites, path)
 
     def merge(self, other: Statistics) -> None:
         """Take in statistics of the same model over other rows.
@@ -158,10 +176,29 @@ class Statistics:
         """
         if self.origin.model_sha256 != model_sha256:
             raise StatisticsError(
-                "The statistics belong to another model (model.onnx "
+                f"{self._called} belong to another model (model.onnx "
                 f"{self.origin.model_sha256[:12]}…, and this one is {model_sha256[:12]}…). "
-                "Run `qdeploy calibrate` on this model."
+                f"{_REMEDY}"
             )
+
+    def require_sites(self, structure: Structure) -> None:
+        """Refuse statistics that are not of every site of a model.
+
+        Raises:
+            StatisticsError: naming the first site that is missing or has other channels.
+        """
+        for site in structure.sites:
+            found = self.sites.get(site.tensor)
+            if found is None or found.channels != site.channels:
+                has = "nothing" if found is None else f"{found.channels} channels"
+                raise StatisticsError(
+                    f"{self._called} do not fit this model: they hold {has} of {site.name}, which "
+                    f"has {site.channels} channels. {_REMEDY}"
+                )
+
+    @property
+    def _called(self) -> str:
+        return "The statistics" if self.path is None else f"The statistics {self.path}"
 
 
 def merge_sites(into: dict[str, SiteStatistics], other: Mapping[str, SiteStatistics]) -> None:
@@ -175,10 +212,6 @@ def merge_sites(into: dict[str, SiteStatistics], other: Mapping[str, SiteStatist
             into[name].merge(site)
         else:
             into[name] = site
-
-
-def _origin_json(origin: Origin) -> dict[str, Any]:
-    return {"format": FORMAT, **origin.__dict__}
 
 
 def _site(arrays: Any, name: str) -> SiteStatistics:
@@ -205,6 +238,42 @@ def _site(arrays: Any, name: str) -> SiteStatistics:
     if fault := _fault(found):
         raise ValueError(f"{name}: {fault}")
     return found
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _digest(site: SiteStatistics) -> str:
+    """16 hex digits of all that is kept of a site."""
+    digest = hashlib.sha256(f"{site.count} {site.exponent}".encode())
+    arrays = [site.minimum, site.maximum, site.sums, site.histogram]
+    if site.tokens is not None:
+        arrays += [site.tokens.count, site.tokens.energy, site.tokens.peak]
+    for array in arrays:
+        digest.update(f"{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _fault_of(
+    sites: Mapping[str, SiteStatistics], digests: Mapping[str, str] | None, classes: int
+) -> str:
+    """What is wrong with statistics as a whole; empty for nothing.
+
+    Args:
+        digests: of each site; None where an earlier version wrote none.
+        classes: of tokens.
+    """
+    for name, site in sites.items():
+        if site.tokens is not None and site.tokens.count.size != classes:
+            return f"{name} tells {site.tokens.count.size} classes of tokens apart, not {classes}"
+    for name, digest in (digests or {}).items():
+        if name not in sites:
+            return f"{name} is missing"
+        if _digest(sites[name]) != digest:
+            return f"the numbers of {name} are not those that were observed"
+    return ""
 
 
 def _fault(site: SiteStatistics) -> str:

@@ -213,6 +213,7 @@ def _write_engine(
     structure = find_structure(model)
     if observed is not None:
         observed.require_model(digest)
+        observed.require_sites(structure)
     step(0)
     plan, forms = plan_of(request, model, structure, observed)
     plan = request.target.fit(plan, structure)

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from qdeploy.artifact import read_manifest
+from qdeploy.artifact import MANIFEST, read_manifest
 from qdeploy.deploy.lowered import Mark
-from qdeploy.deploy.targets import HALF, find_target
+from qdeploy.deploy.targets import HALF, TARGETS, Target
 from qdeploy.errors import DataError, ModelError, TargetError
 from qdeploy.integrity import GRAPHS, SHA256, verify
 from qdeploy.onnx_files import GRAPH, check_inside
@@ -125,7 +125,7 @@ def open_engine(
         from qdeploy.deploy.simulate import SimulatedEngine
 
         return SimulatedEngine(directory / "model.onnx", threads=threads)
-    target = find_target(manifest["target"])
+    target = _target_of(directory, manifest)
     if target.compiles and manifest.get("dry_run"):
         raise ModelError(
             f"{directory} is of a dry run: nothing was compiled for {target.name}. Build it where "
@@ -134,11 +134,27 @@ def open_engine(
     return target.open(directory, manifest, threads)
 
 
+def _target_of(directory: Path, manifest: Mapping[str, Any]) -> Target:
+    """The target that a manifest names.
+
+    Raises:
+        TargetError: it is none of those that are known here.
+    """
+    found = TARGETS.get(manifest["target"])
+    if found is None:
+        raise TargetError(
+            f"{directory / MANIFEST} names the target '{manifest['target']}', and known here are "
+            f"{', '.join(TARGETS)}. Upgrade qdeploy with pip, or build the engine again."
+        )
+    return found
+
+
 def device_memory_mb(engine_dir: str | Path) -> float | None:
     """Memory of the GPU in use by any process, 10⁶ bytes; None where the engine is of no GPU."""
     from qdeploy.deploy.cuda import used_memory_mb
 
-    target = find_target(read_manifest(Path(engine_dir), "engine")["target"])
+    directory = Path(engine_dir)
+    target = _target_of(directory, read_manifest(directory, "engine"))
     if HALF not in target.rest_precisions:
         return None
     try:

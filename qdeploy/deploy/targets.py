@@ -212,6 +212,8 @@ def find_target(name: str) -> Target:
     """The target of a name.
 
     Raises:
-        TargetError: unknown, with the nearest name.
+        TargetError: unknown, with the nearest name, or not one target.
     """
-    return TARGETS[choose("target", name, TARGET_NAMES, TargetError)]
+    if choose("target", name, TARGET_NAMES, TargetError) not in TARGETS:
+        raise TargetError(f"'{name}' is no single target. Choose one of: {', '.join(TARGETS)}.")
+    return TARGETS[name]

@@ -17,6 +17,7 @@ from qdeploy.calibrate.run import calibrate_model, load_model, model_digest
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
+from tests import manifests
 from tests.calibrate.encoder import encoder, model_directory, sign
 
 
@@ -70,8 +71,7 @@ def test_the_limit_of_a_row_is_part_of_the_key(model_dir: Path, tmp_path: Path) 
 
 def test_long_rows_are_observed_in_small_batches(rows: str, tmp_path: Path) -> None:
     directory = model_directory(tmp_path / "long")
-    manifest = directory / "qdeploy.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"max_length": 2048}))
+    manifests.edit(directory, "model", max_length=2048)
     path = tmp_path / "rows.tsv"
     texts = [count * "x " for count in (400, 400, 300, 150, 150, 20, 20, 20)]
     path.write_text("question\tsentence\n" + "".join(f"who?\t{text}\n" for text in texts))

@@ -57,9 +57,7 @@ def test_merged_statistics_are_those_of_one_pass(synthetic: Synthetic) -> None:
 
 def test_another_model_is_refused() -> None:
     other = made(origin=replace(ORIGIN, model_sha256="b" * 64))
-    text = (
-        r"belong to another model \(model.onnx a{12}…, and this one is b{12}…\). Run `qdeploy cal"
-    )
+    text = r"belong to another model \(model.onnx a{12}…, and this one is b{12}…\). Leave --stat"
     statistics = made()
     with pytest.raises(StatisticsError, match=text):
         statistics.merge(other)
@@ -84,7 +82,7 @@ def test_damage_is_told_without_a_traceback(tmp_path: Path) -> None:
             Statistics.load(path)  # a flipped date of the archive harms nothing
         except StatisticsError as error:
             found += 1
-            assert "not a file of statistics" in str(error) or "another version" in str(error)
+            assert str(path) in str(error)
             assert "qdeploy calibrate" in str(error)
     assert found > len(flips) / 2
 

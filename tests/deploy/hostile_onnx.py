@@ -279,7 +279,11 @@ def _damaged(rng: random.Random) -> bytes:
 
 def _body(nodes: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
     """Of a loop with one state: i0 to i2 go in (pass, condition, state), go and v come out."""
-    kinds = ((TensorProto.INT64, []), (TensorProto.BOOL, []), (TensorProto.FLOAT, None))
+    kinds: tuple[tuple[int, list[int] | None], ...] = (
+        (TensorProto.INT64, []),
+        (TensorProto.BOOL, []),
+        (TensorProto.FLOAT, None),
+    )
     given = [helper.make_tensor_value_info(f"i{at}", *kind) for at, kind in enumerate(kinds)]
     made = [helper.make_tensor_value_info("go", *kinds[1])]
     made.append(helper.make_tensor_value_info("v", *kinds[2]))

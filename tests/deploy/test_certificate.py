@@ -24,6 +24,7 @@ from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.errors import ModelError
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import Toy, certified, plan_of, planned, saved
+from tests.manifests import sign
 
 K = 16
 
@@ -182,5 +183,6 @@ def test_a_certificate_of_an_earlier_version_is_refused(
     old = read_json(directory / "certificate.json")
     del old["other_products"]
     write_json(directory / "certificate.json", old)
+    sign(directory)
     with pytest.raises(ModelError, match="does not list all products of the graph: an earlier"):
         check_int8(directory, open_engine(directory, threads=1), bert.feeds(2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from qdeploy.deploy.engine import device_memory_mb, open_engine
 from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine, open_session, session_options
 from qdeploy.deploy.ort_profile import kernel_times
 from qdeploy.errors import DataError, ModelError, TargetError
+from tests import manifests
 from tests.deploy.conftest import Built, Source
 from tests.deploy.tolerances import SAME_ENGINE
 
@@ -138,17 +138,15 @@ def test_directories_that_are_no_engine(bert: Source, tmp_path: Path) -> None:
 
 
 def test_an_engine_of_an_unknown_target(copy: Path) -> None:
-    manifest = json.loads((copy / "qdeploy.json").read_text("utf-8"))
-    (copy / "qdeploy.json").write_text(json.dumps(manifest | {"target": "ort-gpu"}), "utf-8")
-    with pytest.raises(TargetError, match="'ort-gpu'.*ort-cpu"):
+    manifests.edit(copy, "engine", target="ort-gpu")
+    with pytest.raises(TargetError, match=r"qdeploy\.json names the target 'ort-gpu'.*ort-cpu"):
         open_engine(copy)
 
 
 def test_memory_on_a_device_is_of_gpu_targets(
     directory: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = json.loads((copy / "qdeploy.json").read_text("utf-8"))
-    (copy / "qdeploy.json").write_text(json.dumps(manifest | {"target": "tensorrt"}), "utf-8")
+    manifests.edit(copy, "engine", target="tensorrt")
     monkeypatch.setattr("qdeploy.deploy.cuda.used_memory_mb", lambda: 12.5)
     assert device_memory_mb(directory) is None
     assert device_memory_mb(copy) == 12.5

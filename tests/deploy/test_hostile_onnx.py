@@ -7,6 +7,7 @@ import random
 import re
 import resource
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_what_no_honest_file_does_is_refused_before_it_is_opened(
     kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = made(kind, tmp_path, seed)
-    monkeypatch.setattr(foreign.subprocess, "run", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was opened"))
     began = time.process_time()
     with pytest.raises(ModelError) as caught:
         qdeploy.inspect(path) if not path.is_dir() else check_file(path)

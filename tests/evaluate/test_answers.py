@@ -17,6 +17,7 @@ import qdeploy
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.head import head_facts
+from tests import manifests
 from tests.evaluate.bag import engine_directory
 from tests.evaluate.heads import PAIRS, SIZES, engine_of, head_checkpoint
 from tests.manifests import sign
@@ -130,8 +131,7 @@ def test_the_activation_of_a_cross_encoder(
     """Read from the config.json beside an engine, as transformers keeps it there."""
     engine = Path(shutil.copytree(built(("LABEL_0",))[1], tmp_path / "engine"))
     facts = head_facts(json.loads((engine / "config.json").read_text()) | said)
-    manifest = json.loads((engine / "qdeploy.json").read_text()) | {"head": facts}
-    (engine / "qdeploy.json").write_text(json.dumps(manifest))
+    manifests.edit(engine, "engine", head=facts)
     predictor = qdeploy.load(engine)
     logits = [float(row["logits"][0]) for row in predictor.logits(PAIRS)]
     wanted = {"none": logits, "sigmoid": [1 / (1 + np.exp(-x)) for x in logits]}
