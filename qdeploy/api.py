@@ -1,8 +1,8 @@
 """The Python form of every command: one function each, and no work of their own.
 
 Every function imports what it needs when it is called, so that `import qdeploy` stays light. All of
-them raise the errors of `qdeploy.errors`, and take `progress`, called as `progress(stage, done,
-total)` while they work.
+them raise the errors of `qdeploy.errors`, also of a full disk and of memory (`MachineError`), and
+take `progress`, called as `progress(stage, done, total)` while they work.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import GateError, PlanError
+from qdeploy.faults import explained
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -21,6 +22,7 @@ Progress = Callable[[str, int, int], None]
 PathLike = str | Path
 
 
+@explained()
 def export(
     checkpoint: PathLike,
     model_dir: PathLike,
@@ -69,6 +71,7 @@ def export(
     )
 
 
+@explained()
 def calibrate(
     model_dir: PathLike,
     *,
@@ -124,6 +127,7 @@ def calibrate(
     )
 
 
+@explained()
 def analyze(
     model_dir: PathLike,
     *,
@@ -190,6 +194,7 @@ def analyze(
     return report
 
 
+@explained()
 def build(
     model_dir: PathLike,
     engine_dir: PathLike,
@@ -343,6 +348,7 @@ def build(
     return make(model_dir, engine_dir, strategy=strategy, target=target, **options)
 
 
+@explained()
 def evaluate(
     engine_dir: PathLike,
     *,
@@ -437,6 +443,7 @@ def _path(path: PathLike | None) -> Path | None:
     return None if path is None else Path(path)
 
 
+@explained()
 def sweep(
     model: PathLike,
     sweep_dir: PathLike,
@@ -495,6 +502,7 @@ def sweep(
     return result
 
 
+@explained()
 def load(engine_dir: PathLike, *, threads: int = 2, verify: str = "sha256") -> Predictor:
     """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
 
@@ -514,6 +522,7 @@ def load(engine_dir: PathLike, *, threads: int = 2, verify: str = "sha256") -> P
     return Predictor(engine_dir, threads=threads, verify=verify)
 
 
+@explained()
 def inspect(path: PathLike, *, target: str | None = None) -> dict[str, Any]:
     """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
 
@@ -531,6 +540,7 @@ def inspect(path: PathLike, *, target: str | None = None) -> dict[str, Any]:
     return inspect_path(path, target)
 
 
+@explained()
 def doctor() -> dict[str, Any]:
     """Say which targets work on this machine, and for each other one the reason and the remedy."""
     from qdeploy.deploy.doctor import diagnose
@@ -538,6 +548,7 @@ def doctor() -> dict[str, Any]:
     return diagnose()
 
 
+@explained()
 def demo(
     directory: PathLike = "demo",
     *,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
-_STEM = 60  # characters of a name that a temporary one keeps
+_STEM = 50  # characters, of four bytes at most, of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
 _PACKAGES = (
@@ -48,15 +48,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: an older one of that name stays until then.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: it cannot be written, with its name; nothing is left behind.
     """
     partial = path.with_name(f".{path.name[:_STEM]}.{secrets.token_hex(6)}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write says no name, and an open that of the partial
+            error.filename, error.filename2 = str(path), None
         raise
 
 

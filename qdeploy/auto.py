@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import PlanError, QDeployError, TargetError, VerificationError
 from qdeploy.measured import build_measured, measures
+from qdeploy.scratch import scratch
 
 NAME = "auto"
 
@@ -52,7 +52,7 @@ def build_fastest(
     asked = dict(options)
     if needs_statistics(strategy) and statistics is None:
         statistics = calibrate_once(source, options, progress)
-    with tempfile.TemporaryDirectory(prefix="qdeploy-auto-") as folder:
+    with scratch("auto") as folder:
         built: dict[str, dict[str, Any]] = {}
         skipped: dict[str, str] = {}
         for done, target in enumerate(CHECKS):
@@ -65,7 +65,7 @@ def build_fastest(
                 make = build_measured if measures(target, strategy, options) else build_engine
                 built[target] = make(
                     source,
-                    Path(folder) / target,
+                    folder / target,
                     strategy=strategy,
                     target=target,
                     opt_shape=opt_shape,
@@ -82,9 +82,9 @@ def build_fastest(
         if not built:
             reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
             raise TargetError(f"No target takes this build. {reasons}")
-        shape, p50 = times_of({name: Path(folder) / name for name in built}, wanted, progress)
+        shape, p50 = times_of({name: folder / name for name in built}, wanted, progress)
         best = min(p50, key=p50.__getitem__)
         choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
-        noise = noise_of(source, Path(folder) / best, statistics, asked) if measure else None
-        keep(Path(folder) / best, output, {NAME: choice, "noise": noise}, force=force)
+        noise = noise_of(source, folder / best, statistics, asked) if measure else None
+        keep(folder / best, output, {NAME: choice, "noise": noise}, force=force)
     return built[best] | {NAME: choice, "noise": noise}

@@ -11,6 +11,7 @@ from typing import Any
 from qdeploy import api
 from qdeploy._callable import make_callable
 from qdeploy.artifact import MANIFEST, write_json, write_manifest
+from qdeploy.kept import note
 from qdeploy.publish import check_output
 from qdeploy.threads import check_threads
 
@@ -76,11 +77,13 @@ def run_demo(
     write_json(root / MANIFEST, {"schema": 1, "kind": "demo"})
     model = root / "model"
     api.export("embedded", model, force=True, seed=seed, progress=progress)
+    note("demo", f"the model was kept in {root}")
     statistics = api.calibrate(
         model, data=DATA, rows=CALIBRATION_ROWS, seed=seed, progress=progress
     )
-    for exhibit in EXHIBITS:
+    for done, exhibit in enumerate(EXHIBITS, 1):
         _build(exhibit, root, statistics, seed, progress)
+        note("demo", f"the model and {done} of {len(EXHIBITS)} engines were kept in {root}")
     rows = [_evaluate(exhibit, root, threads, seed, progress) for exhibit in EXHIBITS]
     result = {
         "schema": 1,

@@ -8,6 +8,7 @@
     ├── PlanError                 a strategy or an option that cannot be followed
     ├── TargetError               a target that is unknown, missing here, or cannot express the plan
     ├── OutputError               the output exists, or cannot be written
+    ├── MachineError              a full disk, no permission, no memory, another limit
     ├── VerificationError         a result that disagrees with its reference
     └── GateError                 exit code 1: a gate the user set was not met
 
@@ -52,7 +53,17 @@ class TargetError(QDeployError):
 
 
 class OutputError(QDeployError):
-    """The output exists already, or cannot be written."""
+    """The output exists already, or cannot be written.
+
+    Attributes:
+        report: the result, where only a file that was wanted of it could not be written.
+    """
+
+    report: dict[str, Any] | None = None
+
+
+class MachineError(QDeployError):
+    """The machine refused: a full disk, no permission, no memory, or another of its limits."""
 
 
 class VerificationError(QDeployError):

@@ -101,11 +101,12 @@ def head_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a `config.json` says of the head beside its class names, for a manifest."""
     cross_encoder = config.get("sentence_transformers")
     found = cross_encoder.get("activation_fn") if isinstance(cross_encoder, Mapping) else None
-    return {
+    said = {
         "problem_type": config.get("problem_type"),
         "function_to_apply": config.get("function_to_apply"),
         "activation": found or config.get("sbert_ce_default_activation_function"),
     }
+    return {name: word if isinstance(word, str) else None for name, word in said.items()}
 
 
 def head_of(directory: Path, manifest: Mapping[str, Any]) -> Head:

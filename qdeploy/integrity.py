@@ -104,7 +104,9 @@ def _fault(path: Path, digest: str | None, size: int | None, how: str) -> str:
         else:
             same = digest_of(path) == digest
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}. Look at its permissions."
+        ) from error
     return "" if same else "is not the file that {writer} wrote"
 
 

@@ -45,6 +45,10 @@ class Holder:
     began: float
     output: str = ""
 
+    def is_here(self) -> bool:
+        """Whether it is of this host or container, so that its process number says something."""
+        return self.boot == _boot() and self.host == platform.node()
+
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.began))
         return f"process {self.pid} on {self.host}, since {since}"
@@ -56,6 +60,11 @@ class Lease:
     def __init__(self, path: Path, lock: BaseFileLock) -> None:
         self.path = path
         self._lock = lock
+
+    def descriptor(self) -> int | None:
+        """Of the file that is locked: a process that inherits it holds the lock too, until both
+        have ended or one releases it. None where locks are not of descriptors."""
+        return self._lock._context.lock_file_fd if os.name == "posix" else None
 
     def release(self) -> None:
         """Remove the file and drop the lock, in this order: a file without a lock is a leftover."""

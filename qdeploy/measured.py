@@ -6,7 +6,6 @@ groups alone are the others. Plans that come out the same are built once.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import ModelError, TargetError
+from qdeploy.scratch import scratch
 
 _DECIDED = ("strategy", "prescale", "dry_run")
 # By name, as it stands in the manifest: the option `prescale` of the build.
@@ -75,8 +75,8 @@ def build_measured(
         statistics = calibrate_once(source, options, progress)
     shared: dict[str, Any] = {"strategy": "peg", "target": target, "opt_shape": opt_shape}
     shared |= options | {"measure": False}
-    with tempfile.TemporaryDirectory(prefix="qdeploy-forms-") as folder:
-        home = Path(folder)
+    with scratch("forms") as folder:
+        home = folder
         if "timing_cache" in TARGETS[target].takes and shared.get("timing_cache") is None:
             shared["timing_cache"] = home / "timing.cache"  # forms share most kernels
         plans: dict[str, Any] = {}

@@ -73,8 +73,10 @@ def _place(path: Path) -> Path:
             "exists, or give a full path."
         ) from error
     except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a loop
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise _output_error(path, error) from error
         raise OutputError(
-            f"{path} is a link that cannot be followed ({error}). Name another output."
+            f"{path} is a link that leads to itself. Remove it, or name another output."
         ) from error
 
 

@@ -9,7 +9,6 @@ engines are timed in one alternating run.
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,7 @@ from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.head import head_of
+from qdeploy.scratch import scratch
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -163,8 +163,8 @@ def build_within(
     longest = int(read_manifest(source, "model")["max_length"])
     limit = row_limit(longest, observed.origin.max_length if max_length is None else max_length)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
-    with tempfile.TemporaryDirectory(prefix="qdeploy-search-") as folder:
-        tried = _Trial(source, Path(folder), shared, rows, limit, task, progress).all(max_drop)
+    with scratch("search") as folder:
+        tried = _Trial(source, folder, shared, rows, limit, task, progress).all(max_drop)
         shape = _time(tried, wanted, progress)
         best = choose(_finalists(tried, max_drop, wanted, progress))
         report = {

@@ -16,10 +16,12 @@ from tests.modules import left_behind
 settings.register_profile("qdeploy", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("qdeploy")
 
-# A background job of a shell may start with SIGINT ignored, and so would every process that the
-# tests start to interrupt: with a handler here they begin with the default again.
+# A background job of a shell may start with SIGINT ignored, one of nohup with SIGHUP, and so would
+# every process that the tests start to interrupt: with handlers here they begin with the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _watched(folders: list[Path]) -> Iterator[None]:

@@ -115,6 +115,10 @@ def test_training_packages_are_known_to_the_exporter_alone(package: str) -> None
     assert not strangers
 
 
+def test_temporary_folders_are_those_that_the_next_run_finds() -> None:
+    assert importers("tempfile") <= {Path("scratch.py"), Path("faults.py"), Path("sweep/parcel.py")}
+
+
 def test_the_training_script_is_imported_by_nothing() -> None:
     assert not importers("qdeploy.models.train_adapter")
 
@@ -171,6 +175,11 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.errors.QDeployWarning",
         "qdeploy.text.json_text",
         "qdeploy.text.visible",
+        "qdeploy.faults.machine_fault",
+        "qdeploy.kept",
+        "qdeploy.kept.note",
+        "qdeploy.whole.check_file",
+        "qdeploy.whole.write_file",
     }
 
 

@@ -7,10 +7,8 @@ and tells sites apart that cost no whole row of a small sample.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ import onnxruntime as ort
 
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.structure import Site
+from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -54,8 +53,8 @@ class SwitchedModel:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "switched.onnx"
+        with scratch("costs") as folder:
+            path = folder / "switched.onnx"
             switched = _switched(model, self._channels)
             ir.save(switched, path, external_data="switched.onnx.data")
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

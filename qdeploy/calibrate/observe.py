@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.structure import Site, Structure
 from qdeploy.calibrate.tokens import class_names, classify
 from qdeploy.errors import ModelError, StatisticsError
+from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -41,8 +40,8 @@ def open_observed(model: ir.Model, sites: Iterable[Site], threads: int) -> ort.I
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "observed.onnx"
+    with scratch("observe") as folder:
+        path = folder / "observed.onnx"
         ir.save(observed, path, external_data="observed.onnx.data")
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

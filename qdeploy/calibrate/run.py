@@ -24,6 +24,7 @@ from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 from qdeploy.integrity import GRAPHS, read_whole, verify
+from qdeploy.kept import note
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -72,6 +73,8 @@ def _load_model(model_dir: Path) -> tuple[ir.Model, str]:
     path = model_dir / GRAPH
     try:
         model = ir.load(path)
+    except (OSError, MemoryError):  # of the machine, and not of the file
+        raise
     except Exception as error:  # protobuf's own decode errors
         raise ModelError(
             f"{path} cannot be read as ONNX: {error}. Export the checkpoint again."
@@ -209,6 +212,7 @@ def _save(statistics: Statistics, path: Path) -> None:
             f"{path} cannot be written: {error.strerror}. Statistics are kept in the model "
             "directory; make it writable, or free space."
         ) from error
+    note("statistics", f"statistics were kept in {path.parent}")
 
 
 def _origin(

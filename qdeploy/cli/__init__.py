@@ -1,13 +1,13 @@
 """The command line: the group, and how errors become text and exit codes.
 
 Exit codes: 0 done, 1 a gate failed, 2 wrong use, 70 an error of qdeploy itself (EX_SOFTWARE of
-sysexits.h), 130 interrupted (128 + SIGINT, as shells count).
+sysexits.h), 128 and the number of the signal that ended it, as shells count: 130 of Ctrl-C, 143 of
+SIGTERM, 129 of SIGHUP.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import sys
 import traceback
 import warnings
@@ -17,7 +17,8 @@ from typing import Any
 import click
 
 import qdeploy
-from qdeploy.cli import talk
+from qdeploy import kept
+from qdeploy.cli import streams, talk
 from qdeploy.cli.analyze import analyze
 from qdeploy.cli.build import build
 from qdeploy.cli.calibrate import calibrate
@@ -26,8 +27,10 @@ from qdeploy.cli.doctor import doctor
 from qdeploy.cli.eval import evaluate
 from qdeploy.cli.export import export
 from qdeploy.cli.inspect import inspect
+from qdeploy.cli.signals import Asked, listening
 from qdeploy.cli.sweep import sweep
 from qdeploy.errors import QDeployError, QDeployWarning
+from qdeploy.faults import machine_fault
 from qdeploy.text import visible
 
 EX_SOFTWARE = 70
@@ -72,7 +75,11 @@ class CommandGroup(click.Group):
                 raise Failure(_internal_error(ctx, error), EX_SOFTWARE) from error
             raise Failure(_EXTRAS[error.name], QDeployError.exit_code) from error
         except Exception as error:
-            raise Failure(_internal_error(ctx, error), EX_SOFTWARE) from error
+            fault = machine_fault(error)
+            if fault is None:
+                raise Failure(_internal_error(ctx, error), EX_SOFTWARE) from error
+            trace = _trace(error) if talk.is_verbose(ctx) else ""
+            raise Failure(f"{trace}{fault}", fault.exit_code) from error
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
@@ -99,29 +106,47 @@ for _command in (export, calibrate, analyze, build, evaluate, inspect, sweep, do
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake prints no traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
+    streams.prepare()
+    kept.forget()
+    with listening(to_the_end=argv is None) as asked:
+        return streams.settle(_run(args, asked))
+
+
+def _run(args: Sequence[str], asked: Asked) -> int:
+    """The exit code of a command; what went wrong is said.
+
+    What fails once a signal has come fails for that: some libraries make another error of it.
+    """
     try:
         # click gives the code of --help and --version back, and a command's own return value (None)
         code = cli.main(args, prog_name="qdeploy", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except (click.Abort, KeyboardInterrupt):
+        return _interrupted(asked)
     except click.ClickException as error:
+        if asked.number:
+            return _interrupted(asked)
         said = io.StringIO()
         error.show(said)  # click's own hold what was typed
-        click.echo(visible(said.getvalue()), nl=False, err=True)
+        streams.say(said.getvalue().rstrip("\n"))
         return error.exit_code
-    except click.Abort:
-        click.echo(talk.interrupt_text(args), err=True)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) left. What Python still holds for it would fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (`| head`) left
         return 0
+    except OSError as error:  # of --help and --version, which are no commands
+        streams.say(f"Error: {streams.unwritable(error)}")
+        return QDeployError.exit_code
+
+
+def _interrupted(asked: Asked) -> int:
+    streams.say(talk.interrupt_text(asked.word))
+    return asked.exit_code
 
 
 def _show_own_warnings(ctx: click.Context) -> None:
     """Print qdeploy's warnings as one line; those of libraries only with --verbose."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(visible(f"Warning: {message}"), err=True)
+        streams.say(f"Warning: {message}")
 
     warnings.showwarning = show
     warnings.simplefilter("ignore")
@@ -134,5 +159,9 @@ def _internal_error(ctx: click.Context, error: Exception) -> str:
     """The text of an error nobody expected."""
     fact = f"qdeploy failed unexpectedly: {type(error).__name__}: {error}"
     if talk.is_verbose(ctx):
-        return f"{''.join(traceback.format_exception(error))}{fact}"
+        return f"{_trace(error)}{fact}"
     return f"{fact}\nRun again with --verbose for the traceback, and please report it."
+
+
+def _trace(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))

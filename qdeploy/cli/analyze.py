@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,5 +51,8 @@ def analyze(model_dir: Path, **settings: Any) -> None:
     a site costs is measured: it alone is rounded, and then all but it."""
     # `settings` holds the options above under the names of `api.analyze`; a test compares the two.
     with talk.progress() as progress:
-        result = api.analyze(model_dir, progress=progress, **settings)
+        call = partial(api.analyze, model_dir, progress=progress, **settings)
+        result, failure = talk.gated(call)
     talk.report(result, tables.analysis)
+    if failure is not None:
+        raise failure

@@ -9,6 +9,7 @@ import click
 
 from qdeploy import api
 from qdeploy.cli import options, tables, talk
+from qdeploy.kept import note
 
 
 @click.command()
@@ -194,4 +195,5 @@ def build(model_dir: Path, engine_dir: Path, **settings: Any) -> None:
     # `settings` holds the options above under the names of `api.build`; a test compares the two.
     with talk.progress() as progress:
         result = api.build(model_dir, engine_dir, progress=progress, **settings)
+    note("output", f"{engine_dir} was written")
     talk.report(result, lambda engine: tables.engine(engine, engine_dir))

@@ -8,6 +8,7 @@ import click
 
 from qdeploy import api
 from qdeploy.cli import options, tables, talk
+from qdeploy.kept import note
 
 
 @click.command()
@@ -52,4 +53,5 @@ def export(
             seed=seed,
             progress=progress,
         )
+    note("output", f"{model_dir} was written")
     talk.report(result, lambda model: tables.model(model, model_dir))

@@ -6,8 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-import click
-
+from qdeploy.cli import streams
 from qdeploy.text import visible
 
 _EVERY_S = 10.0  # a log file gets a sign of life about this often, and no more
@@ -33,7 +32,7 @@ class PlainProgress:
         if stage == self._stage and not ended and now - self._last < _EVERY_S:
             return
         self._stage, self._last = stage, now
-        click.echo(visible(f"{stage}: {done}/{total}" if total > 0 else stage), err=True)
+        streams.say(f"{stage}: {done}/{total}" if total > 0 else stage)
 
 
 class RichProgress:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from qdeploy import kept
+from qdeploy.cli import streams
 from qdeploy.cli.progress import PlainProgress, RichProgress
-from qdeploy.errors import GateError, OutputError
+from qdeploy.errors import GateError, OutputError, QDeployError
 from qdeploy.text import json_text
+from qdeploy.whole import check_file, write_file
 
 Callback = Callable[[str, int, int], None]
 _QUIET, _VERBOSE, _JSON = "qdeploy.quiet", "qdeploy.verbose", "qdeploy.json"
@@ -40,11 +42,7 @@ def set_json(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     ctx.meta[_JSON] = value
     if value is None or value == "-" or ctx.resilient_parsing:
         return
-    folder = Path(value).parent
-    if not folder.is_dir():
-        raise OutputError(f"--json {value}: the directory {folder} does not exist. Make it first.")
-    if Path(value).is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"--json {value} cannot be written. Name a file in another place.")
+    check_file("--json", Path(value))
 
 
 def is_verbose(ctx: click.Context) -> bool:
@@ -64,11 +62,11 @@ def progress() -> Iterator[Callback | None]:
         yield drawing.update
 
 
-def gated(call: Callable[[], Any]) -> tuple[Any, GateError | None]:
-    """The result of a call, and the gate that it did not meet: a failed gate is a result too."""
+def gated(call: Callable[[], Any]) -> tuple[Any, QDeployError | None]:
+    """The result of a call, and what failed behind it: a gate, or a file of the report."""
     try:
         return call(), None
-    except GateError as error:
+    except (GateError, OutputError) as error:
         if not error.report:
             raise
         return error.report, error
@@ -82,25 +80,41 @@ def report(result: Any, table: Callable[[Any], None]) -> None:
         table: prints `result` on standard output.
 
     Raises:
-        OutputError: the file of --json cannot be written.
+        OutputError: the file of --json, or standard output, cannot be written. The table is printed
+            all the same, and the text says what stands on disk.
     """
     meta = click.get_current_context().meta
     target = meta.get(_JSON)
     text = json_text(json.dumps(result, indent=2, ensure_ascii=False, default=str))
-    if target == "-":
-        click.echo(text)
-        return
-    if target is not None:
+    failure = None
+    if target is not None and target != "-":
         try:
-            Path(target).write_text(text + "\n", "utf-8")
-        except OSError as error:
-            raise OutputError(f"--json {target} was not written: {error.strerror}.") from error
-    if not meta.get(_QUIET, False):
-        table(result)
+            write_file("--json", Path(target), (text + "\n").encode())
+        except OutputError as error:
+            failure = OutputError(f"{error}{_kept()}")
+    try:
+        if target == "-":
+            click.echo(text)
+        elif not meta.get(_QUIET, False):
+            table(result)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{streams.unwritable(error)}{_kept()}") from error
+    if failure is not None:
+        raise failure
 
 
-def interrupt_text(args: Sequence[str]) -> str:
-    """What is true after Ctrl-C: directories appear whole or not at all."""
-    if args and args[0] == "demo":
-        return "Interrupted: engines that were finished stay, nothing half-written is left."
-    return "Interrupted: nothing was written."
+def _kept() -> str:
+    """What stands on disk all the same, as a sentence of its own."""
+    notes = "; ".join(kept.notes())
+    return f" All the same: {notes}." if notes else ""
+
+
+def interrupt_text(word: str) -> str:
+    """What is true after Ctrl-C: directories appear whole or not at all.
+
+    Args:
+        word: how the command ended ("Interrupted").
+    """
+    return f"{word}: {'; '.join(kept.notes()) or 'nothing was written'}."

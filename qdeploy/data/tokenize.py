@@ -36,7 +36,8 @@ class Encoded:
     """Tokens of many rows, without padding.
 
     Attributes:
-        tokens: per input name, one int32 array [S of the row] per row.
+        tokens: per input name, one int32 array [S of the row] per row; rows of the same lengths
+            share those that are alike.
         lengths: int64 [N], tokens of each row.
         truncated: how many rows were cut.
         max_length: the limit that cut them, tokens.
@@ -195,13 +196,21 @@ class TextEncoder:
         """
         limit = self._limit(max_length, pair=rows.second is not None)
         tokens: dict[str, list[Array]] = {name: [] for name in self.input_names}
+        alike: dict[tuple[int, ...], dict[str, Array]] = {}
         lengths, truncated = [], 0
         for at, row in enumerate(self._rows(rows, limit, self._tokenizer.encode_batch_fast)):
             ids, types = row.frame.around([text.ids for text in row.texts])
             self._check_embedded(at, ids)
-            columns = {"input_ids": ids, "token_type_ids": types, "attention_mask": [1] * len(ids)}
+            shares = tuple(text.count for text in row.texts)
+            if shares not in alike:
+                mask = np.ones(len(ids), np.int32)
+                alike[shares] = {
+                    "token_type_ids": np.array(types, np.int32),
+                    "attention_mask": mask,
+                }
+            columns = {"input_ids": np.array(ids, np.int32)} | alike[shares]
             for name, column in tokens.items():
-                column.append(np.array(columns[name], np.int32))
+                column.append(columns[name])
             lengths.append(len(ids))
             truncated += row.truncated
         return Encoded(tokens, np.array(lengths, np.int64), truncated, limit)

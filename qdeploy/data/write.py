@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from qdeploy.artifact import write_bytes
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
 
 
 def write_rows(rows: Rows, task: Task, path: Path) -> None:
-    """Write .jsonl that `read_rows(path, task=task.name)` reads as the same texts and labels."""
-    with path.open("w", encoding="utf-8") as stream:
-        for at in range(len(rows)):
-            record = {task.first: rows.first[at]}
-            if task.second is not None and rows.second is not None:
-                record[task.second] = rows.second[at]
-            if rows.labels is not None:
-                record["label"] = rows.labels[at]
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Write .jsonl that `read_rows(path, task=task.name)` reads as the same texts and labels.
+
+    The file appears whole or not at all.
+    """
+    lines = []
+    for at in range(len(rows)):
+        record = {task.first: rows.first[at]}
+        if task.second is not None and rows.second is not None:
+            record[task.second] = rows.second[at]
+        if rows.labels is not None:
+            record["label"] = rows.labels[at]
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    write_bytes(path, "".join(lines).encode())

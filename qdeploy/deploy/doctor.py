@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
@@ -17,6 +16,7 @@ import onnx_ir as ir
 from qdeploy.artifact import package_versions
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
+from qdeploy.scratch import scratch
 from qdeploy.telemetry import without_openvino_reports
 
 # Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
@@ -98,8 +98,8 @@ def check_openvino() -> Health:
     except Exception as error:  # a broken installation raises anything
         return Health(False, f"openvino cannot be imported: {error}.", install)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "gemm.onnx"
+        with scratch("doctor") as folder:
+            path = folder / "gemm.onnx"
             ir.save(_quantized_gemm(), path)
             engine = OpenVinoEngine(path, threads=1)
             ran = engine.witness(
@@ -128,8 +128,8 @@ CHECKS: dict[str, Callable[[], Health]] = {
 
 def _kernels_that_ran(onnxruntime: Any) -> list[str]:
     """Operator types of a one-GEMM Q/DQ graph after ONNX Runtime optimized and ran it."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, optimized = Path(folder) / "gemm.onnx", Path(folder) / "optimized.onnx"
+    with scratch("doctor") as folder:
+        source, optimized = folder / "gemm.onnx", folder / "optimized.onnx"
         ir.save(_quantized_gemm(), source)
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(optimized)

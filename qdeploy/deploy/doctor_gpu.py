@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from qdeploy.deploy.health import BOTH_PACKAGES, GPU_PACKAGE, Health
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import TargetError
+from qdeploy.scratch import scratch
 
 _SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
 _MARKS = {"gemm": [Mark("weight", "gemm")]}
@@ -69,8 +69,8 @@ def _tried(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> 
     except TargetError as error:
         return Health(False, f"{version}, but {error}", _DRIVER)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            kernel = attempt(Path(folder))
+        with scratch("doctor") as folder:
+            kernel = attempt(folder)
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"{version}, but a quantized GEMM did not run: {error}", remedy)
     if not kernel.int8:

@@ -11,10 +11,8 @@ the same, but ONNX Runtime has no FP64 kernels for Gelu and others.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ import onnx_ir as ir
 
 from qdeploy.deploy.certificate import probe_feeds
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 
@@ -141,8 +140,8 @@ def _vocabulary(model: ir.Model) -> int:
 
 def run_once(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
     """Outputs of a graph in ONNX Runtime; inputs that it does not have are left out."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch("equivalence") as folder:
+        path = folder / "model.onnx"
         ir.save(model, path, external_data="model.onnx.data")
         session = open_session(path, session_options(threads=2))
         wanted = {value.name: feeds[value.name] for value in session.get_inputs()}

@@ -9,7 +9,6 @@ do counts too.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from qdeploy.deploy.logit_noise import Outputs, difference, outputs_of
 from qdeploy.deploy.simulate import SimulatedEngine
 from qdeploy.deploy.targets import Target
 from qdeploy.head import Head
+from qdeploy.scratch import scratch
 
 TABLES = "embedding tables"
 WANTED = 8  # sites that are looked for
@@ -84,8 +84,8 @@ class SingleSites:
         }
         if self._plan.tables:
             names[None] = TABLES
-        with tempfile.TemporaryDirectory(prefix="qdeploy-noise-") as folder:
-            levels = _search(list(names), self._measurer(Path(folder)))
+        with scratch("noise") as folder:
+            levels = _search(list(names), self._measurer(folder))
         found = [Source(names[tensor], tensor, level) for tensor, level in levels.items()]
         return sorted(found, key=lambda source: source.alone_db)[:WANTED]
 
@@ -93,8 +93,8 @@ class SingleSites:
         """Logit SQNR of the plan with these in float, dB."""
         left = {source.tensor for source in sources}
         kept = {t for t in self._plan.sites if t not in left}
-        with tempfile.TemporaryDirectory(prefix="qdeploy-noise-") as folder:
-            return self._measurer(Path(folder))(kept | ({None} - left))
+        with scratch("noise") as folder:
+            return self._measurer(folder)(kept | ({None} - left))
 
     def _measurer(self, folder: Path) -> Callable[[set[str | None]], float]:
         """SQNR of the graph in which these alone are quantized.

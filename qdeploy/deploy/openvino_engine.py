@@ -14,6 +14,7 @@ from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import ModelError, TargetError, genuine
+from qdeploy.faults import library_fault
 from qdeploy.telemetry import without_openvino_reports
 
 Array = npt.NDArray[Any]
@@ -62,6 +63,8 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
     try:
         return openvino.Core().compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for each cause
+        if (fault := library_fault(error, path)) is not None:
+            raise fault from error
         first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise ModelError(
             f"{path} does not compile in OpenVINO: {first}. Build it again."

@@ -14,6 +14,7 @@ from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import ModelError
+from qdeploy.faults import library_fault
 
 Array = npt.NDArray[Any]
 
@@ -55,6 +56,8 @@ def open_session(
             disabled_optimizers=list(SLOW_FUSIONS),
         )
     except Exception as error:  # onnxruntime raises classes of its own for each cause
+        if (fault := library_fault(error, path)) is not None:
+            raise fault from error
         raise ModelError(
             f"{path} does not load in ONNX Runtime: {first_line(error)}. {path.name}.data, "
             "if it was written with one, has to stand beside it; else build it again."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import ModelError, TargetError
+from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 ONNX = "model.onnx"
@@ -111,8 +111,8 @@ class OrtGpuEngine(OfOneProcess):
         from qdeploy.deploy.ort_profile import find_kernels, kernel_times, providers_of
         from qdeploy.deploy.ort_proof import load_optimized
 
-        with tempfile.TemporaryDirectory() as folder:
-            optimized = Path(folder) / "optimized.onnx"
+        with scratch("profile") as folder:
+            optimized = folder / "optimized.onnx"
             events = self.events(feeds, iterations, optimized)
             graph = load_optimized(optimized)
         kernels = [replace(k, ms=0.0) for k in kernel_times(events, iterations + 1)]
@@ -130,8 +130,8 @@ class OrtGpuEngine(OfOneProcess):
         from qdeploy.deploy.ort_profile import recorded
 
         wanted = inputs_of(feeds, self.input_names)
-        with tempfile.TemporaryDirectory() as folder:
-            session = self._open(optimized, str(Path(folder) / "profile"))
+        with scratch("profile") as folder:
+            session = self._open(optimized, str(folder / "profile"))
             return recorded(session, wanted, iterations + 1)
 
     def _open(

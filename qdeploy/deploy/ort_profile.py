@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_proof import fault, load_optimized, products
+from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 
@@ -26,14 +26,14 @@ def profiled(
     path: Path, threads: int, feeds: Mapping[str, Array], iterations: int
 ) -> tuple[list[KernelTime], ir.Model]:
     """Kernel times of a session, and the graph that it ran."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch("profile") as folder:
         options = session_options(threads)
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = open_session(path, options, optimized=Path(folder) / "optimized.onnx")
+        options.profile_file_prefix = str(folder / "profile")
+        session = open_session(path, options, optimized=folder / "optimized.onnx")
         wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
         events = recorded(session, wanted, iterations + 1)
-        graph = load_optimized(Path(folder) / "optimized.onnx")
+        graph = load_optimized(folder / "optimized.onnx")
     return kernel_times(events, iterations + 1), graph
 
 
@@ -51,8 +51,8 @@ def optimized_graph(path: Path) -> ir.Model:
     Raises:
         ModelError: the file does not load.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+    with scratch("optimized") as folder:
+        optimized = folder / "optimized.onnx"
         open_session(path, session_options(1), optimized=optimized)
         return load_optimized(optimized)
 

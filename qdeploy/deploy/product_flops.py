@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
 from qdeploy.deploy.ort_cpu_engine import first_line, open_session, session_options
 from qdeploy.errors import DataError, ModelError
+from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -172,13 +172,13 @@ def _plain() -> ort.SessionOptions:
 
 def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) -> _Run:
     """Run a file, or a graph that was made of it, as it is written."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch("flops") as folder:
         if model is not None:
-            path = Path(folder) / _COPY
+            path = folder / _COPY
             ir.save(model, path, external_data=f"{_COPY}.data")
         options = _plain()
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.profile_file_prefix = str(folder / "profile")
         session = open_session(path, options)
         wanted = inputs_of(feeds, [value.name for value in session.get_inputs()])
         try:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import qdeploy
 from qdeploy.errors import ModelError
+from qdeploy.faults import machine_fault
+from qdeploy.tied import run_tied
 
 _MB = 1e6  # bytes; as in size_mb
 _RUNS = 3
@@ -34,13 +33,15 @@ def peak_memory(
     Raises:
         ModelError: the process failed; the text ends with its last line.
     """
-    command = [sys.executable, "-m", "qdeploy.evaluate.memory", str(engine_dir)]
+    arguments = [str(engine_dir)]
     options = {"--threads": threads, "--batch-size": batch_size, "--seq-len": seq_len}
     for flag, value in options.items():
-        command += [flag, str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        arguments += [flag, str(value)]
+    done = run_tied("qdeploy.evaluate.memory", arguments)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        if (fault := machine_fault(RuntimeError(last))) is not None:
+            raise fault
         raise ModelError(f"{engine_dir} does not load in a process of its own: {last}")
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -65,13 +66,6 @@ def _resident_peak_of_resource() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _environment() -> dict[str, str]:
-    """This process' environment, in which the same qdeploy is found from any folder."""
-    root = str(Path(qdeploy.__path__[0]).parent)
-    known = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": os.pathsep.join([root, *([known] if known else [])])}
 
 
 def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Any
 
 from qdeploy.artifact import read_manifest
 from qdeploy.errors import OutputError
+from qdeploy.kept import note
 from qdeploy.report import analysis, evaluation, sweep
 from qdeploy.report.card import model_card
-from qdeploy.report.page import REMEDY, render, write_text
+from qdeploy.report.page import REMEDY, render
+from qdeploy.whole import check_file, write_file
 
 _PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
 _PLOTS = {"analysis": analysis.write_pngs, "sweep": sweep.write_png}
@@ -38,30 +39,37 @@ class Outputs:
     def __post_init__(self) -> None:
         for flag, path in (("--html", self.html), ("--card", self.card)):
             if path is not None and (path.parent != self.made or path.parent.exists()):
-                _check_file(flag, path)
+                check_file(flag, path)
         if self.plot is not None and self.plot.exists() and not self.plot.is_dir():
             raise OutputError(f"--plot {self.plot} is a file. Name a directory.")
         drawn = self.html is not None or self.plot is not None
         if drawn and not all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
             raise OutputError(REMEDY)
 
-    def write(self, report: Mapping[str, Any]) -> None:
+    def write(self, report: dict[str, Any]) -> None:
         """Write what is wanted.
 
         Raises:
-            OutputError: a file cannot be written.
+            OutputError: a file cannot be written; its attribute `report` is the report.
         """
+        try:
+            self._write(report)
+        except OutputError as error:
+            error.report = report
+            raise
+
+    def _write(self, report: Mapping[str, Any]) -> None:
         if self.html is not None:
-            write_text(self.html, render(_PAGES[report["kind"]](report)))
+            text = render(_PAGES[report["kind"]](report))
+            _write_text("--html", self.html, text)
         if self.plot is not None:
             _PLOTS[report["kind"]](report, self.plot)
+            note("--plot", f"{self.plot} was written")
         if self.card is not None:
             manifest = read_manifest(Path(report["engine"]), "engine")
-            write_text(self.card, model_card(report, manifest))
+            _write_text("--card", self.card, model_card(report, manifest))
 
 
-def _check_file(flag: str, path: Path) -> None:
-    if not path.parent.is_dir():
-        raise OutputError(f"{flag} {path}: the directory {path.parent} does not exist. Make it.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{flag} {path} cannot be written. Name a file in another place.")
+def _write_text(flag: str, path: Path, text: str) -> None:
+    write_file(flag, path, text.encode("utf-8", "backslashreplace"))
+    note(flag, f"{path} was written")

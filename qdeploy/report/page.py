@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 
 import qdeploy
 from qdeploy.errors import OutputError
@@ -106,22 +104,3 @@ def render(page: Page) -> str:
     )
     source = resources.files("qdeploy.report").joinpath("page.html").read_text("utf-8")
     return environment.from_string(source).render(page=page, version=qdeploy.__version__)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a report, whole or not at all; one that stands there is replaced.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            partial.write_text(text, "utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}. Name a file in a directory that exists."
-        ) from error

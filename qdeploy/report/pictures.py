@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from qdeploy.errors import OutputError
+from qdeploy.faults import explain
 from qdeploy.report.page import REMEDY, Picture
 from qdeploy.text import mathless
+from qdeploy.whole import write_file
 
 # colour-blind safe (Okabe and Ito 2008), and told apart on paper too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -50,11 +52,9 @@ def as_png(draw: Draw, path: Path, *, width: float = 9, height: float = 3.4) -> 
     Raises:
         OutputError: it cannot be written.
     """
-    figure = _figure(width, height, draw)
-    try:
-        figure.savefig(path, format="png", dpi=150)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    figure, stream = _figure(width, height, draw), io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    write_file("--plot", path, stream.getvalue())
 
 
 def picture_folder(folder: Path) -> None:
@@ -66,7 +66,7 @@ def picture_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+        raise OutputError(f"--plot {folder} was not made: {explain(error)}") from error
 
 
 def heat_map(

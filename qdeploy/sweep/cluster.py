@@ -7,7 +7,6 @@ result must count once, and a node that dies takes its latency to another node.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,10 +14,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from qdeploy.scratch import scratch
 from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import Ended, Run, TrialError, run_step
-from qdeploy.sweep.parcel import model_files, pack, unpack, unpack_once, unpack_whole
-from qdeploy.sweep.trial import ENGINE, LATENCY, PREDICTIONS, Request
+from qdeploy.sweep.parcel import directory_files, pack, unpack, unpack_once, unpack_whole
+from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS
+from qdeploy.sweep.trial import Request
 
 ATTEMPTS = 3  # of a trial whose node or worker died; an error of its own is final
 _WAIT_S = 1.0
@@ -52,7 +53,7 @@ class _Cluster:
         self._ray = connection.ray
         self._nodes = connection.nodes
         self._resources = resources
-        self._model = connection.kit(model_files(shared["model"]))
+        self._model = connection.kit(directory_files(shared["model"]))
         self._rest = connection.kit({shared[k].name: shared[k] for k in ("statistics", "rows")})
         self._sent: dict[tuple[str, ...], Any] = {}
         self._task = self._ray.remote(max_retries=0)(run_remotely)
@@ -156,7 +157,7 @@ class _Cluster:
         """One part of a trial's folder, put into the cluster; the baseline's only once."""
         key = (str(folder), part)
         if key not in self._sent:
-            self._sent[key] = self._ray.put(pack({part: folder / part}))
+            self._sent[key] = self._ray.put(pack(_part(folder, part)))
         return self._sent[key]
 
     def _wanted(self, request: Request) -> dict[str, Any]:
@@ -174,6 +175,11 @@ def _holds(has: Mapping[str, float], wanted: Mapping[str, Any]) -> bool:
     needs = {"CPU": wanted.get("num_cpus", 0), "GPU": wanted.get("num_gpus", 0)}
     needs |= wanted.get("resources", {})
     return all(has.get(name, 0) >= amount for name, amount in needs.items())
+
+
+def _part(folder: Path, part: str) -> dict[str, Path]:
+    """The files of one part of a trial's folder, under their names there."""
+    return directory_files(folder / part, part) if part == ENGINE else {part: folder / part}
 
 
 def run_remotely(
@@ -194,8 +200,8 @@ def run_remotely(
     import ray
 
     home, beside = unpack_once(model, model_name), unpack_once(rest, rest_name)
-    with tempfile.TemporaryDirectory(prefix="qdeploy-trial-") as folder:
-        trial, baseline = Path(folder) / "trial", Path(folder) / "baseline"
+    with scratch("trial") as folder:
+        trial, baseline = folder / "trial", folder / "baseline"
         for sent, path in ((own, trial), (base, baseline)):
             path.mkdir()
             if sent is not None:
@@ -211,6 +217,6 @@ def run_remotely(
         began = time.time()
         run_step(step, request)
         run = Run(began, time.time() - began, str(ray.get_runtime_context().get_node_id()))
-        written = [trial / LATENCY] if step == "latency" else sorted(trial.iterdir())
-        parcel = pack({path.name: path for path in written})
-        return parcel, run
+        parts = (LATENCY,) if step == "latency" else (ENGINE, PREDICTIONS, ACCURACY)
+        files = [_part(trial, part) for part in parts]
+        return pack({name: path for part in files for name, path in part.items()}), run

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from qdeploy.errors import QDeployError
+from qdeploy.scratch import scratch
 from qdeploy.sweep.trial import Request
+from qdeploy.tied import run_tied
 
 _SHOWN = 2000  # characters of a failed process's last words
 
@@ -38,17 +36,20 @@ class TrialError(QDeployError):
     """A trial ended without a result; the text is what its process said last."""
 
 
-def run_step(step: str, request: Request) -> None:
-    """Run one step of a trial (`qdeploy.sweep.trial.STEPS`) in a process of its own.
+def run_step(step: str, request: Request, *, keep: Sequence[int] = ()) -> None:
+    """Run one step of a trial (`qdeploy.sweep.trial.STEPS`) in a process that ends with this one.
+
+    Args:
+        keep: descriptors that it gets too; the lock of the sweep's folder, so that nobody works
+            there while it runs.
 
     Raises:
         TrialError: it failed, or was killed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "request.json"
+    with scratch("trial") as folder:
+        path = folder / "request.json"
         request.save(path)
-        command = [sys.executable, "-m", "qdeploy.sweep.trial", step, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = run_tied("qdeploy.sweep.trial", [step, str(path)], keep=keep)
     if done.returncode:
         raise TrialError(failure(done.returncode, done.stderr))
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_json
 from qdeploy.data.lengths import RowLengths
 from qdeploy.sweep.compare import cheapest, pareto
 from qdeploy.sweep.recipe import FP32, Recipe, Trial
-from qdeploy.sweep.trial import ACCURACY, LATENCY, Request
+from qdeploy.sweep.stored import STEPS, TRIALS, accuracy_of, error_of, latency_of, note_of
+from qdeploy.sweep.trial import Request
 
 SCHEMA = 1
-FAILED = "failed.json"
 # What a comparison of the baseline with itself gives.
 _ITSELF = {
     **{"drop": 0.0, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0},
@@ -46,10 +45,10 @@ class Sweep:
 
     def request(self, trial: Trial) -> Request:
         recipe, own = self.recipe, trial.settings == FP32
-        base = self.folder / "trials" / self.key(Trial(FP32))
+        base = self.folder / TRIALS / self.key(Trial(FP32))
         return Request(
             settings=trial.settings,
-            folder=str(self.folder / "trials" / self.key(trial)),
+            folder=str(self.folder / TRIALS / self.key(trial)),
             model=str(self.shared["model"]),
             statistics=str(self.shared["statistics"]),
             data=str(self.shared["rows"]),
@@ -63,11 +62,6 @@ class Sweep:
         )
 
 
-def error_of(folder: Path) -> str | None:
-    path = folder / FAILED
-    return str(read_json(path)["error"]) if path.is_file() else None
-
-
 def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
     """sweep.json: one entry per trial in the recipe's order, the baseline first."""
     trials = [Trial(FP32), *sweep.recipe.trials]
@@ -77,7 +71,7 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "sweep",
         "model": str(sweep.shared["model"]),
-        "data": {"source": sweep.source, "n": entries[0]["n"], **sweep.lengths.to_json()},
+        "data": {"source": sweep.source, "n": entries[0].get("n"), **sweep.lengths.to_json()},
         "setting": sweep.setting,
         "machines": sorted({entry["machine"] for entry in finished}),
         "dates": sorted({entry["date"] for entry in finished}),
@@ -93,8 +87,8 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
 def _class_order(sweep: Sweep) -> list[str]:
     """The warning of FP32's answers that their classes are in a wrong order; it is all trials'."""
     folder = Path(sweep.request(Trial(FP32)).folder)
-    text = read_json(folder / ACCURACY)["class_order"]
-    return [] if text is None else [text]
+    found = accuracy_of(folder, compared=False)
+    return [] if found is None or found["class_order"] is None else [found["class_order"]]
 
 
 def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:
@@ -109,7 +103,11 @@ def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:
     }
     if entry["error"] is not None:
         return entry
-    found, times = read_json(folder / ACCURACY), read_json(folder / LATENCY)
+    found = accuracy_of(folder, compared=request.baseline is not None)
+    times = latency_of(folder, request.shapes)
+    notes = {step: note_of(folder, step) for step in STEPS}
+    if found is None or times is None or None in notes.values():
+        return entry | {"error": f"{folder} was changed while the sweep ran. Run it again."}
     rows, tokens = sweep.recipe.shapes[0]
     first = times["shapes"][f"{rows}x{tokens}"]
     base = found["baseline"] or _ITSELF
@@ -130,5 +128,5 @@ def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:
         "machine": times["machine"],
         "date": times["date"],
         "warnings": found["warnings"],
-        "ran": {step: read_json(folder / f"{step}.ran.json") for step in ("accuracy", "latency")},
+        "ran": notes,
     }

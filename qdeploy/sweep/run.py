@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,50 @@ from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
+from qdeploy.faults import named
+from qdeploy.kept import note
+from qdeploy.lease import Lease
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection
-from qdeploy.sweep.local import Ended, Run, run_step
+from qdeploy.sweep.local import Ended, Run, TrialError, run_step
 from qdeploy.sweep.recipe import FP32, Recipe, Trial, read_recipe
-from qdeploy.sweep.result import FAILED, Sweep, error_of, result_of
+from qdeploy.sweep.result import Sweep, result_of
 from qdeploy.sweep.shards import observer_on
+from qdeploy.sweep.stored import (
+    FAILED,
+    MODEL,
+    RESULT,
+    ROWS,
+    STATISTICS,
+    STEPS,
+    error_of,
+    is_done,
+    is_whole,
+)
 from qdeploy.sweep.trial import Request
 
 Progress = Callable[[str, int, int], None]
 # Runs one step of many trials and says of each how it ended.
 Runner = Callable[[str, Mapping[str, Request], Ended], None]
 
-STATISTICS, ROWS, RESULT = "statistics.npz", "rows.jsonl", "sweep.json"
+
+@dataclass
+class _Kept:
+    """What a sweep has finished, for whoever interrupts it."""
+
+    folder: Path
+    trials: int
+    steps: dict[str, set[str]] = field(default_factory=lambda: {step: set() for step in STEPS})
+
+    def add(self, step: str, keys: Iterable[str]) -> None:
+        self.steps[step].update(keys)
+        judged, timed = map(len, self.steps.values())
+        note(
+            "sweep",
+            f"{judged} of {self.trials} trials kept in {self.folder}, {timed} of them timed; the "
+            "same command goes on",
+        )
 
 
 def run_sweep(
@@ -55,12 +86,14 @@ def run_sweep(
         wanted = replace(wanted, max_length=max_length)
     connection = None if ray_address is None else Connection(ray_address)
     observer = observe_directory if connection is None else observer_on(connection)
-    with claimed(folder, model):
+    with claimed(folder, model) as lease:
+        kept = _Kept(folder, 1 + len(wanted.trials))
+        kept.add("accuracy", ())
         sweep = _prepare(model, folder, wanted, data, eval_data, progress, observer)
-        runner: Runner = _locally
+        runner: Runner = partial(_locally, lease=lease)
         if connection is not None:
             runner = runner_on(connection, sweep.shared, wanted.resources)
-        _all(sweep, runner, progress)
+        _all(sweep, runner, progress, kept)
         result = result_of(sweep, max_drop)
         for text in result["warnings"][len(sweep.warnings) :]:
             warnings.warn(text, QDeployWarning, stacklevel=2)
@@ -68,18 +101,18 @@ def run_sweep(
     return result
 
 
-def _all(sweep: Sweep, runner: Runner, progress: Progress | None) -> None:
+def _all(sweep: Sweep, runner: Runner, progress: Progress | None, kept: _Kept) -> None:
     """The baseline, then every trial.
 
     Raises:
         QDeployError: the baseline failed.
     """
     baseline = sweep.request(Trial(FP32))
-    _run(sweep, {sweep.key(Trial(FP32)): baseline}, runner, progress, "baseline")
+    _run({sweep.key(Trial(FP32)): baseline}, runner, progress, "baseline", kept)
     if error := error_of(Path(baseline.folder)):
         raise QDeployError(f"The FP32 baseline failed, and nothing can be compared: {error}")
     requests = {sweep.key(trial): sweep.request(trial) for trial in sweep.recipe.trials}
-    _run(sweep, requests, runner, progress, "trials")
+    _run(requests, runner, progress, "trials", kept)
 
 
 def _prepare(
@@ -110,7 +143,13 @@ def _prepare(
         progress=progress,
         observer=observer,
     )
-    shutil.copyfile(statistics, folder / STATISTICS)
+    copy = folder / f".{STATISTICS}.partial"
+    try:
+        shutil.copyfile(statistics, copy)
+        copy.replace(folder / STATISTICS)
+    except OSError as error:
+        named(error, folder / STATISTICS)  # the copy's own name says nothing to anybody
+        raise
     source = eval_data or data or MINI
     rows = read_rows(source, task=recipe.task, columns=recipe.columns, limit=recipe.limit)
     if rows.labels is None:
@@ -155,27 +194,29 @@ def _model(model: str | Path, folder: Path, progress: Progress | None) -> Path:
     given = Path(model)
     if (given / MANIFEST).is_file():
         return given
-    exported = folder / "model"
-    if not (exported / MANIFEST).is_file():
+    exported = folder / MODEL
+    if not is_whole(exported, "model"):
+        if exported.exists():
+            shutil.rmtree(exported)  # damaged; it is the sweep's own
         api.export(model, exported, progress=progress)
     return exported
 
 
 def _run(
-    sweep: Sweep,
     requests: Mapping[str, Request],
     runner: Runner,
     progress: Progress | None,
     stage: str,
+    kept: _Kept,
 ) -> None:
     """Both steps of the trials, each where it is still missing; failures are kept, not raised.
 
     All engines are built and judged first, since that may run side by side; latencies come after,
     each alone on its machine.
     """
-    _step("accuracy", requests, runner, progress, stage)
-    judged = {key: r for key, r in requests.items() if _done("accuracy", r)}
-    _step("latency", judged, runner, progress, stage)
+    judged = _step("accuracy", requests, runner, progress, stage, kept)
+    for request in _step("latency", judged, runner, progress, stage, kept).values():
+        (Path(request.folder) / FAILED).unlink(missing_ok=True)
 
 
 def _step(
@@ -184,39 +225,55 @@ def _step(
     runner: Runner,
     progress: Progress | None,
     stage: str,
-) -> None:
-    """One step of the trials where it is not done."""
+    kept: _Kept,
+) -> dict[str, Request]:
+    """One step of the trials where it is not done; those that have it then."""
     folders = {key: Path(request.folder) for key, request in requests.items()}
-    missing = {key: r for key, r in requests.items() if not _done(step, r)}
+    finished = {key: r for key, r in requests.items() if _done(step, r)}
+    missing = {key: r for key, r in requests.items() if key not in finished}
+    kept.add(step, finished)
     for key in missing:
         folders[key].mkdir(parents=True, exist_ok=True)
         (folders[key] / FAILED).unlink(missing_ok=True)
-    done = len(requests) - len(missing)
+    done = len(finished)
 
     def ended(key: str, error: str | None, run: Run) -> None:
         nonlocal done
         done += 1
-        note = {"step": step, **asdict(run), "error": error}
-        write_json(folders[key] / (FAILED if error else f"{step}.ran.json"), note)
+        _note(folders[key], step, error, run)
+        if error is None and not _done(step, missing[key]):
+            error = f"{folders[key]} does not hold what the step {step} wrote"
+            _note(folders[key], step, error, run)
+        if error is None:
+            finished[key] = missing[key]
+            kept.add(step, [key])
         if progress is not None:
             progress(f"{stage}: {step}", done, len(requests))
 
     if missing:
         runner(step, missing, ended)
+    return finished
+
+
+def _note(folder: Path, step: str, error: str | None, run: Run) -> None:
+    name = FAILED if error else f"{step}.ran.json"
+    write_json(folder / name, {"step": step, **asdict(run), "error": error})
 
 
 def _done(step: str, request: Request) -> bool:
-    """Whether a step's result is there, and the note that is written behind it."""
-    folder = Path(request.folder)
-    return all((folder / f"{step}{end}").is_file() for end in (".json", ".ran.json"))
+    """Whether a step's result is there, whole, and the note that is written behind it."""
+    compared = request.baseline is not None
+    return is_done(step, Path(request.folder), compared=compared, shapes=request.shapes)
 
 
-def _locally(step: str, requests: Mapping[str, Request], ended: Ended) -> None:
-    """One after the other on this machine."""
+def _locally(step: str, requests: Mapping[str, Request], ended: Ended, *, lease: Lease) -> None:
+    """One after the other on this machine; each trial holds the lock of the sweep's folder too."""
+    descriptor = lease.descriptor()
+    keep = () if descriptor is None else (descriptor,)
     for key, request in requests.items():
         began, error = time.time(), None
         try:
-            run_step(step, request)
-        except QDeployError as failure:
+            run_step(step, request, keep=keep)
+        except TrialError as failure:
             error = str(failure)
         ended(key, error, Run(began, time.time() - began, "this machine"))

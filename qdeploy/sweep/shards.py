@@ -17,7 +17,7 @@ from qdeploy.calibrate.run import Observer, observe_directory
 from qdeploy.calibrate.statistics import merge_sites
 from qdeploy.errors import QDeployError, TargetError
 from qdeploy.sweep.connection import Connection
-from qdeploy.sweep.parcel import model_files, unpack_once
+from qdeploy.sweep.parcel import directory_files, unpack_once
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 RETRIES = 2  # of a shard whose node or worker died
@@ -28,7 +28,7 @@ def observer_on(connection: Connection) -> Observer:
 
     def observe(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
         ray = connection.ray
-        kit, name = connection.kit(model_files(model_dir))
+        kit, name = connection.kit(directory_files(model_dir))
         task = ray.remote(max_retries=RETRIES, num_cpus=1, scheduling_strategy="SPREAD")(_observe)
         shards = split(list(batches), max(len(connection.nodes()), 1))
         running = [task.remote(kit, name, shard) for shard in shards]

@@ -1,17 +1,17 @@
 """One trial: its engine, its accuracy, and its latency, each in a process of its own.
 
-    python -m qdeploy.sweep.trial REQUEST.json
+    python -m qdeploy.tied qdeploy.sweep.trial STEP REQUEST.json
 
-A crash of a kernel, or the machine's memory killer, then ends one trial and not the sweep.
+A crash of a kernel, or the machine's memory killer, then ends one trial and not the sweep; and who
+asked takes the trial along, however it ends.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import datetime
 import json
-import signal
+import os
+import shutil
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -30,10 +30,8 @@ from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import open_subject
 from qdeploy.evaluate.suspicions import swap_text
-
-_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-ENGINE, PREDICTIONS = "engine", "predictions.npz"
-ACCURACY, LATENCY = "accuracy.json", "latency.json"
+from qdeploy.faults import explained
+from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Request:
 
 
 def measure_accuracy(request: Request) -> dict[str, Any]:
-    """Build the engine where it is missing, predict every row, and compare with the baseline.
+    """Build the engine where it is missing or damaged, predict every row, compare with FP32.
 
     Returns:
         `metrics`, `class_order` (a warning, or None), `baseline`, `int8`, `size_mb`, `warnings`;
@@ -87,7 +85,8 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
     engine = folder / ENGINE
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", QDeployWarning)
-        if not engine.is_dir():
+        if not is_whole(engine, "engine"):
+            _remove(engine)
             calibrated = needs_statistics(request.settings["strategy"])
             statistics = request.statistics if calibrated else None
             # every row is measured below, and whoever compares wants the bad ones too
@@ -109,6 +108,14 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
         result["baseline"] = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
     write_json(folder / ACCURACY, result)
     return result
+
+
+def _remove(path: Path) -> None:
+    """A half engine; what stands in a trial's folder is the sweep's own."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def measure_latency(request: Request) -> dict[str, Any]:
@@ -148,11 +155,10 @@ STEPS = {"accuracy": measure_accuracy, "latency": measure_latency}
 
 
 def main() -> None:
-    """Run one step of a trial, as the sweep asks on the command line; die with who asked."""
-    with contextlib.suppress(AttributeError, OSError):  # Linux has it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Run one step of a trial, as the sweep asks on the command line."""
     step, path = sys.argv[1:]
-    STEPS[step](Request.load(Path(path)))
+    with explained():
+        STEPS[step](Request.load(Path(path)))
 
 
 if __name__ == "__main__":

@@ -259,8 +259,12 @@ def test_a_weight_that_is_no_number(tmp_path: Path, value: float) -> None:
 def test_statistics_that_cannot_be_written(
     model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(*_: Any, **__: Any) -> None:  # as root nothing is read-only, so by hand
-        raise PermissionError(13, "Permission denied")
+    make = Path.mkdir
+
+    def read_only(path: Path, *more: Any, **options: Any) -> None:
+        if path.parent == model_dir:  # as root nothing is read-only, so by hand
+            raise PermissionError(13, "Permission denied")
+        make(path, *more, **options)
 
     monkeypatch.setattr(Path, "mkdir", read_only)
     with pytest.raises(ModelError, match=r"npz cannot be written: Permission denied.*writable, or"):

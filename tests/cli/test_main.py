@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from qdeploy import api, errors
+from qdeploy import api, errors, kept
 from qdeploy.cli import EX_SOFTWARE, INTERRUPTED, main
 from qdeploy.errors import QDeployError, QDeployWarning
 
@@ -105,11 +105,21 @@ def test_ctrl_c_is_130_and_says_what_is_true(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail(monkeypatch, KeyboardInterrupt(), "build")
-    fail(monkeypatch, KeyboardInterrupt(), "demo")
     assert main(["build", "m", "e"]) == INTERRUPTED
     assert "Interrupted: nothing was written." in capsys.readouterr().err
-    assert main(["demo"]) == INTERRUPTED
-    assert "engines that were finished stay" in capsys.readouterr().err
+
+    def sweep(*_: object, **__: object) -> None:
+        kept.note("statistics", "statistics were kept in m/statistics")
+        kept.note("sweep", "0 of 3 trials kept in s")
+        kept.note("sweep", "1 of 3 trials kept in s")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "sweep", sweep)
+    assert main(["sweep", "m", "s", "--recipe", "r"]) == INTERRUPTED
+    text = "Interrupted: statistics were kept in m/statistics; 1 of 3 trials kept in s.\n"
+    assert capsys.readouterr().err.endswith(text)
+    assert main(["build", "m", "e"]) == INTERRUPTED  # what another command kept is forgotten
+    assert "Interrupted: nothing was written." in capsys.readouterr().err
 
 
 INTERRUPTED_BUILD = """
@@ -126,11 +136,23 @@ def build(model_dir, engine_dir, **_):
         time.sleep(60)
 
 api.build = build
-sys.exit(main(["build", "model", sys.argv[1]]))
+sys.argv = ["qdeploy", "build", "model", sys.argv[1]]
+sys.exit(main())
 """
 
 
-def test_ctrl_c_in_a_build_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (signal.SIGINT, "Interrupted"),
+        (signal.SIGTERM, "Ended by SIGTERM"),
+        (signal.SIGHUP, "Ended by SIGHUP"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_in_a_build_leaves_nothing(
+    number: signal.Signals, word: str, times: int, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED_BUILD, str(tmp_path / "engine")],
         stdout=subprocess.PIPE,
@@ -140,10 +162,12 @@ def test_ctrl_c_in_a_build_leaves_nothing(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(0.05)  # into the sleep, past the print
-    process.send_signal(signal.SIGINT)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.001)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == INTERRUPTED
-    assert err.strip() == "Interrupted: nothing was written."
+    assert process.returncode == 128 + number
+    assert err.strip() == f"{word}: nothing was written."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from qdeploy.errors import OutputError
-from qdeploy.report.page import Card, Column, Page, Row, Section, Table, render, write_text
+from qdeploy.report.page import Card, Column, Page, Row, Section, Table, render
 from qdeploy.report.pictures import as_png, as_svg, heat_map, intervals, levels, lines, scatter
+from qdeploy.whole import write_file
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -90,8 +91,8 @@ def test_every_picture_can_be_drawn(tmp_path: Path) -> None:
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
-    write_text(path, "one")
-    write_text(path, "two")
+    write_file("--html", path, b"one")
+    write_file("--html", path, b"two")
     assert path.read_text() == "two" and [p.name for p in tmp_path.iterdir()] == ["r.html"]
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_text(tmp_path / "nowhere" / "r.html", "x")
+    with pytest.raises(OutputError, match="--html .*r.html was not written: .* does not exist"):
+        write_file("--html", tmp_path / "nowhere" / "r.html", b"x")

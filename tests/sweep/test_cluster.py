@@ -14,7 +14,6 @@ import pytest
 
 import qdeploy
 from qdeploy.calibrate.statistics import Statistics
-from qdeploy.sweep.parcel import pack, unpack, unpack_once, unpack_whole
 from tests.calibrate.encoder import model_directory
 from tests.sweep.test_shards import same_ranges
 
@@ -60,7 +59,7 @@ def runs(folder: Path, step: str, node: str) -> list[tuple[float, float]]:
     return [(n["began"], n["began"] + n["seconds"]) for n in notes if n["where"] == node]
 
 
-@pytest.mark.parametrize("phase", ["accuracy", "latency"])
+@pytest.mark.parametrize("phase", [pytest.param("accuracy", marks=pytest.mark.slow), "latency"])
 def test_every_trial_ends_once_though_a_node_dies(
     cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path, phase: str
 ) -> None:
@@ -132,38 +131,3 @@ def test_what_no_node_has_is_a_failed_trial(
     )
     assert "no node of the cluster has" in result["trials"][1]["error"]
     assert result["trials"][2]["error"] is None
-
-
-def test_parcels_hold_what_was_packed(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.txt").write_text("x")
-    parcel = pack({"b": tmp_path / "a", "none": tmp_path / "nothing"})
-    unpack(parcel, tmp_path / "out")
-    assert (tmp_path / "out" / "b" / "x.txt").read_text() == "x"
-    name = f"test-{time.monotonic_ns()}"
-    home = unpack_once(parcel, name)
-    assert unpack_once(parcel, name) == home and (home / "b" / "x.txt").read_text() == "x"
-
-
-def test_a_result_is_laid_down_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What stood there is replaced, and a half of it never stands under the trial's name."""
-    (tmp_path / "new" / "engine").mkdir(parents=True)
-    (tmp_path / "new" / "engine" / "model.onnx").write_text("new")
-    trial = tmp_path / "trial"
-    (trial / "engine").mkdir(parents=True)
-    (trial / "engine" / "left.over").write_text("old")
-    parcel = pack({"engine": tmp_path / "new" / "engine"})
-
-    def broken(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("qdeploy.sweep.parcel.unpack", broken)
-        with pytest.raises(KeyboardInterrupt):
-            unpack_whole(parcel, trial)
-    assert [path.name for path in (trial / "engine").iterdir()] == ["left.over"]
-    unpack_whole(parcel, trial)
-    assert [path.name for path in (trial / "engine").iterdir()] == ["model.onnx"]
-    assert [path.name for path in trial.iterdir()] == ["engine"]

@@ -15,9 +15,12 @@ import pytest
 
 import qdeploy
 from qdeploy.errors import DataError, GateError, OutputError, PlanError, QDeployWarning
+from qdeploy.kept import forget, notes
 from qdeploy.sweep import local
 from qdeploy.sweep.claim import LOCK, claimed
 from qdeploy.sweep.local import failure
+from qdeploy.sweep.run import _Kept
+from tests.test_tied import ends
 
 pytestmark = pytest.mark.integration
 ONE_TRIAL = """
@@ -103,7 +106,7 @@ def test_a_second_run_does_nothing_twice(
 ) -> None:
     folder, recipe, first, seconds = swept
 
-    def run_step(*_: object) -> None:
+    def run_step(*_: object, **__: object) -> None:
         raise AssertionError("a trial ran again")
 
     monkeypatch.setattr("qdeploy.sweep.run.run_step", run_step)
@@ -175,9 +178,9 @@ def test_a_new_trial_alone_is_run(
     ran: list[str] = []
     own = local.run_step
 
-    def run_step(step: str, request: Any) -> None:
+    def run_step(step: str, request: Any, **given: Any) -> None:
         ran.append(f"{request.settings['strategy']} {step}")
-        own(step, request)
+        own(step, request, **given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qdeploy.sweep.run.run_step", run_step)
@@ -252,6 +255,87 @@ def test_a_run_that_was_killed_goes_on(
     result = qdeploy.sweep(str(model), folder, recipe=recipe, **data)
     assert [trial["error"] for trial in result["trials"]] == [None] * 4
     assert not (folder / LOCK).exists()
+
+
+def test_what_is_kept_is_counted_for_who_interrupts() -> None:
+    forget()
+    kept = _Kept(Path("sw"), 3)
+    kept.add("accuracy", ["a", "b"])
+    kept.add("latency", ["a"])
+    kept.add("accuracy", ["b"])
+    text = "2 of 3 trials kept in sw, 1 of them timed; the same command goes on"
+    assert notes() == [text]
+    forget()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("moment", ["starts", "imports", "builds"])
+def test_a_killed_sweep_takes_its_trial_with_it_at_once(
+    moment: str, model: Path, data: dict[str, Any], recipe: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    command = [sys.executable, "-m", "qdeploy", "sweep", str(model), str(folder), "--quiet"]
+    command += ["--recipe", str(recipe), "--data", data["data"], "--eval-data", data["eval_data"]]
+    sweep = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (trials := _children(sweep.pid)):
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    if moment == "imports":
+        time.sleep(0.3)
+    while moment == "builds" and not list(folder.glob("trials/*/.engine.*")):
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    sweep.kill()
+    sweep.wait()
+    assert all(ends(trial, 5) for trial in trials)
+    with claimed(folder, model):
+        assert not list(folder.glob("trials/*/accuracy.json"))
+
+
+def _children(process: int) -> list[int]:
+    try:
+        found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in found]
+
+
+def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
+    swept: Any, model: Path, data: dict[str, Any], tmp_path: Path
+) -> None:
+    """A cut result repeats its step, a changed engine is built anew, and the rest stays."""
+    folder, recipe, first, _ = swept
+    mine = tmp_path / "sweep"
+    shutil.copytree(folder, mine)
+    labels = {trial["label"]: mine / "trials" / trial["key"] for trial in first["trials"]}
+    (mine / "qdeploy.json").write_text("")
+    (mine / "sweep.json").write_text('{"schema": 1, "tri')
+    (labels["fp32"] / "accuracy.ran.json").write_text("")
+    latency = labels["dynamic"] / "latency.json"
+    latency.write_text(latency.read_text()[:40])
+    with (labels["w8a8 symmetric"] / "engine" / "model.onnx").open("r+b") as stream:
+        stream.seek(200)
+        stream.write(b"?????")
+    (labels["peg symmetric"] / "failed.json").write_text("{")
+    ran: list[str] = []
+    own = local.run_step
+
+    def run_step(step: str, request: Any, **given: Any) -> None:
+        ran.append(f"{request.settings['strategy']} {step}")
+        own(step, request, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qdeploy.sweep.run.run_step", run_step)
+        again = qdeploy.sweep(model, mine, recipe=recipe, max_drop=100, **data)
+    assert ran == ["fp32 accuracy", "w8a8 accuracy", "dynamic latency"]
+    assert [trial["error"] for trial in again["trials"]] == [None] * 4
+    for before, after in zip(first["trials"], again["trials"], strict=True):
+        assert [before[name] for name in ("accuracy", "n")] == [after["accuracy"], after["n"]]
+        assert (before["int8"] or {}).get("executed") == (after["int8"] or {}).get("executed")
+    assert again["trials"][3] == first["trials"][3]
+    assert json.loads((mine / "sweep.json").read_text())["schema"] == 1
+    assert json.loads((mine / "qdeploy.json").read_text())["model"] == str(model)
 
 
 def test_a_folder_is_of_one_model(

@@ -1,0 +1,80 @@
+"""Standard streams that are closed, broken or full: no file takes their place, nothing crashes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from qdeploy.text import visible
+
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+def prepare() -> None:
+    """Open the streams that are closed (`>&-`) on nothing, and let every name be printed.
+
+    A file that is opened later would get the number of a closed one, and with it what C libraries
+    print there.
+    """
+    for number, (name, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Print on standard error, if anybody is there to read; names in it are text alone."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(visible(text), err=True)
+
+
+def settle(code: int) -> int:
+    """Write out what Python still holds, since an error at exit is a traceback.
+
+    Args:
+        code: exit code so far.
+
+    Returns:
+        The exit code: 2 in place of 0 where the output could not be written.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) left
+        _drop(sys.stdout)
+    except OSError as error:
+        _drop(sys.stdout)
+        say(f"Error: {unwritable(error)}")
+        code = code or 2
+    except ValueError:  # it was closed
+        pass
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
+    except ValueError:
+        pass
+    return code
+
+
+def unwritable(error: OSError) -> str:
+    """What to say where standard output takes no more."""
+    return f"Standard output cannot be written: {error.strerror or error}."
+
+
+def _drop(stream: TextIO) -> None:
+    """Lead a stream to nothing: what is held for it fails no more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream.flush()
