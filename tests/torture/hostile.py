@@ -20,7 +20,9 @@ from tests.torture.ground import (
     Ground,
     Tally,
 )
-from tests.torture.hostile_files import CANARY, OUTSIDE, hostile_files
+from tests.torture.hostile_files import CANARY, KINDS, OUTSIDE, hostile_files
+
+__all__ = ["KINDS", "OUTSIDE", "hostile_files", "judged", "run"]
 
 _CPU_S, _MEMORY_MB = 10.0, 2000
 _WALL_S = 25.0  # on a busy machine; who waits for a FIFO takes no processor's time
@@ -32,14 +34,13 @@ def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
         tally.skip("whether a file outside was read: this file system keeps no time of access")
     worker = Worker(ground)
     with ground.folder() as folder:
-        canary = folder / "canary"
         files = hostile_files(folder, rng.randrange(2**32), count)
         for kind, path in files:
             use = rng.choice(("inspect", "inspect", "build", "answers"))
             arguments = _arguments(ground, use, path)
-            whole.watched(canary, CANARY * 50)
+            canary = whole.watched(path.parent.parent / "canary", CANARY * 50)
             reply = worker.call(use, *arguments, limit=_WALL_S)
-            shutil.rmtree(folder / "out", ignore_errors=True)
+            shutil.rmtree(path.parent.parent / "out", ignore_errors=True)
             verdict, why = judged(kind, reply, path)
             if whole.was_read(canary):
                 verdict, why = LOST, "the file outside was read"

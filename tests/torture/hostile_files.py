@@ -12,8 +12,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.torture import whole
-
 CANARY = b"the canary's own words "
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
@@ -245,12 +243,17 @@ OUTSIDE = (
 
 
 def hostile_files(folder: Path, seed: int, count: int) -> Iterator[tuple[str, Path]]:
-    """Kinds and paths of ONNX files, one folder each, with `canary` beside those folders."""
+    """`count` files, each in a folder of its own, with a canary outside that one.
+
+    Yields:
+        The name of its kind, and where the file stands (or what stands there instead).
+    """
     rng, kinds = random.Random(seed), list(KINDS)
-    canary = whole.watched(folder / "canary", CANARY * 50)
     for number in range(count):
         kind = kinds[number % len(kinds)]
-        inside = folder / str(number)
-        inside.mkdir()
+        inside = folder / str(number) / "inside"
+        inside.mkdir(parents=True)
+        canary = inside.parent / "canary"
+        canary.write_bytes(CANARY * 50)
         KINDS[kind](inside / "model.onnx", canary, rng)
         yield kind, inside / "model.onnx"
