@@ -1,6 +1,6 @@
 # make demo    environment, installation, and the whole path on the embedded model
-# make test    the tests (without the slow ones)
-# make check   what CI runs: lint, types, tests
+# make test    the tests (without the slow ones, and without the campaign)
+# make check   what CI runs: lint, types, tests, and a part of the campaign
 # make torture kills, full disks, damaged and hostile files, thousands of runs: docs/reliability.md
 #
 # Each works alone on a machine with Python 3.10 or newer (3.11 is tested), make and git.
@@ -8,6 +8,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO ?= demo
+BEFORE := benchmarks/results/torture-before-2026-11-26.json
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -43,7 +44,7 @@ demo: $(INSTALLED)
 	$(BIN)/qdeploy demo $(DEMO) --force
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not torture'
 
 test-all: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest
@@ -55,13 +56,13 @@ lint: $(INSTALLED_DEV)
 types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test torture-quick
 
 torture: $(INSTALLED_DEV)
-	$(BIN)/python -m tests.torture --runs full --out docs/reliability.md
+	$(BIN)/python -m tests.torture --runs full --out docs/reliability.md --before $(BEFORE)
 
 torture-quick: $(INSTALLED_DEV)
-	$(BIN)/python -m tests.torture --runs quick
+	$(BIN)/python -m pytest -m torture tests/torture
 
 format: $(INSTALLED_DEV)
 	$(BIN)/ruff check --fix

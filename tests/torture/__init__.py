@@ -6,11 +6,12 @@ Each run is judged by what its user would see:
 
     worked      done, and right
     clear       refused with exit code 1 or 2 and a text that names what is at fault
-    leftover    files stayed behind after the next run
-    lost        something of the user's is gone or changed
+    leftover    files or processes stayed behind after the next run
+    lost        something of the user's is gone, changed, or read where it must not be
     wrong       another answer, in silence
-    unexpected  a traceback, exit code 70, or a process that died of itself
+    unexpected  a traceback, exit code 70, another place blamed, or a process that died of itself
     hung        over its time limit
 
-Only the command line and the public functions are used: `--project DIR` can be any checkout.
+Only the command line and the public functions are used: `--project DIR` can be any checkout. What
+was not possible on a machine (no file system may be mounted, no OpenVINO) is said as skipped.
 """

@@ -1,41 +1,44 @@
-"""Full disks: file systems of random sizes for the output, temporary files, reports and sweeps."""
+"""Full disks: file systems of random sizes for outputs, temporary files, reports and sweeps."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from tests.torture import whole
 from tests.torture.ground import (
     CLEAR,
     LEFTOVER,
     LOST,
     UNEXPECTED,
+    WRONG,
     Ground,
     Tally,
-    leftovers,
-    snapshot,
     told,
 )
-from tests.torture.killed import _RECIPE
 
-_PLACES = ("output", "force", "temporary", "json", "sweep", "statistics")
+# The temporary directory comes twice: with work that needs little of it, and with a build.
+PLACES = ("output", "force", "temporary", "scratch", "json", "html", "sweep", "statistics")
+_OLD = {"json": '{"old": true}', "html": "<html>old</html>"}
 
 
 def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
     """`count` commands on disks that are too small, then the same with room."""
-    (ground.home / "recipe.yaml").write_text(_RECIPE)
-    size = sum(p.stat().st_size for p in (ground.home / "engine").iterdir()) // 1024
     for number in range(count):
-        place = _PLACES[number % len(_PLACES)]
+        place = PLACES[number % len(PLACES)]
         with ground.folder() as folder, _disk(folder / "disk") as disk:
             if disk is None:
-                return  # no file system can be mounted here: nothing was tried
-            _one(ground, folder, disk, place, rng.randrange(8, max(size, 100)), tally)
+                tally.skip("no file system can be mounted here")
+                return
+            # On a part of them there is no room at all, on others for nearly everything.
+            free = rng.choice((0, rng.randrange(8), rng.randrange(64), rng.randrange(64, 240)))
+            verdict, why = _one(ground, disk, place, free)
+            tally.add(verdict, f"{place}, {free} kB free", why)
 
 
 @contextlib.contextmanager
@@ -53,64 +56,89 @@ def _disk(path: Path) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def _one(ground: Ground, folder: Path, disk: Path, place: str, free_kb: int, tally: Tally) -> None:
-    what = f"{place}, {free_kb} kB free"
-    variables: dict[str, str] = {}
-    model = ground.home / "model"
-    build = ("build", model, disk / "out", "--strategy", "fp32", "-q")
-    if place == "output":
-        command: tuple[object, ...] = build
-    elif place == "force":
+def _command(ground: Ground, disk: Path, place: str) -> tuple[tuple[Any, ...], dict[str, str]]:
+    """A command that writes to this place of the disk, and variables of its own."""
+    model, out, engine = ground.home / "model", disk / "out", ground.home / "engine"
+    evaluate = ("eval", engine, "--limit", 8, "--no-latency", "-q")
+    build = ("build", model, out, "--strategy", "fp32", "-q")
+    beside = disk.parent / "out"
+    commands: dict[str, tuple[Any, ...]] = {
+        "output": build,
+        "force": (*build, "--force"),
+        "temporary": evaluate,
+        "scratch": ("build", model, beside, "--strategy", "w8a8", "--calibration-rows", 8, "-q"),
+        "json": (*evaluate, "--json", disk / "old.json"),
+        "html": (*evaluate, "--html", disk / "old.html"),
+        "sweep": ("sweep", model, disk / "sw", "--recipe", ground.recipe, "-q"),
+        "statistics": ("calibrate", disk / "model", "--calibration-rows", 8, "-q"),
+    }
+    variables = {"TMPDIR": str(disk)} if place in ("temporary", "scratch") else {}
+    return commands[place], variables
+
+
+def _prepare(ground: Ground, disk: Path, place: str) -> None:
+    if place == "force":
         shutil.copytree(ground.home / "engine", disk / "out")
-        command = (*build, "--force")
-    elif place == "temporary":
-        variables = {"TMPDIR": str(disk)}
-        command = ("eval", ground.home / "engine", "--limit", 8, "--no-latency", "-q")
-    elif place == "json":
-        (disk / "report.json").write_text('{"old": true}')
-        command = (
-            *("eval", ground.home / "engine", "--limit", 8, "--no-latency", "-q"),
-            *("--json", disk / "report.json"),
-        )
-        free_kb %= 8
-    elif place == "sweep":
-        command = ("sweep", model, disk / "sw", "--recipe", ground.home / "recipe.yaml", "-q")
-    else:
-        shutil.copytree(model, disk / "model")
+    elif place == "statistics":
+        shutil.copytree(ground.home / "model", disk / "model")
         shutil.rmtree(disk / "model" / "statistics", ignore_errors=True)
-        command = ("calibrate", disk / "model", "--rows", 8, "-q")
-    before = snapshot(disk)
+    elif place in _OLD:
+        (disk / f"old.{place}").write_text(_OLD[place])
+
+
+def _one(ground: Ground, disk: Path, place: str, free_kb: int) -> tuple[str, str]:
+    """The verdict, and why."""
+    command, variables = _command(ground, disk, place)
+    _prepare(ground, disk, place)
+    before = whole.snapshot(disk)
     _fill(disk, free_kb)
     done = ground.run(*command, variables=variables)
-    verdict = told(done.returncode, done.stderr)
-    text = done.stderr[-300:]
     (disk / "fill").unlink()
-    if verdict == CLEAR and not _blames(done.stderr, disk):
-        verdict, text = UNEXPECTED, f"another place is blamed: {text}"
-    if verdict == CLEAR and place in ("force", "json"):
-        kept = {name: content for name, content in snapshot(disk).items() if name in before}
-        if kept != before:
-            verdict, text = LOST, "what stood there is not whole"
-    if place == "json" and verdict != UNEXPECTED:
-        try:
-            json.loads((disk / "report.json").read_text())
-        except ValueError:
-            verdict, text = LOST, "half a report stands under its name"
+    # Files whose reader would be misled, or that were there before.
+    if lost := _lost(disk, before, replaced=done.returncode == 0):
+        return LOST, f"exit {done.returncode}: {lost}"
+    verdict = told(done.returncode, done.stderr, *_blamed(disk, place))
+    if verdict not in (CLEAR, "worked"):
+        return verdict, f"exit {done.returncode}: {done.stderr[-400:]}"
     if verdict == CLEAR:
         again = ground.run(*command, variables=variables)
         if again.returncode:
-            verdict, text = UNEXPECTED, f"with room again: {again.stderr[-300:]}"
-        elif left := leftovers(disk):
-            verdict, text = LEFTOVER, ", ".join(left)
-    tally.add(verdict, what, text)
+            return UNEXPECTED, f"with room again: {again.stderr[-300:]}"
+        if lost := _lost(disk, before, replaced=True):
+            return LOST, f"with room again: {lost}"
+    if place in _OLD and (disk / f"old.{place}").read_text() == _OLD[place]:
+        return WRONG, "exit 0, and the older report stands there"
+    for out in (disk / "out", disk.parent / "out"):
+        if out.exists() and not whole.whole_directory(out):
+            return WRONG, "exit 0, and the output is not whole"
+    if left := whole.hidden(disk):
+        return LEFTOVER, ", ".join(left)
+    return verdict, ""
+
+
+def _lost(disk: Path, before: dict[str, bytes], *, replaced: bool) -> str:
+    """What is gone, changed without need, or cut; empty where all is well.
+
+    Args:
+        replaced: the command says that it is done: an older output may be another one.
+    """
+    after = whole.snapshot(disk)
+    if not replaced and any(after.get(name) != raw for name, raw in before.items()):
+        return "what stood there is gone or changed"
+    if replaced and any(name not in after for name in before if name.startswith("model/")):
+        return "the model is gone"
+    return ", ".join(whole.cut_files(disk))
 
 
 def _fill(disk: Path, free_kb: int) -> None:
+    """Fill a disk but for so much room."""
     free = shutil.disk_usage(disk).free - free_kb * 1024
     with (disk / "fill").open("wb") as stream:
         stream.write(bytes(max(free, 0)))
 
 
-def _blames(text: str, disk: Path) -> bool:
-    """Whether a full disk is said, or at least the place on it."""
-    return "full" in text or "space" in text.lower() or str(disk) in text
+def _blamed(disk: Path, place: str) -> tuple[str, ...]:
+    """What a clear error names: the disk, or the directory whose place it is."""
+    if place in ("temporary", "scratch"):
+        return (str(disk), "TMPDIR", "temporary")
+    return (str(disk),)

@@ -1,12 +1,10 @@
-"""What every class of the campaign stands on: verdicts, workers, commands, and a tiny model."""
+"""What every class of the campaign stands on: a tiny model, commands, and how they are judged."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
-import select
 import shutil
 import subprocess
 import sys
@@ -20,64 +18,39 @@ WORKED, CLEAR, LEFTOVER, LOST = "worked", "clear", "leftover", "lost"
 WRONG, UNEXPECTED, HUNG = "wrong", "unexpected", "hung"
 VERDICTS = (WORKED, CLEAR, LEFTOVER, LOST, WRONG, UNEXPECTED, HUNG)
 BAD = (LEFTOVER, LOST, WRONG, UNEXPECTED, HUNG)
-ERROR = "qdeploy.errors.QDeployError"
+# Two of these at a time, and the table has something to show; a recipe of a few seconds.
+RECIPE = """trials:
+  - strategy: [w8a8, peg]
+calibration: {rows: 8}
+accuracy: {limit: 8}
+latency: {shapes: [1x8], warmup: 1, iterations: 20, threads: 1}
+"""
+HUNG_CODE = -999
 _COMMAND_S = 120.0
+_MARK = "TORTURE_HOME"
 
 
 @dataclass
 class Tally:
-    """Verdicts of one class, and a line for each that is bad."""
+    """Verdicts of one class, a line for each that is bad, and what was not possible here."""
 
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def add(self, verdict: str, what: str, detail: str = "") -> None:
         self.counts[verdict] += 1
         if verdict in BAD:
             self.notes.append(f"{verdict}: {what}: {detail}"[:600])
 
+    def skip(self, why: str) -> None:
+        """Say once what cannot be tried here."""
+        if why not in self.skipped:
+            self.skipped.append(why)
 
-class Worker:
-    """A `worker.py` that is started again when it dies or hangs."""
-
-    def __init__(self, ground: Ground, **variables: str) -> None:
-        self._ground, self._variables = ground, variables
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def call(self, name: str, *arguments: Any, limit: float = 60.0) -> dict[str, Any]:
-        """The reply to a call; {"hung"} or {"died": exit code} where none came."""
-        process = self._process or self._start()
-        assert process.stdin is not None and process.stdout is not None
-        line = json.dumps([name, [_plain(a) for a in arguments]]) + "\n"
-        try:
-            process.stdin.write(line.encode())
-            process.stdin.flush()
-            ready, _, _ = select.select([process.stdout], [], [], limit)
-            reply = process.stdout.readline() if ready else None
-        except BrokenPipeError:
-            reply = b""
-        if reply:
-            found: dict[str, Any] = json.loads(reply)
-            return found
-        self.close()
-        return {"hung": limit} if reply is None else {"died": process.returncode}
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py"))],
-            env=self._ground.environment | self._variables,
-            cwd=self._ground.home,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        return self._process
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+    @property
+    def bad(self) -> int:
+        return sum(self.counts[name] for name in BAD)
 
 
 @dataclass
@@ -99,6 +72,8 @@ class Ground:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HF_HUB_OFFLINE": "1",
             "TMPDIR": str(self.temporary),
+            "COLUMNS": "300",  # tables cut nothing off
+            _MARK: str(self.home),
         }
         return os.environ | own
 
@@ -114,13 +89,21 @@ class Ground:
         path.mkdir(exist_ok=True)
         return path
 
+    @property
+    def recipe(self) -> Path:
+        """Of a sweep that takes seconds."""
+        path = self.home / "recipe.yaml"
+        if not path.exists():
+            path.write_text(RECIPE)
+        return path
+
     def command(self, *arguments: Any) -> list[str]:
         return [sys.executable, "-m", "qdeploy", *map(str, arguments)]
 
     def run(
         self, *arguments: Any, variables: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """A command line in a process of its own; exit code -999 where it hung."""
+        """A command line in a process of its own; exit code `HUNG_CODE` where it hung."""
         try:
             return subprocess.run(
                 self.command(*arguments),
@@ -132,7 +115,17 @@ class Ground:
                 timeout=_COMMAND_S,
             )
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess([], -999, "", "")
+            return subprocess.CompletedProcess([], HUNG_CODE, "", "")
+
+    def processes(self) -> list[int]:
+        """Numbers of the processes that this campaign started and that live."""
+        mark, found = f"{_MARK}={self.home}".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, IndexError):
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX" and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
@@ -155,68 +148,34 @@ def make_ground(home: Path, project: Path) -> Ground:
     classes: dict[str, Any] = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
     for name, seed, other in (("model", 0, {}), ("model2", 7, classes)):
         tiny_checkpoint(home / f"{name}-checkpoint", "bert", seed=seed, **other)
-        _must(ground.run("export", home / f"{name}-checkpoint", home / name, "-q"))
+        must(ground.run("export", home / f"{name}-checkpoint", home / name, "-q"))
     rows = ("--calibration-rows", 8, "-q")
-    _must(ground.run("build", home / "model", home / "engine", "--strategy", "peg", *rows))
-    _must(ground.run("build", home / "model2", home / "other", "--strategy", "peg", *rows))
+    must(ground.run("build", home / "model", home / "engine", "--strategy", "peg", *rows))
+    must(ground.run("build", home / "model2", home / "other", "--strategy", "peg", *rows))
     with contextlib.suppress(AssertionError):  # openvino is an extra
         openvino = ("--target", "openvino", "--strategy", "w8a8", *rows)
-        _must(ground.run("build", home / "model", home / "openvino", *openvino))
+        must(ground.run("build", home / "model", home / "openvino", *openvino))
     return ground
 
 
-def _must(done: subprocess.CompletedProcess[str]) -> None:
+def must(done: subprocess.CompletedProcess[str]) -> None:
+    """An undisturbed command works; else the campaign would judge its own mistakes."""
     assert done.returncode == 0, done.stderr
 
 
-def told(code: int, text: str) -> str:
-    """The verdict of a command by its exit code and standard error."""
-    if code == -999:
-        return HUNG
-    if code == 0:
-        return WORKED
-    if code in (1, 2) and "Traceback" not in text:
-        return CLEAR if len(text.strip()) > 10 else UNEXPECTED
-    return UNEXPECTED
-
-
-def replied(reply: dict[str, Any], *names: str) -> str:
-    """The verdict of a worker's reply, its value not looked at.
+def told(code: int, text: str, *names: str) -> str:
+    """The verdict of a command by its exit code and standard error.
 
     Args:
         names: words of which a clear error holds one.
     """
-    if "hung" in reply:
+    if code == HUNG_CODE:
         return HUNG
-    if "value" in reply:
+    if code == 0:
         return WORKED
-    if ERROR in reply.get("classes", ()) and (
-        not names or any(name in reply["text"] for name in names)
-    ):
-        return CLEAR
+    if code in (1, 2) and "Traceback" not in text and len(text.strip()) > 10:
+        return CLEAR if not names or any(name in text for name in names) else UNEXPECTED
     return UNEXPECTED
-
-
-def detail(reply: dict[str, Any]) -> str:
-    return str(reply.get("text") or reply)[-300:] + str(reply.get("classes", [""])[0])
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    """Names and contents of all files below a folder."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
-
-
-def leftovers(*folders: Path) -> list[str]:
-    """Hidden and temporary files that runs left in folders."""
-    found = []
-    for folder in folders:
-        for path in folder.iterdir():
-            name = path.name
-            if ".partial" in name or ".lease" in name or name.startswith(("qdeploy-", ".qdeploy-")):
-                found.append(name)
-    return found
 
 
 def close_to(one: list[Any], other: list[Any], *, names: bool = True) -> bool:
@@ -231,10 +190,6 @@ def close_to(one: list[Any], other: list[Any], *, names: bool = True) -> bool:
         abs(a - b) < 1e-4 if isinstance(a, float) and isinstance(b, float) else a == b or not names
         for a, b in zip(one, other, strict=True)
     )
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 def dice(seed: int, name: str) -> random.Random:

@@ -1,256 +1,91 @@
-"""ONNX files that want to read elsewhere, hang, crash or fill the memory of who looks at them."""
+"""Hostile ONNX files for `inspect`, and as the graph of a model and of an engine."""
 
 from __future__ import annotations
 
-import os
+import json
 import random
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-
+from tests.torture import whole
+from tests.torture.calls import Worker, detail, replied
 from tests.torture.ground import (
+    CLEAR,
     HUNG,
     LOST,
     UNEXPECTED,
+    WORKED,
+    WRONG,
     Ground,
     Tally,
-    Worker,
-    detail,
-    replied,
 )
+from tests.torture.hostile_files import CANARY, KINDS, OUTSIDE, hostile_files
 
-_LIMIT_S, _MEMORY_MB = 10.0, 2000
-_CANARY = b"the canary's own words "
-X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8])
-Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+__all__ = ["KINDS", "OUTSIDE", "hostile_files", "judged", "run"]
+
+_CPU_S, _MEMORY_MB = 10.0, 2000
+_WALL_S = 25.0  # on a busy machine; who waits for a FIFO takes no processor's time
 
 
 def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
-    """`count` files for `inspect`."""
+    """`count` files."""
+    if not whole.atime_moves(ground.home):
+        tally.skip("whether a file outside was read: this file system keeps no time of access")
     worker = Worker(ground)
-    kinds = list(KINDS)
-    for number in range(count):
-        name = kinds[number % len(kinds)]
-        with ground.folder() as folder:
-            inside = folder / "inside"
-            inside.mkdir()
-            canary = folder / "canary"
-            canary.write_bytes(_CANARY * 50)
-            path = inside / "model.onnx"
-            KINDS[name](path, canary, rng)
-            reply = worker.call("inspect", path, limit=_LIMIT_S + 2)
-            verdict = replied(reply)
-            if verdict == UNEXPECTED and "died" in reply:
-                reply["text"] = f"the process died ({reply['died']})"
-            if reply.get("peak_mb", 0) > _MEMORY_MB:
-                verdict, reply["text"] = UNEXPECTED, f"{reply['peak_mb']} MB of memory"
-                worker.close()
-            if name in OUTSIDE and "value" in reply:
-                verdict = LOST  # what stands elsewhere was read
-            tally.add(verdict, name, detail(reply))
-            if verdict == HUNG:
-                worker.close()
+    with ground.folder() as folder:
+        files = hostile_files(folder, rng.randrange(2**32), count)
+        for kind, path in files:
+            use = rng.choice(("inspect", "inspect", "build", "answers"))
+            arguments = _arguments(ground, use, path)
+            canary = whole.watched(path.parent.parent / "canary", CANARY * 50)
+            reply = worker.call(use, *arguments, limit=_WALL_S)
+            shutil.rmtree(path.parent.parent / "out", ignore_errors=True)
+            verdict, why = judged(kind, reply, path)
+            if whole.was_read(canary):
+                verdict, why = LOST, "the file outside was read"
+            elif CANARY.decode() in json.dumps(reply):
+                verdict, why = LOST, "bytes of the file outside are in the answer"
+            tally.add(verdict, f"{use}: {kind}", why)
+            if verdict == HUNG or reply.get("peak_mb", 0) > _MEMORY_MB // 2:
+                worker.close()  # the next one is judged by its own memory
     worker.close()
 
 
-def _weights(rng: random.Random, name: str = "w") -> onnx.TensorProto:
-    values = np.random.default_rng(rng.randrange(2**32)).normal(size=(8, 4))
-    return numpy_helper.from_array(values.astype(np.float32), name)
+def judged(kind: str, reply: dict[str, Any], path: Path) -> tuple[str, str]:
+    """The verdict of a call, and why."""
+    directory = path.parent
+    names = (str(directory), path.name, "weights.data")
+    verdict, why = replied(reply, *names), detail(reply)
+    if "died" in reply:
+        return UNEXPECTED, f"the process died ({reply['died']})"
+    if reply.get("peak_mb", 0) > _MEMORY_MB:
+        return UNEXPECTED, f"{reply['peak_mb']} MB of memory"
+    if reply.get("cpu_s", 0) > _CPU_S:
+        return HUNG, f"{reply['cpu_s']:.0f} s of processor time"
+    if verdict == WORKED and kind in OUTSIDE:
+        return WRONG, "what is not in the directory is taken for a part of it"
+    if verdict == CLEAR and len(reply["text"]) > 5000:
+        return UNEXPECTED, f"an error of {len(reply['text'])} characters"
+    return verdict, why
 
 
-def _graph(nodes: list[Any], initializers: list[Any], **more: Any) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "g", [X], [Y], initializers)
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("local", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10, **more)
+def _arguments(ground: Ground, use: str, path: Path) -> tuple[Any, ...]:
+    """The file for `inspect`; for others it is put into a directory that says it is its graph."""
+    if use == "inspect":
+        return (path,)
+    directory = path.parent
+    source = ground.home / ("model" if use == "build" else "engine")
+    for beside in source.iterdir():
+        if beside.is_file() and beside.name != "model.onnx":
+            shutil.copy(beside, directory)
+    _list(directory)
+    return (directory, directory.parent / "out", "fp32") if use == "build" else (directory,)
 
 
-def _plain(rng: random.Random) -> onnx.ModelProto:
-    return _graph([helper.make_node("MatMul", ["x", "w"], ["y"])], [_weights(rng)])
-
-
-def _external(location: str, length: int = 128, offset: int = 0) -> Callable[..., None]:
-    def make(path: Path, canary: Path, rng: random.Random) -> None:
-        model = _plain(rng)
-        tensor = model.graph.initializer[0]
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        place = location.format(canary=canary)
-        for key, value in (("location", place), ("offset", offset), ("length", length)):
-            entry = tensor.external_data.add()
-            entry.key, entry.value = key, str(value)
-        beside = path.parent / "weights.data"
-        if location == "weights.data":
-            kind = rng.choice(("link", "hardlink", "fifo", "short"))
-            if kind == "link":
-                beside.symlink_to(canary)
-            elif kind == "hardlink":
-                os.link(canary, beside)
-            elif kind == "fifo":
-                os.mkfifo(beside)
-            else:
-                beside.write_bytes(b"x")
-        path.write_bytes(model.SerializeToString())
-
-    return make
-
-
-def _cycle(path: Path, canary: Path, rng: random.Random) -> None:
-    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
-    nodes.append(helper.make_node("MatMul", ["b", "w"], ["y"]))
-    path.write_bytes(_graph(nodes, [_weights(rng)]).SerializeToString())
-
-
-def _missing(path: Path, canary: Path, rng: random.Random) -> None:
-    node = helper.make_node("MatMul", ["x", "nowhere"], ["y"])
-    path.write_bytes(_graph([node], []).SerializeToString())
-
-
-def _dims(path: Path, canary: Path, rng: random.Random) -> None:
-    model = _plain(rng)
-    dims = rng.choice(([2**62, 4], [2**31, 2**31], [-1, 4], [0, 2**62], [2**40, 4]))
-    del model.graph.initializer[0].dims[:]
-    model.graph.initializer[0].dims.extend(dims)
-    path.write_bytes(model.SerializeToString())
-
-
-def _huge(path: Path, canary: Path, rng: random.Random) -> None:
-    shape = numpy_helper.from_array(np.array([2 ** rng.choice((36, 40, 50)), 8]), "s")
-    nodes = [
-        helper.make_node("ConstantOfShape", ["s"], ["c"]),
-        helper.make_node("MatMul", ["c", "w"], ["y"]),
-    ]
-    path.write_bytes(_graph(nodes, [shape, _weights(rng)]).SerializeToString())
-
-
-def _expand(path: Path, canary: Path, rng: random.Random) -> None:
-    shape = numpy_helper.from_array(np.array([2**38, 2, 8]), "s")
-    nodes = [
-        helper.make_node("Expand", ["x", "s"], ["c"]),
-        helper.make_node("MatMul", ["c", "w"], ["y"]),
-    ]
-    path.write_bytes(_graph(nodes, [shape, _weights(rng)]).SerializeToString())
-
-
-def _deep(path: Path, canary: Path, rng: random.Random) -> None:
-    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
-    node = helper.make_node("Identity", ["x"], ["o"])
-    for _ in range(rng.choice((50, 200, 900))):
-        branch = helper.make_graph([node], "b", [], [out])
-        node = helper.make_node("If", ["t"], ["o"], then_branch=branch, else_branch=branch)
-        if len(branch.SerializeToString()) > 1 << 20:
-            break
-    node.output[0] = "y"
-    true = numpy_helper.from_array(np.array(True), "t")
-    try:
-        content = _graph([node], [true]).SerializeToString()
-    except (RecursionError, ValueError):  # protobuf's own bound
-        content = b"\x08\x0a:" + bytes(1000)
-    path.write_bytes(content)
-
-
-def _loop(path: Path, canary: Path, rng: random.Random) -> None:
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["c"], ["c2"]),
-            helper.make_node("MatMul", ["v", "sq"], ["v2"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v2", TensorProto.FLOAT, None),
-        ],
-        [numpy_helper.from_array(np.eye(8, dtype=np.float32), "sq")],
-    )
-    trips = numpy_helper.from_array(np.array(2 ** rng.choice((40, 62))), "n")
-    node = helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)
-    path.write_bytes(_graph([node], [trips]).SerializeToString())
-
-
-def _strings(path: Path, canary: Path, rng: random.Random) -> None:
-    model = _plain(rng)
-    tensor = numpy_helper.from_array(np.full((8, 4), b"x", object), "w")
-    model.graph.initializer[0].CopyFrom(tensor)
-    path.write_bytes(model.SerializeToString())
-
-
-def _itself(path: Path, canary: Path, rng: random.Random) -> None:
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("local", 1)]
-    node = helper.make_node("F", ["a"], ["b"], domain="local")
-    function = helper.make_function("local", "F", ["a"], ["b"], [node], opsets)
-    call = helper.make_node("F", ["x"], ["y"], domain="local")
-    path.write_bytes(_graph([call], [], functions=[function]).SerializeToString())
-
-
-def _unknown(path: Path, canary: Path, rng: random.Random) -> None:
-    node = helper.make_node("Evil", ["x"], ["y"], domain=rng.choice(("", "evil", "local")))
-    path.write_bytes(_graph([node], []).SerializeToString())
-
-
-def _cut(path: Path, canary: Path, rng: random.Random) -> None:
-    content = _plain(rng).SerializeToString()
-    path.write_bytes(content[: rng.randrange(len(content))])
-
-
-def _flipped(path: Path, canary: Path, rng: random.Random) -> None:
-    content = bytearray(_plain(rng).SerializeToString())
-    for _ in range(rng.choice((1, 4, 16))):
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    path.write_bytes(content)
-
-
-def _no_onnx(path: Path, canary: Path, rng: random.Random) -> None:
-    path.write_bytes(rng.choice((b"", b"hello", bytes(4096), b"PK\x03\x04", b"\x0a" * 65536)))
-
-
-def _no_file(path: Path, canary: Path, rng: random.Random) -> None:
-    kind = rng.choice(("fifo", "folder", "link", "device"))
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.symlink_to("nowhere")
-
-
-def _sizes(path: Path, canary: Path, rng: random.Random) -> None:
-    model = _plain(rng)
-    model.graph.initializer[0].raw_data = bytes(rng.choice((0, 1, 127, 129, 4096)))
-    path.write_bytes(model.SerializeToString())
-
-
-KINDS: dict[str, Callable[[Path, Path, random.Random], None]] = {
-    "external ..": _external("../canary"),
-    "external absolute": _external("{canary}"),
-    "external a/../..": _external("a/../../canary"),
-    "external link, FIFO": _external("weights.data"),
-    "external /proc": _external("/proc/self/environ"),
-    "external too long": _external("model.onnx", 10**12),
-    "external negative": _external("model.onnx", 128, -5),
-    "cycle": _cycle,
-    "missing initializer": _missing,
-    "dims": _dims,
-    "huge constant": _huge,
-    "huge expand": _expand,
-    "deep If": _deep,
-    "endless Loop": _loop,
-    "strings": _strings,
-    "function that calls itself": _itself,
-    "unknown operator": _unknown,
-    "cut": _cut,
-    "flipped bits": _flipped,
-    "no ONNX": _no_onnx,
-    "no file": _no_file,
-    "sizes": _sizes,
-}
-OUTSIDE = ("external ..", "external absolute", "external a/../..", "external /proc")
+def _list(directory: Path) -> None:
+    """Put the graph, and weights beside it, into the manifest."""
+    for name in ("model.onnx", "weights.data"):
+        path = directory / name
+        if name == "model.onnx" or path.is_symlink() or path.exists():
+            whole.sign(path)

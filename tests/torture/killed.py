@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.torture import whole
 from tests.torture.ground import (
     CLEAR,
     HUNG,
@@ -17,157 +19,198 @@ from tests.torture.ground import (
     LOST,
     UNEXPECTED,
     WORKED,
+    WRONG,
     Ground,
     Tally,
-    leftovers,
-    snapshot,
+    must,
 )
 
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-_RECIPE = """trials:
-  - strategy: [w8a8, peg]
-calibration: {rows: 8}
-accuracy: {limit: 8}
-latency: {shapes: [1x8], warmup: 1, iterations: 20, threads: 1}
-"""
-_GRACE_S = 30.0
+COMMANDS = ("build", "force", "export", "calibrate", "eval", "sweep")
+_GRACE_S = 60.0  # a call into a library is not cut short
+_CHILDREN_S = 5.0
+_OLD_REPORT = '{"old": true}'
+
+
+@dataclass
+class _Usual:
+    """A command that nobody disturbed.
+
+    Attributes:
+        seconds: how long it took.
+        names: what then stood in its folder and in the temporary directory.
+        graph: bytes of the output's `model.onnx`, where it has one.
+    """
+
+    seconds: float
+    names: set[str]
+    graph: bytes
 
 
 def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
     """`count` commands, each sent a signal; then the same command once more."""
-    (ground.home / "recipe.yaml").write_text(_RECIPE)
-    usual: dict[str, float] = {}
+    began = time.monotonic()
+    must(ground.run("--version"))
+    startup = time.monotonic() - began
+    usual: dict[str, _Usual] = {}
     for number in range(count):
-        name = ("build", "force", "export", "calibrate", "eval", "sweep")[number % 6]
+        name = COMMANDS[number % len(COMMANDS)]
+        if name not in usual:
+            with ground.folder() as folder:
+                usual[name] = _undisturbed(ground, folder, name)
+        sent = _SIGNALS[(number + number // len(COMMANDS)) % len(_SIGNALS)]
+        after = rng.uniform(0.5 * startup, usual[name].seconds)
+        early = after < 1.5 * startup  # nobody listens yet
         with ground.folder() as folder:
-            shutil.copytree(ground.home / "model", folder / "model")
-            shutil.rmtree(folder / "model" / "statistics", ignore_errors=True)
-            if name == "force":
-                shutil.copytree(ground.home / "engine", folder / "out")
-            command, output = _command(ground, folder, name)
-            if name not in usual:
-                began = time.monotonic()
-                subprocess.run(command, **ground.where, capture_output=True)
-                usual[name] = time.monotonic() - began
-                _reset(ground, folder, name)
-            sent = rng.choice(_SIGNALS)
-            _one(ground, folder, name, command, output, sent, rng.random() * usual[name], tally)
+            one = _Run(ground, folder, name, sent, usual[name], early)
+            verdict, why = one.judged(after)
+        tally.add(verdict, f"{name}, {sent.name} after {after:.1f} s", why)
 
 
-def _command(ground: Ground, folder: Path, name: str) -> tuple[list[str], Path]:
-    out, model = folder / "out", folder / "model"
-    rows = ("--calibration-rows", 8, "-q")
-    commands: dict[str, tuple[tuple[Any, ...], Path]] = {
-        "build": (("build", model, out, "--strategy", "w8a8", *rows), out),
-        "force": (("build", model, out, "--strategy", "w8a8", "--force", *rows), out),
-        "export": (("export", ground.home / "model-checkpoint", out, "-q"), out),
-        "calibrate": (("calibrate", model, "--rows", 8, "-q"), model / "statistics"),
-        "eval": (
-            (
-                *("eval", ground.home / "engine", "--limit", 8, "--iterations", 20, "-q"),
-                *("--seq-len", 16, "--warmup", 1, "--json", folder / "report.json"),
-            ),
-            folder / "report.json",
-        ),
-        "sweep": (("sweep", model, out, "--recipe", ground.home / "recipe.yaml", "-q"), out),
-    }
-    arguments, output = commands[name]
-    return ground.command(*arguments), output
-
-
-def _reset(ground: Ground, folder: Path, name: str) -> None:
-    for path in (folder / "out", folder / "report.json", folder / "model" / "statistics"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def _prepare(ground: Ground, folder: Path, name: str) -> list[str]:
+    """Inputs of a command in a folder, and its command line."""
+    model, out, report = folder / "model", folder / "out", folder / "report.json"
+    shutil.copytree(ground.home / "model", model)
+    shutil.rmtree(model / "statistics", ignore_errors=True)
+    (folder / "tmp").mkdir()
     if name == "force":
-        shutil.copytree(ground.home / "engine", folder / "out")
+        shutil.copytree(ground.home / "other", out)
+    if name == "eval":
+        report.write_text(_OLD_REPORT)
+    rows = ("--calibration-rows", 8, "-q")
+    commands: dict[str, tuple[Any, ...]] = {
+        "build": ("build", model, out, "--strategy", "w8a8", *rows),
+        "force": ("build", model, out, "--strategy", "w8a8", "--force", *rows),
+        "export": ("export", ground.home / "model-checkpoint", out, "-q"),
+        "calibrate": ("calibrate", model, *rows),
+        "eval": (
+            *("eval", ground.home / "engine", "--limit", 8, "--iterations", 20, "-q"),
+            *("--seq-len", 16, "--warmup", 1, "--json", report),
+        ),
+        "sweep": ("sweep", model, out, "--recipe", ground.recipe, "-q"),
+    }
+    return ground.command(*commands[name])
 
 
-def _one(
-    ground: Ground,
-    folder: Path,
-    name: str,
-    command: list[str],
-    output: Path,
-    sent: signal.Signals,
-    after: float,
-    tally: Tally,
-) -> None:
-    what = f"{name}, {sent.name} after {after:.1f} s"
-    before = snapshot(output) if name == "force" else {}
-    process = subprocess.Popen(
-        command,
-        **ground.where,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    time.sleep(after)
-    process.send_signal(sent)
-    try:
-        _, text = process.communicate(timeout=_GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        tally.add(HUNG, what, f"{_GRACE_S:.0f} s after the signal")
-        return
-    allowed = {0, 2, 130, 143, -sent, 128 + sent}  # 0: it was done by then
-    if process.returncode not in allowed or "Traceback" in text:
-        tally.add(UNEXPECTED, what, f"exit {process.returncode}: {text[-300:]}")
-        return
-    if name == "sweep" and _children_live(folder):
-        tally.add(LEFTOVER, what, "a trial goes on without its sweep")
-        return
-    if name == "force" and process.returncode and not _whole(output, before):
-        tally.add(LOST, what, "the older engine is not whole")
-        return
-    if name in ("build", "export") and output.exists() and not (output / "qdeploy.json").is_file():
-        tally.add(LOST, what, "half an output stands under its name")
-        return
-    again = subprocess.run(
-        command + (["--force"] if name in ("build", "export") and output.exists() else []),
-        **ground.where,
-        capture_output=True,
-        text=True,
-    )
-    if again.returncode:
-        tally.add(UNEXPECTED, f"{what}, the next run", again.stderr[-300:])
-    elif left := leftovers(folder, folder / "model", ground.temporary, output.parent):
-        tally.add(LEFTOVER, what, ", ".join(left))
-    else:
-        tally.add(WORKED if process.returncode == 0 else CLEAR, what)
+def _where(ground: Ground, folder: Path) -> dict[str, Any]:
+    variables = ground.environment | {"TMPDIR": str(folder / "tmp")}
+    return {"env": variables, "cwd": ground.home, "stderr": subprocess.PIPE, "text": True}
 
 
-def _whole(output: Path, before: dict[str, bytes]) -> bool:
-    """The older engine, or a newer one that is whole."""
-    if not output.is_dir():
-        return False
-    now = snapshot(output)
-    return now == before or {"qdeploy.json", "model.onnx", "plan.json"} <= set(now)
+def _graph(folder: Path) -> bytes:
+    path = folder / "out" / "model.onnx"
+    return path.read_bytes() if path.is_file() else b""
 
 
-def _children_live(folder: Path) -> bool:
-    """Whether a process that works in the folder lives on after some seconds."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if not _working_in(folder):
-            return False
-        time.sleep(0.2)
-    return True
+def _undisturbed(ground: Ground, folder: Path, name: str) -> _Usual:
+    command = _prepare(ground, folder, name)
+    began = time.monotonic()
+    must(subprocess.run(command, **_where(ground, folder), stdout=subprocess.DEVNULL))
+    return _Usual(time.monotonic() - began, whole.names(folder), _graph(folder))
 
 
-def _working_in(folder: Path) -> bool:
-    for process in Path("/proc").glob("[0-9]*"):
+class _Run:
+    """One command, its signal, and what is looked at then."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        folder: Path,
+        name: str,
+        sent: signal.Signals,
+        usual: _Usual,
+        early: bool,
+    ) -> None:
+        self.ground, self.folder, self.name, self.sent = ground, folder, name, sent
+        self.usual, self.early = usual, early
+        self.command = _prepare(ground, folder, name)
+        self.inputs, self.older = self._inputs(), whole.snapshot(folder / "out")
+
+    def judged(self, after: float) -> tuple[str, str]:
+        """The verdict, and why."""
+        process = subprocess.Popen(
+            self.command, **_where(self.ground, self.folder), stdout=subprocess.DEVNULL
+        )
+        time.sleep(after)
+        process.send_signal(self.sent)
         try:
-            words = (process / "cmdline").read_bytes()
-            if (
-                b"qdeploy.sweep" in words
-                and process.joinpath("status").read_text().split("State:")[1].strip()[0] not in "ZX"
-            ):
-                return True
-        except OSError:
-            continue
-    return False
+            _, text = process.communicate(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return HUNG, f"{_GRACE_S:.0f} s after the signal"
+        for found in (self._end(process.returncode, text), self._children(), self._stands()):
+            if found is not None:
+                return found
+        return self._again() or (WORKED if process.returncode == 0 else CLEAR, "")
+
+    def _end(self, code: int, text: str) -> tuple[str, str] | None:
+        """Exit code and text: Ctrl-C and SIGTERM end alike, and what they say is true."""
+        if code == 0 or self.sent == signal.SIGKILL:
+            return None if code in (0, -self.sent) else (UNEXPECTED, f"exit {code}: {text[-300:]}")
+        if self.early:  # Python's own end, whatever it says
+            ends = (-self.sent, 128 + self.sent, 130, 1)
+            return None if code in ends else (UNEXPECTED, f"exit {code}: {text[-300:]}")
+        if code not in (130, 128 + self.sent) or "Traceback" in text or not text.strip():
+            return UNEXPECTED, f"exit {code}: {text[-300:]}"
+        kept = (self.folder / "out").exists() or (self.folder / "model" / "statistics").exists()
+        if self.name != "force" and kept and "nothing was written" in text.lower():
+            return WRONG, f"something stands there: {text[-200:]}"
+        return None
+
+    def _children(self) -> tuple[str, str] | None:
+        """Whether a process that it started lives on after some seconds."""
+        deadline = time.monotonic() + _CHILDREN_S
+        while left := self.ground.processes():
+            if time.monotonic() > deadline:
+                return LEFTOVER, f"{len(left)} processes go on without it"
+            time.sleep(0.2)
+        return None
+
+    def _stands(self) -> tuple[str, str] | None:
+        """Whether what stands under a final name is whole, and the inputs as they were."""
+        out = self.folder / "out"
+        if self.inputs != self._inputs():
+            return LOST, "an input is changed"
+        if self.name == "force" and whole.snapshot(out) != self.older and not self._new():
+            return LOST, "neither the older engine nor the new one stands there, whole"
+        if self.name in ("build", "export") and out.exists() and not self._new():
+            return LOST, "half an output stands under its name"
+        if cut := whole.cut_files(self.folder):
+            return LOST, f"cut: {', '.join(cut)}"
+        return None
+
+    def _again(self) -> tuple[str, str] | None:
+        """The same command works, its output is right, and nothing else is left."""
+        done_before = self.name in ("build", "export") and (self.folder / "out").exists()
+        command = [*self.command, *(["--force"] if done_before else [])]
+        try:
+            again = subprocess.run(
+                command,
+                **_where(self.ground, self.folder),
+                stdout=subprocess.DEVNULL,
+                timeout=240,
+            )
+        except subprocess.TimeoutExpired:
+            return HUNG, "the next run"
+        if again.returncode:
+            return UNEXPECTED, f"the next run: exit {again.returncode}: {again.stderr[-300:]}"
+        if self.name in ("build", "force", "export") and not self._new():
+            return WRONG, "the next run wrote something else than usual"
+        if cut := whole.cut_files(self.folder):
+            return LOST, f"cut after the next run: {', '.join(cut)}"
+        found = whole.names(self.folder)
+        if missing := self.usual.names - found:
+            return WRONG, f"the next run did not write {', '.join(sorted(missing)[:4])}"
+        if left := found - self.usual.names:
+            return LEFTOVER, ", ".join(sorted(left)[:6])
+        return None
+
+    def _new(self) -> bool:
+        """Whether the new output stands there, whole."""
+        out = self.folder / "out"
+        return whole.whole_directory(out) and _graph(self.folder) == self.usual.graph
+
+    def _inputs(self) -> dict[str, bytes]:
+        found = whole.snapshot(self.folder / "model")
+        return {name: raw for name, raw in found.items() if "statistics" not in name}

@@ -2,157 +2,176 @@
 
 from __future__ import annotations
 
-import os
+import json
 import random
-import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.torture import shown, whole
+from tests.torture.calls import Worker, detail
 from tests.torture.ground import (
+    CLEAR,
+    HUNG,
+    LEFTOVER,
     LOST,
     UNEXPECTED,
+    WORKED,
+    WRONG,
     Ground,
     Tally,
-    Worker,
-    detail,
-    replied,
     told,
 )
+from tests.torture.oddly import odd
 
-_NAMES = (
-    *("run[/x]", "e[v2]", "[red]bold[/red]", "[link=http://x]a", ":smile:", "$x_1^2$", "a$b"),
-    *("\x1b[31mred", "bell\x07", "back\x08space", "line\nbreak", "tab\there", "cr\rback"),
-    *("<script>alert(1)</script>", "](javascript:x)", "a|b", "`code`", "# title", "&amp;", '"q"'),
-    *(
-        "\u202egnirts",
-        "\u2066x\u2069",
-        "é" * 40,
-        "漢字",
-        "🙂",
-        "x" * 255,
-        "x" * 256,
-        "-q",
-        "--force",
-    ),
-    *(" ", "a b", "a'b", "%s", "{0}", "..x", ".hidden", "undecodable\udcff\udcfe"),
+NAMES = (
+    *("run[/x]", "e[v2]", "[red]bold[/red]", "[link=http://x]a", ":smile:", "$x_1^2$", "$\\frac$"),
+    *("\x1b[31mred", "\x1b]0;title\x07", "bell\x07", "back\x08space", "line\nbreak", "tab\there"),
+    *("cr\rback", "<script>alert(1)<", "<img src=x onerror=y>"),
+    *("](javascript:x)", "a|b", "`code`", "# title", "&amp;", '"q"', "<b>title"),
+    *("\u202egnirts", "\u2066x\u2069", "\x9b31m", "é" * 40, "漢字", "🙂", "x" * 255, "x" * 256),
+    *("-q", "--force", " ", "a b", "a'b", "%s", "{0}", "..x", ".hidden", "${HOME}", "a;b"),
+    *("undecodable\udcff\udcfe", "\udcc3", "x" * 5000, "é" * 128, "CON", "~", "*", "a\\b"),
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_LABELS = (
+    *("[red]no[/red]", "[/x]", "<script>alert(1)</script>", "a|b", "$x_1^2$", "\x1b[31mred"),
+    *("line\nbreak", "</td></tr>", "![x](http://x)", "{{7*7}}", "\u202egnirts", "x" * 3000),
+)
+USES = (
+    *("engine", "output", "data", "json", "html", "card"),
+    *("model", "label", "baseline", "export", "odd", "analyze"),
+)
 
 
 def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
-    """`count` commands with an odd name or an odd path."""
+    """`count` commands with an odd name, or at an odd path."""
     worker = Worker(ground)
-    uses = ("engine", "output", "data", "json", "html", "card", "model", "odd path")
+    with ground.folder() as folder:
+        usual, engine = folder / "usual.html", ground.home / "engine"
+        worker.call("cli", *_evaluate(engine), "--html", usual)
+        outline = shown.outline(usual)
+        worker.call("cli", *_evaluate(engine), "--baseline", engine, "--html", usual)
+        outline |= shown.outline(usual)
+        assert outline
+    names = rng.sample(NAMES, len(NAMES))
     for number in range(count):
-        name = _NAMES[number % len(_NAMES)]
-        if number >= len(_NAMES):
-            name = rng.choice(_NAMES) + rng.choice(("", "", ".x", "[0]", "$"))
+        use = USES[number % len(USES)]
+        if use == "analyze" and number % 4:  # it takes seconds
+            use = "engine"
         with ground.folder() as folder:
-            use = uses[number % len(uses)]
-            if use == "odd path":
-                _odd(ground, worker, folder, rng, tally)
+            if use == "odd":
+                odd(ground, worker, folder, rng, tally)
+            elif use == "label":
+                _labelled(ground, worker, folder, rng.choice(_LABELS), outline, tally)
             else:
-                _named(ground, worker, folder, use, name, tally)
+                name = names[number % len(names)] + ("" if number < 60 else rng.choice(_TAILS))
+                _named(ground, worker, folder, use, name, outline, tally)
     worker.close()
 
 
-def _named(ground: Ground, worker: Worker, folder: Path, use: str, name: str, tally: Tally) -> None:
-    what = f"{use} {name!r}"
-    path = folder / name
-    engine, evaluate = ground.home / "engine", ("--no-latency", "--limit", "8")
+_TAILS = ("", ".x", "[0]", "$", "[/]", "\x1b")
+
+
+def _evaluate(engine: Path) -> tuple[Any, ...]:
+    return ("eval", engine, "--no-latency", "--limit", "8")
+
+
+def _named(
+    ground: Ground,
+    worker: Worker,
+    folder: Path,
+    use: str,
+    name: str,
+    outline: set[str],
+    tally: Tally,
+) -> None:
+    path, page = folder / name, folder / "page.html"
+    engine, model = ground.home / "engine", ground.home / "model"
     try:
-        if use == "engine":
+        if use in ("engine", "baseline"):
             shutil.copytree(engine, path)
-        elif use == "model":
-            shutil.copytree(ground.home / "model", path)
+        elif use in ("model", "analyze"):
+            shutil.copytree(model, path)
+        elif use == "export":
+            shutil.copytree(ground.home / "model-checkpoint", path)
         elif use == "data":
-            path = folder / f"{name[:240]}.tsv"
             path.write_text("question\tsentence\tlabel\na\tb\tentailment\nc\td\tnot_entailment\n")
-    except OSError:
+            path = Path(shutil.move(path, f"{path}.tsv"))
+    except (OSError, shutil.Error):
         pass  # a name that cannot be: the command is to say so
+    analyze = ("analyze", path, "--calibration-rows", "8", "--cost-rows", "0", "--html", page)
     commands: dict[str, tuple[Any, ...]] = {
-        "engine": ("eval", path, *evaluate),
+        "engine": (*_evaluate(path), "--html", page),
+        "baseline": (*_evaluate(engine), "--baseline", path, "--html", page),
         "model": ("inspect", path),
-        "output": ("build", ground.home / "model", path, "--strategy", "fp32"),
-        "data": ("eval", engine, "--data", path, *evaluate),
-        "json": ("eval", engine, "--json", path, *evaluate),
-        "html": ("eval", engine, "--html", path, *evaluate),
-        "card": ("eval", engine, "--card", path, *evaluate),
+        "analyze": (*analyze, "--plot", folder / "plot"),
+        "output": ("build", model, path, "--strategy", "fp32"),
+        "export": ("export", path, folder / "out"),
+        "data": (*_evaluate(engine), "--data", path, "--html", page),
+        "json": (*_evaluate(engine), "--json", path),
+        "html": (*_evaluate(engine), "--html", path),
+        "card": (*_evaluate(engine), "--card", path),
     }
-    reply = worker.call("cli", *commands[use])
-    tally.add(*_verdict(reply, what))
+    verdict, why = judged(worker.call("cli", *commands[use], limit=120), name)
+    if verdict == WORKED:
+        verdict, why = _made(use, path, page if page.exists() else path, outline) or (verdict, why)
+    if left := whole.hidden(folder / "out", ground.temporary):
+        verdict, why = LEFTOVER, ", ".join(left)
+    tally.add(verdict, f"{use} {name[:60]!r}", why)
 
 
-def _verdict(reply: dict[str, Any], what: str) -> tuple[str, str, str]:
+def judged(reply: dict[str, Any], name: str) -> tuple[str, str]:
+    """The verdict of a command line with a name in it, and why."""
     if "value" not in reply:
-        return replied(reply) if "hung" in reply else UNEXPECTED, what, detail(reply)
+        return (HUNG if "hung" in reply else UNEXPECTED), detail(reply)
     said = reply["value"]
-    verdict = told(said["code"], said["err"])
-    text = said["out"] + said["err"]
-    if verdict not in (UNEXPECTED,) and (found := _CONTROL.search(text)):
-        return UNEXPECTED, what, f"{found.group()!r} is written to the terminal"
-    return verdict, what, text[-300:]
+    verdict, text = told(said["code"], said["err"]), said["out"] + said["err"]
+    if verdict in (WORKED, CLEAR) and (why := shown.fault(text, name)):
+        return WRONG, why
+    return verdict, f"exit {said['code']}: {text[-300:]}"
 
 
-def _odd(ground: Ground, worker: Worker, folder: Path, rng: random.Random, tally: Tally) -> None:
-    """Loops of links, links to nowhere, a removed working directory, links as outputs."""
-    kind = rng.choice(("loop", "dangling", "link", "gone", "file", "nul"))
-    model, build = ground.home / "model", ("--strategy", "fp32", "--force", "-q")
-    target = folder / "target"
-    if kind == "loop":
-        (folder / "a").symlink_to("b")
-        (folder / "b").symlink_to("a")
-        path = folder / "a"
-    elif kind == "dangling":
-        path = folder / "link"
-        path.symlink_to(folder / "nowhere")
-    elif kind == "link":
-        shutil.copytree(ground.home / "engine", target)
-        (target / "notes.txt").write_text("mine")
-        path = folder / "link"
-        path.symlink_to(target)
-    elif kind == "file":
-        path = folder / "file"
-        path.write_text("mine")
-    elif kind == "nul":
-        path = Path(f"{folder}/a\0b")
-    else:
-        _gone(ground, folder, tally)
-        return
-    for arguments in (
-        ("build", model, path, *build),
-        ("eval", path, "--no-latency", "-q"),
-        ("inspect", path, "-q"),
-        ("eval", ground.home / "engine", "--data", path, "--no-latency", "-q"),
-    ):
-        verdict, what, text = _verdict(worker.call("cli", *arguments), f"{kind}: {arguments[0]}")
-        if kind == "link" and not (target / "notes.txt").is_file():
-            verdict, text = LOST, "a file behind the link"
-        if kind == "file" and path.read_text() != "mine":
-            verdict, text = LOST, "a file in the place of the output"
-        tally.add(verdict, what, text)
-        if verdict == LOST:
-            return
+def _made(use: str, path: Path, page: Path, outline: set[str]) -> tuple[str, str] | None:
+    """What is wrong with what a command wrote under an odd name."""
+    if use == "json" and whole.read_json(path) is None:
+        return LOST, "no JSON stands under the name"
+    if use == "output" and not whole.whole_directory(path):
+        return LOST, "no engine stands under the name"
+    if use == "card":
+        text = path.read_text("utf-8", errors="replace") if path.is_file() else None
+        if text is None or "<script>" in text or "<img src" in text:
+            return WRONG, "markup in the card, or no card"
+    if use in ("engine", "baseline", "data", "html"):
+        if not page.is_file():
+            return LOST, "no page stands under the name"
+        if new := shown.outline(page) - outline:
+            return WRONG, f"markup in the page: {', '.join(sorted(new)[:4])}"
+    return None
 
 
-def _gone(ground: Ground, folder: Path, tally: Tally) -> None:
-    """Commands in a working directory that was removed."""
-    here = folder / "here"
-    here.mkdir()
-    script = f'cd "{here}" && rmdir "{here}" && exec "$0" "$@"'
-    for arguments in (
-        ("build", ground.home / "model", "out", "--strategy", "fp32", "-q"),
-        ("eval", ground.home / "engine", "--no-latency", "--limit", 8, "-q"),
-    ):
-        here.mkdir(exist_ok=True)
-        done = subprocess.run(
-            ["sh", "-c", script, *ground.command(*arguments)],
-            env=os.environ | ground.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        verdict = told(done.returncode, done.stderr)
-        tally.add(verdict, f"removed working directory: {arguments[0]}", done.stderr[-300:])
+def _labelled(
+    ground: Ground, worker: Worker, folder: Path, label: str, outline: set[str], tally: Tally
+) -> None:
+    """An engine whose class has an odd name: table, page, card and JSON."""
+    engine = Path(shutil.copytree(ground.home / "engine", folder / "engine"))
+    for path in (engine / "config.json", engine / whole.MANIFEST):
+        value = json.loads(path.read_text("utf-8"))
+        if "labels" in value:
+            value["labels"] = [label, "other"]
+        if "id2label" in value:
+            value |= {"id2label": {"0": label, "1": "other"}, "label2id": {label: 0, "other": 1}}
+        path.write_text(json.dumps(value))
+    whole.sign(engine / "config.json")
+    rows = folder / "rows.jsonl"
+    names = (label, "other")
+    lines = [{"question": "who", "sentence": f"king {i}", "label": names[i % 2]} for i in range(4)]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page, card, report = folder / "p.html", folder / "c.md", folder / "r.json"
+    files = ("--data", rows, "--html", page, "--card", card, "--json", report)
+    verdict, why = judged(worker.call("cli", *_evaluate(engine), *files), label)
+    if verdict == WORKED:
+        if new := shown.outline(page) - outline:
+            verdict, why = WRONG, f"markup in the page: {', '.join(sorted(new)[:4])}"
+        elif "<script>" in card.read_text("utf-8") or whole.read_json(report) is None:
+            verdict, why = WRONG, "markup in the card, or half a report"
+    tally.add(verdict, f"label {label[:60]!r}", why)

@@ -4,123 +4,122 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.data.test_malformed import MAKERS, MUTATIONS, made, reference
+from tests.torture import shown, whole
+from tests.torture.calls import Worker, detail
 from tests.torture.ground import (
     CLEAR,
+    HUNG,
     UNEXPECTED,
     WORKED,
     WRONG,
     Ground,
     Tally,
-    Worker,
-    detail,
     told,
 )
 
 _LABELS = ("entailment", "not_entailment")
+_LIMIT_S = 60.0
 
 
 def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
     """`count` files, each for `eval` or `calibrate`."""
+    suffixes = [suffix for suffix in MAKERS if suffix != ".parquet" or _parquet(tally)]
+    shutil.copytree(ground.home / "model", ground.home / "calibrated", dirs_exist_ok=True)
     worker = Worker(ground)
+    worker.call("build", ground.home / "model", ground.home / "fp32", "fp32")
     for number in range(count):
         with ground.folder() as folder:
-            path, rows, what = _file(folder, rng)
-            report = folder / "report.json"
-            arguments: tuple[Any, ...] = (
-                *("eval", ground.home / "engine", "--data", path, "--no-latency", "-q"),
-                *("--json", report),
-            )
-            if number % 4 == 3:
-                arguments = (
-                    *("build", ground.home / "model", folder / "out", "--data", path),
-                    *("--strategy", "w8a8", "--calibration-rows", "4", "-q"),
-                )
-            reply = worker.call("cli", *arguments)
-            if "value" not in reply:
-                tally.add(UNEXPECTED, what, detail(reply))
-                continue
-            said = reply["value"]
-            verdict, text = told(said["code"], said["err"]), said["err"][-300:]
-            if verdict == CLEAR and path.name not in said["err"]:
+            path = folder / f"rows{suffixes[number % len(suffixes)]}"
+            what = _write(path, rng, number)
+            plain = folder / "plain.jsonl"
+            expected = _plainly(path, plain)
+            ask = _calibrated if number % 3 else _evaluated
+            verdict, why = _one(ask, ground, worker, path, plain if expected else None)
+            if verdict == CLEAR and what == "nothing":
                 verdict = UNEXPECTED
-            if verdict == WORKED and rows is not None and report.exists():
-                read = json.loads(report.read_text())["data"]["n"]
-                if read != rows:
-                    verdict, text = WRONG, f"{read} rows were read of {rows}"
-            if verdict == WORKED and rows == 0:
-                verdict, text = WRONG, "rows were read where there are none"
-            tally.add(verdict, what, text)
+            tally.add(verdict, f"{ask.__name__[1:]} on {path.suffix}, {what}", why)
     worker.close()
 
 
-def _file(folder: Path, rng: random.Random) -> tuple[Path, int | None, str]:
-    """A file, how many rows it has (None: not known), and what is wrong with it."""
-    form = rng.choice(("tsv", "csv", "jsonl"))
-    second = "king {}" if form == "tsv" else 'the king {}, "long"'
-    rows = [
-        (f"who is {i}", second.format(i), rng.choice(_LABELS)) for i in range(rng.randrange(1, 12))
-    ]
-    path = folder / f"rows.{form}"
-    content = _text(form, rows).encode()
-    how = rng.choice(
-        (
-            *("whole", "bom", "crlf", "bytes", "cut", "empty", "header", "nul", "utf-16", "column"),
-            *("label", "blank", "deep", "twice", "long", "field", "parquet", "folder", "surrogate"),
-        )
+def _parquet(tally: Tally) -> bool:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        tally.skip("Parquet: pyarrow is not installed")
+        return False
+    return True
+
+
+def _write(path: Path, rng: random.Random, number: int) -> str:
+    """A file that went through some damage; which."""
+    rows = [(first, second, rng.choice(_LABELS)) for first, second, _ in made(rng)]
+    raw = MAKERS[path.suffix](rows)
+    chosen = [number // len(MAKERS) % len(MUTATIONS)]
+    if rng.random() < 0.3:
+        chosen.append(rng.randrange(len(MUTATIONS)))
+    whole_file = raw
+    for at in chosen:
+        raw = MUTATIONS[at](rng, raw) if raw else raw
+    path.write_bytes(raw)
+    return f"damage {' and '.join(map(str, chosen))}" if raw != whole_file else "nothing"
+
+
+def _plainly(path: Path, plain: Path) -> bool:
+    """Write what a plain reader reads as a file with nothing odd in it; False: nothing to read."""
+    texts = reference(path)
+    if texts is None:
+        return False
+    lines = [{"question": first, "sentence": second} for first, second in texts]
+    plain.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return True
+
+
+def _one(
+    ask: Any, ground: Ground, worker: Worker, path: Path, plain: Path | None
+) -> tuple[str, str]:
+    """The verdict: both files are the same rows, or the odd one is refused by its name."""
+    reply, found = ask(ground, worker, path)
+    if "value" not in reply:
+        return (HUNG if "hung" in reply else UNEXPECTED), detail(reply)
+    said = reply["value"]
+    verdict = told(said["code"], said["err"], path.name)
+    if verdict == CLEAR and (why := shown.fault(said["err"], path.name)):
+        return UNEXPECTED, why
+    if verdict != WORKED:
+        return verdict, said["err"][-300:]
+    if plain is None:
+        return WRONG, f"rows are read that no plain reader finds: {found}"
+    expected = ask(ground, worker, plain)[1]
+    if found is None or found != expected:
+        return WRONG, f"{found} in place of {expected}"
+    return WORKED, ""
+
+
+def _evaluated(ground: Ground, worker: Worker, path: Path) -> tuple[dict[str, Any], Any]:
+    """`eval` against another engine: rows, their lengths, and how often both agree."""
+    report = path.parent / f"{path.stem}.json"
+    arguments = ("--data", path, "--baseline", ground.home / "fp32", "--no-latency", "-q")
+    reply = worker.call(
+        "cli", "eval", ground.home / "engine", *arguments, "--json", report, limit=_LIMIT_S
     )
-    known: int | None = len(rows) if how in ("whole", "bom", "crlf", "long") else None
-    if how == "bom":
-        content = b"\xef\xbb\xbf" + content
-    elif how == "crlf":
-        content = content.replace(b"\n", b"\r\n")
-    elif how == "bytes":
-        damaged = bytearray(content)
-        for _ in range(4):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        content = bytes(damaged)
-    elif how == "cut":
-        content = content[: rng.randrange(len(content))]
-    elif how == "empty":
-        content, known = b"", 0
-    elif how == "header":
-        content, known = content[: content.index(b"\n") + 1] if form != "jsonl" else b"", 0
-    elif how == "nul":
-        content = content.replace(b"king", b"ki\0ng", 1)
-    elif how == "utf-16":
-        content = content.decode().encode("utf-16")
-    elif how == "column":
-        content = content.replace(b"question", b"premise")
-    elif how == "label":
-        content = content.replace(b"not_entailment", b"9" * 5000).replace(b"entailment", b"maybe")
-    elif how == "blank":
-        content = content.replace(b"who is 0", b"")
-    elif how == "deep":
-        content += b'{"question": ' + b"[" * 100_000
-    elif how == "twice":
-        content = content.replace(b"sentence", b"question")
-    elif how in ("long", "field"):
-        long = "river " * rng.choice((50_000, 100))
-        content = _text(form, [(long, b, c) for _, b, c in rows]).encode()
-    elif how == "parquet":
-        path = folder / "rows.parquet"
-        content = b"PAR1" + content
-    elif how == "folder":
-        path.mkdir()
-        return path, None, f"{form}: {how}"
-    elif how == "surrogate":
-        content = content.replace(b"king", b"\xed\xa0\x80king", 1)
-    path.write_bytes(content)
-    return path, known, f"{form}: {how}"
+    value = whole.read_json(report)
+    if not value:
+        return reply, None
+    baseline = value.get("baseline") or {}
+    figures = [baseline.get(name) for name in ("agreement", "sqnr_db", "max_abs_diff")]
+    return reply, [value["data"]["n"], value["data"]["lengths"], *figures]
 
 
-def _text(form: str, rows: list[tuple[str, str, str]]) -> str:
-    names = ("question", "sentence", "label")
-    if form == "jsonl":
-        return "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
-    if form == "csv":
-        quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
-        return "\n".join([",".join(names), *quoted]) + "\n"
-    return "\n".join("\t".join(row) for row in [names, *rows]) + "\n"
+def _calibrated(ground: Ground, worker: Worker, path: Path) -> tuple[dict[str, Any], Any]:
+    """`calibrate`: the name of the statistics is a hash of all texts and their order."""
+    model, report = ground.home / "calibrated", path.parent / f"{path.stem}.json"
+    shutil.rmtree(model / "statistics", ignore_errors=True)
+    arguments = ("--data", path, "--calibration-rows", "100000", "-q", "--json", report)
+    reply = worker.call("cli", "calibrate", model, *arguments, limit=_LIMIT_S)
+    value = whole.read_json(report)
+    return reply, Path(value["statistics"]).name if value else None

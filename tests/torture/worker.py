@@ -12,11 +12,14 @@ import os
 import resource
 import sys
 import threading
+import time
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 PAIRS = [("what is the name of the river", "the river is long"), ("who was king", "a king")]
+_ADDRESSES = 12 << 30  # bytes of address space: what runs wild takes this process, no other
 
 
 def answers(directory: str) -> list[Any]:
@@ -27,19 +30,20 @@ def answers(directory: str) -> list[Any]:
     return [item for row in rows for pair in row.scores.items() for item in pair]
 
 
-def inspect(path: str) -> str:
-    """That `inspect` ends."""
+def inspect(path: str) -> Any:
+    """What `inspect` gives."""
     import qdeploy
 
-    return str(qdeploy.inspect(path)["kind"])
+    return json.loads(json.dumps(qdeploy.inspect(path), default=str))
 
 
-def evaluate(directory: str) -> float:
-    """Accuracy of a few rows."""
+def evaluate(directory: str) -> list[Any]:
+    """Figures of a few rows that are the same in every run."""
     import qdeploy
 
     report = qdeploy.evaluate(directory, latency=False, limit=16)
-    return float(report["metrics"]["accuracy"])
+    int8 = {name: report["int8"][name] for name in ("planned", "executed", "flops_share")}
+    return [report["metrics"], int8, report["target"], report["strategy"]]
 
 
 def build(model: str, engine: str, strategy: str = "w8a8", force: bool = False) -> list[Any]:
@@ -61,23 +65,25 @@ def cli(*arguments: str) -> dict[str, Any]:
     return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
 
 
-def threads(directory: str, count: int, calls: int) -> dict[str, int]:
+def threads(directory: str, count: int, calls: int) -> dict[str, Any]:
     """One predictor in several threads: how many answers were right, wrong, or no answer."""
     import qdeploy
 
     engine = qdeploy.load(directory)
     texts = [[(f"river {at}", f"the king {at} is long " * (1 + at % 9))] for at in range(count)]
     expected = [list(engine.predict(text)[0].scores.values()) for text in texts]
-    found = {"right": 0, "wrong": 0, "failed": 0}
+    found: dict[str, Any] = {"right": 0, "wrong": 0, "failed": 0, "error": ""}
     lock = threading.Lock()
+    together = threading.Barrier(count)
 
     def work(at: int) -> None:
+        together.wait()
         for _ in range(calls):
             try:
                 same = list(engine.predict(texts[at])[0].scores.values()) == expected[at]
                 outcome = "right" if same else "wrong"
-            except Exception:
-                outcome = "failed"
+            except Exception as error:
+                outcome, found["error"] = "failed", f"{type(error).__name__}: {error}"
             with lock:
                 found[outcome] += 1
 
@@ -97,14 +103,19 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no reply
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES, _ADDRESSES))
+    with contextlib.suppress(OSError):  # the first to go where memory is short
+        Path("/proc/self/oom_score_adj").write_text("1000")
     for line in sys.stdin:
         name, arguments = json.loads(line)
+        began = time.process_time()
         try:
             reply: dict[str, Any] = {"value": CALLS[name](*arguments)}
         except BaseException as error:
             classes = [f"{c.__module__}.{c.__name__}" for c in type(error).__mro__]
             text = "".join(traceback.format_exception(error))
             reply = {"classes": classes, "text": str(error), "traceback": text[-2000:]}
+        reply["cpu_s"] = time.process_time() - began
         reply["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
