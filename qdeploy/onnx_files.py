@@ -12,9 +12,9 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
 from qdeploy.onnx_rules import BITS, check_structure, shape_text
@@ -80,6 +80,30 @@ def load_graph(path: Path, remedy: str) -> ir.Model:
         raise ModelError(
             f"{path} cannot be read as ONNX: {_first_line(error)}. {remedy}"
         ) from error
+
+
+def check_names(
+    path: Path, inputs: Iterable[str], outputs: Iterable[str], manifest: Mapping[str, Any]
+) -> None:
+    """Hold what a graph takes and gives against its directory's manifest.
+
+    Args:
+        path: of the graph, for the error.
+        inputs, outputs: of the graph; it may do without an input that the manifest names.
+
+    Raises:
+        ModelError: it wants an input, or lacks an output.
+    """
+    for what, names, known in (
+        ("takes", inputs, manifest["inputs"]),
+        ("gives", outputs, manifest["outputs"]),
+    ):
+        found = set(names)
+        if not (found <= set(known) if what == "takes" else found >= set(known)):
+            raise ModelError(
+                f"{path} {what} {', '.join(sorted(found)) or 'nothing'}, and by qdeploy.json it "
+                f"{what} {', '.join(known)}. It is the graph of another model: make it again."
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
+from qdeploy.onnx_files import GRAPH
 from qdeploy.threads import check_threads
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def analyze_model(
         max_length = observed.origin.max_length
     model, digest = load_model(directory)
     observed.require_model(digest)
-    structure = find_structure(model)
+    structure = find_structure(model, directory / GRAPH)
     observed.require_sites(structure)
     options = PlanOptions(scope=scope, activations=activations)
     context = Context(structure, observed.sites, weights_of(model, structure), options)

@@ -25,7 +25,7 @@ from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 from qdeploy.integrity import GRAPHS, read_whole, verify
 from qdeploy.kept import note
-from qdeploy.onnx_files import GRAPH, check_inside, load_graph
+from qdeploy.onnx_files import GRAPH, check_inside, check_names, load_graph
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -78,7 +78,13 @@ def _load_model(model_dir: Path) -> tuple[ir.Model, str]:
             continue
         if not np.isfinite(value.const_value.numpy()).all():
             raise ModelError(f"{path}: weight {name} holds NaN or infinity. Train it again.")
+    inputs, outputs = (map(_name, values) for values in (model.graph.inputs, model.graph.outputs))
+    check_names(path, inputs, outputs, read_manifest(model_dir, "model"))
     return model, digest
+
+
+def _name(value: ir.Value) -> str:
+    return str(value.name)
 
 
 def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
@@ -89,7 +95,7 @@ def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, Si
     """
     model, _ = load_model(model_dir)
     specials = TextEncoder.from_directory(model_dir).special_tokens
-    return observe(model, find_structure(model), batches, specials=specials)
+    return observe(model, find_structure(model, model_dir / GRAPH), batches, specials=specials)
 
 
 def calibrate_model(
@@ -195,7 +201,7 @@ def _is_kept(directory: Path, path: Path, origin: Origin) -> bool:
         found = Statistics.load(path)
         if any(getattr(found.origin, name) != getattr(origin, name) for name in _SAME):
             return False
-        found.require_sites(find_structure(load_model(directory)[0]))
+        found.require_sites(find_structure(load_model(directory)[0], directory / GRAPH))
     except StatisticsError:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,11 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     return value.const_value.numpy()
 
 
-def find_structure(model: ir.Model) -> Structure:
+def find_structure(model: ir.Model, path: Path | None = None) -> Structure:
     """Find GEMMs, embedding tables and activation sites of a canonical graph.
+
+    Args:
+        path: of the model, for the error.
 
     Raises:
         ModelError: the graph has no constant-weight GEMM, so there is nothing to quantize.
@@ -53,7 +57,8 @@ def find_structure(model: ir.Model) -> Structure:
     gemms = tuple(find_gemms(model.graph, products))
     if not gemms:
         raise ModelError(
-            "The graph has no matrix product with a constant weight; nothing can be quantized. "
+            f"{path or 'The graph'} has no matrix product with a constant weight: nothing can be "
+            "quantized. "
             "Was it made by `qdeploy export`?"
         )
     sites = tuple(_sites(model.graph, gemms))

@@ -48,6 +48,7 @@ from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.integrity import read_whole
+from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _write_engine(
     manifest, (model, digest) = read_whole(
         home, lambda: (read_manifest(home, "model"), load_model(home))
     )
-    structure = find_structure(model)
+    structure = find_structure(model, home / GRAPH)
     if observed is not None:
         observed.require_model(digest)
         observed.require_sites(structure)

@@ -15,7 +15,7 @@ from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.targets import HALF, TARGETS, Target
 from qdeploy.errors import DataError, ModelError, TargetError
 from qdeploy.integrity import GRAPHS, SHA256, verify
-from qdeploy.onnx_files import GRAPH, check_inside
+from qdeploy.onnx_files import GRAPH, check_inside, check_names
 from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
@@ -121,10 +121,16 @@ def open_engine(
     verify(directory, manifest, GRAPHS, how=how)
     if os.path.lexists(directory / GRAPH):  # a target that compiles has no need of one
         check_inside(directory / GRAPH)
+    engine = _open(directory, manifest, threads, simulate=simulate)
+    check_names(directory, engine.input_names, engine.output_names, manifest)
+    return engine
+
+
+def _open(directory: Path, manifest: dict[str, Any], threads: int, *, simulate: bool) -> Engine:
     if simulate:
         from qdeploy.deploy.simulate import SimulatedEngine
 
-        return SimulatedEngine(directory / "model.onnx", threads=threads)
+        return SimulatedEngine(directory / GRAPH, threads=threads)
     target = _target_of(directory, manifest)
     if target.compiles and manifest.get("dry_run"):
         raise ModelError(

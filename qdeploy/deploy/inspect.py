@@ -98,7 +98,9 @@ def _model(directory: Path) -> dict[str, Any]:
     manifest = read_manifest(directory, "model")
     verify(directory, manifest)
     check_inside(directory / GRAPH)
-    structure = find_structure(load_graph(directory / GRAPH, "Export the checkpoint again."))
+    structure = find_structure(
+        load_graph(directory / GRAPH, "Export the checkpoint again."), directory / GRAPH
+    )
     return {
         "kind": "model",
         **{key: manifest.get(key) for key in ("model_type", "task", "labels", "verification")},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.engine import KernelTime, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_proof import fault, load_optimized, products
@@ -31,7 +31,7 @@ def profiled(
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
         session = open_session(path, options, optimized=folder / "optimized.onnx")
-        wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
+        wanted = inputs_of(feeds, [value.name for value in session.get_inputs()])
         events = recorded(session, wanted, iterations + 1)
         graph = load_optimized(folder / "optimized.onnx")
     return kernel_times(events, iterations + 1), graph

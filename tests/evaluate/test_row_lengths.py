@@ -19,6 +19,7 @@ from qdeploy.data import read_rows, rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import PlanError, QDeployWarning
 from qdeploy.evaluate.predict import RUN_PAIRS, RUN_TOKENS, predict_logits
+from tests import manifests
 from tests.evaluate.bag import CLASSES, BagEngine, engine_directory, table, tokenizer
 
 pytestmark = pytest.mark.integration
@@ -121,9 +122,8 @@ def test_the_cut_stands_in_table_page_and_card(
 ) -> None:
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
-    page, card, manifest = tmp_path / "x.html", tmp_path / "card.md", engine / "qdeploy.json"
-    source = {"source": {"path": "model", "sha256": "0" * 64}, "calibration": None}
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | source))
+    page, card = tmp_path / "x.html", tmp_path / "card.md"
+    manifests.edit(engine, "engine", source={"path": "model", "sha256": "0" * 64}, calibration=None)
     words = ["eval", str(engine), "--data", str(long_rows), "--no-latency", "--max-length", "100"]
     assert main([*words, "--html", str(page), "--card", str(card)]) == 0
     out = capsys.readouterr().out

@@ -35,8 +35,8 @@ def table(report: dict[str, Any], before: dict[str, Any] | None) -> str:
         "|---|---|" + "---:|" * len(_COLUMNS),
     ]
     for name, entry in report["classes"].items():
-        older = before["classes"].get(name) if before else None
-        rows = [("before", older)] * (older is not None) + [("now", entry)]
+        older = (before or {"classes": {}})["classes"].get(name)
+        rows = [("before", older), ("now", entry)] if older else [("now", entry)]
         for at, (code, counts) in enumerate(rows):
             title = _TITLES.get(name, name) if at == 0 else ""
             cells = " | ".join(str(counts.get(column, 0)) for column in _COLUMNS)
