@@ -2,7 +2,7 @@
 
 ONNX Runtime, OpenVINO and onnx-ir are made for files of people who mean well. One pass over a
 file's structure (`onnx_wire`), which reads no weight, refuses what `onnx_rules` says, and weights
-that stand anywhere but beside it. docs/hostile.md says what is seen and what is not.
+that stand anywhere but beside it. docs/reliability.md says what is seen and what is not.
 """
 
 from __future__ import annotations

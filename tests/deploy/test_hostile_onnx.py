@@ -224,7 +224,7 @@ def test_packages_beside_a_file_are_not_imported(
 
 
 def test_the_floor_of_onnx_has_the_path_checks() -> None:
-    """1.21 mends CVE-2025-51480 and its kin: external data through .., links and hard links."""
+    """1.21 mends external data that leads elsewhere by links (CVE-2026-27489, CVE-2026-34446)."""
     root = Path(qdeploy.__file__).parents[1]
     (floor,) = re.findall(r'^ +"onnx>=([0-9.]+)"', (root / "pyproject.toml").read_text(), re.M)
     assert tuple(map(int, floor.split("."))) >= (1, 21)
