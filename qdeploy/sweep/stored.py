@@ -1,16 +1,24 @@
-"""What stands in a sweep's folder, and whether it is whole: what is cut is made again."""
+"""What stands in a sweep's folder, and whether it is whole: what is cut is made again.
+
+The forms below are what is read back of it; other fields are left alone.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from qdeploy.artifact import MANIFEST
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.predictions import load_predictions
 from qdeploy.integrity import digest_of
+
+T = TypeVar("T")
 
 STATISTICS, ROWS, RESULT = "statistics.npz", "rows.jsonl", "sweep.json"
 TRIALS, MODEL = "trials", "model"
@@ -18,7 +26,71 @@ ENGINE, PREDICTIONS = "engine", "predictions.npz"
 ACCURACY, LATENCY, FAILED = "accuracy.json", "latency.json", "failed.json"
 STEPS = ("accuracy", "latency")
 _LARGE = 1e300  # of whole numbers too, which JSON has of any length
-Check = Callable[[Any], bool]
+Number = Annotated[float, Meta(ge=-_LARGE, le=_LARGE)]  # NaN is none
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _Note(msgspec.Struct):
+    step: str
+    began: Number
+    seconds: Number
+    where: str
+
+
+class _Metrics(msgspec.Struct):
+    accuracy: Number
+    ci95: tuple[Number, Number]
+    n: Count
+    constant_predictor: bool
+
+
+class _Compared(msgspec.Struct):
+    drop: Number
+    mcnemar_p: Number
+    flipped: Number
+    agreement: Number
+    sqnr_db: float | None  # infinite where no answer moved
+    max_abs_diff: float | None
+
+
+class _Size(msgspec.Struct):
+    total: Number
+    weights: Number
+
+
+class _Accuracy(msgspec.Struct):
+    metrics: _Metrics
+    class_order: str | None
+    baseline: _Compared | None
+    size_mb: _Size
+    int8: dict[str, Any] | None
+    warnings: list[str]
+
+
+class _Percentiles(msgspec.Struct):
+    p50: Number
+    p95: Number
+
+
+class _Speedup(msgspec.Struct):
+    ratio: Annotated[float, Meta(gt=0, le=_LARGE)]
+
+
+class _Shape(msgspec.Struct):
+    latency_ms: _Percentiles
+    speedup: _Speedup | None
+    memory_mb: dict[str, Any] | None
+    protocol: dict[str, Any]
+
+
+class _Latency(msgspec.Struct):
+    shapes: dict[str, Any]
+    machine: str
+    date: str
+
+
+class _Failed(msgspec.Struct):
+    error: str
 
 
 def is_done(step: str, folder: Path, *, compared: bool, shapes: Iterable[tuple[int, int]]) -> bool:
@@ -45,23 +117,24 @@ def is_done(step: str, folder: Path, *, compared: bool, shapes: Iterable[tuple[i
 def accuracy_of(folder: Path, *, compared: bool) -> dict[str, Any] | None:
     """What `measure_accuracy` wrote; None where it is missing, cut or something else."""
     found = read_object(folder / ACCURACY)
-    return found if found is not None and _fits(found, _ACCURACY[compared]) else None
+    form = _as(found, _Accuracy)
+    return found if form is not None and (form.baseline is not None) is compared else None
 
 
 def latency_of(folder: Path, shapes: Iterable[tuple[int, int]]) -> dict[str, Any] | None:
     """What `measure_latency` wrote of all these shapes; None where that is not there."""
     found = read_object(folder / LATENCY)
-    if found is None or not _fits(found, _LATENCY):
+    form = _as(found, _Latency)
+    if form is None:
         return None
-    timed = found["shapes"]
-    wanted = [f"{rows}x{tokens}" for rows, tokens in shapes]
-    return found if all(_fits(timed.get(name), _SHAPE) for name in wanted) else None
+    timed = [form.shapes.get(f"{rows}x{tokens}") for rows, tokens in shapes]
+    return found if all(_as(one, _Shape) for one in timed) else None
 
 
 def note_of(folder: Path, step: str) -> dict[str, Any] | None:
     """When and where a step ran; None where that is not there."""
     found = read_object(folder / f"{step}.ran.json")
-    return found if found is not None and _fits(found, _NOTE) else None
+    return found if _as(found, _Note) else None
 
 
 def error_of(folder: Path) -> str | None:
@@ -69,8 +142,8 @@ def error_of(folder: Path) -> str | None:
     path = folder / FAILED
     if not path.exists():
         return None
-    error = (read_object(path) or {}).get("error")
-    return error if isinstance(error, str) else f"{path} is damaged; the next run tries it again."
+    form = _as(read_object(path), _Failed)
+    return form.error if form else f"{path} is damaged; the next run tries it again."
 
 
 def is_whole(directory: Path, kind: str) -> bool:
@@ -123,68 +196,9 @@ def _predicted(path: Path) -> int | None:
         return None
 
 
-def _fits(found: Any, wanted: Mapping[str, Check]) -> bool:
-    """Whether a value is an object with these keys, each of what is expected there."""
-    return isinstance(found, dict) and all(
-        key in found and check(found[key]) for key, check in wanted.items()
-    )
-
-
-def _number(value: Any) -> bool:
-    return _any_number(value) and abs(value) < _LARGE  # NaN is not either
-
-
-def _any_number(value: Any) -> bool:
-    return type(value) in (int, float)  # as JSON has them; true and false are none
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _object_of(wanted: Mapping[str, Check]) -> Check:
-    return lambda value: _fits(value, wanted)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-_NOTE: Mapping[str, Check] = {"step": _text, "began": _number, "seconds": _number, "where": _text}
-_METRICS: Mapping[str, Check] = {
-    "accuracy": _number,
-    "ci95": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_number, value)),
-    "n": _number,
-    "constant_predictor": lambda value: isinstance(value, bool),
-}
-_COMPARED: Mapping[str, Check] = {
-    **dict.fromkeys(("drop", "mcnemar_p", "flipped", "agreement"), _number),
-    **dict.fromkeys(("sqnr_db", "max_abs_diff"), _or_none(_any_number)),
-}
-# By whether the trial is compared with a baseline.
-_ACCURACY: Mapping[bool, Mapping[str, Check]] = {
-    compared: {
-        "metrics": _object_of(_METRICS),
-        "class_order": _or_none(_text),
-        "baseline": _object_of(_COMPARED) if compared else lambda value: value is None,
-        "size_mb": _object_of({"total": _number, "weights": _number}),
-        "int8": _or_none(_object),
-        "warnings": _texts,
-    }
-    for compared in (True, False)
-}
-_LATENCY: Mapping[str, Check] = {"shapes": _object, "machine": _text, "date": _text}
-_SHAPE: Mapping[str, Check] = {
-    "latency_ms": _object_of({"p50": _number, "p95": _number}),
-    "speedup": _or_none(_object_of({"ratio": lambda value: _number(value) and value > 0})),
-    "memory_mb": _or_none(_object),
-    "protocol": _object,
-}
+def _as(found: Any, form: type[T]) -> T | None:
+    """A value as a form; None where it has another one."""
+    try:
+        return msgspec.convert(found, form)
+    except (msgspec.ValidationError, RecursionError):
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from qdeploy.artifact import write_json, write_manifest
 from qdeploy.data.lengths import RowLengths
+from qdeploy.errors import ModelError
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import ClassOrder
-from qdeploy.evaluate.predictions import save_predictions
+from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.sweep.stored import STEPS, error_of, is_done, is_whole, listed_files, read_object
 
 ROWS = 5
@@ -132,6 +134,34 @@ def test_only_listed_files_within_the_directory_are_named(trial: Path) -> None:
     manifest["files"] |= {"../x": "0", "/etc/passwd": "0", "a/../../x": "0"}
     write_json(engine / "qdeploy.json", manifest)
     assert set(listed_files(engine)) == {"model.onnx", "plan.json"}
+
+
+PREDICTED: dict[str, dict[str, Any]] = {
+    "text": {"about": "{"},
+    "another form": {"about": "[]"},
+    "a name that is a number": {"about": lambda text: text.replace('"a"', "1")},
+    "negative lengths": {"about": lambda text: text.replace("3", "-3", 1)},
+    "other classes": {"logits": np.zeros((ROWS, 3), np.float32)},
+    "float64": {"logits": np.zeros((ROWS, 2))},
+    "one axis": {"logits": np.zeros(ROWS, np.float32)},
+    "labels of other rows": {"gold": np.zeros(ROWS + 1, np.int64)},
+    "labels of no class": {"gold": np.full(ROWS, 2)},
+    "labels that are texts": {"gold": np.full(ROWS, "a")},
+}
+
+
+@pytest.mark.parametrize("fault", PREDICTED)
+def test_impossible_predictions_are_refused_with_their_name(fault: str, trial: Path) -> None:
+    path = trial / "predictions.npz"
+    with np.load(path) as found:
+        arrays = dict(found)
+    for name, value in PREDICTED[fault].items():
+        text = value(str(arrays[name])) if callable(value) else value
+        arrays[name] = np.array(text)
+    np.savez(path, allow_pickle=False, **arrays)
+    with pytest.raises(ModelError, match=re.escape(f"{path} holds no predictions (")):
+        load_predictions(path)
+    assert not done(trial, "accuracy") and done(trial, "latency")
 
 
 JSON = st.recursive(
