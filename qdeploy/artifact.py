@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
-# What a field that is left out says; the others then say nothing, as in earlier versions.
-_MEANT: dict[str, Any] = {"rest_precision": "f32"}
 _STEM = 50  # characters, of four bytes at most, of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
@@ -77,6 +75,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name[:_STEM]}.{secrets.token_hex(6)}.partial")
     try:
         partial.write_bytes(content)
+        with contextlib.suppress(FileNotFoundError):  # a private file stays private
+            partial.chmod(stat.S_IMODE(path.stat().st_mode))
         partial.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -201,9 +201,10 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
         raise ModelError(f"{directory} was written by a newer qdeploy. Upgrade with pip.")
     check(manifest, MANIFESTS[kind], path, remedy)
     for name, digest in manifest.get("sealed", {}).items():
-        if name in _MEANT | manifest and _digest((_MEANT | manifest)[name]) != digest:
+        if name not in manifest or _digest(manifest[name]) != digest:
+            fact = "is another" if name in manifest else "is missing"
             raise ModelError(
-                f"{path} is not as `{maker}` wrote it: {name} is another. {remedy} Or put the file "
+                f"{path} is not as `{maker}` wrote it: {name} {fact}. {remedy} Or put the file "
                 "back."
             )
     return manifest

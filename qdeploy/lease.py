@@ -13,8 +13,10 @@ import contextlib
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +25,8 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 LEASE, FOLDER = ".lease", ".partial"
+# Names that `leased_folder` gives: any other hidden file or folder is somebody else's.
+_NAME = re.compile(r"\..*\.[0-9a-f]{12}" + re.escape(LEASE), re.DOTALL)
 _FOREIGN_S = 24 * 3600  # a lease of another machine is held for so long, whatever its lock says
 _STEM = 80  # characters of a name that a hidden one keeps: the longest name allowed has 255 bytes
 
@@ -156,10 +160,11 @@ def leftovers(parent: Path) -> Iterator[Lease]:
 
 
 def _ours(entry: os.DirEntry[str]) -> bool:
-    if not (entry.name.startswith(".") and entry.name.endswith(LEASE)):
+    if not _NAME.fullmatch(entry.name):
         return False
     with contextlib.suppress(OSError):
-        return entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+        about = entry.stat(follow_symlinks=False)
+        return stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
     return False
 
 
@@ -175,11 +180,16 @@ def _over(path: Path) -> Lease | None:
 
 
 def _discard(lease: Path) -> None:
-    """Remove the folder of a lease; an older output that it had moved aside comes back first."""
+    """Remove the folder of a lease; an older output that it had moved aside comes back first.
+
+    A lease names its owner before its folder is made: one that names none has no folder.
+    """
     folder = lease.with_name(lease.name.removesuffix(LEASE) + FOLDER)
     aside = folder.with_name(folder.name + ASIDE)
     holder = holder_of(lease)
-    if aside.is_dir() and holder is not None and holder.output:
+    if holder is None:
+        return
+    if aside.is_dir() and holder.output:
         output = lease.parent / holder.output
         if not os.path.lexists(output):
             aside.rename(output)

@@ -58,10 +58,14 @@ def _place(path: Path) -> Path:
         OutputError: a link that leads nowhere, or a working directory that was removed.
     """
     try:
-        place = Path(os.path.abspath(path))
-        if not place.is_symlink():
-            return place
-        return place.resolve(strict=True)
+        whole = path if path.is_absolute() else Path.cwd() / path
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            whole.parent.stat()  # a loop of links is an error now
+        if whole.name == "..":
+            return Path(os.path.realpath(whole))
+        # not os.path.abspath: behind a link to a directory, `..` is that directory's parent
+        place = Path(os.path.realpath(whole.parent), whole.name)
+        return place.resolve(strict=True) if place.is_symlink() else place
     except FileNotFoundError as error:
         if os.path.lexists(path):
             raise OutputError(
@@ -141,9 +145,9 @@ def check_apart(output: Path, sources: Sequence[Path]) -> None:
     Raises:
         OutputError: naming both.
     """
-    written = output.resolve()
+    written = Path(os.path.realpath(output))
     for source in (path for path in sources if path.exists()):
-        read = source.resolve()
+        read = Path(os.path.realpath(source))
         if written == read or read in written.parents or written in read.parents:
             raise OutputError(
                 f"The output {output} and the input {source} overlap: replacing one would lose "
@@ -227,7 +231,8 @@ def _publish(work: Path, path: Path, place: Path, kind: str, *, force: bool) -> 
                 f"{path} appeared while this was made, and was not touched; what was made is "
                 "dropped. Name another output, or pass --force."
             ) from None
-    check_output(path, kind, force=force)
+    if check_output(path, kind, force=force) != place:
+        raise OutputError(f"{path} became a link while this was made. Run again, or name another.")
     if not exchange(work, place):
         _move_aside(work, path, place, kind)
         return
@@ -259,7 +264,16 @@ def _back_on_failure(undo: Callable[[], object]) -> Iterator[None]:
 
 
 def _check_old(old: Path, path: Path, kind: str) -> None:
-    """`_check_ours` of the directory that was replaced, under the name that the user knows."""
+    """`_check_ours` of the directory that was replaced, under the name that the user knows.
+
+    Raises:
+        OutputError: it is another's, or by now a link or a file.
+    """
+    if old.is_symlink() or not old.is_dir():
+        raise OutputError(
+            f"{path} became a link or a file while this was made, and was not touched. Name "
+            "another output."
+        )
     if any(old.iterdir()):
         _check_ours(path, old, kind)
 

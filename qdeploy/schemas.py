@@ -250,6 +250,10 @@ class Int8(_Form, kw_only=True):
     executed_share: Share | None = None
     time_share: TimeShare | None = None
 
+    def __post_init__(self) -> None:
+        if self.executed > self.planned:
+            raise ValueError(f"{self.executed} GEMMs ran in INT8 of {self.planned} that were to")
+
 
 class Certificate(_Form, kw_only=True):
     """certificate.json."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from qdeploy.artifact import write_bytes
-from qdeploy.errors import OutputError
+from qdeploy.artifact import MANIFEST, read_json, write_bytes
+from qdeploy.errors import ModelError, OutputError
 from qdeploy.faults import explain
+
+_CHECKPOINT = "config.json"
+_ROWS = (".tsv", ".csv", ".jsonl", ".parquet")
 
 
 def check_file(flag: str, path: Path) -> None:
@@ -35,6 +40,48 @@ def check_file(flag: str, path: Path) -> None:
         raise OutputError(f"{flag} {path} cannot be written. Name a file in another place.")
 
 
+def check_reports(reports: Mapping[str, Path], others: Iterable[Path]) -> None:
+    """Refuse reports that would replace each other, or what the command reads or makes.
+
+    Args:
+        reports: by the option that names each.
+        others: files and directories that the command was given.
+
+    Raises:
+        OutputError: naming the option and what would be lost.
+    """
+    places: dict[Path, str] = {}
+    known = {path: Path(os.path.realpath(path)) for path in others}
+    for flag, path in reports.items():
+        place = Path(os.path.realpath(path))
+        if place.exists() and not place.is_file():
+            continue  # a device or a pipe keeps nothing
+        if place in places:
+            raise OutputError(f"{flag} and {places[place]} name the same file, {path}. Name two.")
+        places[place] = flag
+        for other, real in known.items():
+            if place == real or (place.exists() and _belongs(place, real)):
+                raise OutputError(
+                    f"{flag} {path} would replace what belongs to {other}. Name another file."
+                )
+
+
+def _belongs(file: Path, directory: Path) -> bool:
+    """Whether a file is one of a directory's own, and no report that was put there before."""
+    if directory not in file.parents:
+        return False
+    if not (directory / MANIFEST).exists():  # a checkpoint, or a folder of rows
+        return (directory / _CHECKPOINT).exists() or file.suffix in _ROWS
+    try:
+        manifest = read_json(directory / MANIFEST)
+    except ModelError:
+        return True
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not files or not isinstance(files, dict):  # a sweep lists none
+        return True
+    return file.relative_to(directory).as_posix() in {MANIFEST, *files}
+
+
 def write_file(flag: str, path: Path, content: bytes) -> None:
     """Write a report, whole or not at all; one that stands there is replaced, and stays till then.
 
@@ -54,5 +101,13 @@ def write_file(flag: str, path: Path, content: bytes) -> None:
 
 
 def _place(path: Path) -> Path:
-    """What a link leads to; a loop raises, as every use of it would."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    """What a link leads to, which need not be there.
+
+    Raises:
+        OSError: a loop.
+    """
+    if not path.is_symlink():
+        return path
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()
+    return Path(os.path.realpath(path))

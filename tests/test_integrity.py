@@ -204,7 +204,7 @@ def test_a_precision_that_was_taken_out_does_not_become_another(home: Path, tmp_
     manifest = json.loads((directory / MANIFEST).read_text())
     del manifest["rest_precision"]
     (directory / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ModelError, match="rest_precision is another"):
+    with pytest.raises(ModelError, match="rest_precision is missing"):
         read_manifest(directory, "engine")
 
 

@@ -152,7 +152,7 @@ def test_a_lease_of_another_machine_is_held_for_a_day(
     tmp_path: Path, age: float, left: int
 ) -> None:
     """Its lock may not be seen here."""
-    path = tmp_path / ".out.0.lease"
+    path = tmp_path / ".out.0123456789ab.lease"
     path.write_text(json.dumps(asdict(Holder("far", "another boot", 1, time.time(), "out"))))
     os.utime(path, (time.time() - age,) * 2)
     found = list(leftovers(tmp_path))
@@ -162,28 +162,35 @@ def test_a_lease_of_another_machine_is_held_for_a_day(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', "\x00"])
-def test_a_lease_that_was_cut_is_a_leftover(tmp_path: Path, text: str) -> None:
-    (tmp_path / ".out.0.lease").write_text(text)
-    (tmp_path / ".out.0.partial").mkdir()
+def test_a_lease_that_was_cut_has_no_folder(tmp_path: Path, text: str) -> None:
+    """It names its owner before its folder is made: whatever stands there is somebody else's."""
+    (tmp_path / ".out.0123456789ab.lease").write_text(text)
+    (tmp_path / ".out.0123456789ab.partial").mkdir()
     sweep(tmp_path)
-    assert entries(tmp_path) == []
+    assert entries(tmp_path) == [".out.0123456789ab.partial"]
 
 
 def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "a").touch()
-    (tmp_path / ".out.0.lease").touch()
-    (tmp_path / ".out.0.partial").symlink_to(precious)
+    gone = Holder("here", "", 1, 0.0)
+    lease = tmp_path / ".out.0123456789ab.lease"
+    lease.write_text(json.dumps(asdict(gone)))
+    os.utime(lease, (0, 0))
+    (tmp_path / ".out.0123456789ab.partial").symlink_to(precious)
     sweep(tmp_path)
     assert entries(precious) == ["a"]
 
 
 def test_other_hidden_files_stay(tmp_path: Path) -> None:
-    for name in (".bashrc", ".out.0.partial", "notes.lease"):
+    for name in (".bashrc", ".out.0123456789ab.partial", ".flat.lease", "notes.lease"):
         (tmp_path / name).touch()
+    for name in (".flat.partial", ".flat.partial.old"):
+        (tmp_path / name).mkdir()
+    before = entries(tmp_path)
     sweep(tmp_path)
-    assert entries(tmp_path) == [".bashrc", ".out.0.partial", "notes.lease"]
+    assert entries(tmp_path) == before
 
 
 @pytest.fixture

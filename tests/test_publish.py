@@ -298,6 +298,48 @@ def test_a_link_that_leads_nowhere_is_said(tmp_path: Path, target: str, force: b
     assert entries(tmp_path) == ["link"]
 
 
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("target", ["directory", "engine", "nowhere"])
+def test_a_link_that_appears_meanwhile_stays(tmp_path: Path, target: str, force: bool) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    if target != "nowhere":
+        elsewhere.mkdir()
+    if target == "engine":
+        write_manifest(elsewhere, "engine", fields("engine"))
+    before = sorted(path.name for path in elsewhere.glob("*"))
+    with pytest.raises(OutputError), staged(out, "engine", force=force) as work:
+        write_manifest(work, "engine", fields("engine"))
+        out.symlink_to(elsewhere)
+    assert out.is_symlink() and sorted(path.name for path in elsewhere.glob("*")) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"out", "elsewhere"}
+
+
+@pytest.mark.parametrize("name", ["l1", "l1/x", "l1/x/y"])
+def test_a_loop_of_links_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / "l1").symlink_to("l2")
+    (tmp_path / "l2").symlink_to("l1")
+    (tmp_path / "model").mkdir()
+    publish.check_apart(tmp_path / name, [tmp_path / "model"])
+    with (
+        pytest.raises(OutputError, match="leads to itself"),
+        staged(tmp_path / name, "engine", force=True),
+    ):
+        pass
+
+
+def test_two_dots_behind_a_link_lead_where_the_system_leads(tmp_path: Path) -> None:
+    (tmp_path / "real" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/sub")
+    with staged(tmp_path / "link" / ".." / "out", "engine") as work:
+        write_manifest(work, "engine", fields("engine"))
+    assert (tmp_path / "real" / "out" / MANIFEST).exists() and not (tmp_path / "out").exists()
+    with (
+        pytest.raises(OutputError, match="already exists"),
+        staged(tmp_path / "real" / "sub" / "..", "engine"),
+    ):
+        pass
+
+
 def test_parents_that_were_made_go_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(ValueError), staged(tmp_path / "a" / "b" / "out", "model"):
         raise ValueError

@@ -211,6 +211,11 @@ def _save(statistics: Statistics, path: Path) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         statistics.save(path)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        blocked = path if path.is_dir() else path.parent
+        raise ModelError(
+            f"{blocked} is something else than the statistics that are kept there. Move it away."
+        ) from error
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written: {error.strerror}. Statistics are kept in the model "

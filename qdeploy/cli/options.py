@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -56,7 +57,14 @@ class NumberOrWord(click.ParamType[int | float | str]):
 
 
 def reporting(function: F) -> F:
-    """--json, --quiet and --verbose, for every command."""
+    """--json, --quiet and --verbose, for every command; no report may replace what it was given."""
+
+    @functools.wraps(function)
+    def checked(*args: Any, **params: Any) -> Any:
+        talk.check_reports(params)
+        return function(*args, **params)
+
+    wrapped = cast("F", checked)
     for option in (
         click.option(
             "-v",
@@ -84,8 +92,8 @@ def reporting(function: F) -> F:
             help="Write the result as JSON; '-' is standard output, with nothing else.",
         ),
     ):
-        function = option(function)
-    return function
+        wrapped = option(wrapped)
+    return wrapped
 
 
 _option = partial(click.option, show_default=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qdeploy.cli.progress import PlainProgress, RichProgress
 from qdeploy.errors import GateError, OutputError, QDeployError
 from qdeploy.text import json_text
 from qdeploy.whole import check_file, write_file
+from qdeploy.whole import check_reports as check_reports_apart
 
 Callback = Callable[[str, int, int], None]
 _QUIET, _VERBOSE, _JSON = "qdeploy.quiet", "qdeploy.verbose", "qdeploy.json"
@@ -43,6 +45,24 @@ def set_json(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is None or value == "-" or ctx.resilient_parsing:
         return
     check_file("--json", Path(value))
+
+
+def check_reports(params: Mapping[str, Any]) -> None:
+    """Refuse --json, --html and --card that would replace a file which the command was given.
+
+    Args:
+        params: of the command; those that are paths, or text that names one.
+
+    Raises:
+        OutputError: with what would be lost.
+    """
+    reports = {f"--{name}": params[name] for name in ("html", "card") if params.get(name)}
+    target = click.get_current_context().meta.get(_JSON)
+    if target is not None and target != "-":
+        reports["--json"] = Path(target)
+    texts = [v for name, v in params.items() if f"--{name}" not in reports and name != "plot"]
+    named = [Path(text) for text in texts if isinstance(text, str | Path)]
+    check_reports_apart(reports, [path for path in named if os.path.lexists(path)])
 
 
 def is_verbose(ctx: click.Context) -> bool:

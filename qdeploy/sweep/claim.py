@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ SCHEMA = 1
 LOCK = "running.lease"
 _OF_BEFORE = "running.pid"  # the lock of earlier versions, which said a process number alone
 _OURS = {RESULT, STATISTICS, ROWS, TRIALS, MODEL, MANIFEST, LOCK, _OF_BEFORE}
+# Names of what is written and not yet whole (`artifact.write_bytes`, `lease.leased_folder`), and of
+# earlier versions' statistics; any other hidden file is somebody else's.
+_PARTIAL = re.compile(rf"\..*\.[0-9a-f]{{12}}\.partial|\.{re.escape(STATISTICS)}\.partial")
 _ENDING_S = 10.0  # what the trial of a killed sweep may take to end
 
 
@@ -41,6 +45,7 @@ def claimed(folder: Path, model: str | Path) -> Iterator[Lease]:
             or it cannot be written.
     """
     _check(folder, model)
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lease = _take(folder / LOCK, folder)
@@ -54,8 +59,22 @@ def claimed(folder: Path, model: str | Path) -> Iterator[Lease]:
         except OSError as error:
             raise explain(_blamed(error, folder), cls=OutputError) from error
         yield lease
+    except BaseException:
+        if new:
+            _remove_empty(folder)
+        raise
     finally:
         lease.release()
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder of a sweep that ended before it kept anything."""
+    with contextlib.suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {MANIFEST, TRIALS, LOCK}:
+            (folder / TRIALS).rmdir()
+            for name in (MANIFEST, LOCK):
+                (folder / name).unlink()
+            folder.rmdir()
 
 
 def _blamed(error: OSError, folder: Path) -> OSError:
@@ -87,14 +106,16 @@ def _check(folder: Path, model: str | Path) -> None:
 def _is_foreign(folder: Path) -> bool:
     """Whether a folder holds something that is no sweep's.
 
-    A manifest of a sweep settles it. One that was cut, or is missing, leaves the rest to tell: a
-    folder of trials, and of what a run makes before the first of them.
+    A manifest of a sweep settles it. One that was cut leaves the rest to tell: trials, or nothing
+    but what a sweep makes. Without any, only the lock of a run may be there that was killed before.
     """
     found = read_object(folder / MANIFEST)
     if found is not None and "kind" in found:
         return bool(found["kind"] != "sweep")
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
-    return TRIALS not in names and not names <= _OURS
+    names = {path.name for path in folder.iterdir() if not _PARTIAL.fullmatch(path.name)}
+    if MANIFEST in names:
+        return TRIALS not in names and not names <= _OURS
+    return not names <= {LOCK, _OF_BEFORE}
 
 
 def _model_of(folder: Path) -> str | None:
@@ -146,6 +167,8 @@ def _clear(folder: Path) -> None:
         sweep(place)
     for pattern in (".*.partial", f"{TRIALS}/.*.partial", f"{TRIALS}/*/.*.partial"):
         for path in folder.glob(pattern):
+            if not _PARTIAL.fullmatch(path.name):
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:

@@ -17,6 +17,7 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import names_of, parse_shape
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import PlanError, choose
+from qdeploy.faults import explain
 from qdeploy.threads import check_threads
 
 _SECTIONS = (
@@ -115,7 +116,9 @@ def read_recipe(path: str | Path) -> Recipe:
         found = yaml.safe_load(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise PlanError(f"{path} does not exist. Recipes are YAML files: see recipes/.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise explain(error, cls=PlanError) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise PlanError(f"{path} cannot be read as YAML: {error}") from error
     try:
         return parse_recipe(found)

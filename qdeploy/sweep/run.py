@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, package_versions, read_manifest, write_json
+from qdeploy.artifact import MANIFEST, package_versions, read_manifest, write_bytes, write_json
 from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
@@ -22,7 +22,6 @@ from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
-from qdeploy.faults import named
 from qdeploy.kept import note
 from qdeploy.lease import Lease
 from qdeploy.sweep.claim import claimed
@@ -143,13 +142,7 @@ def _prepare(
         progress=progress,
         observer=observer,
     )
-    copy = folder / f".{STATISTICS}.partial"
-    try:
-        shutil.copyfile(statistics, copy)
-        copy.replace(folder / STATISTICS)
-    except OSError as error:
-        named(error, folder / STATISTICS)  # the copy's own name says nothing to anybody
-        raise
+    write_bytes(folder / STATISTICS, statistics.read_bytes())
     source = eval_data or data or MINI
     rows = read_rows(source, task=recipe.task, columns=recipe.columns, limit=recipe.limit)
     if rows.labels is None:

@@ -252,7 +252,7 @@ sys.exit(main(sys.argv[1:]))
 FILES = "resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
 SIZE = "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))"
 MEMORY = (
-    "import onnxruntime, qdeploy.deploy.build, qdeploy.evaluate.run\n"
+    "import onnxruntime, qdeploy.cli, qdeploy.deploy.build, qdeploy.evaluate.run\n"
     "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
     "resource.setrlimit(resource.RLIMIT_AS, (used + {more} * 10**6,) * 2)"
 )

@@ -48,13 +48,40 @@ def test_what_killed_runs_left_goes(tmp_path: Path) -> None:
     with claimed(folder, "m"):
         pass
     (folder / "running.pid").write_text("1")
-    (folder / ".rows.jsonl.0.partial").write_text("half")
-    (folder / "trials" / "a" / ".x.partial").mkdir(parents=True)
-    (folder / "trials" / "a" / ".x.lease").touch()
+    (folder / ".rows.jsonl.0123456789ab.partial").write_text("half")
+    (folder / ".draft.partial").mkdir()
+    (folder / "trials" / "a" / ".x.0123456789ab.partial").mkdir(parents=True)
+    (folder / "trials" / "a" / ".x.0123456789ab.lease").touch()
     (folder / "trials" / "a" / "kept.json").touch()
     with claimed(folder, "m"):
-        assert names(folder) == {MANIFEST, "trials", LOCK}
+        assert names(folder) == {MANIFEST, "trials", LOCK, ".draft.partial"}
         assert names(folder / "trials" / "a") == {"kept.json"}
+
+
+@pytest.mark.parametrize(
+    "name", ["model/thesis.txt", "trials/p1.csv", "rows.jsonl", "sweep.json", "statistics.npz"]
+)
+def test_a_folder_without_a_manifest_is_somebody_elses(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "study" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with (
+        pytest.raises(OutputError, match="study is no folder of a sweep"),
+        claimed(tmp_path / "study", "m"),
+    ):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_a_sweep_that_fails_before_it_keeps_anything_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "sw"
+    with pytest.raises(ZeroDivisionError), claimed(folder, "m"):
+        raise ZeroDivisionError
+    assert not folder.exists()
+    folder.mkdir()
+    with pytest.raises(ZeroDivisionError), claimed(folder, "m"):
+        raise ZeroDivisionError
+    assert folder.exists()
 
 
 CUT = [

@@ -363,4 +363,4 @@ def test_a_shape_beyond_the_model_is_refused_before_the_work(
     recipe.write_text("latency: {shapes: [1x99999]}\ntrials: [{strategy: w8a8}]\n")
     with pytest.raises(PlanError, match="99999 tokens, and the model takes"):
         qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, **data)
-    assert not list((tmp_path / "sweep" / "trials").iterdir())
+    assert not (tmp_path / "sweep").exists()
