@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ VARIABLES = {
 # Where `opt_in_out --opt_in` and `--opt_out` of openvino_telemetry keep what the user decided.
 _CONSENT = Path("intel", "openvino_telemetry")
 _REPORTER = "openvino_telemetry"
+_importing = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -40,14 +42,15 @@ def without_openvino_reports() -> Iterator[None]:
     Where the user decided for or against reports, with OpenVINO's own `opt_in_out`, that holds.
     """
     decided = any((home / _CONSENT).exists() for home in _homes())
-    if decided or _REPORTER in sys.modules:
-        yield
-        return
-    sys.modules[_REPORTER] = None  # type: ignore[assignment]  # "cannot be imported", says Python
-    try:
-        yield
-    finally:
-        del sys.modules[_REPORTER]
+    with _importing:
+        if decided or _REPORTER in sys.modules:
+            yield
+            return
+        sys.modules[_REPORTER] = None  # type: ignore[assignment]  # "cannot be imported" to Python
+        try:
+            yield
+        finally:
+            del sys.modules[_REPORTER]
 
 
 def _homes() -> list[Path]:

@@ -27,8 +27,8 @@ class OfOneProcess:
         if os.getpid() != self._process:
             raise TargetError(
                 f"This engine was loaded in process {self._process} and this is {os.getpid()}, "
-                "forked off: no runtime survives that. Call qdeploy.load() in each worker, or "
-                "start workers with 'spawn' or 'forkserver'."
+                "forked off: no runtime survives that. Start workers with 'spawn' or "
+                "'forkserver', or call qdeploy.load() in each worker and not before."
             )
 
     def __reduce__(self) -> tuple[Any, ...]:

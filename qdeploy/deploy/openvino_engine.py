@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ REST_PRECISIONS = ("f32", "bf16")
 INSTALL = "Type: pip install 'qdeploy[openvino]'"
 _PRODUCTS = ("FullyConnected", "MatMul", "Convolution")
 _INT8 = ("i8", "u8")
+_loaded_in: set[int] = set()  # processes, of which the others are those that forked this one off
 _FORM = ("Transpose", "Reorder", "Reshape", "Convert", "Eltwise", "Subgraph")
 
 
@@ -30,13 +32,20 @@ def runtime() -> Any:
     """The package openvino.
 
     Raises:
-        TargetError: it is not installed.
+        TargetError: it is not installed, or a process that this one was forked from loaded it:
+            locks that its threads held would be waited for, for ever.
     """
+    if _loaded_in and os.getpid() not in _loaded_in:
+        raise TargetError(
+            "OpenVINO was loaded before this process was forked off, and does not survive that. "
+            "Start workers with 'spawn' or 'forkserver', or load engines in the workers alone."
+        )
     try:
         with without_openvino_reports():
             import openvino
     except ImportError as error:
         raise TargetError(f"openvino cannot be imported: {error}. {INSTALL}") from None
+    _loaded_in.add(os.getpid())
     return genuine(openvino, "Core", "OpenVINO's", INSTALL)
 
 
