@@ -1,6 +1,6 @@
 # make demo    environment, installation, and the whole path on the embedded model
-# make test    the tests (without the slow ones, and without the campaign)
-# make check   what CI runs: lint, types, tests, and a part of the campaign
+# make test    the tests, two files at a time (without the slow ones, with a part of the campaign)
+# make check   what CI runs: lint, types, tests
 # make torture kills, full disks, damaged and hostile files, thousands of runs: docs/reliability.md
 #
 # Each works alone on a machine with Python 3.10 or newer (3.11 is tested), make and git.
@@ -10,6 +10,8 @@ VENV ?= .venv
 DEMO ?= demo
 BEFORE := benchmarks/results/torture-before-2026-11-26.json
 BIN := $(VENV)/bin
+# Two at a time, the tests of a file in one process, which takes up to 3 GB.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A stamp per installation: repeated runs install nothing, and nothing ever removes $(VENV).
@@ -44,10 +46,10 @@ demo: $(INSTALLED)
 	$(BIN)/qdeploy demo $(DEMO) --force
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m 'not slow and not torture'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check
@@ -56,7 +58,7 @@ lint: $(INSTALLED_DEV)
 types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 
-check: lint types test torture-quick
+check: lint types test
 
 torture: $(INSTALLED_DEV)
 	$(BIN)/python -m tests.torture --runs full --out docs/reliability.md --before $(BEFORE)

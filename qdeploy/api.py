@@ -175,7 +175,7 @@ def analyze(
     from qdeploy.analyze.run import analyze_model
     from qdeploy.report.outputs import Outputs
 
-    outputs = Outputs(html=_path(html), plot=_path(plot))
+    outputs = Outputs(html=_path(html), plot=_path(plot), given=(model_dir, data, statistics))
     report = analyze_model(
         model_dir,
         data=data,
@@ -410,7 +410,8 @@ def evaluate(
     from qdeploy.evaluate.run import evaluate_engine
     from qdeploy.report.outputs import Outputs
 
-    outputs = Outputs(html=_path(html), card=_path(card))
+    given = (engine_dir, data, baseline)
+    outputs = Outputs(html=_path(html), card=_path(card), given=given)
     try:
         report = evaluate_engine(
             engine_dir,
@@ -485,7 +486,8 @@ def sweep(
     from qdeploy.report.outputs import Outputs
     from qdeploy.sweep.run import run_sweep
 
-    outputs = Outputs(html=_path(html), plot=_path(plot), made=Path(sweep_dir))
+    given = (model, sweep_dir, recipe, data, eval_data)
+    outputs = Outputs(html=_path(html), plot=_path(plot), made=Path(sweep_dir), given=given)
     result = run_sweep(
         model,
         sweep_dir,

@@ -6,12 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from qdeploy.artifact import MANIFEST, read_json, write_bytes
 from qdeploy.errors import ModelError, OutputError
 from qdeploy.faults import explain
 
 _CHECKPOINT = "config.json"
+_OF_A_SWEEP = ("sweep.json", "statistics.npz", "rows.jsonl", "trials", "model")
 _ROWS = (".tsv", ".csv", ".jsonl", ".parquet")
 
 
@@ -40,18 +42,19 @@ def check_file(flag: str, path: Path) -> None:
         raise OutputError(f"{flag} {path} cannot be written. Name a file in another place.")
 
 
-def check_reports(reports: Mapping[str, Path], others: Iterable[Path]) -> None:
+def check_reports(reports: Mapping[str, Path], others: Iterable[Any]) -> None:
     """Refuse reports that would replace each other, or what the command reads or makes.
 
     Args:
         reports: by the option that names each.
-        others: files and directories that the command was given.
+        others: what the command was given; what names no file or directory is passed over.
 
     Raises:
         OutputError: naming the option and what would be lost.
     """
     places: dict[Path, str] = {}
-    known = {path: Path(os.path.realpath(path)) for path in others}
+    named = [path for path in others if isinstance(path, str | Path) and os.path.lexists(path)]
+    known = {path: Path(os.path.realpath(path)) for path in named}
     for flag, path in reports.items():
         place = Path(os.path.realpath(path))
         if place.exists() and not place.is_file():
@@ -76,10 +79,11 @@ def _belongs(file: Path, directory: Path) -> bool:
         manifest = read_json(directory / MANIFEST)
     except ModelError:
         return True
+    inside = file.relative_to(directory)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not files or not isinstance(files, dict):  # a sweep lists none
-        return True
-    return file.relative_to(directory).as_posix() in {MANIFEST, *files}
+        return inside.parts[0] in {MANIFEST, *_OF_A_SWEEP}
+    return inside.as_posix() in {MANIFEST, *files}
 
 
 def write_file(flag: str, path: Path, content: bytes) -> None:

@@ -179,6 +179,7 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.kept",
         "qdeploy.kept.note",
         "qdeploy.whole.check_file",
+        "qdeploy.whole.check_reports",
         "qdeploy.whole.write_file",
     }
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import qdeploy
+from qdeploy import whole
 from qdeploy.artifact import MANIFEST, write_manifest
 from qdeploy.cli import main
 from qdeploy.errors import OutputError
+from qdeploy.sweep import stored
 from qdeploy.whole import check_file, check_reports, write_file
 from tests.calibrate.encoder import model_directory
 from tests.manifests import fields
@@ -66,7 +69,9 @@ def test_what_a_command_reads_is_no_report(given: list[Path], name: str, tmp_pat
         check_reports({"--json": tmp_path / name}, given)
 
 
-@pytest.mark.parametrize("name", ["e/report.json", "d/report.json", "new.json", os.devnull])
+@pytest.mark.parametrize(
+    "name", ["e/report.json", "s/report.json", "d/report.json", "new.json", os.devnull]
+)
 def test_an_older_report_is_replaced(given: list[Path], name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if path.parent != tmp_path and not path.exists():
@@ -78,6 +83,16 @@ def test_two_reports_are_two_files(tmp_path: Path) -> None:
     both = {"--json": tmp_path / "r", "--html": tmp_path / "." / "r"}
     with pytest.raises(OutputError, match="name the same file"):
         check_reports(both, [])
+
+
+def test_functions_refuse_it_too(tmp_path: Path) -> None:
+    model = model_directory(tmp_path / "m")
+    with pytest.raises(OutputError, match="--html .* would replace what belongs to"):
+        qdeploy.analyze(model, html=model / "model.onnx")
+
+
+def test_what_a_sweep_is_made_of_is_known() -> None:
+    assert set(stored.OWN) == set(whole._OF_A_SWEEP)
 
 
 def test_commands_refuse_it_before_the_work(

@@ -61,7 +61,7 @@ def reporting(function: F) -> F:
 
     @functools.wraps(function)
     def checked(*args: Any, **params: Any) -> Any:
-        talk.check_reports(params)
+        talk.guard_inputs(params)
         return function(*args, **params)
 
     wrapped = cast("F", checked)

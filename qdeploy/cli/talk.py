@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,7 @@ from qdeploy.cli import streams
 from qdeploy.cli.progress import PlainProgress, RichProgress
 from qdeploy.errors import GateError, OutputError, QDeployError
 from qdeploy.text import json_text
-from qdeploy.whole import check_file, write_file
-from qdeploy.whole import check_reports as check_reports_apart
+from qdeploy.whole import check_file, check_reports, write_file
 
 Callback = Callable[[str, int, int], None]
 _QUIET, _VERBOSE, _JSON = "qdeploy.quiet", "qdeploy.verbose", "qdeploy.json"
@@ -47,11 +45,11 @@ def set_json(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     check_file("--json", Path(value))
 
 
-def check_reports(params: Mapping[str, Any]) -> None:
+def guard_inputs(params: Mapping[str, Any]) -> None:
     """Refuse --json, --html and --card that would replace a file which the command was given.
 
     Args:
-        params: of the command; those that are paths, or text that names one.
+        params: of the command.
 
     Raises:
         OutputError: with what would be lost.
@@ -60,9 +58,8 @@ def check_reports(params: Mapping[str, Any]) -> None:
     target = click.get_current_context().meta.get(_JSON)
     if target is not None and target != "-":
         reports["--json"] = Path(target)
-    texts = [v for name, v in params.items() if f"--{name}" not in reports and name != "plot"]
-    named = [Path(text) for text in texts if isinstance(text, str | Path)]
-    check_reports_apart(reports, [path for path in named if os.path.lexists(path)])
+    given = [v for name, v in params.items() if f"--{name}" not in reports and name != "plot"]
+    check_reports(reports, given)
 
 
 def is_verbose(ctx: click.Context) -> bool:

@@ -14,7 +14,7 @@ from qdeploy.kept import note
 from qdeploy.report import analysis, evaluation, sweep
 from qdeploy.report.card import model_card
 from qdeploy.report.page import REMEDY, render
-from qdeploy.whole import check_file, write_file
+from qdeploy.whole import check_file, check_reports, write_file
 
 _PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
 _PLOTS = {"analysis": analysis.write_pngs, "sweep": sweep.write_png}
@@ -29,17 +29,23 @@ class Outputs:
         plot: folder of PNGs (analysis, sweep).
         card: a model card, Markdown (evaluation).
         made: folder that the command itself makes; a page may go into it.
+        given: files and directories that are read, and that no report may replace; names of
+            something else, and None, are passed over.
     """
 
     html: Path | None = None
     plot: Path | None = None
     card: Path | None = None
     made: Path | None = None
+    given: tuple[str | Path | None, ...] = ()
 
     def __post_init__(self) -> None:
-        for flag, path in (("--html", self.html), ("--card", self.card)):
-            if path is not None and (path.parent != self.made or path.parent.exists()):
+        files = {"--html": self.html, "--card": self.card}
+        wanted = {flag: path for flag, path in files.items() if path is not None}
+        for flag, path in wanted.items():
+            if path.parent != self.made or path.parent.exists():
                 check_file(flag, path)
+        check_reports(wanted, self.given)
         if self.plot is not None and self.plot.exists() and not self.plot.is_dir():
             raise OutputError(f"--plot {self.plot} is a file. Name a directory.")
         drawn = self.html is not None or self.plot is not None

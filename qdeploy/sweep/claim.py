@@ -15,12 +15,12 @@ from qdeploy.artifact import MANIFEST, write_json
 from qdeploy.errors import OutputError
 from qdeploy.faults import explain, named
 from qdeploy.lease import Holder, Lease, holder_of, sweep, take
-from qdeploy.sweep.stored import MODEL, RESULT, ROWS, STATISTICS, TRIALS, read_object
+from qdeploy.sweep.stored import MODEL, OWN, STATISTICS, TRIALS, read_object
 
 SCHEMA = 1
 LOCK = "running.lease"
 _OF_BEFORE = "running.pid"  # the lock of earlier versions, which said a process number alone
-_OURS = {RESULT, STATISTICS, ROWS, TRIALS, MODEL, MANIFEST, LOCK, _OF_BEFORE}
+_OURS = {*OWN, MANIFEST, LOCK, _OF_BEFORE}
 # Names of what is written and not yet whole (`artifact.write_bytes`, `lease.leased_folder`), and of
 # earlier versions' statistics; any other hidden file is somebody else's.
 _PARTIAL = re.compile(rf"\..*\.[0-9a-f]{{12}}\.partial|\.{re.escape(STATISTICS)}\.partial")

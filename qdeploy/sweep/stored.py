@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 STATISTICS, ROWS, RESULT = "statistics.npz", "rows.jsonl", "sweep.json"
 TRIALS, MODEL = "trials", "model"
+OWN = (RESULT, STATISTICS, ROWS, TRIALS, MODEL)
 ENGINE, PREDICTIONS = "engine", "predictions.npz"
 ACCURACY, LATENCY, FAILED = "accuracy.json", "latency.json", "failed.json"
 STEPS = ("accuracy", "latency")
