@@ -25,8 +25,10 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 LEASE, FOLDER = ".lease", ".partial"
-# Names that `leased_folder` gives: any other hidden file or folder is somebody else's.
-_NAME = re.compile(r"\..*\.[0-9a-f]{12}" + re.escape(LEASE), re.DOTALL)
+# Names that `leased_folder` gives, and those of scratch and parcels: any other hidden file or
+# folder is somebody else's.
+_SURE = ".qdeploy-"
+_NAME = re.compile(rf"(?:{re.escape(_SURE)}.*|\..*\.[0-9a-f]{{12}}){re.escape(LEASE)}", re.DOTALL)
 _FOREIGN_S = 24 * 3600  # a lease of another machine is held for so long, whatever its lock says
 _STEM = 80  # characters of a name that a hidden one keeps: the longest name allowed has 255 bytes
 
@@ -187,9 +189,9 @@ def _discard(lease: Path) -> None:
     folder = lease.with_name(lease.name.removesuffix(LEASE) + FOLDER)
     aside = folder.with_name(folder.name + ASIDE)
     holder = holder_of(lease)
-    if holder is None:
+    if holder is None and not lease.name.startswith(_SURE):
         return
-    if aside.is_dir() and holder.output:
+    if aside.is_dir() and holder is not None and holder.output:
         output = lease.parent / holder.output
         if not os.path.lexists(output):
             aside.rename(output)
