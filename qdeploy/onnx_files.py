@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
+from qdeploy.onnx_constants import check_constants
 from qdeploy.onnx_external import Place, check_external, kind_of_file, on_disk
 from qdeploy.onnx_messages import read_structure
 from qdeploy.onnx_rules import check_structure
@@ -117,6 +118,8 @@ def _check(path: Path, only: str | None) -> int:
     try:
         size, file = _structure(path)
         check_structure(file, flat=only is not None)
+        if only is not None and file.graph is not None:
+            check_constants(file.graph)
         place = Place(path.parent, path.name, only)
         return size + check_external(file.tensors, place)
     except WireError as error:

@@ -166,26 +166,34 @@ def _missing(graph: Graph) -> set[str]:
     Raises:
         WireError: a name that is defined twice, or nodes that wait for each other.
     """
-    made: dict[str, int] = {}
+    made: set[str] = set()
     stored = {tensor.name for tensor in graph.initializers}
     if len(stored) < len(graph.initializers):
         raise WireError("two initializers in it have one name")
-    for at, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         for name in filter(None, node.outputs):
             if name in made or name in stored:
                 raise WireError(f"{cut(name)} is computed twice")
-            made[name] = at
+            made.add(name)
     reads = [set(filter(None, node.inputs)) for node in graph.nodes]
     for names, node in zip(reads, graph.nodes, strict=True):
         for body in node.bodies:
             names |= _missing(body)
-    _check_order(graph, reads, made)
+    ordered(graph, reads)
     known = stored.union(graph.inputs, made)
     return set().union(graph.outputs, *reads) - known
 
 
-def _check_order(graph: Graph, reads: Sequence[set[str]], made: dict[str, int]) -> None:
-    """Refuse nodes that wait for each other; any order that ends is good."""
+def ordered(graph: Graph, reads: Sequence[set[str]]) -> list[Node]:
+    """The nodes of a graph, each behind those that it reads; a file may have them in any order.
+
+    Args:
+        reads: names that each node reads.
+
+    Raises:
+        WireError: nodes wait for each other.
+    """
+    made = {name: at for at, node in enumerate(graph.nodes) for name in node.outputs if name}
     waits = [0] * len(reads)
     readers: dict[int, list[int]] = {}
     for at, names in enumerate(reads):
@@ -194,16 +202,18 @@ def _check_order(graph: Graph, reads: Sequence[set[str]], made: dict[str, int]) 
                 waits[at] += 1
                 readers.setdefault(maker, []).append(at)
     ready = [at for at, count in enumerate(waits) if count == 0]
-    done = 0
+    done: list[Node] = []
     while ready:
-        done += 1
-        for reader in readers.get(ready.pop(), ()):
+        at = ready.pop()
+        done.append(graph.nodes[at])
+        for reader in readers.get(at, ()):
             waits[reader] -= 1
             if waits[reader] == 0:
                 ready.append(reader)
-    if done < len(reads):
+    if len(done) < len(reads):
         stuck = graph.nodes[next(at for at, count in enumerate(waits) if count)]
         raise WireError(f"{stuck.label()} needs its own result")
+    return done
 
 
 def _check_sizes(graph: Graph, constants: ChainMap[str, Tensor]) -> None:

@@ -21,12 +21,14 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
+from qdeploy.artifact import save_graph
 from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
-from qdeploy.deploy.ort_cpu_engine import first_line, open_session, session_options
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.onnx_files import load_graph
 from qdeploy.onnx_rules import MAX_NUMBERS
+from qdeploy.runs import reason_of
 from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
@@ -176,7 +178,7 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
     with scratch("flops") as folder:
         if model is not None:
             path = folder / _COPY
-            ir.save(model, path, external_data=f"{_COPY}.data")
+            save_graph(model, path, f"{_COPY}.data")
         options = _plain()
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
@@ -185,7 +187,7 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
         try:
             session.run(None, wanted)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
-            raise ModelError(f"{path.name} did not run: {first_line(error)}") from error
+            raise ModelError(f"{path.name} did not run: {reason_of(error)}") from error
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     run = _Run({name: array.shape for name, array in wanted.items()})
     for event in events:
