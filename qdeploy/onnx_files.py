@@ -20,13 +20,14 @@ from qdeploy.onnx_constants import check_constants
 from qdeploy.onnx_external import Place, check_external, kind_of_file, on_disk
 from qdeploy.onnx_messages import read_structure
 from qdeploy.onnx_rules import check_structure
-from qdeploy.onnx_structure import File, WireError
+from qdeploy.onnx_structure import File, WireError, cut
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 GRAPH = "model.onnx"
 MAX_BYTES = (1 << 31) - 1  # protobuf ends there
+_SHOWN = 8  # names in a text
 
 
 def check_file(path: Path) -> int:
@@ -102,8 +103,9 @@ def check_names(
     ):
         found = set(names)
         if not (found <= set(known) if what == "takes" else found >= set(known)):
+            shown = ", ".join(map(cut, sorted(found)[:_SHOWN])) or "nothing"
             raise ModelError(
-                f"{path} {what} {', '.join(sorted(found)) or 'nothing'}, and by qdeploy.json it "
+                f"{path} {what} {shown}, and by qdeploy.json it "
                 f"{what} {', '.join(known)}. It is the graph of another model: make it again."
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 
 # An honest file of a hundred thousand nodes has about this many fields; each may become an object.
@@ -70,11 +71,7 @@ class Tensor:
             if self.raw > 8 * KEPT:
                 return None
             if len(self.integers) * 8 != self.raw:  # asked for the first time
-                data = self.small
-                self.integers = [
-                    int.from_bytes(data[i : i + 8], "little", signed=True)
-                    for i in range(0, len(data) - 7, 8)
-                ]
+                self.integers = list(struct.unpack(f"<{self.raw // 8}q", self.small))
             return self.integers
         return self.integers if self.counts.get(_INT64, 0) == len(self.integers) else None
 

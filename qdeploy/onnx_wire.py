@@ -138,6 +138,8 @@ class Wire:
         for start in range(at, end, _CHUNK):
             part = self.data[start : min(start + _CHUNK, end)]
             found += int(np.count_nonzero(np.frombuffer(part, np.uint8) < 128))
+            if isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                self.data.madvise(mmap.MADV_DONTNEED)  # what was read stays no memory of ours
         return found
 
     def skip(self, kind: str, start: int, stop: int, depth: int = 1) -> None:

@@ -27,7 +27,8 @@ from qdeploy.deploy.engine import inputs_of
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.onnx_files import load_graph
-from qdeploy.onnx_rules import MAX_NUMBERS
+from qdeploy.onnx_rules import MAX_NUMBERS, shape_text
+from qdeploy.onnx_structure import cut
 from qdeploy.runs import reason_of
 from qdeploy.scratch import scratch
 
@@ -140,7 +141,10 @@ def any_feeds(path: Path, *, batch: int = 1, sequence: int = 128) -> dict[str, A
         free = [batch if at == 0 else sequence for at in range(len(value.shape))]
         shape = [d if isinstance(d, int) else free[at] for at, d in enumerate(value.shape)]
         if math.prod(shape) > MAX_NUMBERS:
-            raise ModelError(f"{path}: the input {value.name} has the shape {shape}, no encoder's.")
+            raise ModelError(
+                f"{path}: the input {cut(value.name)} has the shape {shape_text(shape)}, no "
+                "encoder's. Write the file again with axes that are free, or with smaller ones."
+            )
         ones = "mask" in value.name or dtype in (np.float32, np.float16, np.float64)
         found[value.name] = np.full(shape, 1 if ones else 0, dtype)
     return found
