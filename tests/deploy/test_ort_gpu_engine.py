@@ -115,6 +115,20 @@ def test_a_run_that_fails_is_an_error_and_no_fallback(lowered: Path, bert: Sourc
         engine.run(wrong)
 
 
+def test_a_device_that_fails_is_no_fault_of_the_graph(
+    lowered: Path, bert: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OnCpu(lowered / "model.onnx")
+
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access")
+
+    monkeypatch.setattr(engine, "_session", Failing())
+    with pytest.raises(TargetError, match=f"{CPU} did not run: CUDA failure 700"):
+        engine.run(bert.feeds())
+
+
 def test_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"broken")
     with pytest.raises(ModelError, match="does not load"):
