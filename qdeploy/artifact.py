@@ -26,6 +26,7 @@ MANIFEST = "qdeploy.json"
 _STEM = 50  # characters, of four bytes at most, of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
+_SMALL_BYTES = 256  # of tensors that stay in the file where others do not
 _PACKAGES = (
     "qdeploy",
     "onnx",
@@ -219,7 +220,6 @@ def write_graph(model: ir.Model, path: Path, *, external_above: int | None = Non
     Types and shapes of initializers are left out, since each tensor says its own: where they stand
     twice, `onnxruntime.quantization.quantize_dynamic` transposes one of the two and stops.
     """
-    import onnx_ir as ir
 
     for value in model.graph.initializers.values():
         value.type = value.shape = None
@@ -228,4 +228,19 @@ def write_graph(model: ir.Model, path: Path, *, external_above: int | None = Non
     size = sum(tensor.nbytes for tensor in constants if tensor is not None)
     limit = EXTERNAL_DATA_BYTES if external_above is None else external_above
     external = f"{path.name}.data" if size > limit else None
-    ir.save(model, path, external_data=external)
+    save_graph(model, path, external)
+
+
+def save_graph(model: ir.Model, path: Path, external: str | None) -> None:
+    """Write an ONNX file.
+
+    Args:
+        external: name of the file beside it that weights stand in, of more than 256 bytes each;
+            None for inside. Texts have no such form, and numbers no larger than they stay with
+            them.
+    """
+    import onnx_ir as ir
+
+    stored = [v.const_value for graph in model.graphs() for v in graph.initializers.values()]
+    texts = [t.nbytes for t in stored if t is not None and t.dtype == ir.DataType.STRING]
+    ir.save(model, path, external_data=external, size_threshold_bytes=max([_SMALL_BYTES, *texts]))

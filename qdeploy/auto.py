@@ -10,7 +10,7 @@ from qdeploy.contest import Progress, calibrate_once, keep, noise_of, times_of
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.request import check_paths, parse_shape
-from qdeploy.errors import PlanError, QDeployError, TargetError, VerificationError
+from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
 from qdeploy.measured import build_measured, measures
 from qdeploy.scratch import scratch
 
@@ -73,7 +73,7 @@ def build_fastest(
                     measure=False,
                     **options,
                 )
-            except (TargetError, VerificationError) as error:
+            except (TargetError, VerificationError, RunError) as error:
                 skipped[target] = str(error)
             except QDeployError:  # the model, the rows or an option: the same on every target
                 raise

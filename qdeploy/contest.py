@@ -19,7 +19,9 @@ from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
 from qdeploy.evaluate.subject import Subject, open_subject
+from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
+from qdeploy.runs import blaming
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -51,7 +53,8 @@ def noise_of(
     if statistics is not None and needs_statistics(manifest["strategy"]):
         observed = Statistics.load(Path(statistics))
     sample = measuring_sample(source, observed=observed, **asked)
-    found = measure_noise(source, engine, manifest, sample, open_engine(engine))
+    with blaming(source / GRAPH):
+        found = measure_noise(source, engine, manifest, sample, open_engine(engine))
     warn_of_noise(found)
     return found
 

@@ -3,6 +3,7 @@
     QDeployError                  exit code 2: wrong use, the text says what to do next
     ├── CheckpointError           the checkpoint cannot be exported
     ├── ModelError                the model or engine directory is not what it should be
+    │   └── RunError              a runtime does not load or run its graph
     ├── DataError                 rows that cannot be read, or do not fit the model
     ├── StatisticsError           statistics that do not belong to this model
     ├── PlanError                 a strategy or an option that cannot be followed
@@ -34,6 +35,16 @@ class CheckpointError(QDeployError):
 
 class ModelError(QDeployError):
     """The model or engine directory is not what it should be."""
+
+
+class RunError(ModelError):
+    """A runtime does not load or run a graph.
+
+    Attributes:
+        fact: what it said, as it goes on after the name of a file.
+    """
+
+    fact = ""
 
 
 class DataError(QDeployError):

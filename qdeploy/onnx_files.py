@@ -1,43 +1,46 @@
 """ONNX files are looked at before anything opens them: what they are, and what they name.
 
 ONNX Runtime, OpenVINO and onnx-ir are made for files of people who mean well. One pass over a
-file's structure (`onnx_wire`), which reads no weight, refuses what `onnx_rules` says, and weights
-that stand anywhere but beside it. docs/reliability.md says what is seen and what is not.
+file's structure (`onnx_messages`), which reads no weight, refuses what `onnx_rules` says, and
+weights that stand anywhere but beside it (`onnx_external`). docs/reliability.md says what is seen
+and what is not.
 """
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
-import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
-from qdeploy.onnx_rules import BITS, check_structure, shape_text
-from qdeploy.onnx_structure import File, Tensor, WireError
-from qdeploy.onnx_wire import read_structure
+from qdeploy.onnx_constants import check_constants
+from qdeploy.onnx_external import Place, check_external, kind_of_file, on_disk
+from qdeploy.onnx_messages import read_structure
+from qdeploy.onnx_rules import check_structure
+from qdeploy.onnx_structure import File, WireError, cut
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 GRAPH = "model.onnx"
 MAX_BYTES = (1 << 31) - 1  # protobuf ends there
+_SHOWN = 8  # names in a text
 
 
 def check_file(path: Path) -> int:
     """Look at a file that a user named; a link to it is followed.
 
     Returns:
-        Bytes of the file and of the files with its weights.
+        Bytes that the file and its weights take on the disk, and no more than are named: what has
+        holes is larger only by what it says.
 
     Raises:
         ModelError: it is missing, no ONNX file, or breaks a rule.
     """
-    return _check(path, path.parent, None)
+    return _check(path, None)
 
 
 def check_inside(path: Path) -> int:
@@ -57,7 +60,7 @@ def check_inside(path: Path) -> int:
             )
     except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a loop
         raise ModelError(f"{path} is a link that leads nowhere ({error}).") from error
-    return _check(path, path.parent, f"{path.name}.data")
+    return _check(path, f"{path.name}.data")
 
 
 def load_graph(path: Path, remedy: str) -> ir.Model:
@@ -100,8 +103,9 @@ def check_names(
     ):
         found = set(names)
         if not (found <= set(known) if what == "takes" else found >= set(known)):
+            shown = ", ".join(map(cut, sorted(found)[:_SHOWN])) or "nothing"
             raise ModelError(
-                f"{path} {what} {', '.join(sorted(found)) or 'nothing'}, and by qdeploy.json it "
+                f"{path} {what} {shown}, and by qdeploy.json it "
                 f"{what} {', '.join(known)}. It is the graph of another model: make it again."
             )
 
@@ -111,19 +115,23 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".")
 
 
-def _check(path: Path, folder: Path, only: str | None) -> int:
+def _check(path: Path, only: str | None) -> int:
     """Bytes of a file and its weights, where it keeps the rules; `only` is for `check_inside`."""
     try:
         size, file = _structure(path)
         check_structure(file, flat=only is not None)
-        return size + _check_external(file.tensors, folder, only)
+        if only is not None and file.graph is not None:
+            check_constants(file.graph)
+        place = Place(path.parent, path.name, only)
+        return size + check_external(file.tensors, place)
     except WireError as error:
         remedy = "Take it anew from where it was made." if only is None else "Make it again."
+        remedy = error.remedy or remedy
         raise ModelError(f"{path} cannot be read as ONNX: {error}. {remedy}") from None
 
 
 def _structure(path: Path) -> tuple[int, File]:
-    """Bytes of a file, and its structure.
+    """Bytes of a file on the disk, and its structure.
 
     Opened without waiting: a FIFO without a writer would never come back.
     """
@@ -140,87 +148,14 @@ def _structure(path: Path) -> tuple[int, File]:
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
-            raise WireError(f"it is {_kind(about.st_mode)}")
+            raise WireError(f"it is {kind_of_file(about.st_mode)}")
         if about.st_size == 0:
             raise WireError("it is empty")
         if about.st_size > MAX_BYTES:
             raise WireError(f"it has {about.st_size / 1e9:.1f} GB, and ONNX ends at 2 GB")
         with mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as data:
-            return about.st_size, read_structure(data)
+            return on_disk(about, about.st_size), read_structure(data)
     except OSError as error:
         raise WireError(f"{error.strerror}") from error
     finally:
         os.close(handle)
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def _check_external(tensors: Sequence[Tensor], folder: Path, only: str | None) -> int:
-    """Every tensor that stands in another file stands in one of `folder`, whole.
-
-    Returns:
-        Bytes of those files.
-    """
-    sizes: dict[str, int] = {}
-    named = 0
-    for tensor in tensors:
-        if not tensor.is_external:
-            continue
-        name = f"the tensor {tensor.name}"
-        entries = {key: values[0] for key, values in tensor.external.items()}
-        if any(len(values) > 1 for values in tensor.external.values()):
-            raise WireError(f"{name} says twice where it stands")
-        location = entries.get("location", "")
-        if only is not None and location != only:
-            raise WireError(f"{name} names the file {location}, and qdeploy writes {only} alone")
-        if location not in sizes:
-            sizes[location] = _size_inside(folder, location, name)
-        offset, length = (_whole(entries.get(key, ""), key, name) for key in ("offset", "length"))
-        needed = -(-math.prod(tensor.dims) * BITS[tensor.data_type] // 8)
-        if length not in (None, needed):
-            raise WireError(f"{name} of shape {shape_text(tensor.dims)} names {length} bytes")
-        if (offset or 0) + needed > sizes[location]:
-            raise WireError(
-                f"{name} ends behind the end of {location}, which has {sizes[location]} bytes"
-            )
-        named += needed
-    total = sum(sizes.values())
-    if named > 2 * total:
-        raise WireError(f"its tensors name {named} bytes of files that have {total}")
-    return total
-
-
-def _whole(text: str, key: str, name: str) -> int | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise WireError(f"{name} has the {key} {text!r:.40}")
-    return int(text)
-
-
-def _size_inside(folder: Path, location: str, name: str) -> int:
-    """Bytes of a file of weights that is a plain one below `folder`, with no link on the way."""
-    parts = PurePosixPath(location).parts
-    if not parts or location.startswith(("/", "\\")) or ":" in parts[0] or "\0" in location:
-        raise WireError(f"{name} names the file {location!r}, and only files beside it are read")
-    if ".." in parts or "\\" in location:
-        raise WireError(f"{name} names the file {location!r}, which leads out of its directory")
-    where = folder
-    try:
-        for part in parts:
-            where = where / part
-            about = where.lstat()
-            if stat.S_ISLNK(about.st_mode):
-                raise WireError(f"{name} names {location}, where {where} is a link; copy the file")
-    except OSError as error:
-        raise WireError(f"{name} names the file {location}: {error.strerror}") from None
-    if not stat.S_ISREG(about.st_mode):
-        raise WireError(f"{name} names {location}, which is {_kind(about.st_mode)}")
-    if about.st_nlink > 1:
-        raise WireError(
-            f"{name} names {location}, which has a second name elsewhere (a hard link); copy it"
-        )
-    return about.st_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import onnxruntime as ort
 
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.structure import Site
-from qdeploy.scratch import scratch
+from qdeploy.onnx_files import GRAPH
+from qdeploy.runs import run_session, session_of
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -53,11 +55,7 @@ class SwitchedModel:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        with scratch("costs") as folder:
-            path = folder / "switched.onnx"
-            switched = _switched(model, self._channels)
-            ir.save(switched, path, external_data="switched.onnx.data")
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = session_of(_switched(model, self._channels), options)
         own = {name for names in map(_names, range(len(self._channels))) for name in names}
         found = [value.name for value in self._session.get_inputs()]
         self._wanted = [name for name in found if name not in own]
@@ -77,7 +75,7 @@ class SwitchedModel:
         result = []
         for feeds in batches:
             whole = {name: feeds[name] for name in self._wanted} | inputs
-            first: Array = self._session.run(None, whole)[0]
+            first: Array = run_session(self._session, whole, Path(GRAPH))[0]
             result.append(_without_padding(first, feeds["attention_mask"]))
         return result
 

@@ -26,6 +26,7 @@ from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.onnx_files import GRAPH
+from qdeploy.runs import blaming
 from qdeploy.threads import check_threads
 
 if TYPE_CHECKING:
@@ -81,11 +82,12 @@ def analyze_model(
         batches = list(
             calibration_batches(directory, rows=cost_rows, max_length=max_length, **request)
         )
-        costs = Costs(SwitchedModel(model, context.sites, threads=threads), batches)
         affines = {tensor: _affine(plain, tensor) for tensor in entries}
-        report["w8a8_db"] = _measure(entries, affines, costs, context, progress)
-        worst = [structure.by_tensor[tensor] for tensor in _costliest(entries, structure)]
-        levels = compare_levels(model, worst, affines, treated, batches, threads=threads)
+        with blaming(directory / GRAPH):
+            costs = Costs(SwitchedModel(model, context.sites, threads=threads), batches)
+            report["w8a8_db"] = _measure(entries, affines, costs, context, progress)
+            worst = [structure.by_tensor[tensor] for tensor in _costliest(entries, structure)]
+            levels = compare_levels(model, worst, affines, treated, batches, threads=threads)
         for tensor, found in levels.items():
             entries[tensor]["levels"] = found
         report["cost_rows"] = cost_rows

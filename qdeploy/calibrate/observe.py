@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.structure import Site, Structure
 from qdeploy.calibrate.tokens import class_names, classify
 from qdeploy.errors import ModelError, StatisticsError
-from qdeploy.scratch import scratch
+from qdeploy.onnx_files import GRAPH
+from qdeploy.runs import run_session, session_of
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -40,10 +42,8 @@ def open_observed(model: ir.Model, sites: Iterable[Site], threads: int) -> ort.I
     options.enable_mem_pattern = False
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    with scratch("observe") as folder:
-        path = folder / "observed.onnx"
-        ir.save(observed, path, external_data="observed.onnx.data")
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session: ort.InferenceSession = session_of(observed, options)
+    return session
 
 
 def observe(
@@ -101,7 +101,7 @@ def observed_rows(
     wanted = [value.name for value in session.get_inputs()]
     for feeds in batches:
         _require_inputs(wanted, feeds)
-        outputs = session.run(None, {name: feeds[name] for name in wanted})
+        outputs = run_session(session, {name: feeds[name] for name in wanted}, Path(GRAPH))
         mask = feeds["attention_mask"].astype(bool)
         classes = classify(feeds["input_ids"], mask, specials or {})
         for site, value in zip(sites, outputs, strict=True):

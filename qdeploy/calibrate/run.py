@@ -26,6 +26,7 @@ from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsErro
 from qdeploy.integrity import GRAPHS, read_whole, verify
 from qdeploy.kept import note
 from qdeploy.onnx_files import GRAPH, check_inside, check_names, load_graph
+from qdeploy.runs import blaming
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -95,7 +96,9 @@ def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, Si
     """
     model, _ = load_model(model_dir)
     specials = TextEncoder.from_directory(model_dir).special_tokens
-    return observe(model, find_structure(model, model_dir / GRAPH), batches, specials=specials)
+    structure = find_structure(model, model_dir / GRAPH)
+    with blaming(model_dir / GRAPH):
+        return observe(model, structure, batches, specials=specials)
 
 
 def calibrate_model(

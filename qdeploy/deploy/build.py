@@ -50,6 +50,7 @@ from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.integrity import read_whole
 from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
+from qdeploy.runs import blaming
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -175,7 +176,7 @@ def build_engine(
             max_length=max_length,
             seed=seed,
         )
-    with staged(output, "engine", force=force) as work:
+    with staged(output, "engine", force=force) as work, blaming(source / GRAPH):
         built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)
     warn_of_noise(built["noise"])
     return built

@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qdeploy.artifact import save_graph
 from qdeploy.deploy.certificate import probe_feeds
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.runs import run_session
 from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
@@ -142,10 +144,10 @@ def run_once(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
     """Outputs of a graph in ONNX Runtime; inputs that it does not have are left out."""
     with scratch("equivalence") as folder:
         path = folder / "model.onnx"
-        ir.save(model, path, external_data="model.onnx.data")
+        save_graph(model, path, "model.onnx.data")
         session = open_session(path, session_options(threads=2))
         wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
-        return [np.asarray(array) for array in session.run(None, wanted)]
+        return [np.asarray(array) for array in run_session(session, wanted, path)]
 
 
 def _run(model: ir.Model, feeds: Mapping[str, Array], watched: Sequence[str]) -> list[Array]:

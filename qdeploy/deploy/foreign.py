@@ -28,6 +28,7 @@ from qdeploy.scratch import scratch
 # 16 bytes for each of its bytes).
 SECONDS, SECONDS_PER_MB = 7, 0.5
 BYTES, BYTES_PER_BYTE = 1_500_000_000, 24
+MOST_SECONDS, MOST_BYTES = 120, 32_000_000_000  # of the largest encoders: 1.5·10⁹ weights in FP32
 # Packages are not looked for in the working directory, where the file may have brought some.
 _START = (
     "import sys; sys.path[:] = filter(None, sys.path); "
@@ -90,7 +91,7 @@ def _end(code: int, size: int, said: bytes) -> str:
 
 
 def _seconds(size: int) -> int:
-    return int(SECONDS + SECONDS_PER_MB * size / 1e6)
+    return min(int(SECONDS + SECONDS_PER_MB * size / 1e6), MOST_SECONDS)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -107,7 +108,7 @@ def _bound(size: int) -> None:
         import resource
     except ImportError:  # Windows
         return
-    memory = BYTES + BYTES_PER_BYTE * size
+    memory = min(BYTES + BYTES_PER_BYTE * size, MOST_BYTES)
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_CPU: _seconds(size),

@@ -20,11 +20,12 @@ from qdeploy.calibrate.plan import FLOAT, INT8
 from qdeploy.calibrate.products import Product, find_products
 from qdeploy.deploy.certificate import tally, unplanned, worded
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.ort_cpu_engine import first_line, open_session, session_options
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_profile import kernel_of, optimized_graph
 from qdeploy.deploy.ort_proof import INT8_KERNELS
 from qdeploy.deploy.product_flops import any_feeds, count_products
 from qdeploy.deploy.stored_weights import StoredWeight, weight_of
+from qdeploy.runs import reason_of
 
 Array = npt.NDArray[Any]
 _REWRITTEN = 8  # nodes behind a product that ONNX Runtime may fuse with it: casts, scales, a bias
@@ -99,7 +100,7 @@ def _stops(path: Path, feeds: Mapping[str, Array]) -> str:
     try:
         open_session(path, session_options(1)).run(None, dict(feeds))
     except Exception as error:  # onnxruntime raises classes of its own for each cause
-        return first_line(error)
+        return reason_of(error)
     return ""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qdeploy.artifact import save_graph
 from qdeploy.calibrate.plan import FLOAT, Float, Plan, SitePlan
 from qdeploy.calibrate.sample import Sample
 from qdeploy.calibrate.structure import Structure
@@ -101,7 +102,7 @@ class SingleSites:
 
         The FP32 weights are written once; every graph maps them.
         """
-        ir.save(self._model.clone(), folder / "base.onnx", external_data=_WEIGHTS)
+        save_graph(self._model.clone(), folder / "base.onnx", _WEIGHTS)
         base = ir.load(folder / "base.onnx")
 
         def measure(chosen: set[str | None]) -> float:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
-from qdeploy.errors import ModelError, TargetError, genuine
-from qdeploy.faults import library_fault
+from qdeploy.errors import TargetError, genuine
+from qdeploy.runs import refused, running
 from qdeploy.telemetry import without_openvino_reports
 
 Array = npt.NDArray[Any]
@@ -59,7 +59,7 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
         profiling: count time per kernel; costs a little itself.
 
     Raises:
-        ModelError: the file is missing or damaged.
+        RunError: the file is missing or damaged.
         TargetError: openvino is not installed.
     """
     openvino = runtime()
@@ -72,12 +72,7 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
     try:
         return openvino.Core().compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for each cause
-        if (fault := library_fault(error, path)) is not None:
-            raise fault from error
-        first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise ModelError(
-            f"{path} does not compile in OpenVINO: {first}. Build it again."
-        ) from error
+        raise refused(error, path, "does not compile in OpenVINO", "Build it again.") from error
 
 
 class OpenVinoEngine(OfOneProcess):
@@ -105,6 +100,7 @@ class OpenVinoEngine(OfOneProcess):
 
         Raises:
             DataError: an input is missing.
+            RunError: the graph does not run on these inputs.
         """
         self.check_process()
         wanted = inputs_of(feeds, self.input_names)
@@ -112,8 +108,9 @@ class OpenVinoEngine(OfOneProcess):
             request = self._idle.get_nowait()
         except queue.Empty:
             request = self._compiled.create_infer_request()
-        results = request.infer(wanted)
-        found = [np.array(results[port], np.float32) for port in self._outputs]
+        with running(self.path, "OpenVINO"):
+            results = request.infer(wanted)
+            found = [np.array(results[port], np.float32) for port in self._outputs]
         self._idle.put(request)  # its memory was copied; one whose run failed is not used again
         return dict(zip(self.output_names, found, strict=True))
 
@@ -143,7 +140,8 @@ class OpenVinoEngine(OfOneProcess):
         times: dict[str, list[float]] = {}
         implementations: dict[str, str] = {}
         for _ in range(iterations + 1):
-            request.infer(wanted)
+            with running(self.path, "OpenVINO"):
+                request.infer(wanted)
             for entry in request.get_profiling_info():
                 times.setdefault(entry.node_name, []).append(entry.real_time.total_seconds() * 1e3)
                 implementations[entry.node_name] = entry.exec_type

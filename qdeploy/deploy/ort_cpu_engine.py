@@ -13,8 +13,7 @@ import onnxruntime as ort
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
-from qdeploy.errors import ModelError
-from qdeploy.faults import library_fault
+from qdeploy.runs import refused, run_session
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +42,7 @@ def open_session(
             the file stand.
 
     Raises:
-        ModelError: the file is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
@@ -56,17 +55,11 @@ def open_session(
             disabled_optimizers=list(SLOW_FUSIONS),
         )
     except Exception as error:  # onnxruntime raises classes of its own for each cause
-        if (fault := library_fault(error, path)) is not None:
-            raise fault from error
-        raise ModelError(
-            f"{path} does not load in ONNX Runtime: {first_line(error)}. {path.name}.data, "
-            "if it was written with one, has to stand beside it; else build it again."
-        ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of ONNX Runtime says first; its class where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = (
+            f"{path.name}.data, if it was written with one, has to stand beside it; else build it "
+            "again."
+        )
+        raise refused(error, path, "does not load in ONNX Runtime", remedy) from error
 
 
 class OrtCpuEngine(OfOneProcess):
@@ -85,9 +78,10 @@ class OrtCpuEngine(OfOneProcess):
 
         Raises:
             DataError: an input is missing.
+            RunError: the graph does not run on these inputs.
         """
         self.check_process()
-        outputs = self._session.run(None, inputs_of(feeds, self.input_names))
+        outputs = run_session(self._session, inputs_of(feeds, self.input_names), self.path)
         return dict(zip(self.output_names, (np.asarray(o) for o in outputs), strict=True))
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,15 @@ from qdeploy.deploy.health import ELSEWHERE, GPU_PACKAGE
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import TargetError
+from qdeploy.faults import is_memory
+from qdeploy.runs import reason_of, refused, running
 from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
 ONNX = "model.onnx"
 CUDA = "CUDAExecutionProvider"
+_OF_DEVICE = re.compile("CUDA (failure|error)|CUDNN|CUBLAS|TensorRT", re.IGNORECASE)
 
 
 class OrtGpuEngine(OfOneProcess):
@@ -46,7 +50,7 @@ class OrtGpuEngine(OfOneProcess):
         """Load a file.
 
         Raises:
-            ModelError: it does not load.
+            RunError: it does not load.
             TargetError: the provider did not start.
         """
         super().__init__()
@@ -90,7 +94,8 @@ class OrtGpuEngine(OfOneProcess):
 
         Raises:
             DataError: an input is missing.
-            TargetError: the provider refused the run.
+            RunError: the graph does not run on these inputs.
+            TargetError: the device failed.
         """
         self.check_process()
         wanted = inputs_of(feeds, self.input_names)
@@ -132,7 +137,7 @@ class OrtGpuEngine(OfOneProcess):
         wanted = inputs_of(feeds, self.input_names)
         with scratch("profile") as folder:
             session = self._open(optimized, str(folder / "profile"))
-            return recorded(session, wanted, iterations + 1)
+            return recorded(session, wanted, iterations + 1, self.path)
 
     def _open(
         self, optimized: Path | None = None, profile: str | None = None
@@ -155,10 +160,8 @@ class OrtGpuEngine(OfOneProcess):
             # without this a provider that fails is replaced by another one, silently
             session = ort.InferenceSession(self.path, options, providers, enable_fallback=0)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
-            raise ModelError(
-                f"{self.path} does not load in {self.provider}: {_first_line(error)}. Build it "
-                "again here."
-            ) from error
+            does_not = f"does not load in {self.provider}"
+            raise refused(error, self.path, does_not, "Build it again here.") from error
         if session.get_providers()[0] != self.provider:
             raise TargetError(
                 f"ONNX Runtime started {session.get_providers()[0]} instead of {self.provider}: "
@@ -168,10 +171,13 @@ class OrtGpuEngine(OfOneProcess):
         return session
 
     def _refusing(self, work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except Exception as error:  # as above
-            raise TargetError(f"{self.provider} did not run: {_first_line(error)}.") from error
+        with running(self.path, self.provider):
+            try:
+                return work()
+            except Exception as error:  # as above
+                if _OF_DEVICE.search(str(error)) is None or is_memory(error):
+                    raise
+                raise TargetError(f"{self.provider} did not run: {reason_of(error)}.") from error
 
 
 def require() -> None:
@@ -226,7 +232,3 @@ def _placed(kernel: KernelTime, providers: Mapping[str, str]) -> KernelTime:
     if provider == CUDA or not kernel.int8:
         return kernel
     return replace(kernel, int8=False, fault=f"it ran on {provider}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -17,6 +17,7 @@ from qdeploy.deploy.engine import KernelTime, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.deploy.ort_proof import fault, load_optimized, products
+from qdeploy.runs import run_session
 from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
@@ -32,15 +33,17 @@ def profiled(
         options.profile_file_prefix = str(folder / "profile")
         session = open_session(path, options, optimized=folder / "optimized.onnx")
         wanted = inputs_of(feeds, [value.name for value in session.get_inputs()])
-        events = recorded(session, wanted, iterations + 1)
+        events = recorded(session, wanted, iterations + 1, path)
         graph = load_optimized(folder / "optimized.onnx")
     return kernel_times(events, iterations + 1), graph
 
 
-def recorded(session: Any, feeds: Mapping[str, Array], runs: int) -> list[dict[str, Any]]:
-    """Events of so many runs of a session that profiles; it profiles no more after them."""
+def recorded(
+    session: Any, feeds: Mapping[str, Array], runs: int, path: Path
+) -> list[dict[str, Any]]:
+    """Events of so many runs of a file's session that profiles; it profiles no more after them."""
     for _ in range(runs):
-        session.run(None, feeds)
+        run_session(session, feeds, path)
     found: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     return found
 

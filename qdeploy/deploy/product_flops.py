@@ -21,12 +21,15 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
+from qdeploy.artifact import save_graph
 from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
-from qdeploy.deploy.ort_cpu_engine import first_line, open_session, session_options
+from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.onnx_files import load_graph
-from qdeploy.onnx_rules import MAX_NUMBERS
+from qdeploy.onnx_rules import MAX_NUMBERS, shape_text
+from qdeploy.onnx_structure import cut
+from qdeploy.runs import reason_of
 from qdeploy.scratch import scratch
 
 Array = npt.NDArray[Any]
@@ -138,7 +141,10 @@ def any_feeds(path: Path, *, batch: int = 1, sequence: int = 128) -> dict[str, A
         free = [batch if at == 0 else sequence for at in range(len(value.shape))]
         shape = [d if isinstance(d, int) else free[at] for at, d in enumerate(value.shape)]
         if math.prod(shape) > MAX_NUMBERS:
-            raise ModelError(f"{path}: the input {value.name} has the shape {shape}, no encoder's.")
+            raise ModelError(
+                f"{path}: the input {cut(value.name)} has the shape {shape_text(shape)}, no "
+                "encoder's. Write the file again with axes that are free, or with smaller ones."
+            )
         ones = "mask" in value.name or dtype in (np.float32, np.float16, np.float64)
         found[value.name] = np.full(shape, 1 if ones else 0, dtype)
     return found
@@ -176,7 +182,7 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
     with scratch("flops") as folder:
         if model is not None:
             path = folder / _COPY
-            ir.save(model, path, external_data=f"{_COPY}.data")
+            save_graph(model, path, f"{_COPY}.data")
         options = _plain()
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
@@ -185,7 +191,7 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
         try:
             session.run(None, wanted)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
-            raise ModelError(f"{path.name} did not run: {first_line(error)}") from error
+            raise ModelError(f"{path.name} did not run: {reason_of(error)}") from error
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     run = _Run({name: array.shape for name, array in wanted.items()})
     for event in events:

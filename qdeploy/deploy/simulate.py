@@ -19,6 +19,7 @@ from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.ort_cpu_engine import open_session, session_options
 from qdeploy.errors import ModelError, PlanError
+from qdeploy.runs import run_session
 
 _NO_KERNELS = "A simulated engine has no kernels: it runs on the CPU, whatever its target."
 
@@ -35,7 +36,7 @@ class SimulatedEngine(OfOneProcess):
         options = session_options(threads)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        self.threads = threads
+        self.path, self.threads = path, threads
         self._session = open_session(path, options)
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.output_names = tuple(value.name for value in self._session.get_outputs())
@@ -45,7 +46,7 @@ class SimulatedEngine(OfOneProcess):
     ) -> dict[str, npt.NDArray[np.generic]]:
         """Run once; int64 [B, S] feeds, FP32 outputs."""
         self.check_process()
-        outputs = self._session.run(None, inputs_of(feeds, self.input_names))
+        outputs = run_session(self._session, inputs_of(feeds, self.input_names), self.path)
         return dict(zip(self.output_names, (np.asarray(o) for o in outputs), strict=True))
 
     def profile(

@@ -232,13 +232,13 @@ def test_the_floor_of_onnx_has_the_path_checks() -> None:
 
 def test_the_floor_of_fields_is_far_above_honest_files(bert: Source) -> None:
     """Room for a hundred times the fields of a tiny encoder of two layers."""
+    from qdeploy.onnx_messages import _Reader
     from qdeploy.onnx_structure import MAX_FIELDS, MAX_NODES
-    from qdeploy.onnx_wire import _Reader
 
     content = (bert.directory / "model.onnx").read_bytes()
     reader = _Reader(content)
     reader.model(len(content))
-    assert 100 * reader._read < MAX_FIELDS and 100 * reader._nodes < MAX_NODES
+    assert 100 * reader.read < MAX_FIELDS and 100 * reader.nodes < MAX_NODES
 
 
 @pytest.mark.slow

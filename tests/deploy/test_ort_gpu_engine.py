@@ -20,7 +20,7 @@ from qdeploy.deploy.ort_gpu_engine import OrtGpuEngine
 from qdeploy.deploy.ort_tensorrt_engine import OrtTensorRtEngine, wrapper
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.simulate import SimulatedEngine
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import ModelError, RunError, TargetError
 from qdeploy.evaluate.size import engine_size
 from tests.deploy.conftest import Source
 from tests.deploy.test_tensorrt_inspector import text as inspected
@@ -111,8 +111,22 @@ def test_another_provider_than_asked_for_is_refused(lowered: Path) -> None:
 def test_a_run_that_fails_is_an_error_and_no_fallback(lowered: Path, bert: Source) -> None:
     engine = OnCpu(lowered / "model.onnx")
     wrong = {name: array.astype(np.float32) for name, array in bert.feeds().items()}
-    with pytest.raises(TargetError, match=f"{CPU} did not run"):
+    with pytest.raises(RunError, match=f"does not run in {CPU}: "):
         engine.run(wrong)
+
+
+def test_a_device_that_fails_is_no_fault_of_the_graph(
+    lowered: Path, bert: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OnCpu(lowered / "model.onnx")
+
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access")
+
+    monkeypatch.setattr(engine, "_session", Failing())
+    with pytest.raises(TargetError, match=f"{CPU} did not run: CUDA failure 700"):
+        engine.run(bert.feeds())
 
 
 def test_a_broken_file(tmp_path: Path) -> None:
