@@ -70,6 +70,8 @@ def _is_made(name: str, module: ModuleType | None, temporary: list[Path]) -> boo
             return name in OPTIONAL and getattr(module, "__spec__", None) is None
         if not any(_within(place, folder) for place in places for folder in _installed()):
             return True
+    if all(any(_within(place, folder) for folder in _installed()) for place in places):
+        return False  # the project itself may stand in a temporary folder
     return any(_within(place, folder) for place in places for folder in temporary)
 
 
