@@ -11,7 +11,7 @@ DEMO ?= demo
 BEFORE := benchmarks/results/torture-before-2026-11-26.json
 BIN := $(VENV)/bin
 # Two at a time, the tests of a file in one process, which takes up to 3 GB.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A stamp per installation: repeated runs install nothing, and nothing ever removes $(VENV).

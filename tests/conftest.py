@@ -27,6 +27,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that no process is left with it at the end."""
+    items.sort(key=lambda item: "torture" not in item.path.parts)
+
+
 def _watched(folders: list[Path]) -> Iterator[None]:
     before = set(sys.modules)
     yield

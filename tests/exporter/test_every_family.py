@@ -28,12 +28,9 @@ KIN = (
 )
 CASES = [(family, 256) for family in EXPORTED]
 CASES += [(family, 32) for family in EXPORTED if family not in (*FAMILIES, *KIN)]
-# An export takes five seconds: the fast tests hold the larger size of the families that people use
-# most, and those whose weights are shared, turned or in convolutions.
-FAST = (
-    *("bert", "roberta", "albert", "albert-two-groups", "deberta", "deberta-v2", "modernbert"),
-    *("convbert", "mobilebert", "squeezebert", "roformer", "layoutlm", "eurobert"),
-)
+# An export takes five to ten seconds: the fast tests hold the larger size of one family of a kind,
+# and those whose weights are shared, turned or in convolutions.
+FAST = ("bert", "albert", "albert-two-groups", "deberta-v2", "modernbert", "convbert")
 MARKED = [
     pytest.param(family, hidden, marks=() if hidden == 256 and family in FAST else pytest.mark.slow)
     for family, hidden in CASES
