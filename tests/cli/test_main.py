@@ -256,3 +256,21 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     os.close(write)
     assert "Traceback" not in done.stderr
+
+
+def test_a_signal_while_the_command_is_imported_is_told() -> None:
+    """Python itself would end without a word."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from qdeploy.__main__ import main\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'qdeploy.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "            time.sleep(30)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 143
+    assert done.stderr == "Ended by SIGTERM: nothing was written.\n"
