@@ -220,7 +220,6 @@ def write_graph(model: ir.Model, path: Path, *, external_above: int | None = Non
     Types and shapes of initializers are left out, since each tensor says its own: where they stand
     twice, `onnxruntime.quantization.quantize_dynamic` transposes one of the two and stops.
     """
-
     for value in model.graph.initializers.values():
         value.type = value.shape = None
 

@@ -58,7 +58,8 @@ def campaign(
         tally = run_class(ground, name, seed, runs)
         entry = {"tried": sum(tally.counts.values()), **tally.counts}
         more = {"seconds": round(time.monotonic() - began), "skipped": tally.skipped}
-        notes = [note.replace(str(home), "HOME") for note in dict.fromkeys(tally.notes)][:_NOTES]
+        plain = (n.replace(str(home), "HOME").replace(str(project), "PROJECT") for n in tally.notes)
+        notes = list(dict.fromkeys(plain))[:_NOTES]
         report["classes"][name] = entry | more | {"notes": notes}
         print(name, entry, more, file=sys.stderr, flush=True)
         for note in notes:
