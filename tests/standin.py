@@ -27,6 +27,7 @@ from qdeploy.deploy.targets import TARGETS, TENSORRT
 
 Array = npt.NDArray[Any]
 NAME = "standin"
+SITE_MS = 1.0  # what a site in groups costs
 IN_FLOAT: set[str] = set()  # GEMMs for which the stand-in takes a float kernel
 
 
@@ -75,9 +76,9 @@ def compile_directory(
 
 
 def open_directory(directory: Path, manifest: Mapping[str, Any], threads: int) -> StandIn:
-    """Each site in groups takes time; FP16 takes as long as two."""
-    slow = 2.0 if manifest["strategy"] == "fp16" else float(grouped_sites(directory))
-    return StandIn(directory / "model.onnx", threads=threads, slow_ms=1 + slow)
+    """Each site in groups takes `SITE_MS`; FP16 takes as long as two."""
+    slow = 2 if manifest["strategy"] == "fp16" else grouped_sites(directory)
+    return StandIn(directory / "model.onnx", threads=threads, slow_ms=1.0 + SITE_MS * slow)
 
 
 def grouped_sites(directory: Path) -> int:

@@ -23,7 +23,8 @@ SHORT: dict[str, Any] = {"seq_len": 32, "warmup": 2, "iterations": 20, "accuracy
 
 @pytest.fixture(scope="module", autouse=True)
 def target() -> Iterator[None]:
-    with standin():
+    with standin(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.standin.SITE_MS", 5.0)  # a busy machine oversleeps by a few of them
         yield
 
 
@@ -55,7 +56,7 @@ def test_both_clocks_and_the_launch_are_reported(
 ) -> None:
     found = report(engines, "quick", "fp16")
     assert found["cuda_graph"] is True
-    assert found["device_ms"]["p50"] == 1.0 and found["baseline"]["device_ms"]["p50"] == 3.0
+    assert found["device_ms"]["p50"] == 1.0 and found["baseline"]["device_ms"]["p50"] == 11.0
     assert found["latency_ms"]["p50"] > 1.0
     evaluation.table(found)
     assert "p50 1.000, one CUDA graph" in capsys.readouterr().out
