@@ -77,7 +77,7 @@ def calibrate(
     model_dir: PathLike,
     *,
     data: str | None = None,
-    task: str = "qnli",
+    task: str = "auto",
     columns: Columns | str | None = None,
     rows: int = 128,
     max_length: int | None = None,
@@ -89,8 +89,10 @@ def calibrate(
 
     Args:
         model_dir: model directory.
-        data: file, directory or hub data set; None takes `"qnli-mini"`, and warns.
-        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
+        data: file, directory or hub data set; None takes what the model was calibrated on last,
+            or else `"qnli-mini"`, and warns.
+        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`; "auto" takes
+            it from the names of the columns and the classes of the model.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         rows: rows to sample from `data`.
         max_length: tokens kept of a row; None is the model's own limit, at most 512.
@@ -133,7 +135,7 @@ def analyze(
     model_dir: PathLike,
     *,
     data: str | None = None,
-    task: str = "qnli",
+    task: str = "auto",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     max_length: int | None = None,
@@ -151,8 +153,10 @@ def analyze(
 
     Args:
         model_dir: model directory.
-        data: calibration data; None takes `"qnli-mini"`, and warns.
-        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
+        data: calibration data; None takes what the model was calibrated on last, or else
+            `"qnli-mini"`, and warns.
+        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`; "auto" takes
+            it from the names of the columns and the classes of the model.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         calibration_rows: rows to sample from `data`.
         max_length: tokens kept of a row; None is the model's own limit, at most 512.
@@ -205,7 +209,7 @@ def build(
     rest_precision: str | None = None,
     opt_shape: str = "8x128",
     data: str | None = None,
-    task: str = "qnli",
+    task: str = "auto",
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     max_length: int | None = None,
@@ -249,8 +253,10 @@ def build(
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
             takes the target's own.
         opt_shape: rows and tokens of the runs that the engine is tuned for; every shape works.
-        data: calibration data; None takes `"qnli-mini"`, and warns.
-        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`.
+        data: calibration data; None takes what the model was calibrated on last, or else
+            `"qnli-mini"`, and warns.
+        task: a name of `qdeploy.data.TASKS`: which columns hold the text of `data`; "auto" takes
+            it from the names of the columns and the classes of the model.
         columns: column names of `data`, as `Columns` or as `"question=premise"`.
         calibration_rows: rows to sample from `data`.
         max_length: tokens kept of a row; None is the model's own limit, at most 512.
@@ -353,10 +359,11 @@ def build(
 def evaluate(
     engine_dir: PathLike,
     *,
-    task: str = "qnli",
+    task: str = "auto",
     data: str | None = None,
     columns: Columns | str | None = None,
     baseline: PathLike | None = None,
+    model: PathLike | None = None,
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
@@ -378,10 +385,15 @@ def evaluate(
 
     Args:
         engine_dir: engine directory.
-        task: a name of `qdeploy.data.TASKS`.
-        data: evaluation data; None takes `"qnli-mini"`.
+        task: a name of `qdeploy.data.TASKS`; "auto" takes it as when the engine was built, or from
+            the names of the columns and the classes of the model.
+        data: evaluation data; None takes what the engine was built with, less the rows that
+            calibrated it, or else `"qnli-mini"`.
         columns: column names of `data`, as `Columns` or as `"question=premise,label=gold"`.
-        baseline: engine directory to compare with; rounds of the two alternate.
+        baseline: engine directory to compare with; rounds of the two alternate. `"fp32"` and
+            `"fp16"` are built from the engine's model, beside the engine, where they are not there.
+        model: model directory to build such a baseline from; None looks beside the engine and in
+            the current directory.
         limit: rows to take from the start; None takes all.
         max_length: tokens kept of a row for accuracy; None is the model's own limit, at most 512.
         batch_size: rows per run, of the latency and of the accuracy.
@@ -410,7 +422,7 @@ def evaluate(
     from qdeploy.evaluate.run import evaluate_engine
     from qdeploy.report.outputs import Outputs
 
-    given = (engine_dir, data, baseline)
+    given = (engine_dir, data, baseline, model)
     outputs = Outputs(html=_path(html), card=_path(card), given=given)
     try:
         report = evaluate_engine(
@@ -419,6 +431,7 @@ def evaluate(
             data=data,
             columns=columns,
             baseline=baseline,
+            model=model,
             limit=limit,
             max_length=max_length,
             batch_size=batch_size,

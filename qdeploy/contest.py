@@ -44,9 +44,9 @@ def noise_of(
 
     Args:
         statistics: that it was built from, or None.
-        options: of the build; the rows are those of its `data`, `task`, `columns` and `seed`.
+        options: of the build, for its `max_length` and `seed`.
     """
-    wanted = set(_ROWS) - {"calibration_rows"}
+    wanted = ("max_length", "seed")
     asked = {name: options[name] for name in wanted if options.get(name) is not None}
     manifest = read_manifest(engine, "engine")
     observed = None

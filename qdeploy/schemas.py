@@ -93,6 +93,23 @@ class Model(_Taking, kw_only=True):
     """qdeploy.json of a model directory."""
 
 
+class ColumnsForm(_Form, kw_only=True):
+    """See `qdeploy.data.tasks.Columns`."""
+
+    first: Text
+    second: Text | None = None
+    label: Text
+
+
+class ReadingForm(_Form, kw_only=True):
+    """See `qdeploy.data.reading.Reading`."""
+
+    source: Text
+    task: Text
+    columns: ColumnsForm | None = None
+    max_length: Positive | None = None
+
+
 class Calibration(_Form, kw_only=True):
     """Rows that calibrated an engine."""
 
@@ -130,6 +147,7 @@ class Engine(_Taking, kw_only=True):
     dry_run: bool = False
     cuda_graph: bool = True
     calibration: Calibration | None = None
+    data: ReadingForm | None = None
     builder: Builder | None = None
     options: dict[str, Any] = {}
     noise: dict[str, Any] | None = None
@@ -279,6 +297,7 @@ class StatisticsOrigin(_Form, kw_only=True):
     row_lengths: list[Count] = []
     truncated: Count = 0
     digests: dict[str, str] | None = None
+    reading: ReadingForm | None = None
 
 
 class TokenizerConfig(_Form, kw_only=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import read_json, read_manifest
-from qdeploy.calibrate.run import calibrate_model, calibration_rows
+from qdeploy.calibrate.run import calibrate_model, rows_again
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.contest import keep, noise_of, rounds_of
+from qdeploy.data.infer import AUTO
 from qdeploy.data.lengths import row_limit
+from qdeploy.data.reading import reading_for_model
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
@@ -109,7 +111,7 @@ def build_within(
     target: str = "ort-cpu",
     opt_shape: str = "8x128",
     data: str | None = None,
-    task: str = "qnli",
+    task: str = AUTO,
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     max_length: int | None = None,
@@ -159,7 +161,13 @@ def build_within(
             **request,
         )
     observed = Statistics.load(Path(statistics))
-    rows = _held_out(request, observed, seed)
+    reading = observed.origin.reading
+    if data is not None or reading is None:
+        asked = reading_for_model(source, max_length=max_length, **request)
+        reading, task = asked.to_json(), asked.task
+    else:
+        task = reading["task"]
+    rows = _held_out(reading, observed, seed)
     longest = int(read_manifest(source, "model")["max_length"])
     limit = row_limit(longest, observed.origin.max_length if max_length is None else max_length)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
@@ -180,8 +188,9 @@ def build_within(
             raise GateError(_refusal(tried, max_drop), report)
         noise = None
         if measure:
-            noise = noise_of(source, best.folder, statistics, request | {"seed": seed})
-        keep(best.folder, output, {"search": report, "noise": noise}, force=force)
+            noise = noise_of(source, best.folder, statistics, {"seed": seed})
+        found = {"search": report, "noise": noise, "data": reading}
+        keep(best.folder, output, found, force=force)
     return best.built | {"search": report, "noise": noise}
 
 
@@ -266,14 +275,15 @@ def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
     )
 
 
-def _held_out(request: Mapping[str, Any], statistics: Statistics, seed: int) -> Rows:
+def _held_out(reading: dict[str, Any] | None, statistics: Statistics, seed: int) -> Rows:
     """Rows of the same source that calibrated nothing.
 
     Raises:
         DataError: all of them did.
     """
     seen = frozenset(statistics.origin.row_hashes)
-    found = calibration_rows(**request, rows=HELD_OUT, seed=seed, without=seen)
+    origin = replace(statistics.origin, reading=reading)
+    found = rows_again(origin, HELD_OUT, seed, without=seen)
     if not len(found):
         raise DataError(
             f"All rows of {found.source} calibrate; none is left to verify a plan on. Give more "

@@ -25,6 +25,7 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
+from qdeploy.data.infer import AUTO
 from qdeploy.onnx_files import GRAPH
 from qdeploy.runs import blaming
 from qdeploy.threads import check_threads
@@ -43,7 +44,7 @@ def analyze_model(
     model_dir: str | Path,
     *,
     data: str | None = None,
-    task: str = "qnli",
+    task: str = AUTO,
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     max_length: int | None = None,
@@ -80,7 +81,9 @@ def analyze_model(
     report = _heading(directory, observed, options)
     if cost_rows:
         batches = list(
-            calibration_batches(directory, rows=cost_rows, max_length=max_length, **request)
+            calibration_batches(
+                directory, observed.origin, rows=cost_rows, max_length=max_length, **request
+            )
         )
         affines = {tensor: _affine(plain, tensor) for tensor in entries}
         with blaming(directory / GRAPH):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
+from qdeploy.data.infer import AUTO
 from qdeploy.data.lengths import cut_text, row_limit
+from qdeploy.data.reading import Reading, note_reading, reading_for_model
 from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
@@ -105,7 +108,7 @@ def calibrate_model(
     model_dir: str | Path,
     *,
     data: str | None = None,
-    task: str = "qnli",
+    task: str = AUTO,
     columns: Columns | str | None = None,
     rows: int = 128,
     max_length: int | None = None,
@@ -120,8 +123,12 @@ def calibrate_model(
     """
     directory = Path(model_dir)
     longest = int(read_manifest(directory, "model")["max_length"])
+    reading = reading_for_model(
+        directory, data=data, task=task, columns=columns, max_length=max_length
+    )
+    max_length = reading.max_length
     limit = row_limit(longest, max_length)
-    sample = calibration_rows(data, task, columns, rows, seed)
+    sample = calibration_rows(reading.source, reading.task, reading.columns, rows, seed)
     if len(sample) < rows:
         warnings.warn(
             f"{sample.source} has {len(sample)} calibration rows, and {rows} were asked for.",
@@ -130,19 +137,26 @@ def calibrate_model(
         )
     encoder = TextEncoder.from_directory(directory)
     encoded = _encode(encoder, sample, limit)
-    origin = _origin(directory, sample, seed, encoded, class_names(encoder.special_tokens))
+    origin = replace(
+        _origin(directory, sample, seed, encoded, class_names(encoder.special_tokens)),
+        reading=reading.to_json(),
+    )
     if (text := cut_text(origin.lengths, "calibration", longest, max_length)) is not None:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
-    if _is_kept(directory, path, origin):
-        return path
-    batches = _batches(encoder, encoded, progress)
-    _save(Statistics(origin, observer(directory, batches)), path)
+    kept = _kept(directory, path, origin)
+    if kept is None:
+        batches = _batches(encoder, encoded, progress)
+        _save(Statistics(origin, observer(directory, batches)), path)
+    elif origin.reading not in (None, kept.origin.reading):  # the same rows under another name
+        _save(Statistics(replace(kept.origin, reading=origin.reading), kept.sites), path)
+    note_reading(directory, reading)
     return path
 
 
 def calibration_batches(
     model_dir: str | Path,
+    origin: Origin,
     *,
     data: str | None,
     task: str,
@@ -151,11 +165,21 @@ def calibration_batches(
     seed: int,
     max_length: int | None = None,
 ) -> Iterator[Feeds]:
-    """The first batches that `calibrate_model` would observe, for who runs the model himself."""
+    """Batches of rows as those that calibrated, for who runs the model himself.
+
+    Args:
+        origin: of the statistics; its source is read again where `data` is None.
+        data, task, columns, max_length: as typed.
+        rows, seed: of the sample.
+    """
     directory = Path(model_dir)
-    with warnings.catch_warnings():  # calibrate_model has named the data already
-        warnings.simplefilter("ignore", QDeployWarning)
-        sample = calibration_rows(data, task, columns, rows, seed)
+    if data is None:
+        sample = rows_again(origin, rows, seed)
+    else:
+        reading = reading_for_model(
+            directory, data=data, task=task, columns=columns, max_length=max_length
+        )
+        sample = sample_rows(data, rows, seed, task=reading.task, columns=reading.columns)
     encoder = TextEncoder.from_directory(directory)
     limit = row_limit(encoder.max_length, max_length)
     yield from _batches(encoder, _encode(encoder, sample, limit), None)
@@ -167,20 +191,18 @@ def calibration_rows(
     columns: Columns | str | None,
     rows: int,
     seed: int,
-    without: Collection[str] = (),
 ) -> Rows:
     """A sample of what may calibrate; of the embedded rows, with a warning, where none are named.
 
     Args:
         data, task, columns: the source; see `qdeploy.data.sample_rows`, as for the rest.
         rows: how many, or all where there are fewer.
-        without: `row_hashes` of rows that are left out.
 
     Raises:
         DataError: they cannot be read, or the task has no embedded rows.
     """
     if data is not None:
-        return sample_rows(data, rows, seed, task=task, columns=columns, without=without)
+        return sample_rows(data, rows, seed, task=task, columns=columns)
     if find_task(task).name != "qnli" or columns is not None:
         raise DataError(
             f"Task {task} with these columns has no embedded rows ({DEFAULT_DATA} is for qnli). "
@@ -192,22 +214,40 @@ def calibration_rows(
         QDeployWarning,
         stacklevel=3,
     )
-    return sample_rows(DEFAULT_DATA, rows, seed, without=without)
+    return sample_rows(DEFAULT_DATA, rows, seed)
+
+
+def rows_again(origin: Origin, rows: int, seed: int, without: Collection[str] = ()) -> Rows:
+    """A sample of the source that statistics came from; of the embedded rows where they name none.
+
+    Args:
+        origin: of the statistics.
+        rows, seed, without: of `qdeploy.data.sample_rows`.
+
+    Raises:
+        DataError: the source cannot be read again.
+    """
+    if origin.reading is None:
+        return sample_rows(DEFAULT_DATA, rows, seed, without=without)
+    found = Reading.from_json(origin.reading)
+    return sample_rows(
+        str(found.source), rows, seed, task=found.task, columns=found.columns, without=without
+    )
 
 
 _SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")
 
 
-def _is_kept(directory: Path, path: Path, origin: Origin) -> bool:
-    """Whether statistics of this model and these rows are kept there, whole."""
+def _kept(directory: Path, path: Path, origin: Origin) -> Statistics | None:
+    """The statistics of this model and these rows that are kept there, whole; or None."""
     try:
         found = Statistics.load(path)
         if any(getattr(found.origin, name) != getattr(origin, name) for name in _SAME):
-            return False
+            return None
         found.require_sites(find_structure(load_model(directory)[0], directory / GRAPH))
     except StatisticsError:
-        return False
-    return True
+        return None
+    return found
 
 
 def _save(statistics: Statistics, path: Path) -> None:

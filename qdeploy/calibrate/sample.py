@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
-from qdeploy.calibrate.run import DEFAULT_DATA, calibration_rows
+from qdeploy.calibrate.run import DEFAULT_DATA, rows_again
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
-from qdeploy.errors import DataError, QDeployWarning
-
-if TYPE_CHECKING:
-    from qdeploy.data.tasks import Columns
+from qdeploy.errors import DataError
 
 Array = npt.NDArray[Any]
 MASK = "attention_mask"
@@ -55,9 +51,6 @@ def measuring_sample(
     model_dir: Path,
     *,
     observed: Statistics | None,
-    data: str | None = None,
-    task: str = "qnli",
-    columns: Columns | str | None = None,
     max_length: int | None = None,
     seed: int = 0,
 ) -> Sample:
@@ -67,12 +60,11 @@ def measuring_sample(
         model_dir: model directory; its tokenizer reads the rows.
         observed: statistics of the calibration. Without any, and where its rows cannot be read
             again (statistics from elsewhere), the rows are of the embedded set.
-        data, task, columns: of the calibration; None is what the statistics name.
         max_length: tokens kept of a row; with statistics it is theirs.
         seed: of the sample of the embedded set.
     """
     encoder = TextEncoder.from_directory(model_dir)
-    chosen = _rows(observed, data, task, columns, seed).take(ROWS)
+    chosen = _rows(observed, seed).take(ROWS)
     wanted = max_length if observed is None else observed.origin.max_length
     limit = row_limit(encoder.max_length, wanted)
     fitting = int((encoder.encode(chosen, limit).lengths.cumsum() <= _TOKENS).sum())
@@ -84,19 +76,8 @@ def measuring_sample(
     return Sample(chosen.source, len(chosen), batches)
 
 
-def _rows(
-    observed: Statistics | None,
-    data: str | None,
-    task: str,
-    columns: Columns | str | None,
-    seed: int,
-) -> Rows:
-    with warnings.catch_warnings():  # the calibration has named the data already
-        warnings.simplefilter("ignore", QDeployWarning)
-        if observed is not None:
-            origin = observed.origin
-            with contextlib.suppress(DataError):
-                return calibration_rows(
-                    data or origin.data, task, columns, origin.rows, origin.seed
-                )
-        return sample_rows(DEFAULT_DATA, ROWS, seed)
+def _rows(observed: Statistics | None, seed: int) -> Rows:
+    if observed is not None:
+        with contextlib.suppress(DataError):
+            return rows_again(observed.origin, observed.origin.rows, observed.origin.seed)
+    return sample_rows(DEFAULT_DATA, ROWS, seed)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from qdeploy.calibrate.observer import BINS, SiteStatistics
@@ -63,6 +64,7 @@ class Origin:
         row_lengths: tokens of each row after the cut, so that it can tell rows of other lengths.
         truncated: rows that were cut at `max_length`.
         token_classes: names of the classes of tokens that are told apart [T].
+        reading: how the rows are found again (`qdeploy.data.reading.Reading.to_json`), or None.
     """
 
     model_sha256: str
@@ -75,6 +77,7 @@ class Origin:
     token_classes: tuple[str, ...] = ()
     row_lengths: tuple[int, ...] = ()
     truncated: int = 0
+    reading: dict[str, Any] | None = None
 
     @property
     def lengths(self) -> RowLengths:
@@ -241,6 +244,8 @@ def _site(arrays: Any, name: str) -> SiteStatistics:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -92,7 +92,7 @@ def cli() -> None:
     \b
       qdeploy export  CHECKPOINT  MODEL_DIR
       qdeploy build   MODEL_DIR   ENGINE_DIR  --strategy peg --target ort-cpu
-      qdeploy eval    ENGINE_DIR  --task qnli --baseline BASE_ENGINE_DIR
+      qdeploy eval    ENGINE_DIR  --baseline fp32
 
     Start with `qdeploy demo`. CHECKPOINT may be `embedded`.
     """

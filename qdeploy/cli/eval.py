@@ -19,14 +19,22 @@ from qdeploy.cli import evaluation, options, talk
     "--data",
     metavar="DATA",
     help="Evaluation rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME,"
-    " or qnli-mini (the default).",
+    " or qnli-mini. When left out: what the engine was built with, without the rows that"
+    " calibrated it; else qnli-mini.",
 )
 @options.columns
 @click.option(
     "--baseline",
     type=options.PATH,
-    metavar="ENGINE_DIR",
-    help="Compare with this engine; rounds of the two alternate.",
+    metavar="[fp32|fp16|ENGINE_DIR]",
+    help="Compare with this engine; rounds of the two alternate. fp32 and fp16 are built from the"
+    " engine's model, as ENGINE_DIR-fp32, where they are not there.",
+)
+@click.option(
+    "--model",
+    type=options.PATH,
+    metavar="MODEL_DIR",
+    help="The model to build --baseline fp32 from. Looked for beside the engine when left out.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
 @options.max_length

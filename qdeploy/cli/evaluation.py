@@ -26,7 +26,7 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     if report.get("auto"):
         rows.append(("target", tables.choice(report["auto"])))
     if data := report.get("data"):
-        rows.append(("data", f"{data['source']}, {data['n']} rows"))
+        rows.append(("data", _data(data)))
         if data.get("lengths"):
             rows.append(("tokens of a row", tables.lengths(data)))
     if reason := report.get("no_accuracy"):
@@ -54,6 +54,17 @@ def _evaluation_rows(report: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     rows += [(key.replace("_mb", ", MB"), _figures(report[key]))
              for key in ("size_mb", "memory_mb") if report.get(key)]  # fmt: skip
     return rows
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    """The rows, and how they were found: `reviews.csv, 872 rows (text, label: …)`."""
+    text = f"{data['source']}, {data['n']} rows"
+    if data.get("left_out"):
+        text += f" without the {data['left_out']} that calibrated it"
+    if data.get("how"):
+        names = ", ".join(name for name in data["columns"].values() if name is not None)
+        text += f" ({names}: {data['how']})"
+    return text
 
 
 def _alarm(word: str, text: str) -> Text:

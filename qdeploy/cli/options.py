@@ -112,21 +112,23 @@ threads = _option(
 task = click.option(
     "--task",
     cls=NamesOption,
-    names="qdeploy.data.tasks:TASKS",
-    default="qnli",
+    names="qdeploy.data.infer:TASK_NAMES",
+    default="auto",
     show_default=True,
-    help="What the rows of --data ask for, and so which columns hold their text.",
+    help="What the rows of --data ask for, and so which columns hold their text. auto takes it from"
+    " the names of the columns, or as an earlier command was told.",
 )
 columns = click.option(
     "--columns",
     metavar="NAME=COLUMN,...",
-    help="Columns of --data under other names: question=premise,sentence=text,label=gold.",
+    help="Columns of --data under other names: text=comment,label=rating, or for pairs"
+    " text=question,text_pair=answer,label=gold.",
 )
 calibration_data = click.option(
     "--data",
     metavar="DATA",
     help="Calibration rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME, or"
-    " qnli-mini (the default).",
+    " qnli-mini. When left out: what the model was calibrated on last, else qnli-mini.",
 )
 calibration_rows = _option(
     "--calibration-rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qdeploy.cli.streams import shown
+from qdeploy.evaluate.baseline import beside
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +30,9 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
         say(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
-    say(f"Next: qdeploy build {directory} ENGINE_DIR --strategy peg")
+    say(f"Next: {command('build', directory, beside(directory, 'peg'))}")
+    if manifest.get("source", {}).get("id") != "embedded":
+        say("      (--data FILE calibrates it on rows of your own, which fits your texts better)")
 
 
 def analysis(report: Mapping[str, Any]) -> None:
@@ -83,8 +87,8 @@ def engine(manifest: Mapping[str, Any], directory: Path) -> None:
         say(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
     if manifest.get("noise"):
         say(noise(manifest["noise"]))
-    rest = "--simulate" if manifest.get("dry_run") else "--baseline BASE_ENGINE_DIR"
-    say(f"Next: qdeploy eval {directory} {rest}")
+    rest = ["--simulate"] if manifest.get("dry_run") else ["--baseline", "fp32"]
+    say(f"Next: {command('eval', directory, *rest)}")
 
 
 def lengths(found: Mapping[str, Any]) -> str:
@@ -276,6 +280,15 @@ def health(report: Mapping[str, Any]) -> None:
     say("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
     for note in report["notes"]:
         say(note)
+
+
+def command(*words: object) -> str:
+    """A command of qdeploy that can be pasted.
+
+    >>> command("eval", "my engine")
+    "qdeploy eval 'my engine'"
+    """
+    return shlex.join(["qdeploy", *map(str, words)])
 
 
 def mapping(value: Mapping[str, Any], depth: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.calibrate.structure import Structure
+from qdeploy.data.infer import AUTO
+from qdeploy.data.reading import reading_for_model
 from qdeploy.deploy.certificate import (
     CERTIFICATE,
     certify,
@@ -46,7 +49,7 @@ from qdeploy.deploy.request import (
 )
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
-from qdeploy.errors import ModelError, QDeployWarning, VerificationError
+from qdeploy.errors import DataError, ModelError, QDeployWarning, VerificationError
 from qdeploy.integrity import read_whole
 from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
@@ -75,7 +78,7 @@ def build_engine(
     rest_precision: str | None = None,
     opt_shape: str = "8x128",
     data: str | None = None,
-    task: str = "qnli",
+    task: str = AUTO,
     columns: Columns | str | None = None,
     calibration_rows: int = 128,
     max_length: int | None = None,
@@ -149,7 +152,6 @@ def build_engine(
     check_paths(source, output, data, statistics, force=force)
     _warn_of_unread(strategy, statistics, data=data, columns=columns, max_length=max_length)
     observed = None
-    named = None if statistics is not None else data  # rows beside statistics are not read
     if calibrated and statistics is None:
         statistics = calibrate_model(
             source,
@@ -167,17 +169,15 @@ def build_engine(
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
     sample = None
     if measure:
-        sample = measuring_sample(
-            source,
-            observed=observed,
-            data=named,
-            task=task,
-            columns=columns,
-            max_length=max_length,
-            seed=seed,
-        )
+        sample = measuring_sample(source, observed=observed, max_length=max_length, seed=seed)
+    if observed is not None:
+        reading = observed.origin.reading
+    else:
+        reading = _reading(source, data, task, columns, max_length)
     with staged(output, "engine", force=force) as work, blaming(source / GRAPH):
-        built = _write_engine(work, request, observed, sample, dry_run=dry_run, progress=progress)
+        built = _write_engine(
+            work, request, observed, sample, reading, dry_run=dry_run, progress=progress
+        )
     warn_of_noise(built["noise"])
     return built
 
@@ -195,11 +195,28 @@ def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -
         warnings.warn(f"{reason}: {', '.join(named)} not read.", QDeployWarning, stacklevel=3)
 
 
+def _reading(
+    source: Path,
+    data: str | None,
+    task: str,
+    columns: Columns | str | None,
+    max_length: int | None,
+) -> dict[str, Any] | None:
+    """What `eval` is to read of an engine that is not calibrated: what was named, or noted."""
+    lost = () if data is not None else (DataError,)
+    with contextlib.suppress(*lost):
+        return reading_for_model(
+            source, data=data, task=task, columns=columns, max_length=max_length
+        ).to_json()
+    return None
+
+
 def _write_engine(
     work: Path,
     request: Request,
     observed: Statistics | None,
     sample: Sample | None,
+    reading: dict[str, Any] | None,
     *,
     dry_run: bool,
     progress: Progress | None,
@@ -238,7 +255,8 @@ def _write_engine(
     planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
     if request.strategy not in (FP32, FP16):
         _warn_of_unplanned(certificate, planned)
-    fields = manifest_fields(manifest, request, digest, observed) | {"dry_run": dry_run} | forms
+    fields = manifest_fields(manifest, request, digest, observed) | forms
+    fields |= {"data": reading, "dry_run": dry_run}
     engine = None
     if not dry_run:
         fields |= request.target.compile(work, fields, request.shape, request.compilation)

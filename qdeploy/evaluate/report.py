@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from qdeploy.artifact import package_versions
 from qdeploy.data.lengths import RowLengths
+from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows, row_hashes
+from qdeploy.data.tasks import find_task
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.subject import Subject
@@ -81,6 +83,18 @@ def about_data(rows: Rows, subject: Subject, lengths: RowLengths | None) -> dict
         **(unread if lengths is None else lengths.to_json()),
         "calibration": None if calibration is None else calibration.to_json(),
         "also_calibration": sum(row in seen for row in row_hashes(rows)) if seen else 0,
+    }
+
+
+def about_reading(reading: Reading, left_out: int) -> dict[str, Any]:
+    """How the rows were read, and how many of them calibrated the engine and were left out."""
+    columns = reading.columns or find_task(reading.task).columns
+    return {
+        "task": reading.task,
+        "columns": {"first": columns.first, "second": columns.second, "label": columns.label},
+        "how": reading.how,
+        "remembered": reading.remembered,
+        "left_out": left_out,
     }
 
 

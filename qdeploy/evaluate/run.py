@@ -10,11 +10,12 @@ from typing import Any
 import numpy.typing as npt
 
 from qdeploy.artifact import read_manifest
+from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.mini import NAME as MINI
-from qdeploy.data.rows import Rows, read_rows
+from qdeploy.data.reading import reading_for_engine
+from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns, Task, find_task
-from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
+from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
     Compared,
@@ -26,6 +27,8 @@ from qdeploy.evaluate.accuracy import (
     no_accuracy,
     outputs_of,
 )
+from qdeploy.evaluate.baseline import find_baseline
+from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.memory import peak_memory
@@ -33,6 +36,7 @@ from qdeploy.evaluate.predict import Progress
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.evaluate.suspicions import of_lengths
+from qdeploy.head import head_of
 
 Array = npt.NDArray[Any]
 
@@ -45,10 +49,11 @@ _REMEDY = (
 def evaluate_engine(
     engine_dir: str | Path,
     *,
-    task: str = "qnli",
+    task: str = AUTO,
     data: str | Path | None = None,
     columns: Columns | str | None = None,
     baseline: str | Path | None = None,
+    model: str | Path | None = None,
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
@@ -68,10 +73,14 @@ def evaluate_engine(
 
     Args:
         engine_dir: engine directory.
-        task: a name of `qdeploy.data.TASKS`.
-        data: evaluation rows; None takes `qnli-mini` for qnli (and for latency alone).
+        task: a name of `qdeploy.data.TASKS`, or "auto": as when the engine was built, or as the
+            columns of the data say.
+        data: evaluation rows; None takes what the engine was built with, less the rows that
+            calibrated it, or else `qnli-mini`.
         columns: the file's columns, or the text of `--columns`.
-        baseline: engine directory to compare with, on the same rows and in alternating rounds.
+        baseline: engine directory to compare with, on the same rows and in alternating rounds; or
+            "fp32" or "fp16" (`qdeploy.evaluate.baseline`).
+        model: model directory to build such a baseline from.
         limit: the first rows only.
         max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
         batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
@@ -106,14 +115,27 @@ def evaluate_engine(
     if simulate and not accuracy:
         raise PlanError("A simulation measures accuracy alone. Leave --no-accuracy out.")
     latency = latency and not simulate
-    known = find_task(task)
+    check_task(task)
+    manifest = read_manifest(Path(engine_dir), "engine")
+    head = head_of(Path(engine_dir), manifest)
+    reading = reading_for_engine(
+        manifest,
+        data=None if data is None else str(data),
+        task=task,
+        columns=columns,
+        max_length=max_length,
+        stands_in=not accuracy or baseline is not None or not head.chooses,
+    )
+    known, max_length = find_task(reading.task), reading.max_length
+    if baseline is not None:
+        baseline = find_baseline(engine_dir, manifest, baseline, model=model, progress=progress)
     subjects = [open_subject(engine_dir, threads, simulate=simulate)]
     if baseline is not None:
         dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
         subjects.append(open_subject(baseline, threads, simulate=simulate and dry))
-    rows = _rows(data, known, columns, limit, accuracy=accuracy)
+    rows, left_out = evaluation_rows(reading, subjects[0], limit, accuracy=accuracy)
 
-    report = parts.heading(subjects[0], task, protocol) | {"simulated": simulate}
+    report = parts.heading(subjects[0], known.name, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
     judged = lengths = None
@@ -122,6 +144,7 @@ def evaluate_engine(
         judged = found if isinstance(found, Judged) else None
         lengths = found.lengths if found else None
     report["data"] = parts.about_data(rows, subjects[0], lengths)
+    report["data"] |= parts.about_reading(reading, left_out)
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
     if latency:
         _latency(report, subjects, feeds, protocol, seed, progress)
@@ -136,25 +159,6 @@ def evaluate_engine(
         warnings.warn(text, QDeployWarning, stacklevel=2)
     gates.check(report)
     return report
-
-
-def _rows(
-    data: str | Path | None,
-    task: Task,
-    columns: Columns | str | None,
-    limit: int | None,
-    *,
-    accuracy: bool,
-) -> Rows:
-    """The rows asked for, or the embedded ones where they can stand in."""
-    if data is not None:
-        return read_rows(data, task=task.name, columns=columns, limit=limit)
-    if accuracy and task.name != "qnli":
-        raise DataError(
-            f"Task {task.name} has no embedded rows ({MINI} is for qnli). Pass --data with a file, "
-            "a directory or hub:NAME."
-        )
-    return read_rows(MINI, columns=columns, limit=limit)
 
 
 def _predictions(

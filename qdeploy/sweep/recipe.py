@@ -86,7 +86,7 @@ class Recipe:
     """
 
     trials: tuple[Trial, ...]
-    task: str = "qnli"
+    task: str = AUTO
     columns: str | None = None
     max_length: int | None = None
     rows: int = 128
@@ -153,7 +153,7 @@ def parse_recipe(found: Any) -> Recipe:
             choose(f"resource of {target}", str(name), _RESOURCES, PlanError)
     return Recipe(
         trials=trials,
-        task=str(top.get("task", "qnli")),
+        task=str(top.get("task", AUTO)),
         columns=top.get("columns"),
         max_length=None
         if (tokens := top.get("max_length")) is None

@@ -17,6 +17,7 @@ from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, obser
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
 from qdeploy.data.mini import NAME as MINI
+from qdeploy.data.reading import reading_for_model
 from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
@@ -130,12 +131,22 @@ def _prepare(
         raise PlanError(
             f"`latency.shapes` has {tokens} tokens, and the model takes {longest} at most."
         )
+    asked: dict[str, Any] = {
+        "task": recipe.task,
+        "columns": recipe.columns,
+        "max_length": recipe.max_length,
+    }
+    reading = reading_for_model(model_dir, data=data, **asked)
+    judged = reading
+    if eval_data is not None:
+        judged = reading_for_model(model_dir, data=eval_data, split="evaluation", **asked)
+    recipe = replace(recipe, task=judged.task, max_length=reading.max_length)
     limit = row_limit(longest, recipe.max_length)
     statistics = calibrate_model(
         model_dir,
-        data=data,
-        task=recipe.task,
-        columns=recipe.columns,
+        data=reading.source,
+        task=reading.task,
+        columns=reading.columns,
         rows=recipe.rows,
         max_length=recipe.max_length,
         seed=recipe.seed,
@@ -143,8 +154,9 @@ def _prepare(
         observer=observer,
     )
     write_bytes(folder / STATISTICS, statistics.read_bytes())
-    source = eval_data or data or MINI
-    rows = read_rows(source, task=recipe.task, columns=recipe.columns, limit=recipe.limit)
+    rows = read_rows(
+        judged.source or MINI, task=judged.task, columns=judged.columns, limit=recipe.limit
+    )
     if rows.labels is None:
         raise DataError(
             f"{rows.source} has no labels, and a sweep compares accuracies. Name their column with "

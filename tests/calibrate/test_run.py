@@ -94,7 +94,7 @@ def test_rows_of_one_text(model_dir: Path, tmp_path: Path) -> None:
     found = Statistics.load(calibrate_model(model_dir, data=str(path), task="text", rows=6))
     assert found.origin.rows == 6
     with pytest.raises(DataError, match="no column 'question'"):
-        calibrate_model(model_dir, data=str(path), rows=6)
+        calibrate_model(model_dir, data=str(path), task="qnli", rows=6)
 
 
 @pytest.mark.parametrize(

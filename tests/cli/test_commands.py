@@ -125,7 +125,7 @@ def test_build_says_what_it_built_and_what_next(
     assert capsys.readouterr().out == (
         "e: peg, gemm, ort-cpu\n"
         "INT8: 99.99 % of all constant-weight FLOPs planned, 35/36 ran\n"
-        "Next: qdeploy eval e --baseline BASE_ENGINE_DIR\n"
+        "Next: qdeploy eval e --baseline fp32\n"
     )
 
 
@@ -215,7 +215,7 @@ def test_export_says_how_near_and_what_next(
     assert called["export"]["checkpoint"] == "bert"
     out = capsys.readouterr().out
     assert "max |difference| 3.0e-07" in out
-    assert "Next: qdeploy build m ENGINE_DIR" in out
+    assert "Next: qdeploy build m m-peg" in out
 
 
 def test_calibrate_prints_the_path(

@@ -294,7 +294,7 @@ def test_statistics_from_elsewhere_fall_back_on_the_embedded_rows(
 def test_heads_of_tokens_are_measured_without_the_padding(task: str, tmp_path: Path) -> None:
     qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint", "bert", task), tmp_path / "model")
     noise = qdeploy.build(tmp_path / "model", tmp_path / "e", data=DATA)["noise"]
-    observed = Statistics.load(next((tmp_path / "model" / "statistics").iterdir()))
+    observed = Statistics.load(next((tmp_path / "model" / "statistics").glob("*.npz")))
     sample = measuring_sample(tmp_path / "model", observed=observed)
     own = sum(int(batch["attention_mask"].sum()) for batch in sample.batches)
     assert noise["answers"] == (own if task.startswith("token") else sample.rows)

@@ -311,7 +311,7 @@ def test_data_that_does_not_fit(tmp_path: Path, engine: Path) -> None:
         report = evaluate_engine(engine, data=path, latency=False)
     assert report["metrics"]["accuracy"] == 1.0 and not report["metrics"]["constant_predictor"]
     assert evaluate_engine(engine, data=path, accuracy=False, **QUICK)["data"]["n"] == 2
-    with pytest.raises(DataError, match="Task sst2 has no embedded rows"):
+    with pytest.raises(DataError, match="are not for the task sst2"):
         evaluate_engine(engine, task="sst2")
 
 

@@ -1,0 +1,48 @@
+"""The rows of an evaluation: none of them calibrated the engine, unless they were asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qdeploy.data.mini import NAME as MINI
+from qdeploy.data.reading import Reading, for_embedded
+from qdeploy.data.rows import Rows, read_rows, row_hashes
+from qdeploy.evaluate.subject import Subject
+
+
+def evaluation_rows(
+    reading: Reading, subject: Subject, limit: int | None, *, accuracy: bool
+) -> tuple[Rows, int]:
+    """The rows asked for, those of the source that the engine remembers, or the embedded ones.
+
+    Of the source that the engine was built with, the rows that calibrated it are left out, unless
+    it has no others. Embedded rows that are not for this model have no labels.
+
+    Args:
+        reading: what to read.
+        subject: the engine.
+        limit: the first rows only.
+        accuracy: whether the accuracy is measured.
+
+    Returns:
+        The rows, and how many were left out.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if reading.source is None or not accuracy:
+        rows = read_rows(reading.source or MINI, task=reading.task, columns=reading.columns,
+                         limit=limit)  # fmt: skip
+        if reading.source is None and not for_embedded(reading.task, subject.manifest):
+            rows = replace(rows, labels=None)
+        return rows, 0
+    built_with = subject.manifest.get("data") or {}
+    same = reading.source == built_with.get("source")
+    seen = subject.calibration_hashes if same else frozenset()
+    most = None if limit is None else limit + len(seen)
+    rows = read_rows(reading.source, task=reading.task, columns=reading.columns, limit=most)
+    others = [at for at, name in enumerate(row_hashes(rows)) if name not in seen] if seen else []
+    left_out = len(rows) - len(others) if others else 0
+    if left_out:
+        rows = rows.select(others)
+    return (rows if limit is None else rows.take(limit)), left_out
