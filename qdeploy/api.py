@@ -58,6 +58,8 @@ def export(
         OutputError: `model_dir` exists or cannot be written.
     """
     Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
+    if progress is not None:
+        progress("load PyTorch", 0, 1)  # seconds, and no word of it
     from qdeploy.exporter.export import export_checkpoint
 
     return export_checkpoint(
@@ -583,7 +585,8 @@ def demo(
         progress: see the module.
 
     Returns:
-        `rows` (one per engine), `sentence` (what the figures say) and `seconds`.
+        What report.json of the demo holds, as in docs/files.md: `rows` (one per engine),
+            `sentences` (what to ship and why) and `seconds`, among others.
 
     Raises:
         OutputError: `directory` exists or cannot be written.

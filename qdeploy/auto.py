@@ -55,9 +55,9 @@ def build_fastest(
     with scratch("auto") as folder:
         built: dict[str, dict[str, Any]] = {}
         skipped: dict[str, str] = {}
-        for done, target in enumerate(CHECKS):
+        for target in CHECKS:
             if progress is not None:
-                progress(f"build for {target}", done, len(CHECKS))
+                progress(f"build for {target}", 0, 1)
             try:
                 health = CHECKS[target]()
                 if not health.works:
@@ -85,6 +85,8 @@ def build_fastest(
         shape, p50 = times_of({name: folder / name for name in built}, wanted, progress)
         best = min(p50, key=p50.__getitem__)
         choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
+        if measure and progress is not None:
+            progress("measure", 0, 1)
         noise = noise_of(source, folder / best, statistics, asked) if measure else None
         keep(folder / best, output, {NAME: choice, "noise": noise}, force=force)
     return built[best] | {NAME: choice, "noise": noise}

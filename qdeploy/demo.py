@@ -1,24 +1,51 @@
-"""The whole path on the embedded checkpoint: export, calibrate, build, evaluate, compare."""
+"""The whole path on the embedded checkpoint: export, calibrate, build, measure, compare."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from qdeploy import api
 from qdeploy._callable import make_callable
 from qdeploy.artifact import MANIFEST, write_json, write_manifest
+from qdeploy.data.rows import read_rows
+from qdeploy.data.tasks import find_task
+from qdeploy.evaluate.accuracy import compare, judge, metrics_of
+from qdeploy.evaluate.latency import (
+    LatencyProtocol,
+    fixed_feeds,
+    measure_alternating,
+    median,
+    ratio_of_medians,
+)
+from qdeploy.evaluate.neighbours import neighbours_of
+from qdeploy.evaluate.size import engine_size
+from qdeploy.evaluate.subject import open_subject
 from qdeploy.kept import note
 from qdeploy.publish import check_output
 from qdeploy.threads import check_threads
+from qdeploy.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
 
 make_callable(__name__)  # qdeploy.demo(directory) is api.demo: docs/adr/0001
 
-DATA = "qnli-mini"
+Array = npt.NDArray[Any]
+SCHEMA = 2
+DATA, TASK = "qnli-mini", "qnli"
 CALIBRATION_ROWS = 128
+# Few runs: the demo shows the order of magnitude; `qdeploy eval` measures.
+PROTOCOL = LatencyProtocol(batch_size=8, seq_len=128, warmup=2, iterations=16)
+
+_COMPANY = (SHIPPED, DYNAMIC)  # engines whose answers in other company are looked at
+_AGAINST = ("drop", "sqnr_db", "flipped", "max_abs_diff")  # FP32, of `compare`
+
+# What is rounded to 8 bits, as the table groups it.
+NOTHING, INPUTS, EVERY = "nothing", "GEMM inputs only", "every activation"
 
 
 @dataclass(frozen=True)
@@ -37,27 +64,23 @@ PAPER = Options(scope="all", activations="symmetric", weights="per-tensor")
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One engine of the demo: its directory name, its strategy, its options."""
+    """One engine of the demo: its directory name, its strategy, what it rounds, its options."""
 
     name: str
     strategy: str
+    rounded: str
     options: Options = Options()
 
 
 EXHIBITS = (
-    Exhibit("fp32", "fp32"),
-    Exhibit("dynamic", "dynamic"),
-    Exhibit("w8a8", "w8a8", PAPER),
-    Exhibit("percentile", "percentile", PAPER),
-    Exhibit("mixed", "mixed", PAPER),
-    Exhibit("peg", "peg", Options("all", "symmetric", "per-tensor", groups=4)),
-    Exhibit("peg-gemm", "peg"),
+    Exhibit(BASELINE, "fp32", NOTHING),
+    Exhibit(SHIPPED, "peg", INPUTS),
+    Exhibit(DYNAMIC, "dynamic", INPUTS),
+    Exhibit(VICTIM, "w8a8", EVERY, PAPER),
+    Exhibit("percentile", "percentile", EVERY, PAPER),
+    Exhibit("mixed", "mixed", EVERY, PAPER),
+    Exhibit(REMEDY, "peg", EVERY, Options("all", "symmetric", "per-tensor", groups=4)),
 )
-BASELINE, VICTIM, REMEDY, SHIPPED = "fp32", "w8a8", "peg", "peg-gemm"
-
-# Few runs: the demo shows the order of magnitude in minutes; `qdeploy eval` measures.
-WARMUP, ITERATIONS = 3, 15
-_NOTICEABLE = 0.01  # accuracy as a fraction; below it, a few hundred rows show nothing
 
 
 def run_demo(
@@ -68,7 +91,7 @@ def run_demo(
     seed: int = 0,
     progress: api.Progress | None = None,
 ) -> dict[str, Any]:
-    """Build and evaluate every exhibit in `directory`; arguments and errors as `api.demo`."""
+    """Build and measure every exhibit in `directory`; arguments and errors as `api.demo`."""
     check_threads(threads)
     began, root = time.monotonic(), Path(directory)
     check_output(root, "demo", force=force)
@@ -76,21 +99,25 @@ def run_demo(
     # First of all, so that --force knows the directory again even after an interruption.
     write_json(root / MANIFEST, {"schema": 1, "kind": "demo"})
     model = root / "model"
-    api.export("embedded", model, force=True, seed=seed, progress=progress)
+    api.export("embedded", model, force=True, seed=seed, progress=_named("export", progress))
     note("demo", f"the model was kept in {root}")
     statistics = api.calibrate(
         model, data=DATA, rows=CALIBRATION_ROWS, seed=seed, progress=progress
     )
+    built = {}
     for done, exhibit in enumerate(EXHIBITS, 1):
-        _build(exhibit, root, statistics, seed, progress)
+        built[exhibit.name] = _build(exhibit, root, statistics, seed, progress)
         note("demo", f"the model and {done} of {len(EXHIBITS)} engines were kept in {root}")
-    rows = [_evaluate(exhibit, root, threads, seed, progress) for exhibit in EXHIBITS]
+    rows, fp32_rounds = _measure(root, built, threads, seed, progress)
+    spread = _spread(fp32_rounds)
     result = {
-        "schema": 1,
+        "schema": SCHEMA,
         "data": DATA,
         "threads": threads,
+        "shape": [PROTOCOL.batch_size, PROTOCOL.seq_len],
+        "rounds": {"spread": round(spread, 3), "limit": BUSY, "busy": spread > BUSY},
         "rows": rows,
-        "sentence": sentence(rows),
+        "sentences": sentences(rows, str(root), spread),
         "seconds": round(time.monotonic() - began, 1),
     }
     write_json(root / "report.json", result)
@@ -100,8 +127,11 @@ def run_demo(
 
 def _build(
     exhibit: Exhibit, root: Path, statistics: Path, seed: int, progress: api.Progress | None
-) -> None:
-    api.build(
+) -> dict[str, Any]:
+    """Build one engine, as one step: its stages take a second each."""
+    if progress is not None:
+        progress(f"build {exhibit.name}", 0, 1)
+    built = api.build(
         root / "model",
         root / exhibit.name,
         strategy=exhibit.strategy,
@@ -109,87 +139,100 @@ def _build(
         seed=seed,
         force=True,
         measure=False,  # some are broken on purpose, and every row is measured below
-        progress=_named(exhibit.name, progress),
         **asdict(exhibit.options),
     )
+    if progress is not None:
+        progress(f"build {exhibit.name}", 1, 1)
+    return built
 
 
-def _evaluate(
-    exhibit: Exhibit, root: Path, threads: int, seed: int, progress: api.Progress | None
-) -> dict[str, Any]:
-    report = api.evaluate(
-        root / exhibit.name,
-        data=DATA,
-        baseline=root / BASELINE if exhibit.name != BASELINE else None,
-        threads=threads,
-        seed=seed,
-        progress=_named(exhibit.name, progress),
-        warmup=WARMUP,
-        iterations=ITERATIONS,
-    )
-    return _row(exhibit, report)
+def _measure(
+    root: Path,
+    built: Mapping[str, dict[str, Any]],
+    threads: int,
+    seed: int,
+    progress: api.Progress | None,
+) -> tuple[list[dict[str, Any]], list[Array]]:
+    """Lines of the table, and FP32's rounds.
+
+    Each engine answers every row once, and the times of all are of the same rounds.
+    """
+    if progress is not None:
+        progress("load the engines", 0, 1)
+    names = [exhibit.name for exhibit in EXHIBITS]
+    subjects = [open_subject(root / name, threads) for name in names]
+    data, task = read_rows(DATA, task=TASK), find_task(TASK)
+    judged = [
+        judge(subject, data, task, progress=_part("answer every row", at, progress))
+        for at, subject in enumerate(subjects)
+    ]
+    beside = {
+        name: neighbours_of(
+            subject.engine,
+            subject.encoder,
+            data,
+            batch_size=PROTOCOL.batch_size,
+            progress=progress,
+            stage=f"answer rows in other company: {name}",
+        )
+        for name, subject in zip(names, subjects, strict=True)
+        if name in _COMPANY
+    }
+    protocol = replace(PROTOCOL, threads=threads)
+    sample = data.sample(protocol.batch_size, seed)
+    pairs = [(s.engine, fixed_feeds(s.encoder, sample, protocol)) for s in subjects]
+    times = measure_alternating(pairs, protocol, progress)
+    lines = [
+        _line(exhibit, built[exhibit.name])
+        | {key: metrics_of(own)[key] for key in ("accuracy", "n", "constant_predictor")}
+        | {key: compare(own, judged[0])[key] for key in _AGAINST}
+        | {"neighbours": beside.get(exhibit.name)}
+        | {"size_mb": engine_size(root / exhibit.name)["total"]}
+        | _speed(times[0], rounds, seed)
+        for exhibit, own, rounds in zip(EXHIBITS, judged, times, strict=True)
+    ]
+    return lines, times[0]
 
 
-def _row(exhibit: Exhibit, report: Mapping[str, Any]) -> dict[str, Any]:
-    """One line of the demo's table, from a report of `api.evaluate`."""
-    metrics, int8 = report["metrics"], report.get("int8") or {}
+def _line(exhibit: Exhibit, built: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of an engine from its build."""
+    int8 = built["int8"]
     return {
         "name": exhibit.name,
         "strategy": exhibit.strategy,
+        "rounded": exhibit.rounded,
         **asdict(exhibit.options),
-        "accuracy": metrics["accuracy"],
-        "n": metrics["n"],
-        "constant_predictor": metrics["constant_predictor"],
-        "drop": (report.get("baseline") or {}).get("drop", 0.0),
-        "p50_ms": report["latency_ms"]["p50"],
-        "speedup": (report.get("speedup") or {}).get("ratio", 1.0),
-        "size_mb": report["size_mb"]["total"],
-        "int8_executed": int8.get("executed", 0),
-        "int8_planned": int8.get("planned", 0),
-        "int8": int8.get("short", ""),
-        "int8_summary": int8.get("summary", ""),
+        "int8_planned": int8["planned"],
+        "int8_executed": int8["executed"],
+        "int8_share": int8["flops_share"],
+        "int8_summary": int8["summary"],
     }
 
 
+def _speed(base: list[Array], rounds: list[Array], seed: int) -> dict[str, Any]:
+    ratio, low, high = ratio_of_medians(base, rounds, seed)
+    return {
+        "p50_ms": round(median(rounds), 3),
+        "speedup": round(ratio, 4),
+        "speedup_ci95": [round(low, 4), round(high, 4)],
+    }
+
+
+def _spread(rounds: Sequence[Array]) -> float:
+    """How many times as long as a fast round a slow one took: the 90th percentile over the 10th."""
+    low, high = np.percentile([float(np.median(times)) for times in rounds], [10, 90])
+    return float(high / low)
+
+
 def _named(name: str, progress: api.Progress | None) -> api.Progress | None:
-    """The same callback with the exhibit's name in front of each stage."""
+    """The same callback with a name in front of each stage."""
     if progress is None:
         return None
     return lambda stage, done, total: progress(f"{name}: {stage}", done, total)
 
 
-def sentence(rows: list[dict[str, Any]]) -> str:
-    """Say what the figures show, whatever they show.
-
-    Args:
-        rows: lines as `_row` makes them; accuracy and drop are fractions.
-    """
-    by_name = {row["name"]: row for row in rows}
-    victim, remedy, shipped = by_name[VICTIM], by_name[REMEDY], by_name[SHIPPED]
-    size = by_name[BASELINE]["size_mb"] / shipped["size_mb"]
-    return (
-        f"{_breakage(victim, remedy)} The engine to ship ({SHIPPED}) {_kept(shipped)}, "
-        f"takes {1 / shipped['speedup']:.2f} of FP32's time and 1/{size:.1f} of its disk space. "
-        f"INT8: {shipped['int8_summary']}."
-    )
-
-
-def _breakage(victim: Mapping[str, Any], remedy: Mapping[str, Any]) -> str:
-    lost, left = victim["drop"], remedy["drop"]
-    if lost < _NOTICEABLE:
-        return f"Plain INT8 (w8a8) loses {_points(lost)} here: nothing broke that could be mended."
-    text = f"Plain INT8 of every activation (w8a8) loses {_points(lost)}"
-    if left >= lost:
-        return f"{text}, and peg does not mend it ({_points(left)} lost)."
-    share = min((lost - left) / lost, 1.0)
-    return f"{text}; groups of channels with their own scale (peg) bring {share:.0%} of it back."
-
-
-def _kept(shipped: Mapping[str, Any]) -> str:
-    if shipped["drop"] < _NOTICEABLE:
-        return f"keeps FP32's accuracy ({_points(shipped['drop'])} lost)"
-    return f"loses {_points(shipped['drop'])} against FP32"
-
-
-def _points(fraction: float) -> str:
-    return f"{max(100 * fraction, 0.0):.1f} points"
+def _part(stage: str, at: int, progress: api.Progress | None) -> api.Progress | None:
+    """A callback for one engine's share of a stage that counts the rows of all engines."""
+    if progress is None:
+        return None
+    return lambda _, done, total: progress(stage, at * total + done, len(EXHIBITS) * total)

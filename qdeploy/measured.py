@@ -82,6 +82,8 @@ def build_measured(
         plans: dict[str, Any] = {}
         for name, prescale in _FORMS.items():
             dry = home / f"dry-{name}"
+            if progress is not None:
+                progress(f"plan of {name}", 0, 1)
             build_engine(
                 source, dry, statistics=statistics, prescale=prescale, dry_run=True, **shared
             )

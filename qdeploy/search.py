@@ -265,12 +265,16 @@ def _common(target: str, options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in _SHARED if name in options}
 
 
+def worded(options: Mapping[str, Any]) -> str:
+    """Options of a plan on one line."""
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
 def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
     best = min(tried, key=lambda one: one.harm.expected_drop)
-    options = " ".join(f"{name}={value}" for name, value in best.options.items())
     return (
         f"No plan loses at most {max_drop:g} points on the held-out rows; the least harmful, "
-        f"{options}, is expected to lose {best.harm.expected_drop:.2f}. Nothing was "
+        f"{worded(best.options)}, is expected to lose {best.harm.expected_drop:.2f}. Nothing was "
         "written. Allow more with --max-drop, or give more calibration rows."
     )
 
@@ -306,6 +310,7 @@ class _Trial:
 
     def all(self, max_drop: float) -> list[Tried]:
         """Every candidate that the target can express, with exceptions where none holds."""
+        self._say(f"search: {FP32}", 0, 1)
         self._build({"strategy": "fp32"}, FP32)
         base = open_subject(self.folder / FP32, 2)
         judge = partial(harm, self._logits(base), gold=self._gold(base))
@@ -323,8 +328,8 @@ class _Trial:
         self, candidates: Sequence[Mapping[str, Any]], judge: Callable[[Array], Harm]
     ) -> Iterator[Tried]:
         for done, options in enumerate(candidates):
-            if self.progress is not None:
-                self.progress("search", done, len(candidates))
+            self._say("search", done, len(candidates))
+            self._say(f"search: {worded(options)}", 0, 1)
             name = f"{len(list(self.folder.iterdir()))}"
             try:
                 built = self._build(options, name)
@@ -333,6 +338,11 @@ class _Trial:
             engine = self.folder / name
             found = judge(self._logits(open_subject(engine, 2)))
             yield Tried(dict(options), engine, built, found)
+        self._say("search", len(candidates), len(candidates))
+
+    def _say(self, stage: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(stage, done, total)
 
     def _build(self, options: Mapping[str, Any], name: str) -> dict[str, Any]:
         calibrated = needs_statistics(options["strategy"])

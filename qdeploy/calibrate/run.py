@@ -123,6 +123,8 @@ def calibrate_model(
     """
     directory = Path(model_dir)
     longest = int(read_manifest(directory, "model")["max_length"])
+    report = progress or (lambda stage, done, total: None)
+    report("read calibration rows", 0, 1)
     reading = reading_for_model(
         directory, data=data, task=task, columns=columns, max_length=max_length
     )
@@ -145,7 +147,9 @@ def calibrate_model(
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
     kept = _kept(directory, path, origin)
+    report("read calibration rows", 1, 1)
     if kept is None:
+        report("calibrate", 0, len(encoded))
         batches = _batches(encoder, encoded, progress)
         _save(Statistics(origin, observer(directory, batches)), path)
     elif origin.reading not in (None, kept.origin.reading):  # the same rows under another name

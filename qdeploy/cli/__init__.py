@@ -79,6 +79,8 @@ class CommandGroup(click.Group):
                 raise Failure(_internal_error(ctx, error), EX_SOFTWARE) from error
             trace = _trace(error) if talk.is_verbose(ctx) else ""
             raise Failure(f"{trace}{fault}", fault.exit_code) from error
+        finally:
+            streams.draw(None)  # a signal may come between what begins to draw and what ends it
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 96}

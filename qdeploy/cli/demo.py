@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from qdeploy import api
 from qdeploy.cli import options, tables, talk
+
+_WIDEST = 100  # columns of a text that is read
+_HEADS = (
+    *("engine", "accuracy\n%", "drop\npoints", "SQNR\ndB", "flipped\nrows", "time\nms"),
+    *("× as\nfast", "size\nMB", "INT8\nshare"),
+)
 
 
 @click.command()
@@ -20,8 +31,52 @@ def demo(directory: Path, threads: int, seed: int, force: bool) -> None:
     """Compare the strategies on the embedded model.
 
     Exports the embedded checkpoint to DIRECTORY (default: demo), calibrates once, builds one engine
-    per strategy, evaluates each on qnli-mini, and ends with a table and what it says.
+    per strategy, measures all on qnli-mini, and ends with a table and what it says.
     """
     with talk.progress() as progress:
         result = api.demo(directory, force=force, threads=threads, seed=seed, progress=progress)
-    talk.report(result, tables.demo)
+    talk.report(result, table)
+
+
+def table(result: Mapping[str, Any]) -> None:
+    """The engines, grouped by what is rounded to 8 bits, and what their figures say."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    batch, tokens = result["shape"]
+    rows = result["rows"]
+    # 80 columns hold it with one space between the columns
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    for name in _HEADS:
+        found.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
+    group = rows[0]["rounded"]
+    for row in rows:
+        if row["rounded"] != group:
+            group = row["rounded"]
+            found.add_section()
+            found.add_row(f"{group}:")
+        found.add_row(*_cells(row, first=row is rows[0]))
+    tables.say(
+        f"{result['data']}, {rows[0]['n']} rows; time of a batch of {batch} × {tokens} tokens on "
+        f"{result['threads']} threads"
+    )
+    tables.show(found)
+    width = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _WIDEST
+    for paragraph in result["sentences"]:
+        tables.say(click.wrap_text(paragraph, width - 1))
+
+
+def _cells(row: Mapping[str, Any], *, first: bool) -> list[str]:
+    """One line; the first is what the others are held against."""
+    sqnr = row["sqnr_db"]
+    return [
+        row["name"] if first else f"  {row['name']}",
+        f"{100 * row['accuracy']:.1f}",
+        "" if first else f"{100 * row['drop']:.1f}",
+        "" if sqnr is None else f"{sqnr:.1f}",
+        "" if first else str(row["flipped"]),
+        f"{row['p50_ms']:.0f}" if row["p50_ms"] >= 100 else f"{row['p50_ms']:.1f}",
+        f"{row['speedup']:.1f}",
+        f"{row['size_mb']:.0f}",
+        f"{math.floor(1000 * row['int8_share']) / 10:.1f} %" if row["int8_planned"] else "none",
+    ]

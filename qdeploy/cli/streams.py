@@ -8,13 +8,26 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import click
 
 from qdeploy.text import visible
 
 _broken: set[str] = set()
+
+
+class Live(Protocol):
+    """Something that is drawn on the terminal of standard error, and drawn anew as time passes."""
+
+    def above(self, text: str) -> None:
+        """Print a text that is to stay."""
+
+    def close(self) -> None:
+        """Remove what is drawn; once more is no error."""
+
+
+_live: Live | None = None
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
@@ -53,8 +66,26 @@ def shown(text: str) -> str:
 
 def say(text: str) -> None:
     """Print on standard error, if anybody is there to read (`shown`)."""
+    if _live is not None:
+        _live.above(shown(text))
+        return
     with contextlib.suppress(OSError, ValueError):
         click.echo(shown(text), err=True)
+
+
+def draw(live: Live | None) -> None:
+    """Let what is said stand above `live`; None closes what was drawn before."""
+    global _live
+    before, _live = _live, live
+    if before is not None and before is not live:
+        before.close()
+
+
+def put(text: str) -> None:
+    """Write to the terminal of standard error as it is, if it is still there."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def settle(code: int) -> int:

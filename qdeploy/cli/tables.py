@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _LISTED_SITES = 12  # of `analyze`; all of them are in --json and --html
-_PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for the demo's table
+_PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
 INT8 = "INT8: planned, ran, of all"
@@ -215,27 +215,6 @@ def certificate(check: Mapping[str, Any]) -> None:
             style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
         )
     show(table)
-
-
-def demo(result: Mapping[str, Any]) -> None:
-    """The demo's table and what it says."""
-    from rich.table import Table
-
-    table = Table(title=f"qnli-mini, {result['rows'][0]['n']} rows, {result['threads']} threads")
-    for name in ("engine", "accuracy %", "drop", "p50 ms", "× FP32", "size MB", INT8):
-        table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
-    for row in result["rows"]:
-        table.add_row(
-            row["name"],
-            f"{100 * row['accuracy']:.1f}" + (" CONSTANT" if row["constant_predictor"] else ""),
-            f"{100 * row['drop']:.1f}",
-            f"{row['p50_ms']:.1f}",
-            f"{row['speedup']:.2f}",
-            f"{row['size_mb']:.1f}",
-            row["int8"],
-        )
-    show(table)
-    say(result["sentence"])
 
 
 def sweep(result: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import click
 
 from qdeploy import kept
 from qdeploy.cli import streams
-from qdeploy.cli.progress import PlainProgress, RichProgress
+from qdeploy.cli.progress import drawing
 from qdeploy.errors import GateError, OutputError, QDeployError
 from qdeploy.text import json_text
 from qdeploy.whole import check_file, check_reports, write_file
@@ -73,10 +72,8 @@ def progress() -> Iterator[Callback | None]:
     if click.get_current_context().meta.get(_QUIET, False):
         yield None
         return
-    terminal = sys.stderr.isatty()
-    drawing: RichProgress | PlainProgress = RichProgress() if terminal else PlainProgress()
-    with drawing:
-        yield drawing.update
+    with drawing() as drawn:
+        yield drawn.update
 
 
 def gated(call: Callable[[], Any]) -> tuple[Any, QDeployError | None]:

@@ -66,7 +66,6 @@ MAPPED_BYTES = 8_000_000
 # Products outside every plan are warned of from this share of the work on: at the 3 × that an INT8
 # GEMM gains, they then take a quarter of the time that is left.
 MUCH_OUTSIDE = 0.1
-_STAGES = ("plan", "lower", "write", "certify", "measure")
 
 
 def build_engine(
@@ -163,6 +162,8 @@ def build_engine(
             seed=seed,
             progress=progress,
         )
+    if progress is not None:
+        progress("plan", 0, 1)
     if calibrated and statistics is not None:
         observed = Statistics.load(Path(statistics))
     weighs = prescale is None and options.prescale == EVERYWHERE
@@ -221,10 +222,7 @@ def _write_engine(
     dry_run: bool,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    def step(index: int) -> None:
-        if progress is not None:
-            progress(_STAGES[index], index, len(_STAGES))
-
+    report = progress or (lambda stage, done, total: None)
     home = request.model_dir
     manifest, (model, digest) = read_whole(
         home, lambda: (read_manifest(home, "model"), load_model(home))
@@ -233,10 +231,9 @@ def _write_engine(
     if observed is not None:
         observed.require_model(digest)
         observed.require_sites(structure)
-    step(0)
     plan, forms = plan_of(request, model, structure, observed)
     plan = request.target.fit(plan, structure)
-    step(1)
+    report("lower", 0, 1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
     request.target.check(lowered.model)
     if request.options.int8_residuals and not lowered.rounded_sums:
@@ -245,11 +242,11 @@ def _write_engine(
             QDeployWarning,
             stacklevel=2,
         )
-    step(2)
+    report("write", 0, 1)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
     copy_companions(request.model_dir, work, manifest)
     write_json(work / "plan.json", plan.to_json() | rewrites)
-    step(3)
+    report("certify", 0, 1)
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
     planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
@@ -263,16 +260,16 @@ def _write_engine(
         engine = request.target.open(work, fields, threads=2)
         certificate["int8"] = _certificate(engine, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
-    step(4)
-    noise = None
+    noise, last = None, "certify"
     if sample is not None:
+        last = "measure"
+        report(last, 0, 1)
         noise = measure_noise(request.model_dir, work, fields, sample, engine)
     fields["noise"] = noise
     if model_digest(home) != digest:
         raise ModelError(f"{home} was replaced while this was built. Build again.")
     write_manifest(work, "engine", fields)
-    if progress is not None:
-        progress(_STAGES[-1], len(_STAGES), len(_STAGES))
+    report(last, 1, 1)
     return fields | {
         "int8": certificate.get("int8"),
         "plan": summary(plan) | {"planned_share": percent(planned["planned_share"])},

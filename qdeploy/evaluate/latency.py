@@ -80,8 +80,7 @@ def measure_alternating(
     Returns:
         Per engine, its rounds of times per run, float64 [runs] each, ms.
     """
-    for engine, feeds in engines:
-        _time(engine, feeds, protocol.warmup)
+    _warm_up(engines, protocol.warmup, progress)
     times: list[list[Array]] = [[] for _ in engines]
     done = 0
     for turn, runs in enumerate(protocol.round_sizes()):
@@ -92,6 +91,18 @@ def measure_alternating(
         if progress:
             progress("latency", done, protocol.iterations)
     return times
+
+
+def _warm_up(engines: Sequence[tuple[Engine, Feeds]], runs: int, progress: Progress | None) -> None:
+    """Run each engine untimed, by the round, so that progress is seen."""
+    total = runs * len(engines)
+    for at, (engine, feeds) in enumerate(engines):
+        for done in range(0, runs, _ROUND):
+            if progress:
+                progress("warm-up", at * runs + done, total)
+            _time(engine, feeds, min(_ROUND, runs - done))
+    if progress and total:
+        progress("warm-up", total, total)
 
 
 def summary(rounds: list[Array]) -> dict[str, float]:

@@ -52,7 +52,7 @@ def predict_logits(
     logits = np.empty((len(encoded), found[0][1].shape[-1]), np.float32)
     for index, values in found:
         logits[index] = values
-    _check_finite(list(logits))
+    check_finite(list(logits))
     return logits
 
 
@@ -88,7 +88,7 @@ def predict_values(
         done += len(batch.index)
         if progress:
             progress(stage, done, len(encoded))
-    _check_finite(found)
+    check_finite(found)
     return np.concatenate(found)
 
 
@@ -97,7 +97,12 @@ def bounded_batches(encoder: TextEncoder, encoded: Encoded, batch_size: int) -> 
     return encoder.batches(encoded, batch_size, max_tokens=RUN_TOKENS, max_pairs=RUN_PAIRS)
 
 
-def _check_finite(rows: Sequence[Array]) -> None:
+def check_finite(rows: Sequence[Array]) -> None:
+    """Refuse outputs that no class can be named from.
+
+    Raises:
+        VerificationError: a value is not finite.
+    """
     bad = [at for at, values in enumerate(rows) if not np.isfinite(values).all()]
     if bad:
         raise VerificationError(

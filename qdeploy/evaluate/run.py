@@ -129,6 +129,8 @@ def evaluate_engine(
     known, max_length = find_task(reading.task), reading.max_length
     if baseline is not None:
         baseline = find_baseline(engine_dir, manifest, baseline, model=model, progress=progress)
+    if progress:
+        progress("load", 0, 1)
     subjects = [open_subject(engine_dir, threads, simulate=simulate)]
     if baseline is not None:
         dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
@@ -148,7 +150,11 @@ def evaluate_engine(
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
     if latency:
         _latency(report, subjects, feeds, protocol, seed, progress)
+    if progress:
+        progress("kernels", 0, 1)
     _structure(report, subjects, feeds, simulated=simulate)
+    if progress:
+        progress("kernels", 1, 1)
     if simulate:
         report["warnings"].append(
             f"Simulated: the graph for {report['target']} ran on the CPU. Its accuracy is that of "
@@ -241,6 +247,8 @@ def _latency(
     report |= sections
     report |= parts.about_device(subjects[0], protocol)
     memory = []
+    if progress:
+        progress("memory", 0, len(subjects))
     for done, subject in enumerate(subjects, 1):
         memory.append(_memory(report, subject, protocol))
         if progress:

@@ -256,6 +256,8 @@ def _step(
             progress(f"{stage}: {step}", done, len(requests))
 
     if missing:
+        if progress is not None:
+            progress(f"{stage}: {step}", done, len(requests))
         runner(step, missing, ended)
     return finished
 

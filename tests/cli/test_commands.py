@@ -282,24 +282,44 @@ def test_doctor_names_every_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert "AVX512-VNNI: " in out
 
 
-def test_demo_ends_with_its_table_and_sentence(
+def test_demo_ends_with_its_table_and_sentences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {
-        "name": "w8a8",
-        "accuracy": 0.537,
+    base = {
+        "name": "fp32",
+        "rounded": "nothing",
+        "accuracy": 0.857,
         "n": 300,
-        "constant_predictor": True,
-        "drop": 0.32,
-        "p50_ms": 30.0,
-        "speedup": 3.2,
-        "size_mb": 23.4,
-        "int8": "99.9 %, 18/36, 50 %",
+        "drop": 0.0,
+        "sqnr_db": None,
+        "flipped": 0,
+        "p50_ms": 96.0,
+        "speedup": 1.0,
+        "size_mb": 91.2,
+        "int8_planned": 0,
+        "int8_share": 0.0,
     }
-    result = {"rows": [row], "threads": 2, "sentence": "It broke."}
+    broken = base | {
+        "name": "w8a8",
+        "rounded": "every activation",
+        "accuracy": 0.537,
+        "drop": 0.32,
+        "sqnr_db": -0.14,
+        "flipped": 107,
+        "p50_ms": 30.04,
+        "speedup": 3.196,
+        "size_mb": 23.4,
+        "int8_planned": 36,
+        "int8_share": 0.99996,
+    }
+    result = {"data": "qnli-mini", "shape": [8, 128], "rows": [base, broken], "threads": 2}
+    result["sentences"] = ["It broke. " * 12, "Ship the other."]
     monkeypatch.setattr(api, "demo", lambda *_, **__: result)
     assert main(["demo"]) == 0
-    out = capsys.readouterr().out
-    for text in ("accuracy %", "53.7 CONSTANT", "32.0", "3.20", "23.4", "99.9 %, 18/36, 50 %"):
-        assert text in out
-    assert out.endswith("It broke.\n")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].startswith("qnli-mini, 300 rows; time of a batch of 8 × 128 tokens on 2 ")
+    cells = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    assert cells["fp32"] == ["85.7", "96.0", "1.0", "91", "none"]
+    assert cells["w8a8"] == ["53.7", "32.0", "-0.1", "107", "30.0", "3.2", "23", "99.9", "%"]
+    assert "every activation:" in [line.strip() for line in lines]
+    assert max(map(len, lines)) <= 100 and lines[-1] == "Ship the other."

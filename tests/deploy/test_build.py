@@ -181,8 +181,8 @@ def test_progress_goes_through_all_stages(bert: Source, tmp_path: Path) -> None:
         progress=lambda *step: seen.append(step),
     )
     assert seen == [
-        ("plan", 0, 5), ("lower", 1, 5), ("write", 2, 5), ("certify", 3, 5), ("measure", 4, 5),
-        ("measure", 5, 5)
+        ("plan", 0, 1), ("lower", 0, 1), ("write", 0, 1), ("certify", 0, 1), ("measure", 0, 1),
+        ("measure", 1, 1)
     ]  # fmt: skip
 
 

@@ -152,12 +152,17 @@ def test_progress_names_stages(engine: Path, rows: Path) -> None:
         engine, data=rows, baseline=engine, progress=lambda *a: calls.append(a), **QUICK
     )
     assert list(dict.fromkeys(stage for stage, _, _ in calls)) == [
+        "load",
         "accuracy",
         "accuracy of the baseline",
+        "warm-up",
         "latency",
         "memory",
+        "kernels",
     ]
-    assert all(0 < done <= total for _, done, total in calls)
+    assert all(0 <= done <= total for _, done, total in calls)
+    last = {stage: (done, total) for stage, done, total in calls if stage != "load"}
+    assert all(done == total for done, total in last.values())  # each says that it ended
 
 
 @pytest.mark.skipif(not MINI.is_file(), reason="qnli_mini.tsv is not written yet")
