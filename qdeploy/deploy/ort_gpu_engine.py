@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from qdeploy.deploy.cuda import Stream
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
-from qdeploy.deploy.health import ELSEWHERE, GPU_PACKAGE
+from qdeploy.deploy.health import ELSEWHERE, gpu_package
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
@@ -198,7 +198,7 @@ def require_provider(provider: str) -> None:
     available = ort.get_available_providers()
     if provider not in available:
         raise TargetError(
-            f"This onnxruntime has no {provider} ({', '.join(available)}). {GPU_PACKAGE} (the "
+            f"This onnxruntime has no {provider} ({', '.join(available)}). {gpu_package()} (the "
             f"packages onnxruntime and onnxruntime-gpu overwrite each other). {ELSEWHERE}"
         )
 
