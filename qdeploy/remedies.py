@@ -7,6 +7,7 @@ distribution's metadata lists them. Both use the pip of the Python that runs.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -52,7 +53,7 @@ def install_command(*extras: str, packages: tuple[str, ...] = (), options: str =
     if checkout is not None:
         wanted = ["-e", f"{checkout}[{','.join(extras)}]"]
     else:
-        wanted = [package for extra in extras for package in packages_of(extra)]
+        wanted = list(dict.fromkeys(p for extra in extras for p in packages_of(extra)))
     words = [sys.executable, "-m", "pip", "install", *options.split(), *wanted, *packages]
     return shlex.join(words)
 
@@ -78,6 +79,18 @@ def packages_of(extra: str) -> list[str]:
     if not named:
         raise KeyError(extra)
     return named
+
+
+def require(*packages: str) -> None:
+    """Refuse, before any work, to start what needs packages that are not installed.
+
+    Raises:
+        PackageError: with the command that installs the first one that is missing.
+    """
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            error = missing_package(ModuleNotFoundError(f"No module named '{name}'", name=name))
+            raise error or PackageError(f"The package {name} is not installed.")
 
 
 def missing_package(error: BaseException) -> PackageError | None:

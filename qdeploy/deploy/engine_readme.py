@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.strategies import FP16, FP32
+from qdeploy.deploy.certificate import percent
 from qdeploy.deploy.predict_script import PACKAGES, RUNTIMES, SCRIPT
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
@@ -46,7 +48,8 @@ def readme(
     target = manifest["target"]
     parts = [
         f"# {markdown(manifest['checkpoint'])}: an engine for {target}",
-        f"An encoder, made ready to run by `qdeploy build`. {_runs_in(manifest)}",
+        f"A {markdown(_kind(manifest, head))}, {_how(manifest)} by `qdeploy build`. "
+        f"{_runs_in(manifest)}",
         "\n".join(_table(manifest, certificate, head, size_mb)),
         "These figures are of the build. `qdeploy eval . --data ROWS` measures accuracy and speed "
         "on your rows.",
@@ -57,6 +60,14 @@ def readme(
         "\n".join(_files(directory)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _kind(manifest: Mapping[str, Any], head: Head) -> str:
+    return f"{manifest.get('model_type') or ''} {head.description}".strip()
+
+
+def _how(manifest: Mapping[str, Any]) -> str:
+    return "compiled" if manifest["strategy"] in (FP32, FP16) else "quantized to INT8"
 
 
 def _runs_in(manifest: Mapping[str, Any]) -> str:
@@ -74,8 +85,7 @@ def _table(
     manifest: Mapping[str, Any], certificate: Mapping[str, Any], head: Head, size_mb: float
 ) -> Iterator[str]:
     yield "| | |\n|---|---|"
-    kind = f"{manifest.get('model_type') or 'encoder'}, {head.description}"
-    yield f"| model | {markdown(manifest['checkpoint'])} ({kind}) |"
+    yield f"| model | {markdown(manifest['checkpoint'])} |"
     if head.labels and head.task in (SEQUENCES, TOKENS):
         more = len(head.labels) - _SHOWN
         named = ", ".join(map(markdown, head.labels[:_SHOWN])) + (f" and {more} more" * (more > 0))
@@ -85,7 +95,7 @@ def _table(
     yield f"| strategy | `{manifest['strategy']}`, scope `{manifest['scope']}` |"
     int8 = certificate.get("int8")
     if int8 is not None:
-        yield f"| INT8 | {int8['summary']} |"
+        yield f"| INT8 | {_int8(int8)} |"
     if manifest.get("noise") is not None:
         yield f"| noise | {_noise(manifest['noise'])} |"
     calibration = manifest.get("calibration")
@@ -93,6 +103,16 @@ def _table(
         rows = f"{calibration['rows']} rows of {markdown(Path(calibration['data']).name)}"
         yield f"| calibrated on | {rows}, cut at {calibration['max_length']} tokens |"
     yield f"| size | {size_mb:.1f} MB of graph and weights |"
+
+
+def _int8(check: Mapping[str, Any]) -> str:
+    """What the certificate found, in words of its own: shares of time differ from run to run."""
+    if not check["planned"]:
+        return "none: no GEMM is planned in INT8"
+    return (
+        f"{check['executed']} of {check['planned']} planned GEMMs ran in INT8, which is "
+        f"{percent(check['flops_share'])} of the FLOPs of all products with weights"
+    )
 
 
 def _noise(noise: Mapping[str, Any]) -> str:

@@ -38,11 +38,13 @@ class OrtGpuEngine(OfOneProcess):
     Runs share one stream of the device: those of several threads wait for each other.
 
     Attributes:
+        proof_packages: what `witness` imports to read the graph that ran.
         provider, device: where it runs, and where inputs and outputs of bound runs lie.
         graphs: False, as runs are not launched as one CUDA graph.
         device_times: of the bound runs whose clock was read, ms between two events of the device.
     """
 
+    proof_packages: tuple[str, ...] = ("onnx_ir",)
     provider, device = CUDA, "cuda"
     graphs = False
 

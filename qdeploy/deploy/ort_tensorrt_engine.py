@@ -39,6 +39,7 @@ _IR_VERSION, _OPSET = 10, 20
 class OrtTensorRtEngine(OrtGpuEngine):
     """See `qdeploy.deploy.engine.Engine`."""
 
+    proof_packages = ()  # layers of the plan name their nodes
     provider = TENSORRT
 
     def witness(

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -34,16 +35,28 @@ from tests.evaluate.heads import PAIRS
 
 # What an environment that runs engines does not have.
 _ABSENT = ("qdeploy", "torch", "transformers", "onnx", "onnx_ir", "msgspec", "click")
-_RUN = (
-    f"import sys, runpy; sys.modules.update(dict.fromkeys({_ABSENT})); sys.argv = sys.argv[1:]; "
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
+# Runs a script once for each list of words that it is given as JSON.
+_RUN = f"""import json, runpy, sys
+sys.modules.update(dict.fromkeys({_ABSENT}))
+script, runs = sys.argv[1], json.loads(sys.argv[2])
+for words in runs:
+    sys.argv = [script, *words]
+    runpy.run_path(script, run_name="__main__")
+"""
 
 
 def answers(engine: Path, *words: str, text: str | None = None) -> list[dict[str, Any]]:
     """What predict.py prints, in a process without qdeploy."""
-    command = [sys.executable, "-I", "-c", _RUN, str(engine / "predict.py"), "--threads", "2"]
-    done = subprocess.run([*command, *words], input=text, capture_output=True, text=True)
+    return answers_of(engine, [words], text)
+
+
+def answers_of(
+    engine: Path, runs: Sequence[Sequence[str]], text: str | None = None
+) -> list[dict[str, Any]]:
+    """What it prints in several runs."""
+    words = json.dumps([["--threads", "2", *run] for run in runs])
+    command = [sys.executable, "-I", "-c", _RUN, str(engine / "predict.py"), words]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -60,11 +73,10 @@ def test_scores_are_those_of_qdeploy_to_the_last_bit(
     predictor = qdeploy.load(directory, threads=2)
     wanted = predictor.predict(TEXTS) + predictor.predict(pairs)
     rows = [{"text": text} for text in TEXTS], [{"text": a, "text_pair": b} for a, b in pairs]
-    found = []
-    for at, block in enumerate(rows):
-        file = tmp_path / f"{at}.jsonl"
+    files = tmp_path / "texts.jsonl", tmp_path / "pairs.jsonl"
+    for file, block in zip(files, rows, strict=True):
         file.write_text("".join(json.dumps(row) + "\n" for row in block))
-        found += answers(directory, "--file", str(file))
+    found = answers_of(directory, [["--file", str(file)] for file in files])
     for prediction, answer in zip(wanted, found, strict=True):
         expected = asdict(prediction) | {"labels": list(prediction.labels)}
         if head != "multi":
@@ -93,15 +105,15 @@ def test_other_heads_give_their_outputs(target: str, engines: Engines) -> None:
 
 def test_texts_come_from_words_files_and_standard_input(engines: Engines, tmp_path: Path) -> None:
     directory = engines("classes", "ort-cpu")
-    wanted = answers(directory, "the river", "a\tking")
-    assert len(wanted) == 2 and set(wanted[0]) == {"label", "score", "scores"}
-    assert answers(directory, "--file", "-", text="the river\na\tking\n") == wanted
-    (tmp_path / "x.txt").write_text("\ufeffthe river\r\na\tking", "utf-8")
-    assert answers(directory, "--file", str(tmp_path / "x.txt")) == wanted
-    pair = answers(directory, "--pairs", "the river", "a king")
-    assert answers(directory, "--pairs", "--file", "-", text="the river\ta king\n") == pair
+    file = tmp_path / "x.txt"
+    file.write_text("\ufeffthe river\r\na\tking", "utf-8")
+    words = ["the river", "a\tking"], ["--file", str(file)], ["--pairs", "the river", "a king"]
+    *found, pair = answers_of(directory, words)
+    assert found[:2] == found[2:] and set(pair) == {"label", "score", "scores"}
+    assert answers(directory, "--file", "-", text="the river\na\tking\n") == found[:2]
+    assert answers(directory, "--pairs", "--file", "-", text="the river\ta king\n") == [pair]
     row = '{"text": "the river", "text_pair": "a king"}\n'
-    assert answers(directory, "--jsonl", "--file", "-", text=row) == pair
+    assert answers(directory, "--jsonl", "--file", "-", text=row) == [pair]
     assert answers(directory, "--file", "-", text="") == []
 
 
@@ -139,7 +151,7 @@ def test_wrong_input_is_said(
     monkeypatch.setattr(predict_template, "lines_of", lambda _: iter(text.splitlines(True)))
     monkeypatch.setattr(predict_template, "Model", _Echo)
     monkeypatch.setattr(sys, "stdin", sys.__stdin__)
-    monkeypatch.setattr(predict_template.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "stdout", _Silent())
     with pytest.raises(SystemExit) as ended:
         predict_template.main()
@@ -226,7 +238,9 @@ def test_the_readme_says_what_is_known(engine: Callable[..., Built]) -> None:
     built = engine(strategy="peg")
     page = (built.directory / "README.md").read_text("utf-8")
     assert page.startswith("# bert: an engine for ort-cpu\n")
-    assert built.report["int8"]["summary"] in page
+    assert "A bert classifier, quantized to INT8 by `qdeploy build`." in page
+    int8 = built.report["int8"]
+    assert f"{int8['planned']} of {int8['planned']} planned GEMMs ran in INT8" in page
     assert f"SQNR of {built.report['noise']['sqnr_db']:.1f} dB" in page
     assert f"{built.report['size_mb']:.1f} MB" in page
     assert "| calibrated on | 16 rows of qnli\\-mini" in page

@@ -81,16 +81,43 @@ def test_inspect_and_doctor_work(engine: Callable[..., Built]) -> None:
     assert json.loads(out)["targets"]["ort-cpu"]["works"]
 
 
-@pytest.mark.parametrize("words", [("export", "embedded", "m"), ("build", "MODEL", "e")])
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("export", "embedded", "m"), "torch"),
+        (("demo", "d"), "torch"),
+        (("build", "MODEL", "e"), "onnx_ir"),
+        (("analyze", "MODEL"), "onnx_ir"),
+    ],
+)
 def test_what_makes_engines_says_what_to_install(
-    words: tuple[str, ...], bert: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    missing: str,
+    bert: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     named = [str(bert.directory) if word == "MODEL" else word for word in words]
     code, out, err = command(ABSENT, *named)
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert "is not installed" in err and f"Type: {sys.executable} -m pip install" in err
+    assert (
+        f"The package {missing} is not installed" in err
+        and f"Type: {sys.executable} -m pip install" in err
+    )
     assert not list(tmp_path.iterdir())
+
+
+def test_eval_says_at_once_what_it_lacks(engines: Engines, tmp_path: Path) -> None:
+    """Before it measures: ONNX Runtime's graph is read with onnx-ir, OpenVINO's is not."""
+    words = ("--limit", "8", "--iterations", "2", "--warmup", "1", "--no-accuracy", "--json", "-")
+    code, out, err = command(ABSENT, "eval", str(engines("classes", "ort-cpu")), *words)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"Type: {sys.executable} -m pip install onnx-ir" in err
+    pytest.importorskip("openvino")
+    code, out, err = command(ABSENT, "eval", str(engines("classes", "openvino")), *words)
+    assert code == 0, err
+    assert json.loads(out)["int8"]["executed"] > 0
 
 
 def test_build_and_eval_need_no_torch(bert: Source, tmp_path: Path) -> None:
