@@ -217,11 +217,10 @@ def read(lines: Iterable[str], jsonl: bool, pairs: bool) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         row = texts_of(line.rstrip("\r\n"), jsonl, pairs)
         if row is None:
-            json_row, tab_row = (
-                '{"text": "...", "text_pair": "..."}',
-                "two texts with a tab between",
+            wanted = (
+                '{"text": "...", "text_pair": "..."}' if jsonl else "two texts with a tab between"
             )
-            sys.exit(f"Line {number}: {json_row if jsonl else tab_row} was expected.")
+            sys.exit(f"Line {number}: {wanted} was expected.")
         yield row
 
 
@@ -267,7 +266,7 @@ def main() -> None:
     model = Model(args.threads)
     while block := list(itertools.islice(rows, BLOCK_ROWS)):
         for found in model.answers(block):
-            print(json.dumps(found, ensure_ascii=False))
+            print(json.dumps(found, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

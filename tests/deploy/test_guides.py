@@ -136,7 +136,7 @@ def test_more_texts_than_a_block(engines: Engines, tmp_path: Path) -> None:
         (("a", "--file", "-"), "", "give texts"),
         (("--pairs", "a"), "", "even number"),
         (("--file", "/nowhere/x.txt"), "", "/nowhere/x.txt is no file"),
-        (("--file", "-", "--pairs"), "a\tb\nc\n", "Line 2: two texts with a tab between"),
+        (("--file", "-", "--pairs"), "a\tb\nc\n", "Line 2: two texts with a tab between was"),
         (("--file", "-", "--jsonl"), '{"text": "a"}\nb\n', 'Line 2: {"text": "...", "text_pair"'),
         (("--file", "-", "--jsonl"), '{"text": 1}\n', "Line 1"),
         (("--file", "-", "--jsonl"), '{"text": "\\ud800"}\n', "Line 1"),
