@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import GateError, PlanError
 from qdeploy.faults import explained
+from qdeploy.remedies import require
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -57,6 +58,7 @@ def export(
             explains.
         OutputError: `model_dir` exists or cannot be written.
     """
+    require("torch", "transformers")
     Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
     if progress is not None:
         progress("load PyTorch", 0, 1)  # seconds, and no word of it
@@ -591,6 +593,7 @@ def demo(
     Raises:
         OutputError: `directory` exists or cannot be written.
     """
+    require("torch", "transformers", "peft")
     from qdeploy.demo import run_demo
 
     return run_demo(directory, force=force, threads=threads, seed=seed, progress=progress)

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -144,13 +145,21 @@ def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
     write_json(directory / MANIFEST, others | base | {"sealed": sealed})
 
 
-def add_to_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
+def add_to_manifest(
+    directory: Path, kind: str, fields: dict[str, Any], files: Iterable[str] = ()
+) -> None:
     """Put fields into a manifest that stands; whatever else is in it stays.
+
+    Args:
+        files: names of those that were written anew.
 
     Raises:
         ModelError: see `read_manifest`.
     """
     found = read_manifest(directory, kind)
+    for name in files:
+        found["files"][name] = sha256_file(directory / name)
+        found["sizes"][name] = (directory / name).stat().st_size
     sealed = found.get("sealed", {}) | {name: _digest(value) for name, value in fields.items()}
     write_json(directory / MANIFEST, found | fields | {"sealed": sealed})
 
@@ -199,7 +208,9 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
         )
     schema = manifest.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
-        raise ModelError(f"{directory} was written by a newer qdeploy. Upgrade with pip.")
+        raise ModelError(
+            f"{directory} was written by a newer qdeploy. Use that version, or a later one."
+        )
     check(manifest, MANIFESTS[kind], path, remedy)
     for name, digest in manifest.get("sealed", {}).items():
         if name not in manifest or _digest(manifest[name]) != digest:

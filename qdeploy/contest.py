@@ -14,7 +14,8 @@ from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
-from qdeploy.deploy.certificate import probe_feeds
+from qdeploy.deploy.certificate import probe_feeds, read_certificate
+from qdeploy.deploy.directory import write_guides
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
@@ -63,7 +64,9 @@ def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> 
     """Write an engine directory that is one of several, with more fields in its manifest."""
     with staged(output, "engine", force=force) as work:
         shutil.copytree(engine, work, dirs_exist_ok=True)
-        add_to_manifest(work, "engine", fields)
+        manifest = read_manifest(work, "engine") | fields
+        guides = write_guides(work, manifest, read_certificate(work))
+        add_to_manifest(work, "engine", fields, guides)
 
 
 def rounds_of(

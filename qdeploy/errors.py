@@ -9,6 +9,7 @@
     ├── PlanError                 a strategy or an option that cannot be followed
     ├── TargetError               a target that is unknown, missing here, or cannot express the plan
     ├── OutputError               the output exists, or cannot be written
+    ├── PackageError              a package that an extra brings is not installed
     ├── MachineError              a full disk, no permission, no memory, another limit
     ├── VerificationError         a result that disagrees with its reference
     └── GateError                 exit code 1: a gate the user set was not met
@@ -75,6 +76,10 @@ class OutputError(QDeployError):
 
 class MachineError(QDeployError):
     """The machine refused: a full disk, no permission, no memory, or another of its limits."""
+
+
+class PackageError(QDeployError):
+    """A package that an extra brings is not installed."""
 
 
 class VerificationError(QDeployError):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from qdeploy.errors import MachineError, QDeployError
+from qdeploy.remedies import missing_package
 
 FULL = 1_000_000  # bytes that are free on a full disk, at most
 _MEMORY = re.compile(
@@ -54,11 +55,16 @@ def explain(
 def machine_fault(error: BaseException) -> QDeployError | None:
     """What `explain` says of an error of the machine, whoever raised it; None for all others.
 
+    A package of an extra that is not installed is one, too.
+
     C++ libraries and imports raise classes of their own, so their texts tell when memory or files
     were short.
     """
     if isinstance(error, BrokenPipeError | QDeployError):
         return None
+    missing = missing_package(error)
+    if missing is not None:
+        return missing
     if isinstance(error, OSError | MemoryError):
         return explain(error)
     if isinstance(error, UnicodeError):

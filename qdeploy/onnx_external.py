@@ -66,7 +66,7 @@ def check_external(tensors: Sequence[Tensor], place: Place) -> int:
                 raise WireError(f"its weights stand in more than {_MAX_FILES:,} files")
             found[location] = _beside(place, location, name)
         size = found[location].st_size
-        end = offset + _bytes(tensor)
+        end = offset + bytes_of(tensor)
         if end > size:
             raise WireError(
                 f"{name} ends behind the end of {cut(location)}, which has {size} bytes", _REMEDY
@@ -102,7 +102,8 @@ def _distinct(regions: Iterable[tuple[int, int]]) -> int:
     return total
 
 
-def _bytes(tensor: Tensor) -> int:
+def bytes_of(tensor: Tensor) -> int:
+    """Bytes of its numbers, wherever they stand."""
     return -(-math.prod(tensor.dims) * BITS[tensor.data_type] // 8)
 
 
@@ -116,7 +117,7 @@ def _entries(tensor: Tensor) -> tuple[str, int]:
             raise WireError(f"{name} says twice where it stands")
     entries = {key: values[0] for key, values in tensor.external.items()}
     offset, length = (_whole(entries.get(key, ""), key, name) for key in ("offset", "length"))
-    if length not in (None, _bytes(tensor)):
+    if length not in (None, bytes_of(tensor)):
         raise WireError(f"{name} of shape {shape_text(tensor.dims)} names {length} bytes")
     return entries.get("location", ""), offset or 0
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError
 from qdeploy.onnx_constants import check_constants
-from qdeploy.onnx_external import Place, check_external, kind_of_file, on_disk
+from qdeploy.onnx_external import Place, bytes_of, check_external, kind_of_file, on_disk
 from qdeploy.onnx_messages import read_structure
 from qdeploy.onnx_rules import check_structure
 from qdeploy.onnx_structure import File, WireError, cut
@@ -61,6 +61,16 @@ def check_inside(path: Path) -> int:
     except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a loop
         raise ModelError(f"{path} is a link that leads nowhere ({error}).") from error
     return _check(path, f"{path.name}.data")
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of the initializers of a file's graph, inside it and beside it.
+
+    Args:
+        path: as `check_file` or `check_inside` found it good.
+    """
+    graph = _structure(path)[1].graph
+    return 0 if graph is None else sum(map(bytes_of, graph.initializers))
 
 
 def load_graph(path: Path, remedy: str) -> ir.Model:

@@ -89,7 +89,7 @@ def test_version_and_licence_agree() -> None:
 def test_constraints_name_every_dependency() -> None:
     project = project_table()
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["cpu"], *extras["peft"], *extras["dev"]]
+    wanted = [*project["dependencies"], *extras["cpu"], *extras["export"], *extras["dev"]]
     names = {re.split(r"[<>=\[]", entry)[0].lower() for entry in wanted}
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}

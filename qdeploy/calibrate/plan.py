@@ -159,7 +159,9 @@ class Plan:
         """
         schema = value.get("schema") if isinstance(value, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
-            raise PlanError(f"{path} was written by a newer qdeploy. Upgrade with pip.")
+            raise PlanError(
+                f"{path} was written by a newer qdeploy. Use that version, or a later one."
+            )
         form = check(value, PlanForm, path, _AGAIN, PlanError)
         sites = [_site_of(site, path) for site in form.sites]
         gemms = [GemmPlan(g.name, g.weight, g.precision, g.reason) for g in form.gemms]

@@ -45,13 +45,6 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
 
-# Packages of an extra that rooms import where they need them.
-_EXTRAS = {
-    "onnxruntime": "onnxruntime is not installed; calibration, simulation and the targets ort-* "
-    "run in it. Type: pip install 'qdeploy[cpu]' (or 'qdeploy[gpu]' where an NVIDIA GPU is)."
-}
-
-
 class CommandGroup(click.Group):
     """The group that turns errors of its commands into `Failure`, and lists them in order."""
 
@@ -69,10 +62,6 @@ class CommandGroup(click.Group):
             raise Failure(str(error), error.exit_code) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except ModuleNotFoundError as error:
-            if error.name not in _EXTRAS:
-                raise Failure(_internal_error(ctx, error), EX_SOFTWARE) from error
-            raise Failure(_EXTRAS[error.name], QDeployError.exit_code) from error
         except Exception as error:
             fault = machine_fault(error)
             if fault is None:

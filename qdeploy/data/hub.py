@@ -7,6 +7,7 @@ from typing import Any
 
 from qdeploy.data.readers import Record, Table
 from qdeploy.errors import DataError
+from qdeploy.remedies import install_command
 
 # What the two splits of this project are called on the hub.
 SPLITS = {"evaluation": "validation", "calibration": "train"}
@@ -45,7 +46,7 @@ def read_hub(name: str, split: str) -> Table:
     except ImportError:
         raise DataError(
             f"hub:{name}: hub data sets need the package datasets, which is not installed here. "
-            "Run `pip install 'qdeploy[hub]'`, or pass a file or directory."
+            f"Run `{install_command('hub')}`, or pass a file or directory."
         ) from None
     failures = []
     for repository, configuration in candidates(name):

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from qdeploy.data.files import LONGEST, DataFile
 from qdeploy.errors import DataError
+from qdeploy.remedies import install_command
 
 # Where a row stands ("line 7"), and its values by column; a key may be missing in JSON Lines only.
 Record: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -160,7 +161,7 @@ def read_parquet(path: Path) -> Table:
     except ImportError:
         raise DataError(
             f"{path}: Parquet needs pyarrow, which is not installed here. Run "
-            "`pip install pyarrow`, or convert the file to .jsonl."
+            f"`{install_command(packages=('pyarrow',))}`, or convert the file to .jsonl."
         ) from None
     file = DataFile(path)
     with _parquet_errors(path), file.open() as stream, parquet.ParquetFile(stream) as found:

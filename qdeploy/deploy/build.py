@@ -32,7 +32,7 @@ from qdeploy.deploy.certificate import (
     probe_feeds,
     tally,
 )
-from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb
+from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowered import Lowered
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
@@ -266,6 +266,7 @@ def _write_engine(
         report(last, 0, 1)
         noise = measure_noise(request.model_dir, work, fields, sample, engine)
     fields["noise"] = noise
+    write_guides(work, fields, certificate)
     if model_digest(home) != digest:
         raise ModelError(f"{home} was replaced while this was built. Build again.")
     write_manifest(work, "engine", fields)

@@ -12,6 +12,7 @@ not. What is not shown to run in integers counts as float.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,16 @@ def certify(
     found = tally(gemms, witness.gemms, witness.ms, others)
     found |= {"flops_measured": planned["flops_measured"]}
     return worded(found) | {"kernels": products, "shape": shape}
+
+
+def check_packages(engine: Engine) -> None:
+    """Import what `certify` will need of an engine, before hours of work rather than after.
+
+    Raises:
+        ModuleNotFoundError: a package is missing; `qdeploy.faults` says what to install.
+    """
+    for package in getattr(engine, "proof_packages", ()):
+        importlib.import_module(package)
 
 
 def check_int8(

@@ -12,11 +12,9 @@ from typing import Any
 import numpy.typing as npt
 
 from qdeploy.errors import TargetError
+from qdeploy.remedies import install_command
 
 Array = npt.NDArray[Any]
-INSTALL = "Type: pip install 'cuda-bindings' (its major version is that of CUDA)"
-
-
 _MEANING = {
     "cudaErrorInsufficientDriver": ": there is no NVIDIA driver, or one older than this CUDA",
     "cudaErrorNoDevice": ": there is no NVIDIA GPU",
@@ -32,7 +30,11 @@ def runtime() -> Any:
     try:
         from cuda.bindings import runtime as cudart
     except ImportError as error:
-        raise TargetError(f"cuda.bindings cannot be imported: {error}. {INSTALL}") from None
+        install = install_command(packages=("cuda-bindings",))
+        raise TargetError(
+            f"cuda.bindings cannot be imported: {error}. Type: {install} (its major version is "
+            "that of CUDA)"
+        ) from None
     return cudart
 
 

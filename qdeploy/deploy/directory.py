@@ -1,13 +1,16 @@
-"""What stands in an engine directory beside its graph: files of the model, and the manifest."""
+"""What stands in an engine directory beside its graph: files of the model, guides, the manifest."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST
+from qdeploy.artifact import MANIFEST, write_bytes
 from qdeploy.calibrate.statistics import Statistics
+from qdeploy.deploy.engine_readme import README, readme
+from qdeploy.deploy.predict_script import SCRIPT, predict_script
 from qdeploy.deploy.request import Request
 from qdeploy.errors import ModelError
 from qdeploy.integrity import verify
@@ -16,7 +19,8 @@ _FROM_MODEL = (
     *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),
     *("inputs", "outputs", "model_type"),
 )
-_OF_MODEL = (MANIFEST, "model.onnx", "model.onnx.data")  # an engine has its own
+# An engine has its own.
+_OF_MODEL = (MANIFEST, "model.onnx", "model.onnx.data", README, SCRIPT)
 
 
 def copy_companions(source: Path, work: Path, manifest: dict[str, Any]) -> None:
@@ -68,8 +72,10 @@ def manifest_fields(
             "row_lengths": list(origin.row_lengths),
             "row_hashes": list(origin.row_hashes),
         }
+    origin_of = manifest["source"]
     return {
         "command": "build",
+        "checkpoint": origin_of.get("id") or Path(origin_of["path"]).name,
         "source": {"path": request.model_dir.name, "sha256": digest},
         "target": request.target.name,
         "rest_precision": request.rest,
@@ -81,6 +87,27 @@ def manifest_fields(
         "calibration": calibration,
         **{key: manifest[key] for key in _FROM_MODEL if key in manifest},
     }
+
+
+def write_guides(
+    directory: Path, fields: Mapping[str, Any], certificate: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """`README.md`, and `predict.py` where the target has one.
+
+    Args:
+        directory: of the engine, with all its other files.
+        fields: of its manifest.
+        certificate: of the engine.
+
+    Returns:
+        Their names.
+    """
+    script = predict_script(directory, fields)
+    if script is not None:
+        write_bytes(directory / SCRIPT, script.encode())
+    text = readme(directory, fields, certificate, size_mb(directory))
+    write_bytes(directory / README, text.encode())
+    return (README,) if script is None else (README, SCRIPT)
 
 
 def size_mb(directory: Path) -> float:

@@ -6,16 +6,17 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from qdeploy.artifact import package_versions
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
+from qdeploy.onnx_messages import read_structure
+from qdeploy.remedies import install_command, uninstall_command
 from qdeploy.scratch import scratch
 from qdeploy.telemetry import without_openvino_reports
 
@@ -70,23 +71,24 @@ def _usable_cores() -> int | None:
 
 def check_ort_cpu() -> Health:
     """Run one quantized GEMM in ONNX Runtime's CPU provider and see which kernel took it."""
+    install = f"Type: {install_command('cpu', options='--upgrade')}"
     try:
         import onnxruntime
     except ImportError as error:
-        return Health(False, f"onnxruntime cannot be imported: {error}.", _INSTALL_CPU)
+        return Health(False, f"onnxruntime cannot be imported: {error}.", install)
     try:
         kernels = _kernels_that_ran(onnxruntime)
     except Exception as error:  # whatever it raises is the diagnosis
-        return Health(False, f"A quantized GEMM did not run: {error}", _INSTALL_CPU)
+        return Health(False, f"A quantized GEMM did not run: {error}", install)
     version = f"onnxruntime {onnxruntime.__version__}"
     if _INT8_KERNEL not in kernels:
-        return Health(False, f"{version} ran a quantized GEMM in float ({kernels}).", _INSTALL_CPU)
+        return Health(False, f"{version} ran a quantized GEMM in float ({kernels}).", install)
     return Health(True, f"{version}, INT8 kernel {_INT8_KERNEL}.")
 
 
 def check_openvino() -> Health:
     """Compile one quantized GEMM in OpenVINO's CPU plugin and see in which precision it runs."""
-    install = "Type: pip install --upgrade 'qdeploy[openvino]'"
+    install = f"Type: {install_command('openvino', options='--upgrade')}"
     try:
         with without_openvino_reports():
             import openvino
@@ -100,7 +102,7 @@ def check_openvino() -> Health:
     try:
         with scratch("doctor") as folder:
             path = folder / "gemm.onnx"
-            ir.save(_quantized_gemm(), path)
+            _quantized_gemm(path)
             engine = OpenVinoEngine(path, threads=1)
             ran = engine.witness(
                 {"gemm": [Mark("weight", "gemm")]}, {"x": np.ones((1, 2, 8), np.float32)}
@@ -113,8 +115,6 @@ def check_openvino() -> Health:
         return Health(False, f"{version} ran a quantized GEMM in float ({names}).", install)
     return Health(True, f"{version}, INT8 kernel {kernels[0].kernel}.")
 
-
-_INSTALL_CPU = "Type: pip install --upgrade 'qdeploy[cpu]'"
 
 # One entry per target that exists; a test compares the names with those of `build --target`.
 CHECKS: dict[str, Callable[[], Health]] = {
@@ -130,7 +130,7 @@ def _kernels_that_ran(onnxruntime: Any) -> list[str]:
     """Operator types of a one-GEMM Q/DQ graph after ONNX Runtime optimized and ran it."""
     with scratch("doctor") as folder:
         source, optimized = folder / "gemm.onnx", folder / "optimized.onnx"
-        ir.save(_quantized_gemm(), source)
+        _quantized_gemm(source)
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(optimized)
         options.log_severity_level = 3  # it warns that the optimized file suits this machine only
@@ -138,38 +138,16 @@ def _kernels_that_ran(onnxruntime: Any) -> list[str]:
             str(source), options, providers=["CPUExecutionProvider"]
         )
         session.run(None, {"x": np.ones((1, 2, 8), np.float32)})
-        return [node.op_type for node in ir.load(optimized).graph]
+        graph = read_structure(optimized.read_bytes()).graph
+        return [] if graph is None else [node.op_type for node in graph.nodes]
 
 
-def _quantized_gemm() -> ir.Model:
-    """uint8 [1, 2, 8] × int8 [8, 4] as Q/DQ: the form that runs in INT8 (docs/targets.md)."""
-    x = ir.Input("x", shape=ir.Shape((1, 2, 8)), type=ir.TensorType(ir.DataType.FLOAT))
+def _quantized_gemm(path: Path) -> None:
+    """Write uint8 [1, 2, 8] × int8 [8, 4] as Q/DQ: the form that runs in INT8 (docs/targets.md).
 
-    def constant(name: str, value: Any) -> ir.Value:
-        tensor = ir.tensor(value, name=name)
-        shape, dtype = ir.Shape(np.shape(value)), ir.TensorType(tensor.dtype)
-        return ir.Value(name=name, const_value=tensor, shape=shape, type=dtype)
-
-    scale, zero = constant("scale", np.float32(0.1)), constant("zero", np.uint8(128))
-    weight = constant("weight", np.ones((8, 4), np.int8))
-    weight_scale = constant("weight_scale", np.full(4, 0.1, np.float32))
-    weight_zero = constant("weight_zero", np.zeros(4, np.int8))
-    quantize = ir.node("QuantizeLinear", [x, scale, zero])
-    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale, zero])
-    weights = ir.node("DequantizeLinear", [weight, weight_scale, weight_zero], {"axis": 1})
-    gemm = ir.node("MatMul", [dequantize.outputs[0], weights.outputs[0]])
-    y = gemm.outputs[0]
-    y.name, y.shape = "y", ir.Shape((1, 2, 4))
-    y.type = ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph(
-        [x],
-        [y],
-        nodes=[quantize, dequantize, weights, gemm],
-        initializers=[scale, zero, weight, weight_scale, weight_zero],
-        opset_imports={"": 20},
-        name="gemm",
-    )
-    return ir.Model(graph, ir_version=9)
+    The file is kept, so that a machine without onnx-ir can be diagnosed; a test makes it anew.
+    """
+    path.write_bytes(resources.files("qdeploy.deploy").joinpath("gemm.onnx").read_bytes())
 
 
 def _notes() -> list[str]:
@@ -178,7 +156,7 @@ def _notes() -> list[str]:
     if _installed("onnxruntime-tools"):
         notes.append(
             "onnxruntime-tools is installed. It is dead and breaks onnxruntime.quantization and "
-            "onnxruntime.transformers. Type: pip uninstall onnxruntime-tools"
+            f"onnxruntime.transformers. Type: {uninstall_command('onnxruntime-tools')}"
         )
     if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
         notes.append(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
 from qdeploy.deploy import tensorrt_api, tensorrt_engine
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import BOTH_PACKAGES, GPU_PACKAGE, Health
+from qdeploy.deploy.health import Health, both_packages, gpu_package, tensorrt_package
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import TargetError
 from qdeploy.scratch import scratch
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 _SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
 _MARKS = {"gemm": [Mark("weight", "gemm")]}
@@ -36,19 +38,19 @@ def check_tensorrt() -> Health:
     try:
         version = f"tensorrt {tensorrt_api.package().__version__}"
     except TargetError as error:
-        install = tensorrt_api.INSTALL
+        install = tensorrt_package()
         return Health(False, str(error).removesuffix(f" {install}"), install)
-    return _tried(version, _in_tensorrt, tensorrt_api.INSTALL)
+    return _tried(version, _in_tensorrt, tensorrt_package())
 
 
 def check_ort_cuda() -> Health:
     """Run MatMulInteger, and see that the CUDA provider took it."""
-    return _of_ort("CUDAExecutionProvider", _in_ort_cuda, GPU_PACKAGE)
+    return _of_ort("CUDAExecutionProvider", _in_ort_cuda, gpu_package())
 
 
 def check_ort_tensorrt() -> Health:
     """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers."""
-    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, BOTH_PACKAGES)
+    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, both_packages())
 
 
 def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
@@ -80,7 +82,7 @@ def _tried(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> 
 
 
 def _in_tensorrt(folder: Path) -> KernelTime:
-    ir.save(half_gemm(), folder / tensorrt_engine.ONNX)
+    _save(half_gemm(), folder / tensorrt_engine.ONNX)
     tensorrt_engine.compile_directory(folder, *_BUILD)
     engine = tensorrt_engine.open_directory(folder, {}, threads=1)
     return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
@@ -89,7 +91,7 @@ def _in_tensorrt(folder: Path) -> KernelTime:
 def _in_ort_tensorrt(folder: Path) -> KernelTime:
     from qdeploy.deploy import ort_tensorrt_engine
 
-    ir.save(half_gemm(), folder / tensorrt_engine.ONNX)
+    _save(half_gemm(), folder / tensorrt_engine.ONNX)
     ort_tensorrt_engine.compile_directory(folder, *_BUILD)
     engine = ort_tensorrt_engine.open_directory(folder, {}, threads=1)
     return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
@@ -98,9 +100,15 @@ def _in_ort_tensorrt(folder: Path) -> KernelTime:
 def _in_ort_cuda(folder: Path) -> KernelTime:
     from qdeploy.deploy import ort_gpu_engine
 
-    ir.save(half_gemm(integer=True), folder / ort_gpu_engine.ONNX)
+    _save(half_gemm(integer=True), folder / ort_gpu_engine.ONNX)
     engine = ort_gpu_engine.open_directory(folder, {}, threads=1)
     return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    import onnx_ir as ir  # which a machine that runs engines does without
+
+    ir.save(model, path)
 
 
 def _only(kernels: Any) -> KernelTime:
@@ -120,6 +128,8 @@ _BUILD = (
 
 def half_gemm(*, integer: bool = False) -> ir.Model:
     """FP32 [256, 512] × int8 [512, 512] in a target's form: Q/DQ in FP16, or MatMulInteger."""
+    import onnx_ir as ir
+
     x = ir.Input("x", shape=ir.Shape(_SHAPE), type=ir.TensorType(ir.DataType.FLOAT))
     stored: list[ir.Value] = []
 

@@ -150,7 +150,7 @@ def _target_of(directory: Path, manifest: Mapping[str, Any]) -> Target:
     if found is None:
         raise TargetError(
             f"{directory / MANIFEST} names the target '{manifest['target']}', and known here are "
-            f"{', '.join(TARGETS)}. Upgrade qdeploy with pip, or build the engine again."
+            f"{', '.join(TARGETS)}. Use a later version of qdeploy, or build the engine again."
         )
     return found
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GPU_PACKAGE = (
-    "Type: pip uninstall onnxruntime && pip install 'qdeploy[gpu]' on a machine with an NVIDIA GPU"
-)
-BOTH_PACKAGES = (
-    "Type: pip install 'qdeploy[gpu,tensorrt]' 'tensorrt<11' on a machine with an NVIDIA GPU"
-)
+from qdeploy.remedies import install_command, uninstall_command
+
+_WHERE = "on a machine with an NVIDIA GPU"
 ELSEWHERE = (
     "`build --dry-run` writes the ONNX file here, to be built where a GPU is; `eval --simulate` "
     "measures its accuracy."
@@ -29,3 +26,19 @@ class Health:
     works: bool
     detail: str
     remedy: str = ""
+
+
+def gpu_package() -> str:
+    """What to type for ONNX Runtime on a GPU: its package and that for CPUs share their files."""
+    remove, install = uninstall_command("onnxruntime"), install_command("gpu")
+    return f"Type: {remove} && {install} {_WHERE}"
+
+
+def both_packages() -> str:
+    """What to type for ONNX Runtime's TensorRT provider, which links TensorRT 10."""
+    return f"Type: {install_command('gpu', 'tensorrt', packages=('tensorrt<11',))} {_WHERE}"
+
+
+def tensorrt_package() -> str:
+    """What to type for TensorRT."""
+    return f"Type: {install_command('tensorrt')} {_WHERE}"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any
 
 from qdeploy.artifact import kind_of, read_manifest
 from qdeploy.calibrate.plan import read_plan
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.foreign import look
-from qdeploy.deploy.judge import judge
-from qdeploy.deploy.rules import ADVICE, ERROR
 from qdeploy.deploy.targets import TARGETS
 from qdeploy.errors import ModelError, TargetError, choose
 from qdeploy.integrity import read_whole, verify
 from qdeploy.onnx_files import GRAPH, check_inside, load_graph
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 _REMEDY = "Take it anew from where it was made."
 _JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
@@ -74,6 +72,8 @@ def _contract(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
             f"{path} only names a plan that is compiled: nothing of its graph is left to judge. "
             "Build it with --dry-run, and inspect that."
         )
+    from qdeploy.deploy.rules import ADVICE, ERROR
+
     found = TARGETS[target].violations(model)
     severities = Counter(violation.severity for violation in found)
     return {
@@ -95,6 +95,8 @@ def _directory(directory: Path) -> dict[str, Any]:
 
 
 def _model(directory: Path) -> dict[str, Any]:
+    from qdeploy.calibrate.sites import find_structure  # onnx-ir, which an engine does without
+
     manifest = read_manifest(directory, "model")
     verify(directory, manifest)
     check_inside(directory / GRAPH)
@@ -134,6 +136,8 @@ def _engine(directory: Path) -> dict[str, Any]:
 
 
 def _file(path: Path, model: ir.Model) -> dict[str, Any]:
+    from qdeploy.deploy.judge import judge
+
     return {
         "kind": "onnx",
         "inputs": {str(v.name): str(v.shape) for v in model.graph.inputs},

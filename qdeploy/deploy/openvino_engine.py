@@ -15,13 +15,13 @@ from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import TargetError, genuine
+from qdeploy.remedies import install_command
 from qdeploy.runs import refused, running
 from qdeploy.telemetry import without_openvino_reports
 
 Array = npt.NDArray[Any]
 
 REST_PRECISIONS = ("f32", "bf16")
-INSTALL = "Type: pip install 'qdeploy[openvino]'"
 _PRODUCTS = ("FullyConnected", "MatMul", "Convolution")
 _INT8 = ("i8", "u8")
 _loaded_in: set[int] = set()  # processes, of which the others are those that forked this one off
@@ -40,13 +40,14 @@ def runtime() -> Any:
             "OpenVINO was loaded before this process was forked off, and does not survive that. "
             "Start workers with 'spawn' or 'forkserver', or load engines in the workers alone."
         )
+    install = f"Type: {install_command('openvino')}"
     try:
         with without_openvino_reports():
             import openvino
     except ImportError as error:
-        raise TargetError(f"openvino cannot be imported: {error}. {INSTALL}") from None
+        raise TargetError(f"openvino cannot be imported: {error}. {install}") from None
     _loaded_in.add(os.getpid())
-    return genuine(openvino, "Core", "OpenVINO's", INSTALL)
+    return genuine(openvino, "Core", "OpenVINO's", install)
 
 
 def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool = False) -> Any:

@@ -63,7 +63,13 @@ def open_session(
 
 
 class OrtCpuEngine(OfOneProcess):
-    """See `qdeploy.deploy.engine.Engine`; a session takes runs of any number of threads."""
+    """See `qdeploy.deploy.engine.Engine`; a session takes runs of any number of threads.
+
+    Attributes:
+        proof_packages: what `witness` imports to read the graph that ran.
+    """
+
+    proof_packages: tuple[str, ...] = ("onnx_ir",)
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from qdeploy.deploy.cuda import Stream
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
-from qdeploy.deploy.health import ELSEWHERE, GPU_PACKAGE
+from qdeploy.deploy.health import ELSEWHERE, gpu_package
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
@@ -38,11 +38,13 @@ class OrtGpuEngine(OfOneProcess):
     Runs share one stream of the device: those of several threads wait for each other.
 
     Attributes:
+        proof_packages: what `witness` imports to read the graph that ran.
         provider, device: where it runs, and where inputs and outputs of bound runs lie.
         graphs: False, as runs are not launched as one CUDA graph.
         device_times: of the bound runs whose clock was read, ms between two events of the device.
     """
 
+    proof_packages: tuple[str, ...] = ("onnx_ir",)
     provider, device = CUDA, "cuda"
     graphs = False
 
@@ -198,7 +200,7 @@ def require_provider(provider: str) -> None:
     available = ort.get_available_providers()
     if provider not in available:
         raise TargetError(
-            f"This onnxruntime has no {provider} ({', '.join(available)}). {GPU_PACKAGE} (the "
+            f"This onnxruntime has no {provider} ({', '.join(available)}). {gpu_package()} (the "
             f"packages onnxruntime and onnxruntime-gpu overwrite each other). {ELSEWHERE}"
         )
 

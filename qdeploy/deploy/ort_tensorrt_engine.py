@@ -11,22 +11,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-import onnx_ir as ir
 
 from qdeploy.deploy import ort_gpu_engine, tensorrt_engine
 from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import Witness
-from qdeploy.deploy.health import BOTH_PACKAGES, ELSEWHERE
+from qdeploy.deploy.health import ELSEWHERE, both_packages
 from qdeploy.deploy.lowered import Mark
 from qdeploy.deploy.ort_gpu_engine import ONNX, OrtGpuEngine
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.tensorrt_api import Opened, package
 from qdeploy.deploy.tensorrt_engine import PLAN, read_plan
 from qdeploy.errors import TargetError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Array = npt.NDArray[Any]
 TENSORRT = "TensorrtExecutionProvider"
@@ -37,6 +39,7 @@ _IR_VERSION, _OPSET = 10, 20
 class OrtTensorRtEngine(OrtGpuEngine):
     """See `qdeploy.deploy.engine.Engine`."""
 
+    proof_packages = ()  # layers of the plan name their nodes
     provider = TENSORRT
 
     def witness(
@@ -70,12 +73,12 @@ def require() -> None:
         device()
     except TargetError as error:
         reason = str(error).split(" Type: ")[0]
-        raise TargetError(f"{reason} {BOTH_PACKAGES}. {ELSEWHERE}") from None
+        raise TargetError(f"{reason} {both_packages()}. {ELSEWHERE}") from None
     version = str(found.__version__)
     if version.split(".")[0] != _MAJOR:
         raise TargetError(
             f"ONNX Runtime's TensorRT provider is of TensorRT {_MAJOR}, and here is {version}. "
-            f"{BOTH_PACKAGES}; or take --target tensorrt. {ELSEWHERE}"
+            f"{both_packages()}; or take --target tensorrt. {ELSEWHERE}"
         )
 
 
@@ -90,6 +93,8 @@ def compile_directory(
     Raises:
         ModelError, TargetError: see `qdeploy.deploy.tensorrt_api.build_plan`.
     """
+    import onnx_ir as ir  # which a machine that runs engines does without
+
     outside = wrapper(ir.load(directory / ONNX))
     found = tensorrt_engine.compile_directory(directory, manifest, shape, how)
     ir.save(outside, directory / ONNX)
@@ -101,6 +106,8 @@ def wrapper(model: ir.Model) -> ir.Model:
 
     Source: ONNX Runtime, "EP Context Cache Feature Design".
     """
+    import onnx_ir as ir
+
     inputs = [_like(value) for value in model.graph.inputs]
     outputs = [_like(value) for value in model.graph.outputs]
     attributes: dict[str, int | str] = {
@@ -125,4 +132,6 @@ def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> O
 
 
 def _like(value: ir.Value) -> ir.Value:
+    import onnx_ir as ir
+
     return ir.Value(name=value.name, shape=value.shape, type=value.type)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
-from qdeploy.calibrate.strategies import FP16
 from qdeploy.deploy.targets import HALF, Target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.publish import check_apart, check_output
@@ -165,6 +164,8 @@ def check_target(
             f"--timing-cache {cache} is a folder, or in one that does not exist. Name a file in a "
             "folder that exists."
         )
+    from qdeploy.calibrate.strategies import FP16  # onnx-ir, which an engine does without
+
     if strategy == FP16 and HALF not in target.rest_precisions:
         raise TargetError(
             f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."

@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdeploy.deploy.health import tensorrt_package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError, genuine
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-INSTALL = "Type: pip install 'qdeploy[tensorrt]' on a machine with an NVIDIA GPU"
 Shape = tuple[int, ...]
 _KEPT_LINES = 10_000
 
@@ -61,8 +61,8 @@ def package() -> Any:
     try:
         import tensorrt
     except Exception as error:  # a missing library is an OSError, a broken stub anything
-        raise TargetError(f"tensorrt cannot be imported: {error}. {INSTALL}") from None
-    return genuine(tensorrt, "Builder", "NVIDIA's", INSTALL)
+        raise TargetError(f"tensorrt cannot be imported: {error}. {tensorrt_package()}") from None
+    return genuine(tensorrt, "Builder", "NVIDIA's", tensorrt_package())
 
 
 def build_plan(onnx_file: Path, settings: Settings) -> Built:

@@ -15,6 +15,7 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import reading_for_engine
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns, Task, find_task
+from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
@@ -135,6 +136,9 @@ def evaluate_engine(
     if baseline is not None:
         dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
         subjects.append(open_subject(baseline, threads, simulate=simulate and dry))
+    if not simulate:
+        for subject in subjects:
+            check_packages(subject.engine)
     rows, left_out = evaluation_rows(reading, subjects[0], limit, accuracy=accuracy)
 
     report = parts.heading(subjects[0], known.name, protocol) | {"simulated": simulate}

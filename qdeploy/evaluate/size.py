@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.errors import ModelError
-from qdeploy.onnx_files import check_inside, load_graph
+from qdeploy.onnx_files import check_inside, weight_bytes
 
 _MB = 1e6
 
@@ -37,6 +37,4 @@ def engine_size(engine_dir: str | Path) -> dict[str, float]:
 
 def _weights(path: Path) -> int:
     check_inside(path)
-    graph = load_graph(path, "Build it again.").graph
-    tensors = [value.const_value for value in graph.initializers.values()]
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    return weight_bytes(path)

@@ -7,6 +7,7 @@ from typing import Any
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.weight_files import stored_shapes
+from qdeploy.remedies import install_command, upgrade_command
 
 _PREFIX = "base_model.model."  # what PEFT writes before every name
 # What it writes between the parts of one, by its version and by the kind of the wrapper.
@@ -49,7 +50,7 @@ def merge_adapter(model: Any, directory: Path) -> Any:
     except Exception as error:  # an unknown peft_type, or an option of a newer peft
         raise CheckpointError(
             f"{directory}/adapter_config.json cannot be read by peft {peft.__version__}: {error} "
-            "Upgrade with `pip install -U peft`."
+            f"Upgrade with `{upgrade_command('peft')}`."
         ) from error
     if config.is_prompt_learning:
         raise CheckpointError(
@@ -78,7 +79,7 @@ def _peft(directory: Path) -> Any:
     except ImportError:
         raise CheckpointError(
             f"{directory} is a PEFT adapter, and the package peft is not installed. Run "
-            "`pip install 'qdeploy[peft]'`."
+            f"`{install_command('export')}`."
         ) from None
     return peft
 

@@ -12,6 +12,7 @@ from qdeploy.artifact import MANIFEST, sha256_file
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.weight_files import adapter_weights, find_weights
 from qdeploy.models import embedded, hub
+from qdeploy.remedies import upgrade_command
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -227,7 +228,8 @@ def _check_model_type(path: Path, config: dict[str, Any], *, trust_remote_code: 
         )
     raise CheckpointError(
         f"{path} names the architecture '{model_type}', which transformers {__version__} does not "
-        "know. Correct a spelling mistake there, or upgrade with `pip install -U transformers`."
+        f"know. Correct a spelling mistake there, or upgrade with "
+        f"`{upgrade_command('transformers')}`."
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
+from qdeploy.remedies import install_command
 
 # Order of the graph's inputs.
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -43,7 +44,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         raise CheckpointError(
             f"The tokenizer of {directory} cannot be loaded: {' '.join(str(error).split())[:300]} "
             "Save it with a fast tokenizer (tokenizer.json) into that directory; SentencePiece "
-            "models also need `pip install sentencepiece protobuf`."
+            f"models also need `{install_command(packages=('sentencepiece', 'protobuf'))}`."
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(

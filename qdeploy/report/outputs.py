@@ -13,7 +13,7 @@ from qdeploy.errors import OutputError
 from qdeploy.kept import note
 from qdeploy.report import analysis, evaluation, sweep
 from qdeploy.report.card import model_card
-from qdeploy.report.page import REMEDY, render
+from qdeploy.report.page import remedy, render
 from qdeploy.whole import check_file, check_reports, write_file
 
 _PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
@@ -50,7 +50,7 @@ class Outputs:
             raise OutputError(f"--plot {self.plot} is a file. Name a directory.")
         drawn = self.html is not None or self.plot is not None
         if drawn and not all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
-            raise OutputError(REMEDY)
+            raise OutputError(remedy())
 
     def write(self, report: dict[str, Any]) -> None:
         """Write what is wanted.

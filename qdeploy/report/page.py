@@ -7,9 +7,13 @@ from importlib import resources
 
 import qdeploy
 from qdeploy.errors import OutputError
+from qdeploy.remedies import install_command
 from qdeploy.text import visible
 
-REMEDY = "Reports and pictures need more packages: pip install 'qdeploy[report]'."
+
+def remedy() -> str:
+    """What to type where the packages of reports are missing."""
+    return f"Reports and pictures need more packages. Type: {install_command('report')}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def render(page: Page) -> str:
     try:
         import jinja2
     except ImportError:
-        raise OutputError(REMEDY) from None
+        raise OutputError(remedy()) from None
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

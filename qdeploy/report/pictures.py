@@ -11,7 +11,7 @@ import numpy as np
 
 from qdeploy.errors import OutputError
 from qdeploy.faults import explain
-from qdeploy.report.page import REMEDY, Picture
+from qdeploy.report.page import Picture, remedy
 from qdeploy.text import mathless
 from qdeploy.whole import write_file
 
@@ -25,7 +25,7 @@ def _figure(width: float, height: float, draw: Draw) -> Any:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise OutputError(REMEDY) from None
+        raise OutputError(remedy()) from None
     # text stays text (small files, searchable); the salt makes ids the same in every run
     style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "qdeploy", "font.size": 9}
     with matplotlib.rc_context(style):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.errors import TargetError
+from qdeploy.remedies import install_command
 from qdeploy.sweep.parcel import pack
 
 
@@ -31,7 +32,7 @@ class Connection:
             import ray
         except ImportError:
             raise TargetError(
-                "--ray-address needs Ray: pip install 'qdeploy[sweep]', here and on every node."
+                f"--ray-address needs Ray, here and on every node. Type: {install_command('sweep')}"
             ) from None
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)

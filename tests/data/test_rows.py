@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,6 +25,7 @@ from qdeploy.data import (
 )
 from qdeploy.data.hub import candidates
 from qdeploy.errors import DataError, PlanError
+from qdeploy.remedies import install_command
 from tests.data.real import QNLI, needs_qnli
 
 GLUE = "index\tquestion\tsentence\tlabel\n"
@@ -313,7 +315,7 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hub_without_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'qdeploy\[hub\]'"):
+    with pytest.raises(DataError, match=re.escape(install_command("hub"))):
         read_rows("hub:imdb")
 
 

@@ -21,6 +21,7 @@ from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.build import build_engine
 from qdeploy.errors import QDeployWarning
+from tests.deploy.head_engines import engines as engines  # a fixture
 
 ROWS = 16
 DATA = "qnli-mini"

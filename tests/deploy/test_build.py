@@ -44,7 +44,14 @@ COMBINATIONS = [
     for scope in ("gemm", "all")
     if scope == "gemm" or strategy not in ("dynamic", "fp32")
 ]
-OWN_FILES = {"model.onnx", "plan.json", "certificate.json", "qdeploy.json"}
+OWN_FILES = {
+    "model.onnx",
+    "plan.json",
+    "certificate.json",
+    "qdeploy.json",
+    "README.md",
+    "predict.py",
+}
 
 
 # the tiny pooler is saturated: nearly all of its values lie on the edge that a percentile cuts at

@@ -16,6 +16,7 @@ from qdeploy.deploy import cuda_rules, doctor_gpu, tensorrt_api, tensorrt_rules
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
 from qdeploy.errors import TargetError
+from qdeploy.remedies import install_command
 from tests.modules import importing
 
 FOUND = {"name": "Test GPU", "compute_capability": "8.9", "int8_tensor_cores": True}
@@ -90,10 +91,15 @@ def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("qdeploy.deploy.tensorrt_api.package", missing)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    for name, extra in (("tensorrt", "tensorrt"), ("ort-cuda", "gpu"), ("ort-tensorrt", "gpu,")):
+    commands = {
+        "tensorrt": install_command("tensorrt"),
+        "ort-cuda": install_command("gpu"),
+        "ort-tensorrt": install_command("gpu", "tensorrt", packages=("tensorrt<11",)),
+    }
+    for name, command in commands.items():
         health = CHECKS[name][0]()
         assert not health.works
-        assert f"pip install 'qdeploy[{extra}" in health.remedy
+        assert command in health.remedy
 
 
 def test_a_folder_of_that_name_is_not_the_package(tmp_path: Path) -> None:

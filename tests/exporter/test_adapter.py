@@ -143,7 +143,7 @@ def test_unknown_kind_of_adapter(bare: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", bare)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "NOVEL"}))
-    refused("cannot be read by peft .*pip install -U peft", adapter)
+    refused("cannot be read by peft .*pip install --upgrade peft", adapter)
 
 
 def test_peft_that_is_not_installed(
@@ -151,7 +151,7 @@ def test_peft_that_is_not_installed(
 ) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", bare)
     monkeypatch.setitem(sys.modules, "peft", None)
-    refused(r"package peft is not installed. Run `pip install 'qdeploy\[peft\]'`", adapter)
+    refused("package peft is not installed. Run `.* -m pip install ", adapter)
 
 
 @pytest.mark.parametrize(

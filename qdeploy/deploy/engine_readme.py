@@ -1,0 +1,218 @@
+"""`README.md` of an engine directory: what it is, figures of its build, three ways to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qdeploy.calibrate.strategies import FP16, FP32
+from qdeploy.deploy.certificate import percent
+from qdeploy.deploy.predict_script import PACKAGES, RUNTIMES, SCRIPT
+from qdeploy.deploy.targets import TARGETS
+from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
+from qdeploy.text import markdown
+
+README = "README.md"
+_SHOWN = 12  # classes that are named
+_FILES = {
+    "model.onnx": "graph",
+    "model.onnx.data": "weights of the graph",
+    "model.plan": "engine, compiled for one kind of GPU",
+    "tokenizer.json": "tokenizer, for the package `tokenizers`",
+    "config.json": "configuration of the checkpoint, with its class names",
+    SCRIPT: "answers without qdeploy",
+    "plan.json": "how each tensor is quantized, and why",
+    "certificate.json": "which kernels ran in INT8",
+    "qdeploy.json": "how the engine was made, and the sha256 of each file",
+}
+_PROVIDERS = {
+    "ort-cpu": "CPUExecutionProvider",
+    "ort-cuda": "CUDAExecutionProvider",
+    "ort-tensorrt": "TensorrtExecutionProvider",
+}
+
+
+def readme(
+    directory: Path, manifest: Mapping[str, Any], certificate: Mapping[str, Any], size_mb: float
+) -> str:
+    """The text.
+
+    Args:
+        directory: of the engine, with all files but this one and the manifest.
+        manifest: fields of the engine.
+        certificate: of the engine.
+        size_mb: of its graph and weights, 10⁶ bytes.
+    """
+    head = head_of(directory, manifest)
+    target = manifest["target"]
+    parts = [
+        f"# {markdown(manifest['checkpoint'])}: an engine for {target}",
+        f"A {markdown(_kind(manifest, head))}, {_how(manifest)} by `qdeploy build`. "
+        f"{_runs_in(manifest)}",
+        "\n".join(_table(manifest, certificate, head, size_mb)),
+        "These figures are of the build. `qdeploy eval . --data ROWS` measures accuracy and speed "
+        "on your rows.",
+        "## Run it",
+        "The commands below run in this directory.",
+        *_ways(manifest, head),
+        "## Files",
+        "\n".join(_files(directory)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _kind(manifest: Mapping[str, Any], head: Head) -> str:
+    return f"{manifest.get('model_type') or ''} {head.description}".strip()
+
+
+def _how(manifest: Mapping[str, Any]) -> str:
+    return "compiled" if manifest["strategy"] in (FP32, FP16) else "quantized to INT8"
+
+
+def _runs_in(manifest: Mapping[str, Any]) -> str:
+    target = TARGETS[manifest["target"]]
+    if manifest.get("dry_run") and target.compiles:
+        return (
+            f"It is of a dry run: the graph is lowered for `{target.name}` and not compiled. Build "
+            "it again, without `--dry-run`, on a machine with the GPU."
+        )
+    where = " It runs on the kind of GPU that it was compiled on." if target.compiles else ""
+    return f"It runs in {target.description.split(':')[0]}.{where}"
+
+
+def _table(
+    manifest: Mapping[str, Any], certificate: Mapping[str, Any], head: Head, size_mb: float
+) -> Iterator[str]:
+    yield "| | |\n|---|---|"
+    yield f"| model | {markdown(manifest['checkpoint'])} |"
+    if head.labels and head.task in (SEQUENCES, TOKENS):
+        more = len(head.labels) - _SHOWN
+        named = ", ".join(map(markdown, head.labels[:_SHOWN])) + (f" and {more} more" * (more > 0))
+        yield f"| classes | {named} |"
+    yield f"| rows | of up to {manifest['max_length']} tokens |"
+    yield f"| target | `{manifest['target']}`, the rest in {manifest['rest_precision']} |"
+    yield f"| strategy | `{manifest['strategy']}`, scope `{manifest['scope']}` |"
+    int8 = certificate.get("int8")
+    if int8 is not None:
+        yield f"| INT8 | {_int8(int8)} |"
+    if manifest.get("noise") is not None:
+        yield f"| noise | {_noise(manifest['noise'])} |"
+    calibration = manifest.get("calibration")
+    if calibration is not None:
+        rows = f"{calibration['rows']} rows of {markdown(Path(calibration['data']).name)}"
+        yield f"| calibrated on | {rows}, cut at {calibration['max_length']} tokens |"
+    yield f"| size | {size_mb:.1f} MB of graph and weights |"
+
+
+def _int8(check: Mapping[str, Any]) -> str:
+    """What the certificate found, in words of its own: shares of time differ from run to run."""
+    if not check["planned"]:
+        return "none: no GEMM is planned in INT8"
+    return (
+        f"{check['executed']} of {check['planned']} planned GEMMs ran in INT8, which is "
+        f"{percent(check['flops_share'])} of the FLOPs of all products with weights"
+    )
+
+
+def _noise(noise: Mapping[str, Any]) -> str:
+    """Of the logits against FP32, and how many answers are others."""
+    rows = f"on {noise['rows']} rows of {markdown(Path(noise['data']).name)}"
+    if noise["equal"]:
+        return f"none: the logits are those of FP32 {rows}"
+    if not noise["finite"]:
+        return f"the logits are not finite {rows}"
+    text = f"logits have an SQNR of {noise['sqnr_db']:.1f} dB against FP32 {rows}"
+    if noise["flipped"] is not None:
+        text += f"; {noise['flipped']} of {noise['answers']} answers differ"
+    return f"{text}; simulated on a CPU" if noise["simulated"] else text
+
+
+def _ways(manifest: Mapping[str, Any], head: Head) -> Iterator[str]:
+    """Three ways to run it, or those that there are."""
+    call = {SEQUENCES: "predict", TOKENS: "entities"}.get(head.task, "logits")
+    pairs = "" if head.task == TOKENS else '  # of pairs: [("first text", "second text")]'
+    yield "### With qdeploy"
+    yield _code(
+        "python",
+        f'import qdeploy\n\nengine = qdeploy.load(".")\nprint(engine.{call}(["a text"])){pairs}',
+    )
+    yield "`qdeploy predict . ROWS.csv` answers the rows of a file."
+    runtime = RUNTIMES.get(manifest["target"])
+    if runtime is not None:
+        yield f"### With `{SCRIPT}`, without qdeploy"
+        lines = [f"pip install {PACKAGES[runtime]}", f'python {SCRIPT} "a text"']
+        if head.task != TOKENS:
+            lines.append(f'python {SCRIPT} --pairs "first text" "second text"')
+        yield _code("sh", "\n".join([*lines, f"python {SCRIPT} --help"]))
+        yield "Its answers are those of `qdeploy.load`. Copy what you need of it."
+    if manifest["target"] == "openvino":
+        yield "### With OpenVINO alone"
+        yield _code("python", _tokenized(manifest) + _OPENVINO)
+        yield _WHAT
+    elif manifest["target"] in _PROVIDERS:
+        yield "### With ONNX Runtime alone"
+        yield _code("python", _tokenized(manifest) + _ort(manifest["target"]))
+        yield _WHAT
+    else:
+        yield "### With TensorRT alone"
+        yield _code("sh", "trtexec --loadEngine=model.plan --dumpProfile")
+        yield (
+            "`model.plan` takes int64 inputs [rows, tokens] and gives FP32 logits. It runs with "
+            "the version of TensorRT that compiled it (`builder` in `qdeploy.json`)."
+        )
+
+
+_WHAT = "This prints the logits. `config.json` names the classes (`id2label`)."
+_OPENVINO = """
+import openvino
+
+engine = openvino.Core().compile_model("model.onnx", "CPU")
+for port, values in engine(feeds).items():
+    print(port.get_any_name(), values)
+"""
+
+
+def _ort(target: str) -> str:
+    """A session and a run; on the CPU one fusion is slower than what it replaces."""
+    given = f'providers=["{_PROVIDERS[target]}"]'
+    given += ', disabled_optimizers=["SkipLayerNormFusion"]' if target == "ort-cpu" else ""
+    return f"""
+import onnxruntime
+
+engine = onnxruntime.InferenceSession(
+    "model.onnx", {given}
+)
+for output, values in zip(engine.get_outputs(), engine.run(None, feeds)):
+    print(output.name, values)
+"""
+
+
+def _tokenized(manifest: Mapping[str, Any]) -> str:
+    """Inputs of one text."""
+    fields = {
+        "input_ids": "tokens.ids",
+        "attention_mask": "tokens.attention_mask",
+        "token_type_ids": "tokens.type_ids",
+    }
+    named = ", ".join(f'"{name}": {fields[name]}' for name in manifest["inputs"])
+    return f"""import numpy as np
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_truncation({manifest["max_length"]})
+tokens = tokenizer.encode("a text")
+rows = {{{named}}}
+feeds = {{name: np.array([row], np.int64) for name, row in rows.items()}}
+"""
+
+
+def _files(directory: Path) -> Iterator[str]:
+    yield "| file | |\n|---|---|"
+    for name, what in _FILES.items():
+        if (directory / name).is_file() or name == "qdeploy.json":
+            yield f"| `{name}` | {what} |"
+
+
+def _code(language: str, text: str) -> str:
+    return f"```{language}\n{text.strip()}\n```"

@@ -1,0 +1,114 @@
+"""`predict.py` of an engine directory: a script that answers without qdeploy.
+
+It is `predict_template.py` with the constants of the engine, and of its sections (`# <name>` to
+`# </name>`) those that the runtime and the head need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from qdeploy.artifact import read_json
+from qdeploy.errors import PlanError
+from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
+
+SCRIPT = "predict.py"
+# Runtimes that have a section, with the packages that the script then needs.
+RUNTIMES = {"ort-cpu": "ort", "openvino": "openvino"}
+PACKAGES = {"ort": "onnxruntime tokenizers numpy", "openvino": "openvino tokenizers numpy"}
+_SECTION = re.compile(r"^ *# <(?P<name>[a-z]+)>\n(?P<body>.*?)^ *# </(?P=name)>\n", re.M | re.S)
+_FOR_CHECKERS = re.compile(r"  # type: ignore\[[a-z-]+\]$", re.M)
+_TEMPLATE = "predict_template.py"
+
+
+def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
+    """The text of an engine's `predict.py`; None for a target that has none.
+
+    Args:
+        directory: of the engine, with its tokenizer.
+        manifest: fields of the engine.
+    """
+    runtime = RUNTIMES.get(manifest["target"])
+    if runtime is None:
+        return None
+    head = head_of(directory, manifest)
+    wanted = {runtime, *_of_head(head)}
+    constants = _constants(directory, manifest, head, wanted)
+
+    def chosen(found: re.Match[str]) -> str:
+        if found["name"] == "constants":
+            return constants
+        return _SECTION.sub(chosen, found["body"]) if found["name"] in wanted else ""
+
+    template = resources.files("qdeploy.deploy").joinpath(_TEMPLATE).read_text("utf-8")
+    text = _SECTION.sub(chosen, template.replace("PACKAGES", PACKAGES[runtime]))
+    return _FOR_CHECKERS.sub("", text)
+
+
+def _of_head(head: Head) -> set[str]:
+    """Sections that a head needs."""
+    if head.task == TOKENS:
+        return {"tokens", "entities"}
+    if head.task != SEQUENCES:
+        return {"tokens", "raw"}
+    if _function(head) is None:
+        return {"raw"}
+    return {"classify", "multi"} if head.problem_type == MULTI_LABEL else {"classify"}
+
+
+def _function(head: Head) -> str | None:
+    """What makes scores of logits; None of an activation that is not known, as in `predict`."""
+    try:
+        return head.score_function()
+    except PlanError:
+        return None
+
+
+def _constants(directory: Path, manifest: Mapping[str, Any], head: Head, sections: set[str]) -> str:
+    """Lines of the constants that the sections use."""
+    config: dict[str, Any] = {}
+    if (directory / "tokenizer_config.json").is_file():
+        config = read_json(directory / "tokenizer_config.json")
+    values: dict[str, Any] = {}
+    if {"classify", "entities"} & sections:
+        values["LABELS"] = list(head.labels)
+    if "classify" in sections:
+        values["FUNCTION"] = _function(head)
+    values |= {
+        "INPUTS": list(manifest["inputs"]),
+        "OUTPUTS": list(manifest["outputs"]),
+        "MAX_LENGTH": manifest["max_length"],
+        "VOCABULARY": manifest.get("vocabulary") or 2**31,
+        "PAD_ID": manifest["pad_token_id"],
+        "TRUNCATION_SIDE": config.get("truncation_side", "right"),
+        "PADDING_SIDE": config.get("padding_side", "right"),
+    }
+    if "entities" in sections:
+        values["UNKNOWN_ID"] = _token_id(directory, config.get("unk_token"))
+    if "openvino" in sections:
+        values["REST_PRECISION"] = manifest["rest_precision"]
+    return "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())
+
+
+def _literal(value: Any) -> str:
+    """Python source of a text, a number, None, or a list of texts, in double quotes."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if not isinstance(value, str):
+        return repr(value)
+    plain = repr(value)
+    return f'"{plain[1:-1]}"' if plain[0] == "'" and '"' not in value else plain
+
+
+def _token_id(directory: Path, token: Any) -> int | None:
+    """The number of a token of the directory's tokenizer; None where it has none."""
+    from tokenizers import Tokenizer
+
+    name = token.get("content") if isinstance(token, dict) else token
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    found: int | None = tokenizer.token_to_id(name) if isinstance(name, str) else None
+    return found

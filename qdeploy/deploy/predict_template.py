@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""Answers of the engine in this directory, as JSON lines.
+
+    pip install PACKAGES
+    python predict.py "a text" "another text"
+    python predict.py --pairs "first text" "second text"
+    python predict.py --file texts.txt      a text a line; with --pairs a tab between two
+    python predict.py --file rows.jsonl     {"text": "...", "text_pair": "..."} a line
+    python predict.py --file -              lines of standard input; add --jsonl for JSON
+
+`qdeploy build` wrote this file. It needs no qdeploy, torch or transformers. From your own code:
+
+    from predict import Model
+    answers = Model().answers([("a text",), ("first text", "second text")])
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+HERE = Path(__file__).resolve().parent
+# <constants>
+LABELS = ["no", "yes"]
+FUNCTION = "softmax"
+INPUTS, OUTPUTS = ["input_ids", "attention_mask"], ["logits"]
+MAX_LENGTH = 512
+VOCABULARY = 30522
+PAD_ID = 0
+UNKNOWN_ID: int | None = None
+TRUNCATION_SIDE = PADDING_SIDE = "right"
+REST_PRECISION = "f32"
+# </constants>
+BATCH_ROWS, BATCH_TOKENS, BATCH_PAIRS = 8, 4096, 524288  # at most; attention holds pairs of tokens
+BLOCK_ROWS = 256  # read, answered and written at a time
+Row = tuple[str, ...]  # (text,) or (text, text_pair)
+Run = Callable[[dict[str, Any]], list[Any]]  # inputs by name → values of each of OUTPUTS
+
+
+# <ort>
+def open_onnxruntime(threads: int) -> Run:
+    """The engine, in ONNX Runtime."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(
+        HERE / "model.onnx",
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["SkipLayerNormFusion"],  # slower on a CPU than what it replaces
+    )
+    return lambda feeds: list(session.run(OUTPUTS, feeds))
+
+
+# </ort>
+# <openvino>
+def open_openvino(threads: int) -> Run:
+    """The engine, in OpenVINO; the package that reports each import to Google is left out."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": REST_PRECISION,
+    }
+    compiled = openvino.Core().compile_model(str(HERE / "model.onnx"), "CPU", settings)
+    request = compiled.create_infer_request()
+
+    def run(feeds: dict[str, Any]) -> list[Any]:
+        found = request.infer(feeds)
+        return [np.array(found[compiled.output(name)], np.float32) for name in OUTPUTS]
+
+    return run
+
+
+# </openvino>
+# <classify>
+def classify(logits: Any) -> dict[str, Any]:
+    """The class with the highest score, and the score of each."""
+    scores = scores_of(logits, FUNCTION)
+    best = int(np.argmax(scores))
+    found: dict[str, Any] = {"label": LABELS[best], "score": float(scores[best])}
+    found["scores"] = dict(zip(LABELS, scores.tolist(), strict=True))
+    # <multi>
+    chances = zip(LABELS, scores_of(logits, "sigmoid"), strict=True)
+    found["labels"] = [label for label, chance in chances if chance > 0.5]  # maybe none
+    # </multi>
+    return found
+
+
+def scores_of(logits: Any, function: str) -> Any:
+    """Scores of float32 [classes] logits, float64."""
+    if function == "softmax":
+        powers = np.exp(logits.astype(np.float64) - logits.max())
+        return powers / powers.sum()
+    if function == "sigmoid":
+        small = np.exp(-np.abs(logits.astype(np.float64)))
+        return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    return logits.astype(np.float64)
+
+
+# </classify>
+# <entities>
+def find_entities(text: str, tokens: Any, logits: Any) -> dict[str, Any]:
+    """The tokens of a text whose class is not "O", each with its place in the text."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    scores = powers / powers.sum(axis=-1, keepdims=True)
+    found = []
+    for at, best in enumerate(scores.argmax(axis=-1).tolist()):
+        if tokens.sequence_ids[at] is None or LABELS[best] == "O":  # None: of a special token
+            continue
+        start, end = tokens.offsets[at]
+        word = text[start:end] if tokens.ids[at] == UNKNOWN_ID else tokens.tokens[at]
+        entity = {"label": LABELS[best], "score": float(scores[at, best]), "word": word}
+        found.append(entity | {"index": at, "start": start, "end": end})
+    return {"entities": found}
+
+
+# </entities>
+class Model:
+    """The engine with its tokenizer; for one thread at a time."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        # <ort>
+        self.run = open_onnxruntime(threads or usable_cores())
+        # </ort>
+        # <openvino>
+        self.run = open_openvino(threads or usable_cores())
+        # </openvino>
+        self.tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        # of a pair the longer text is cut first
+        self.tokenizer.enable_truncation(MAX_LENGTH, direction=TRUNCATION_SIDE)
+
+    def answers(self, rows: list[Row]) -> list[dict[str, Any]]:
+        """An answer for each row, in order."""
+        encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
+        found: list[dict[str, Any]] = [{} for _ in rows]
+        for batch in batches([len(tokens) for tokens in encoded]):
+            feeds = padded([encoded[at] for at in batch])
+            outputs = self.run(feeds)
+            for line, at in enumerate(batch):
+                values = [output[line] for output in outputs]
+                # <tokens>
+                own = feeds["attention_mask"][line] == 1  # without the padding
+                values = [value[own] for value in values]
+                # </tokens>
+                if not all(np.isfinite(value).all() for value in values):
+                    sys.exit("The engine gives values that are not finite. Build it again.")
+                # <classify>
+                found[at] = classify(*values)
+                # </classify>
+                # <entities>
+                found[at] = find_entities(rows[at][0], encoded[at], *values)
+                # </entities>
+                # <raw>
+                named = zip(OUTPUTS, values, strict=True)
+                found[at] = {name: value.tolist() for name, value in named}
+                # </raw>
+        return found
+
+
+def batches(lengths: list[int]) -> Iterator[list[int]]:
+    """Rows of similar length together, the longest first; fewer of long ones."""
+    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
+    while order:
+        longest = max(lengths[order[0]], 1)
+        rows = max(1, min(BATCH_ROWS, BATCH_TOKENS // longest, BATCH_PAIRS // longest**2))
+        yield order[:rows]
+        order = order[rows:]
+
+
+def padded(encoded: list[Any]) -> dict[str, Any]:
+    """Inputs of the engine, int64 [rows, tokens of the longest row]."""
+    width, feeds = max(map(len, encoded)), {}
+    for name in INPUTS:
+        field = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
+        feeds[name] = np.full((len(encoded), width), PAD_ID if name == "input_ids" else 0, np.int64)
+        for line, tokens in zip(feeds[name], encoded, strict=True):
+            start = width - len(tokens) if PADDING_SIDE == "left" else 0
+            line[start : start + len(tokens)] = getattr(tokens, field)
+    if feeds["input_ids"].max(initial=0) >= VOCABULARY:
+        sys.exit(f"A text holds a token that the model does not know; it knows {VOCABULARY}.")
+    return feeds
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    granted = getattr(os, "sched_getaffinity", None)  # on Linux
+    return len(granted(0)) if granted else os.cpu_count() or 1
+
+
+def lines_of(file: str) -> Iterator[str]:
+    """Lines of a file, or of standard input."""
+    if file == "-":
+        yield from sys.stdin
+        return
+    with Path(file).open(encoding="utf-8-sig") as stream:
+        yield from stream
+
+
+def read(lines: Iterable[str], jsonl: bool, pairs: bool) -> Iterator[Row]:
+    """The texts of each line."""
+    for number, line in enumerate(lines, 1):
+        row = texts_of(line.rstrip("\r\n"), jsonl, pairs)
+        if row is None:
+            wanted = (
+                '{"text": "...", "text_pair": "..."}' if jsonl else "two texts with a tab between"
+            )
+            sys.exit(f"Line {number}: {wanted} was expected.")
+        yield row
+
+
+def texts_of(line: str, jsonl: bool, pairs: bool) -> Row | None:
+    """The texts of a line; None where it is not of the form that was asked for."""
+    if not jsonl:
+        row = tuple(line.split("\t")) if pairs else (line,)
+        return row if len(row) == 1 + pairs else None
+    try:
+        found = json.loads(line)
+        second = found.get("text_pair")
+        row = (found["text"],) if second is None else (found["text"], second)
+        "".join(row).encode()  # texts, and no half of a character
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    return row
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("texts", nargs="*", metavar="TEXT")
+    parser.add_argument("--file", help="a text or a JSON object a line; - is standard input")
+    parser.add_argument("--jsonl", action="store_true", help="lines are JSON, as in *.jsonl")
+    parser.add_argument("--pairs", action="store_true", help="two texts belong together")
+    parser.add_argument("--threads", type=int, help="as many as usable cores by default")
+    args = parser.parse_args()
+    if bool(args.texts) == bool(args.file) or (args.pairs and len(args.texts) % 2):
+        parser.error("give texts (with --pairs an even number of them), or --file")
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this quietly
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    if args.texts:
+        step = 1 + args.pairs
+        rows = iter([tuple(args.texts[at : at + step]) for at in range(0, len(args.texts), step)])
+    elif args.file != "-" and not Path(args.file).is_file():
+        parser.error(f"{args.file} is no file")
+    else:
+        rows = read(lines_of(args.file), args.jsonl or args.file.endswith(".jsonl"), args.pairs)
+    model = Model(args.threads)
+    while block := list(itertools.islice(rows, BLOCK_ROWS)):
+        for found in model.answers(block):
+            print(json.dumps(found, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()
