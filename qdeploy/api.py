@@ -428,6 +428,10 @@ def evaluate(
 
     given = (engine_dir, data, baseline, model)
     outputs = Outputs(html=_path(html), card=_path(card), given=given)
+    if baseline is not None and str(baseline) in ("fp32", "fp16"):
+        from qdeploy.baseline import find_baseline
+
+        baseline = find_baseline(engine_dir, baseline, model=model, progress=progress)
     try:
         report = evaluate_engine(
             engine_dir,
@@ -435,7 +439,6 @@ def evaluate(
             data=data,
             columns=columns,
             baseline=baseline,
-            model=model,
             limit=limit,
             max_length=max_length,
             batch_size=batch_size,

@@ -7,7 +7,9 @@ the cursor or hides a line, and a right-to-left override turns a name around (CV
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from pathlib import Path
 
 # Control characters of C0 and C1 but line feed, line and paragraph separators, and characters that
 # turn the direction of text (Unicode Standard Annex #9); half of a surrogate pair.
@@ -84,6 +86,18 @@ def file_name(text: str) -> str:
     """
     plain = re.sub(r"^\.+|[^\w.+-]+", "_", text, flags=re.ASCII)[:_LONGEST]
     return plain if plain == text else f"{plain}-{_digest(text)}"
+
+
+def beside(path: str | Path, word: str) -> Path:
+    """The name next to a path that says what is made for it.
+
+    >>> beside("out/engine", "fp32").as_posix()
+    'out/engine-fp32'
+    """
+    found = Path(path)
+    if found.name in ("", ".."):  # of `.` and `..`
+        found = Path(os.path.abspath(found))
+    return found.with_name(f"{found.name}-{word}")
 
 
 def _digest(text: str) -> str:

@@ -34,7 +34,7 @@ HEAVY = (
 )
 
 # Room → modules of our own that it may not import, with or without what lies below them.
-_BUILDERS = ("search", "auto", "measured", "contest")  # of several engines
+_BUILDERS = ("search", "auto", "measured", "contest", "baseline")  # of several engines
 _ABOVE = ("analyze", "report", "sweep", *_BUILDERS, "api", "demo", "cli")
 FORBIDDEN = {
     "calibrate": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
@@ -174,6 +174,7 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.errors.QDeployError",
         "qdeploy.errors.QDeployWarning",
         "qdeploy.text.json_text",
+        "qdeploy.text.beside",
         "qdeploy.text.visible",
         "qdeploy.faults.machine_fault",
         "qdeploy.kept",

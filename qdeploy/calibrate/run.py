@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -237,6 +238,30 @@ def rows_again(origin: Origin, rows: int, seed: int, without: Collection[str] = 
     return sample_rows(
         str(found.source), rows, seed, task=found.task, columns=found.columns, without=without
     )
+
+
+def reading_of(
+    model_dir: Path,
+    data: str | None,
+    task: str,
+    columns: Columns | str | None,
+    max_length: int | None,
+) -> dict[str, Any] | None:
+    """What `eval` is to read of an engine that is not calibrated: what was named, or noted.
+
+    Args:
+        model_dir: model directory.
+        data, task, columns, max_length: as typed.
+
+    Raises:
+        DataError: what was named cannot be read.
+    """
+    lost = () if data is not None else (DataError,)
+    with contextlib.suppress(*lost):
+        return reading_for_model(
+            model_dir, data=data, task=task, columns=columns, max_length=max_length
+        ).to_json()
+    return None
 
 
 _SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")

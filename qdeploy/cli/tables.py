@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qdeploy.cli.streams import shown
-from qdeploy.evaluate.baseline import beside
+from qdeploy.text import beside
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,16 +12,14 @@ import onnx_ir as ir
 
 from qdeploy.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.calibrate.affine import ASYMMETRIC
-from qdeploy.calibrate.options import EVERYWHERE, PlanOptions
+from qdeploy.calibrate.options import AUTO, EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.run import calibrate_model, load_model, model_digest
+from qdeploy.calibrate.run import calibrate_model, load_model, model_digest, reading_of
 from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.calibrate.structure import Structure
-from qdeploy.data.infer import AUTO
-from qdeploy.data.reading import reading_for_model
 from qdeploy.deploy.certificate import (
     CERTIFICATE,
     certify,
@@ -49,7 +46,7 @@ from qdeploy.deploy.request import (
 )
 from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
-from qdeploy.errors import DataError, ModelError, QDeployWarning, VerificationError
+from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.integrity import read_whole
 from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
@@ -174,7 +171,7 @@ def build_engine(
     if observed is not None:
         reading = observed.origin.reading
     else:
-        reading = _reading(source, data, task, columns, max_length)
+        reading = reading_of(source, data, task, columns, max_length)
     with staged(output, "engine", force=force) as work, blaming(source / GRAPH):
         built = _write_engine(
             work, request, observed, sample, reading, dry_run=dry_run, progress=progress
@@ -194,22 +191,6 @@ def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -
         return
     if named:
         warnings.warn(f"{reason}: {', '.join(named)} not read.", QDeployWarning, stacklevel=3)
-
-
-def _reading(
-    source: Path,
-    data: str | None,
-    task: str,
-    columns: Columns | str | None,
-    max_length: int | None,
-) -> dict[str, Any] | None:
-    """What `eval` is to read of an engine that is not calibrated: what was named, or noted."""
-    lost = () if data is not None else (DataError,)
-    with contextlib.suppress(*lost):
-        return reading_for_model(
-            source, data=data, task=task, columns=columns, max_length=max_length
-        ).to_json()
-    return None
 
 
 def _write_engine(

@@ -28,7 +28,6 @@ from qdeploy.evaluate.accuracy import (
     no_accuracy,
     outputs_of,
 )
-from qdeploy.evaluate.baseline import find_baseline
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
@@ -54,7 +53,6 @@ def evaluate_engine(
     data: str | Path | None = None,
     columns: Columns | str | None = None,
     baseline: str | Path | None = None,
-    model: str | Path | None = None,
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
@@ -79,9 +77,7 @@ def evaluate_engine(
         data: evaluation rows; None takes what the engine was built with, less the rows that
             calibrated it, or else `qnli-mini`.
         columns: the file's columns, or the text of `--columns`.
-        baseline: engine directory to compare with, on the same rows and in alternating rounds; or
-            "fp32" or "fp16" (`qdeploy.evaluate.baseline`).
-        model: model directory to build such a baseline from.
+        baseline: engine directory to compare with, on the same rows and in alternating rounds.
         limit: the first rows only.
         max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
         batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
@@ -128,8 +124,6 @@ def evaluate_engine(
         stands_in=not accuracy or baseline is not None or not head.chooses,
     )
     known, max_length = find_task(reading.task), reading.max_length
-    if baseline is not None:
-        baseline = find_baseline(engine_dir, manifest, baseline, model=model, progress=progress)
     if progress:
         progress("load", 0, 1)
     subjects = [open_subject(engine_dir, threads, simulate=simulate)]

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import MANIFEST, read_manifest
+from qdeploy.calibrate.run import model_digest
+from qdeploy.deploy.build import build_engine
 from qdeploy.errors import ModelError
 from qdeploy.kept import note
+from qdeploy.text import beside
 
 Progress = Callable[[str, int, int], None]
 WORDS = ("fp32", "fp16")  # strategies
@@ -17,7 +20,6 @@ WORDS = ("fp32", "fp16")  # strategies
 
 def find_baseline(
     engine_dir: str | Path,
-    manifest: Mapping[str, Any],
     asked: str | Path,
     *,
     model: str | Path | None = None,
@@ -27,7 +29,6 @@ def find_baseline(
 
     Args:
         engine_dir: engine directory.
-        manifest: its qdeploy.json.
         asked: an engine directory, or one of `WORDS`: an engine of that strategy, of the same model
             and target, in `ENGINE_DIR-fp32`. A directory that is called so comes first.
         model: model directory to build it from; None looks for the one that the engine was built
@@ -40,8 +41,7 @@ def find_baseline(
     """
     if str(asked) not in WORDS or Path(asked).exists():
         return Path(asked)
-    from qdeploy.deploy.build import build_engine
-
+    manifest = read_manifest(Path(engine_dir), "engine")
     place = beside(engine_dir, str(asked))
     if os.path.lexists(place):
         _require(place, str(asked), manifest)
@@ -63,18 +63,6 @@ def find_baseline(
     return place
 
 
-def beside(engine_dir: str | Path, strategy: str) -> Path:
-    """Where the baseline of an engine stands.
-
-    >>> beside("out/engine", "fp32").as_posix()
-    'out/engine-fp32'
-    """
-    path = Path(engine_dir)
-    if path.name in ("", ".."):  # of `.` and `..`
-        path = Path(os.path.abspath(path))
-    return path.with_name(f"{path.name}-{strategy}")
-
-
 def model_of(
     engine_dir: str | Path, manifest: Mapping[str, Any], model: str | Path | None = None
 ) -> Path:
@@ -83,8 +71,6 @@ def model_of(
     Raises:
         ModelError: it is not found, or is another model by now.
     """
-    from qdeploy.calibrate.run import model_digest  # here, since it loads the graph's packages
-
     source = manifest["source"]
     others = []
     for place in [Path(model)] if model is not None else _places(engine_dir, source):

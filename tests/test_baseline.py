@@ -14,8 +14,9 @@ import pytest
 
 import qdeploy
 from qdeploy.artifact import read_manifest
+from qdeploy.baseline import find_baseline
 from qdeploy.errors import ModelError
-from qdeploy.evaluate.baseline import beside, find_baseline
+from qdeploy.text import beside
 from tests.calibrate.encoder import encoder, model_directory
 
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
@@ -35,7 +36,7 @@ def home(made: Path, tmp_path: Path) -> Path:
 
 
 def find(engine: Path, asked: str = "fp32", **options: Any) -> Path:
-    return find_baseline(engine, read_manifest(engine, "engine"), asked, **options)
+    return find_baseline(engine, asked, **options)
 
 
 def test_it_is_built_once_and_compared(home: Path) -> None:
