@@ -143,6 +143,7 @@ class Engine(_Taking, kw_only=True):
     strategy: Text
     scope: Text
     opt_shape: Pair
+    checkpoint: Text | None = None
     rest_precision: Text = "f32"
     dry_run: bool = False
     cuda_graph: bool = True
