@@ -54,7 +54,9 @@ def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
     ]
     if calibration := found.get("calibration"):
         text = f"{calibration['rows']} rows of {calibration['data']}"
-        if calibration.get("lengths"):
+        known = calibration.get("lengths") or {}
+        # earlier versions did not tell
+        if {"median", "p95", "max"} <= set(known) and "truncated_share" in calibration:
             text += f"; tokens of a row: {tables.lengths(calibration)}"
         rows.append(("calibrated on", text))
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
@@ -80,10 +82,10 @@ def _model(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
         ("size", f"{found['size_mb']:.1f} MB"),
         ("holds", _parts(found)),
     ]
-    check = found.get("verification") or {}
-    if "max_abs_diff" in check:
-        text = f"logits differ from torch's by {check['max_abs_diff']:.1e} at most"
-        rows.append(("verified", text))
+    check = found.get("verification")
+    difference = check.get("max_abs_diff") if isinstance(check, Mapping) else None
+    if isinstance(difference, float):
+        rows.append(("verified", f"logits differ from torch's by {difference:.1e} at most"))
     rows.append(("statistics", _statistics(found["statistics"])))
     rows.append(("build", f"qdeploy build {shlex.quote(str(path))} ENGINE_DIR"))
     return rows

@@ -72,7 +72,7 @@ def engine(**fields: Any) -> dict[str, Any]:
         "dry_run": False,
         "noise": None,
         "calibration": {
-            "data": "qnli-mini", "rows": 128, "truncated": 0,
+            "data": "qnli-mini", "rows": 128, "truncated": 0, "truncated_share": 0.0,
             "lengths": {"median": 40, "p95": 90, "max": 128},
         },
         "size_mb": 110.2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import qdeploy
 from qdeploy.cli import main
 from qdeploy.deploy.describe import by_rule
 from qdeploy.deploy.rules import ADVICE, ERROR, Violation
-from qdeploy.errors import GateError, PlanError
+from qdeploy.errors import GateError, ModelError, PlanError
+from tests import manifests
 from tests.calibrate.encoder import LAYERS, encoder, model_directory
 from tests.deploy.conftest import Built, Source
 
@@ -157,6 +159,21 @@ def test_the_head_is_last_whatever_its_name(tmp_path: Path) -> None:
     qdeploy.build(model, tmp_path / "engine", strategy="dynamic", measure=False)
     rows = qdeploy.inspect(tmp_path / "engine")["layers"]
     assert [(row["layer"], row["gemms"]) for row in rows] == [("0", 6), ("1", 6), ("head", 1)]
+
+
+@pytest.mark.parametrize("fields", [{}, {"warning": 5}, {"sqnr_db": None}])
+def test_noise_that_cannot_be_is_damage(
+    fields: dict[str, Any], engine: Callable[..., Built], tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(engine(strategy="w8a8").directory, tmp_path / "engine"))
+    noise = {"data": "d", "rows": 8, "simulated": False, "equal": False, "finite": True,
+             "answers": 8, "sqnr_db": 30.0, "flipped": 0, "max_abs_diff": 0.1,
+             "warning": None}  # fmt: skip
+    manifests.edit(place, "engine", noise=noise)
+    assert main(["inspect", str(place), "-q"]) == 0
+    manifests.edit(place, "engine", noise=noise | fields if fields else {"data": "d"})
+    with pytest.raises(ModelError, match="damaged"):
+        qdeploy.inspect(place)
 
 
 def test_layers_of_the_tiny_encoder_are_found() -> None:
