@@ -14,9 +14,9 @@ _HEAD = """# Command line
 
 <!-- Written by docs/generate_cli.py from `--help`; do not edit. `make docs` writes it anew. -->
 
-Exit codes: 0 done; 1 a gate failed (`--max-drop`, `--require-int8`); 2 wrong use; 70 an error of
-qdeploy itself; 130 interrupted (143 by SIGTERM, 129 by SIGHUP). Progress goes to standard
-error, results to standard output.
+Exit codes: 0 done; 1 a gate failed (`--max-drop`, `--require-int8`, the rules of `inspect
+--target`); 2 wrong use; 70 an error of qdeploy itself; 130 interrupted (143 by SIGTERM, 129 by
+SIGHUP). Progress goes to standard error, results to standard output.
 """
 
 

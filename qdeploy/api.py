@@ -546,21 +546,28 @@ def load(engine_dir: PathLike, *, threads: int = 2, verify: str = "sha256") -> P
 
 
 @explained()
-def inspect(path: PathLike, *, target: str | None = None) -> dict[str, Any]:
+def inspect(
+    path: PathLike, *, target: str | None = None, require_int8: float | None = None
+) -> dict[str, Any]:
     """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
 
     Args:
         path: what to look at.
         target: of a file: whose rules it is held against; None asks ONNX Runtime's CPU provider
             for its kernels.
+        require_int8: gate: least share (0 to 1) of the FLOPs of all constant-weight products,
+            planned or not, that must run in INT8.
 
     Raises:
+        GateError: a rule of the target is broken, or `require_int8` is not reached; its attribute
+            `report` is the description.
         ModelError: nothing of the three.
         TargetError: a target that has no rules for files.
+        PlanError: `require_int8` of something that ran no kernel.
     """
     from qdeploy.deploy.inspect import inspect_path
 
-    return inspect_path(path, target)
+    return inspect_path(path, target, require_int8=require_int8)
 
 
 @explained()

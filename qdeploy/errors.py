@@ -90,7 +90,7 @@ class GateError(QDeployError):
     """A gate that the user set (`--max-drop`, `--require-int8`) was not met.
 
     Attributes:
-        report: the complete report of the evaluation that failed the gate.
+        report: the complete report of what failed the gate.
     """
 
     exit_code = 1

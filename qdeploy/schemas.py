@@ -136,6 +136,25 @@ class Builder(_Form, kw_only=True):
     version_compatible: bool = False
 
 
+class Noise(_Form, kw_only=True):
+    """See `qdeploy.deploy.noise_report.measure_noise`."""
+
+    data: str
+    rows: Positive
+    simulated: bool
+    equal: bool
+    finite: bool
+    answers: Count
+    sqnr_db: float | None
+    flipped: Count | None
+    max_abs_diff: float | None
+    warning: str | None
+
+    def __post_init__(self) -> None:
+        if self.finite and not self.equal and None in (self.sqnr_db, self.max_abs_diff):
+            raise ValueError("outputs that differ have `sqnr_db` and `max_abs_diff`")
+
+
 class Engine(_Taking, kw_only=True):
     """qdeploy.json of an engine directory."""
 
@@ -143,6 +162,7 @@ class Engine(_Taking, kw_only=True):
     strategy: Text
     scope: Text
     opt_shape: Pair
+    checkpoint: Text | None = None
     rest_precision: Text = "f32"
     dry_run: bool = False
     cuda_graph: bool = True
@@ -150,7 +170,7 @@ class Engine(_Taking, kw_only=True):
     data: ReadingForm | None = None
     builder: Builder | None = None
     options: dict[str, Any] = {}
-    noise: dict[str, Any] | None = None
+    noise: Noise | None = None
 
 
 class AffineForm(_Form, kw_only=True):

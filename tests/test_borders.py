@@ -65,6 +65,7 @@ FORBIDDEN = {
 ENGINE_INTERFACE = {
     "qdeploy.deploy.engine",
     "qdeploy.deploy.certificate",
+    "qdeploy.deploy.int8_gate",
     "qdeploy.deploy.one_process",
 }
 
@@ -173,6 +174,7 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.errors.OutputError",
         "qdeploy.errors.QDeployError",
         "qdeploy.errors.QDeployWarning",
+        "qdeploy.names.short_name",
         "qdeploy.text.json_text",
         "qdeploy.text.beside",
         "qdeploy.text.visible",

@@ -52,6 +52,14 @@ class CommandGroup(click.Group):
         """Commands in the order of the work, not of the alphabet."""
         return list(self.commands)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, and one line for the options: the first screen fits 80 × 24."""
+        self.format_commands(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(
+            "`qdeploy COMMAND --help` lists its options; `qdeploy --version` the version."
+        )
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -82,7 +90,7 @@ def cli() -> None:
 
     \b
       qdeploy export  CHECKPOINT  MODEL_DIR
-      qdeploy build   MODEL_DIR   ENGINE_DIR  --strategy peg --target ort-cpu
+      qdeploy build   MODEL_DIR   ENGINE_DIR  --data FILE
       qdeploy eval    ENGINE_DIR  --baseline fp32
 
     Start with `qdeploy demo`. CHECKPOINT may be `embedded`.

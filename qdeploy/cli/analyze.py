@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import options, sections, tables, talk
 
 
-@click.command()
+@sections.command()
 @click.argument("model_dir", type=options.PATH)
 @options.calibration_data
 @options.task
@@ -21,16 +21,18 @@ from qdeploy.cli import options, tables, talk
 @options.max_length
 @options.statistics
 @options.scope("all")
-@click.option(
+@sections.option(
     "--activations",
+    group=options.HOW,
     cls=options.NamesOption,
     names="qdeploy.calibrate.affine:SCHEMES",
     default="asymmetric",
     show_default=True,
     help="uint8 with a zero point, or int8 without one.",
 )
-@click.option(
+@sections.option(
     "--cost-rows",
+    group=sections.MEASURED,
     type=click.IntRange(min=0),
     default=32,
     show_default=True,
@@ -38,8 +40,12 @@ from qdeploy.cli import options, tables, talk
     help="Rows on which each site's cost is measured; 0 leaves the model alone.",
 )
 @options.html
-@click.option(
-    "--plot", type=options.PATH, metavar="DIR", help="Write the pictures as PNGs into this folder."
+@sections.option(
+    "--plot",
+    group=sections.OUTPUT,
+    type=options.PATH,
+    metavar="DIR",
+    help="Write the pictures as PNGs into this folder.",
 )
 @options.threads
 @options.seed

@@ -8,15 +8,23 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import options, sections, tables, talk
 from qdeploy.kept import note
 
+# Headings of `build --help`; a test holds those of targets against what the targets take.
+ENGINE = "What to build"
+PEG = "Only with --strategy peg"
+OTHERS = "Only with another --strategy, named first"
+BUILDER = "Only with --target tensorrt or ort-tensorrt"
+TENSORRT = "Only with --target tensorrt"
 
-@click.command()
+
+@sections.command()
 @click.argument("model_dir", type=options.PATH)
 @click.argument("engine_dir", type=options.PATH)
-@click.option(
+@sections.option(
     "--strategy",
+    group=ENGINE,
     cls=options.NamesOption,
     names="qdeploy.calibrate.strategies:STRATEGY_NAMES",
     default="peg",
@@ -24,25 +32,28 @@ from qdeploy.kept import note
     help="How activations are quantized: docs/strategies.md. auto tries them all, and keeps the"
     " fastest that holds --max-drop.",
 )
-@click.option(
+@sections.option(
     "--target",
+    group=ENGINE,
     cls=options.NamesOption,
     names="qdeploy.deploy.targets:TARGET_NAMES",
     default="ort-cpu",
     show_default=True,
     help="What the engine runs on: docs/targets.md. auto keeps the fastest that works here.",
 )
-@click.option(
-    "--rest-precision",
-    metavar="[f32|bf16|f16]",
-    help="Precision of what is not INT8, where a target has several. Its own when left out.",
-)
-@click.option(
+@sections.option(
     "--opt-shape",
+    group=ENGINE,
     default="8x128",
     show_default=True,
     metavar="ROWSxTOKENS",
     help="Shape of the runs that the engine is tuned for; it takes every other shape too.",
+)
+@sections.option(
+    "--rest-precision",
+    group=ENGINE,
+    metavar="[f32|bf16|f16]",
+    help="Precision of what is not INT8, where a target has several. Its own when left out.",
 )
 @options.calibration_data
 @options.task
@@ -51,140 +62,164 @@ from qdeploy.kept import note
 @options.max_length
 @options.statistics
 @options.scope("gemm")
+@sections.option(
+    "--float-sites",
+    group=options.ROUNDED,
+    default="",
+    metavar="NAME,...",
+    help="Sites that stay in float, with the GEMMs that read them; `qdeploy analyze` names them.",
+)
 @options.activations
-@click.option(
+@sections.option(
     "--weights",
+    group=options.HOW,
     cls=options.NamesOption,
     names="qdeploy.calibrate.options:WEIGHTS",
     default="per-channel",
     show_default=True,
     help="Scales of the int8 weights.",
 )
-@click.option(
-    "--grouping",
-    cls=options.NamesOption,
-    names="qdeploy.calibrate.grouping:GROUPINGS",
-    default="optimal",
-    show_default=True,
-    help="peg: how channels are cut into groups.",
-)
-@click.option(
+@sections.option(
     "--groups",
+    group=PEG,
     type=options.NumberOrWord(int),
     default="auto",
     show_default=True,
     metavar="[K|auto]",
-    help="peg: groups of channels per site; auto takes what the noise asks for.",
+    help="Groups of channels per site; auto takes what the noise asks for.",
 )
-@click.option(
+@sections.option(
+    "--grouping",
+    group=PEG,
+    cls=options.NamesOption,
+    names="qdeploy.calibrate.grouping:GROUPINGS",
+    default="optimal",
+    show_default=True,
+    help="How channels are cut into groups.",
+)
+@sections.option(
     "--outlier-channels",
+    group=PEG,
     type=options.NumberOrWord(int),
     metavar="[N|auto|none]",
-    help="peg: channels per GEMM input that stay in floating point. When left out: auto with"
-    " automatic groups, none where --groups is a number.",
+    help="Channels per GEMM input that stay in floating point. When left out: auto with automatic"
+    " groups, none where --groups is a number.",
 )
-@click.option(
+@sections.option(
     "--prescale",
+    group=PEG,
     cls=options.NamesOption,
     names="qdeploy.calibrate.options:PRESCALES",
-    help="peg: GEMM inputs that are scaled by channel in front of one scale where that helps;"
-    " folded is where the factors become part of weights before. Scope gemm only. When left out:"
-    " where it costs nothing on the target with automatic groups, none where --groups is a number.",
+    help="GEMM inputs that are scaled by channel in front of one scale where that helps; folded is"
+    " where the factors become part of weights before. Scope gemm only. When left out: where it"
+    " costs nothing on the target with automatic groups, none where --groups is a number.",
 )
-@click.option(
+@sections.option(
+    "--noise-target",
+    group=PEG,
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="DB",
+    help="A GEMM input whose rounding noise is less than this below the output is treated.",
+)
+@sections.option(
     "--percentile",
+    group=OTHERS,
     type=float,
     default=99.99,
     show_default=True,
     metavar="P",
     help="percentile: percent of the values kept on each side.",
 )
-@click.option(
+@sections.option(
     "--mixed",
+    group=OTHERS,
     cls=options.NamesOption,
     names="qdeploy.calibrate.options:MIXED_SETS",
     default="ffn",
     show_default=True,
     help="mixed: sites in float; ffn is FFN input, FFN output and residual sum, auto the noisiest.",
 )
-@click.option(
+@sections.option(
     "--alpha",
+    group=OTHERS,
     type=options.NumberOrWord(float),
     default="auto",
     show_default=True,
     metavar="[A|auto]",
     help="smoothquant: 0 to 1, how much of the range moves from activations into weights.",
 )
-@click.option(
-    "--noise-target",
-    type=float,
-    default=30.0,
-    show_default=True,
-    metavar="DB",
-    help="peg: a GEMM input whose rounding noise is less than this below the output is treated.",
-)
-@click.option(
-    "--float-sites",
-    default="",
-    metavar="NAME,...",
-    help="Sites that stay in float, with the GEMMs that read them; `qdeploy analyze` names them.",
-)
-@click.option(
-    "--int8-residuals",
-    is_flag=True,
-    help="tensorrt: round the skip branch of residual sums too, so that the sum can run in INT8.",
-)
-@click.option(
-    "--min-shape",
-    metavar="ROWSxTOKENS",
-    help="Targets that compile: the smallest run; 1x2 when left out.",
-)
-@click.option(
-    "--max-shape",
-    metavar="ROWSxTOKENS",
-    help="Targets that compile: the largest run; 32 rows of full length when left out.",
-)
-@click.option(
-    "--workspace-mb",
-    type=click.IntRange(min=1),
-    metavar="MB",
-    help="Targets that compile: scratch memory that kernels may use; all there is when left out.",
-)
-@click.option(
-    "--timing-cache",
-    type=options.PATH,
-    metavar="FILE",
-    help="Targets that compile: keeps the timings of kernels from build to build.",
-)
-@click.option(
-    "--version-compatible", is_flag=True, help="tensorrt: the engine runs under later versions too."
-)
-@click.option("--refit", is_flag=True, help="tensorrt: the engine's weights can be replaced.")
-@click.option(
-    "--cuda-graph/--no-cuda-graph",
-    default=True,
-    show_default=True,
-    help="tensorrt: launch a run as one CUDA graph.",
-)
-@click.option(
+@sections.option(
     "--max-drop",
+    group=OTHERS,
     type=float,
     metavar="POINTS",
     help="auto: accuracy points that may be lost; 0.3 when left out.",
 )
-@click.option(
+@sections.option(
+    "--min-shape",
+    group=BUILDER,
+    metavar="ROWSxTOKENS",
+    help="The smallest run; 1x2 when left out.",
+)
+@sections.option(
+    "--max-shape",
+    group=BUILDER,
+    metavar="ROWSxTOKENS",
+    help="The largest run; 32 rows of full length when left out.",
+)
+@sections.option(
+    "--workspace-mb",
+    group=BUILDER,
+    type=click.IntRange(min=1),
+    metavar="MB",
+    help="Scratch memory that kernels may use; all there is when left out.",
+)
+@sections.option(
+    "--timing-cache",
+    group=BUILDER,
+    type=options.PATH,
+    metavar="FILE",
+    help="Keeps the timings of kernels from build to build.",
+)
+@sections.option(
+    "--refit", group=BUILDER, is_flag=True, help="The engine's weights can be replaced."
+)
+@sections.option(
+    "--int8-residuals",
+    group=BUILDER,
+    is_flag=True,
+    help="Round the skip branch of residual sums too, so that the sum can run in INT8.",
+)
+@sections.option(
+    "--version-compatible",
+    group=TENSORRT,
+    is_flag=True,
+    help="The engine runs under later versions of TensorRT too.",
+)
+@sections.option(
+    "--cuda-graph/--no-cuda-graph",
+    group=TENSORRT,
+    default=True,
+    show_default=True,
+    help="Launch a run as one CUDA graph.",
+)
+@sections.option(
     "--measure/--no-measure",
+    group=sections.OUTPUT,
     default=True,
     show_default=True,
     help="Hold the engine against FP32 on 32 calibration rows; warn of logits that are too noisy.",
 )
-@click.option(
+@sections.option(
     "--dry-run",
+    group=sections.OUTPUT,
     is_flag=True,
     help="Stop after lowering; the ONNX file is written, nothing is compiled.",
 )
-@options.seed
 @options.force
+@options.seed
 @options.reporting
 def build(model_dir: Path, engine_dir: Path, **settings: Any) -> None:
     """Quantize a model and build its engine.

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import options, sections, tables, talk
 
 
-@click.command()
+@sections.command()
 @click.argument("model_dir", type=options.PATH)
 @options.calibration_data
 @options.task

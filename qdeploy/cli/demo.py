@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import options, sections, tables, talk
 
 _WIDEST = 100  # columns of a text that is read
 _HEADS = (
@@ -21,7 +21,7 @@ _HEADS = (
 )
 
 
-@click.command()
+@sections.command()
 @click.argument("directory", type=options.PATH, default=Path("demo"))
 @options.threads
 @options.seed

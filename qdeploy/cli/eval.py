@@ -9,22 +9,26 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import evaluation, options, talk
+from qdeploy.cli import evaluation, options, sections, talk
+
+LATENCY = "Latency"  # heading of its options
 
 
-@click.command("eval")
+@sections.command("eval")
 @click.argument("engine_dir", type=options.PATH)
 @options.task
-@click.option(
+@sections.option(
     "--data",
+    group=sections.DATA,
     metavar="DATA",
     help="Evaluation rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME,"
     " or qnli-mini. When left out: what the engine was built with, without the rows that"
     " calibrated it; else qnli-mini.",
 )
 @options.columns
-@click.option(
+@sections.option(
     "--baseline",
+    group=sections.MEASURED,
     type=options.PATH,
     metavar="[fp32|fp16|ENGINE_DIR]",
     help="Compare with this engine; rounds of the two alternate. fp32 and fp16 are built from the"
@@ -36,34 +40,44 @@ from qdeploy.cli import evaluation, options, talk
     metavar="MODEL_DIR",
     help="The model to build --baseline fp32 from. Looked for beside the engine when left out.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@sections.option(
+    "--limit",
+    group=sections.DATA,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the first N rows.",
+)
 @options.max_length
-@click.option(
+@sections.option(
     "--batch-size",
+    group=sections.MEASURED,
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
     metavar="N",
     help="Rows per run.",
 )
-@click.option(
+@sections.option(
     "--seq-len",
+    group=LATENCY,
     type=click.IntRange(min=2),
     default=128,
     show_default=True,
     metavar="N",
     help="Tokens per row of the latency; what accuracy keeps is --max-length.",
 )
-@click.option(
+@sections.option(
     "--warmup",
+    group=LATENCY,
     type=click.IntRange(min=0),
     default=100,
     show_default=True,
     metavar="N",
     help="Runs before the timed ones.",
 )
-@click.option(
+@sections.option(
     "--iterations",
+    group=LATENCY,
     type=click.IntRange(min=1),
     default=500,
     show_default=True,
@@ -71,28 +85,33 @@ from qdeploy.cli import evaluation, options, talk
     help="Timed runs.",
 )
 @options.threads
-@click.option("--no-latency", is_flag=True, help="Leave the latency out.")
-@click.option("--no-accuracy", is_flag=True, help="Leave the accuracy out.")
-@click.option(
+@sections.option(
+    "--no-latency", group=sections.MEASURED, is_flag=True, help="Leave the latency out."
+)
+@sections.option(
+    "--no-accuracy", group=sections.MEASURED, is_flag=True, help="Leave the accuracy out."
+)
+@sections.option(
     "--max-drop",
+    group=sections.GATES,
     type=float,
     metavar="POINTS",
-    help="Gate: exit code 1 when more accuracy points are lost against --baseline.",
+    help="Most accuracy points that may be lost against --baseline.",
 )
-@click.option(
-    "--require-int8",
-    type=click.FloatRange(0.0, 1.0),
-    metavar="SHARE",
-    help="Gate: exit code 1 when less of the FLOPs of all constant-weight products run in INT8.",
-)
-@click.option(
+@options.require_int8
+@sections.option(
     "--simulate",
+    group=sections.MEASURED,
     is_flag=True,
     help="Run the graph of a --dry-run on the CPU, for its accuracy alone.",
 )
 @options.html
-@click.option(
-    "--card", type=options.PATH, metavar="FILE", help="Write a model card (Markdown) to publish."
+@sections.option(
+    "--card",
+    group=sections.OUTPUT,
+    type=options.PATH,
+    metavar="FILE",
+    help="Write a model card (Markdown) to publish.",
 )
 @options.seed
 @options.reporting

@@ -7,22 +7,22 @@ from pathlib import Path
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import options, sections, tables, talk
 from qdeploy.kept import note
 
 
-@click.command()
+@sections.command()
 @click.argument("checkpoint")
 @click.argument("model_dir", type=options.PATH)
-@click.option(
+@sections.option(
     "--task",
     metavar="[sequence-classification|token-classification|question-answering]",
     help="What the head does. Taken from the checkpoint's configuration when left out.",
 )
-@click.option(
+@sections.option(
     "--allow-pickle", is_flag=True, help="Read pickled weights, which can run code of their author."
 )
-@click.option(
+@sections.option(
     "--trust-remote-code", is_flag=True, help="Run the modelling code the checkpoint brings along."
 )
 @options.seed

@@ -12,13 +12,15 @@ from typing import Any, TypeVar, cast
 import click
 
 from qdeploy.cli import talk
+from qdeploy.cli.sections import DATA, GATES, OUTPUT, Option, option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+_LONGEST_CHOICE = 40  # characters of `[a|b|c]`, so that no line of help is wider than 80
 
 
-class NamesOption(click.Option):
+class NamesOption(Option):
     """An option whose help lists names that another room keeps.
 
     The list is read when help is shown. A wrong name is refused by that room, with its "did you
@@ -30,9 +32,14 @@ class NamesOption(click.Option):
         self.names = names  # "module:CONSTANT"
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Put the names in front of the help text."""
-        self.metavar = "[" + "|".join(self._load()) + "]"
-        return super().get_help_record(ctx)
+        """Put the names where the value stands; in front of the help text where they are many."""
+        names = self._load()
+        self.metavar = "[" + "|".join(names) + "]"
+        if len(self.metavar) <= _LONGEST_CHOICE:
+            return super().get_help_record(ctx)
+        self.metavar = "NAME"
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{', '.join(names)}. {record[1]}")
 
     def _load(self) -> tuple[str, ...]:
         module, constant = self.names.split(":")
@@ -65,17 +72,17 @@ def reporting(function: F) -> F:
         return function(*args, **params)
 
     wrapped = cast("F", checked)
-    for option in (
-        click.option(
+    for shared in (
+        option(
             "-v",
             "--verbose",
             is_flag=True,
             expose_value=False,
             callback=talk.set_verbose,
             is_eager=True,
-            help="Warnings of the libraries, and tracebacks of unexpected errors.",
+            help="Whole tables, warnings of libraries, tracebacks of unexpected errors.",
         ),
-        click.option(
+        option(
             "-q",
             "--quiet",
             is_flag=True,
@@ -84,22 +91,26 @@ def reporting(function: F) -> F:
             is_eager=True,
             help="No progress, no table, no warnings; errors only.",
         ),
-        click.option(
+        option(
             "--json",
+            group=OUTPUT,
             metavar="FILE",
             expose_value=False,
             callback=talk.set_json,
             help="Write the result as JSON; '-' is standard output, with nothing else.",
         ),
     ):
-        wrapped = option(wrapped)
+        wrapped = shared(wrapped)
     return wrapped
 
 
-_option = partial(click.option, show_default=True)
+_option = partial(option, show_default=True)
 
-force = click.option(
-    "--force", is_flag=True, help="Replace the output, if it is a directory that qdeploy wrote."
+force = option(
+    "--force",
+    group=OUTPUT,
+    is_flag=True,
+    help="Replace the output, if it is a directory that qdeploy wrote.",
 )
 seed = _option("--seed", type=int, default=0, metavar="N", help="Seed of everything random.")
 threads = _option(
@@ -109,8 +120,9 @@ threads = _option(
     metavar="N",
     help="Threads that an engine may use.",
 )
-task = click.option(
+task = option(
     "--task",
+    group=DATA,
     cls=NamesOption,
     names="qdeploy.data.infer:TASK_NAMES",
     default="auto",
@@ -118,43 +130,52 @@ task = click.option(
     help="What the rows of --data ask for, and so which columns hold their text. auto takes it from"
     " the names of the columns, or as an earlier command was told.",
 )
-columns = click.option(
+columns = option(
     "--columns",
+    group=DATA,
     metavar="NAME=COLUMN,...",
     help="Columns of --data under other names: text=comment,label=rating, or for pairs"
     " text=question,text_pair=answer,label=gold.",
 )
-calibration_data = click.option(
+calibration_data = option(
     "--data",
+    group=DATA,
     metavar="DATA",
     help="Calibration rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME, or"
     " qnli-mini. When left out: what the model was calibrated on last, else qnli-mini.",
 )
 calibration_rows = _option(
     "--calibration-rows",
+    group=DATA,
     type=click.IntRange(min=1),
     default=128,
     metavar="N",
     help="Rows to calibrate on.",
 )
-max_length = click.option(
+max_length = option(
     "--max-length",
+    group=DATA,
     type=click.IntRange(min=1),
     metavar="N",
     help="Tokens kept of a row. The model's own limit, at most 512, when left out.",
 )
-statistics = click.option(
+statistics = option(
     "--statistics",
+    group=DATA,
     type=PATH,
     metavar="FILE",
     help="Use these statistics of `qdeploy calibrate` instead of calibrating.",
 )
 
 
+ROUNDED, HOW = "What is rounded", "How it is rounded"
+
+
 def scope(default: str) -> Callable[[F], F]:
     """--scope, whose default depends on what a command is for."""
-    return click.option(
+    return option(
         "--scope",
+        group=ROUNDED,
         cls=NamesOption,
         names="qdeploy.calibrate.options:SCOPES",
         default=default,
@@ -163,16 +184,28 @@ def scope(default: str) -> Callable[[F], F]:
     )
 
 
-activations = click.option(
+activations = option(
     "--activations",
+    group=HOW,
     cls=NamesOption,
     names="qdeploy.calibrate.affine:SCHEMES",
     help="uint8 with a zero point, or int8 without one. The target's own when left out.",
 )
-html = click.option(
-    "--html", type=PATH, metavar="FILE", help="Write the report as one self-contained HTML file."
+html = option(
+    "--html",
+    group=OUTPUT,
+    type=PATH,
+    metavar="FILE",
+    help="Write the report as one self-contained HTML file.",
 )
-ray_address = click.option(
+require_int8 = option(
+    "--require-int8",
+    group=GATES,
+    type=click.FloatRange(0.0, 1.0),
+    metavar="SHARE",
+    help="Least share of the FLOPs of all constant-weight products that runs in INT8.",
+)
+ray_address = option(
     "--ray-address",
     metavar="[auto|ADDRESS]",
     help="Share the work out over this Ray cluster; auto is the one of this machine.",

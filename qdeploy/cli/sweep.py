@@ -9,36 +9,45 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, tables, talk
+from qdeploy.cli import options, sections, tables, talk
+
+TRIALS = "Trials"  # heading of its options
 
 
-@click.command()
+@sections.command()
 @click.argument("model")
 @click.argument("sweep_dir", type=options.PATH)
-@click.option(
+@sections.option(
     "--recipe",
+    group=TRIALS,
     type=options.PATH,
     required=True,
     metavar="FILE",
     help="YAML: which engines, how measured. recipes/ holds some; docs/sweeps.md says the rest.",
 )
 @options.calibration_data
-@click.option(
+@sections.option(
     "--eval-data",
+    group=sections.DATA,
     metavar="DATA",
     help="Evaluation rows, where --data does not hold them too (a directory or a hub data set do).",
 )
 @options.max_length
-@click.option(
+@sections.option(
     "--max-drop",
+    group=sections.GATES,
     type=float,
     metavar="POINTS",
     help="Name the fastest engine that loses at most this; exit code 1 where none does.",
 )
 @options.ray_address
 @options.html
-@click.option(
-    "--plot", type=options.PATH, metavar="DIR", help="Write the chart as a PNG into this folder."
+@sections.option(
+    "--plot",
+    group=sections.OUTPUT,
+    type=options.PATH,
+    metavar="DIR",
+    help="Write the chart as a PNG into this folder.",
 )
 @options.reporting
 def sweep(model: str, sweep_dir: Path, **settings: Any) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _LISTED_SITES = 12  # of `analyze`; all of them are in --json and --html
+_WIDEST_TEXT = 100
 _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
@@ -167,56 +170,6 @@ def noise(found: Mapping[str, Any]) -> str:
     return text + (" (too noisy, see the warning)" if found["warning"] else "")
 
 
-def inspection(found: Mapping[str, Any]) -> None:
-    """The result of `inspect`: the certificate as a table, the rest as indented lines."""
-    check = found.get("int8") or {}
-    hidden = ("int8", "planned_gemms", "other_products", "contract", "noise")
-    mapping({key: value for key, value in found.items() if key not in hidden})
-    if found.get("noise"):
-        say(noise(found["noise"]))
-        if found["noise"]["warning"]:
-            say(f"Warning: {found['noise']['warning']}")
-    if "contract" in found:
-        contract(found["contract"])
-    if check.get("gemms"):
-        certificate(check)
-    elif "int8" in found:
-        say(int8(check))
-
-
-def contract(found: Mapping[str, Any]) -> None:
-    """One line per violation, after their number."""
-    target, errors = found["target"], found["errors"]
-    verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
-    say(f"{target}: {verdict}, {found['advice']} of advice")
-    for violation in found["violations"]:
-        say(
-            f"  {violation['severity']}: {violation['node']}: {violation['text']}; "
-            f"{violation['remedy']} ({violation['rule']})"
-        )
-
-
-def certificate(check: Mapping[str, Any]) -> None:
-    """One line per GEMM: what was planned, what ran, and its shares."""
-    from rich.table import Table
-
-    table = Table(title=int8(check))
-    for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
-        table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
-    for name, gemm in check["gemms"].items():
-        time = gemm["time_share"]
-        table.add_row(
-            name,
-            gemm["planned"],
-            gemm["kernel"],
-            f"{100 * gemm['flops_share']:.2f}",
-            "" if time is None else f"{100 * time:.2f}",
-            gemm["reason"],
-            style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
-        )
-    show(table)
-
-
 def sweep(result: Mapping[str, Any]) -> None:
     """The result of `sweep`: one line per trial; * stands on the Pareto front."""
     from rich.table import Table
@@ -245,20 +198,6 @@ def sweep(result: Mapping[str, Any]) -> None:
     if result["cheapest"] is not None:
         label = next(t["label"] for t in result["trials"] if t["key"] == result["cheapest"])
         say(f"Fastest within {result['max_drop']:g} points: {label}")
-
-
-def health(report: Mapping[str, Any]) -> None:
-    """The result of `doctor`."""
-    for name, target in report["targets"].items():
-        mark = "works" if target["works"] else "does not work"
-        say(f"{name}: {mark}. {target['detail']}")
-        if target.get("remedy"):
-            say(f"  {target['remedy']}")
-    for name, value in report["cpu"].items():
-        say(f"{name}: {value}")
-    say("GPU: " + ", ".join(f"{k} {v}" for k, v in report["gpu"].items()))
-    for note in report["notes"]:
-        say(note)
 
 
 def command(*words: object) -> str:
@@ -290,13 +229,49 @@ def say(text: str) -> None:
     click.echo(shown(text))
 
 
-def show(table: Table) -> None:
-    """A table; its cells are text, and no markup."""
+def screen_width() -> int:
+    """Columns of the terminal; 80 where there is none, at most 100 so that lines stay readable."""
+    return max(40, min(shutil.get_terminal_size((80, 24)).columns, _WIDEST_TEXT))
+
+
+def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
+    """A text over as many lines as it takes; no word is broken.
+
+    Args:
+        indent: in front of the first line.
+        hanging: in front of the others; `indent` and two spaces when left out.
+    """
+    lines = textwrap.wrap(
+        shown(text),
+        screen_width() - 1,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  " if hanging is None else hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    click.echo("\n".join(lines or [indent]))
+
+
+def facts(rows: Sequence[tuple[str, str]], *, indent: str = "") -> None:
+    """Names, and beside each what there is to say, wrapped in a column of its own."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    for name, text in rows:
+        first = f"{indent}{shown(name).ljust(width)}"
+        wrapped(text, indent=first, hanging=" " * len(first))
+
+
+def show(table: Table, *, width: int | None = None) -> None:
+    """A table; its cells are text, and no markup.
+
+    Args:
+        width: in columns; None for the terminal's, and a wide one where there is none.
+    """
     from rich.console import Console
 
     for column in table.columns:
         column._cells = [shown(c) if isinstance(c, str) else c for c in column.cells]
     if isinstance(table.title, str):
         table.title = shown(table.title)
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    if width is None and not sys.stdout.isatty():
+        width = _PIPE_WIDTH
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)

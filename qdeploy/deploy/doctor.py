@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qdeploy.artifact import package_versions
+from qdeploy.deploy.doctor_cpu import cpu_features, memory
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
 from qdeploy.onnx_messages import read_structure
@@ -20,13 +20,6 @@ from qdeploy.remedies import install_command, uninstall_command
 from qdeploy.scratch import scratch
 from qdeploy.telemetry import without_openvino_reports
 
-# Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
-_CPU_FLAGS = {
-    "AVX512-VNNI": "avx512_vnni",
-    "AVX-VNNI": "avx_vnni",
-    "AMX-INT8": "amx_int8",
-    "AMX-BF16": "amx_bf16",
-}
 _INT8_KERNEL = "MatMulIntegerToFloat"
 
 
@@ -34,39 +27,19 @@ def diagnose() -> dict[str, Any]:
     """Try every target that this version has.
 
     Returns:
-        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `gpu` (what it is, or
-        why there is none), `python`, `versions` of the packages and `notes` about installations
-        that break others.
+        `targets` (name → works, detail, remedy), `cpu` (feature → yes or no), `memory_mb` (total,
+        usable), `gpu` (what it is, or why there is none), `python`, `versions` of the packages and
+        `notes` about installations that break others.
     """
     return {
         "targets": {name: asdict(check()) for name, check in CHECKS.items()},
         "cpu": cpu_features(),
+        "memory_mb": memory(),
         "gpu": gpu(),
         "python": platform.python_version(),
         "versions": package_versions(),
         "notes": _notes(),
     }
-
-
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """Model, usable cores, and the INT8 instructions of the CPU (None where nobody can tell)."""
-    try:
-        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        return {
-            "model": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-        } | dict.fromkeys(_CPU_FLAGS)
-    fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
-    flags = set(fields.get("flags", "").split())
-    known = {name: flag in flags if flags else None for name, flag in _CPU_FLAGS.items()}
-    model = fields.get("model name") or platform.machine()
-    return {"model": model, "cores": _usable_cores(), **known}
-
-
-def _usable_cores() -> int | None:
-    granted = getattr(os, "sched_getaffinity", None)  # Linux only; may be fewer than there are
-    return len(granted(0)) if granted else os.cpu_count()
 
 
 def check_ort_cpu() -> Health:

@@ -38,12 +38,12 @@ _PATIENCE = 8  # times the processor's time until a process that only waits is e
 
 
 def look(path: Path, target: str | None) -> dict[str, Any]:
-    """What `inspect.describe` says of a file.
+    """What `describe.describe` says of a file.
 
     Raises:
         ModelError: the file breaks a rule, or looking into it failed, crashed, or took more time or
             memory than any honest file of its size.
-        TargetError: of `inspect.describe`.
+        TargetError: of `describe.describe`.
     """
     size = check_file(path)
     with scratch("inspect") as folder:
@@ -129,7 +129,7 @@ def main(words: list[str]) -> None:
     """
     path, result, size, *target = words
     _bound(int(size))
-    from qdeploy.deploy.inspect import describe
+    from qdeploy.deploy.describe import describe
 
     try:
         answer: dict[str, Any] = {"result": describe(Path(path), target[0] if target else None)}

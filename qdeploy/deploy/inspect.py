@@ -2,100 +2,115 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qdeploy.artifact import kind_of, read_manifest
-from qdeploy.calibrate.plan import read_plan
-from qdeploy.deploy.certificate import read_certificate
-from qdeploy.deploy.foreign import look
-from qdeploy.deploy.targets import TARGETS
-from qdeploy.errors import ModelError, TargetError, choose
+from qdeploy.calibrate.plan import SitePlan, read_plan
+from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
+from qdeploy.deploy.certificate import read_certificate, tally
+from qdeploy.deploy.int8_gate import check_share, shortfall
+from qdeploy.errors import GateError, PlanError, StatisticsError, TargetError, choose
 from qdeploy.integrity import read_whole, verify
-from qdeploy.onnx_files import GRAPH, check_inside, load_graph
+from qdeploy.onnx_files import GRAPH
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-_REMEDY = "Take it anew from where it was made."
 _JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
+_NOISIEST = 3  # sites that the summary names
+_SHARED = ("model_type", "task", "labels", "head", "max_length", "inputs", "source")
+_ASKED = (
+    "checkpoint",
+    "strategy",
+    "target",
+    "scope",
+    "rest_precision",
+    "options",
+    "dry_run",
+    "noise",
+)
 
 
-def inspect_path(path: str | Path, target: str | None = None) -> dict[str, Any]:
+def inspect_path(
+    path: str | Path, target: str | None = None, *, require_int8: float | None = None
+) -> dict[str, Any]:
     """Describe a model directory, an engine directory or an ONNX file.
 
     Args:
         path: directory with a `qdeploy.json`, or any .onnx file.
         target: a GPU target holds the file, or a dry run's, against its rules.
+        require_int8: gate: least share (0 to 1) of the FLOPs of all constant-weight products that
+            INT8 kernels must do.
 
     Returns:
-        For a model: its manifest and structure. For an engine: its plan (treatment, reason and
-        expected SQNR of each site), the noise that `build` measured, and its certificate. For a
-        file: its operators, and under "int8" what ONNX Runtime's CPU provider makes of its GEMMs,
-        as a certificate says it.
+        For a model: what its manifest says, its structure, and the "statistics" that are kept. For
+        an engine: its plan (treatment, reason and expected SQNR of each site), the noise that
+        `build` measured, its certificate, and both by layer. For a file: its operators, and under
+        "int8" what ONNX Runtime's CPU provider makes of its GEMMs, as a certificate says it.
 
-        With a target, under "contract": {"target", "errors", "advice": counts, "violations":
-        [{"rule", "severity", "node", "text", "remedy"}]}.
+        With a target, under "contract": {"target", "errors", "advice": counts, "rules": see
+        `describe.by_rule`, "violations": [{"rule", "severity", "node", "text", "remedy"}]}.
 
     Raises:
+        GateError: the target's rules are broken, or `require_int8` is not reached; its attribute
+            `report` is the description.
         ModelError: nothing there, not readable as ONNX, or a directory with other files than those
             of its manifest.
         TargetError: a target without rules.
+        PlanError: `require_int8` of what ran no kernel, or no share.
     """
     source = Path(path)
+    check_share(require_int8)
     if target not in (None, *_JUDGED):
         choose("target of inspect", str(target), _JUDGED, TargetError)
     held = None if target == "ort-cpu" else target
-    if source.is_dir():
-        return _directory(source) if held is None else look(source / GRAPH, held)
-    return look(source, held)
-
-
-def describe(path: Path, target: str | None = None) -> dict[str, Any]:
-    """Describe an ONNX file; `foreign.look` does it in a process of its own.
-
-    Args:
-        path: of a file that `onnx_files.check_file` found good.
-        target: see `inspect_path`; None for ONNX Runtime's CPU provider.
-
-    Raises:
-        ModelError: not readable as ONNX.
-    """
-    model = load_graph(path, _REMEDY)
-    return _file(path, model) if target is None else _contract(path, model, target)
-
-
-def _contract(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
-    if any(node.op_type == "EPContext" for node in model.graph):
-        raise ModelError(
-            f"{path} only names a plan that is compiled: nothing of its graph is left to judge. "
-            "Build it with --dry-run, and inspect that."
+    if require_int8 is not None and held is not None:
+        raise PlanError(
+            f"--require-int8 needs kernels, and --target {held} judges the graph alone. Leave one "
+            "of the two out."
         )
-    from qdeploy.deploy.rules import ADVICE, ERROR
-
-    found = TARGETS[target].violations(model)
-    severities = Counter(violation.severity for violation in found)
-    return {
-        "kind": "onnx",
-        "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
-        "contract": {
-            "target": target,
-            "errors": severities[ERROR],
-            "advice": severities[ADVICE],
-            "violations": [violation.to_json() for violation in found],
-        },
-    }
+    found = _described(source, held)
+    _judge(source, found, require_int8)
+    return found
 
 
-def _directory(directory: Path) -> dict[str, Any]:
-    if kind_of(directory) == "engine":
-        return read_whole(directory, lambda: _engine(directory))
-    return read_whole(directory, lambda: _model(directory))
+def _described(source: Path, held: str | None) -> dict[str, Any]:
+    # graphs are looked into with packages that an engine's plan and certificate do without
+    from qdeploy.deploy.foreign import look
+
+    if not source.is_dir():
+        return look(source, held)
+    if held is not None:
+        return look(source / GRAPH, held)
+    if kind_of(source) == "engine":
+        return read_whole(source, lambda: _engine(source))
+    return read_whole(source, lambda: _model(source))
+
+
+def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> None:
+    """Raise what the gates say."""
+    contract = found.get("contract")
+    if contract and contract["errors"]:
+        rules = [rule for rule in contract["rules"] if rule["severity"] == "error"]
+        named = ", ".join(f"{rule['rule']} ({rule['count']})" for rule in rules)
+        raise GateError(
+            f"{source} breaks the rules of {contract['target']} in {contract['errors']} places: "
+            f"{named}. Mend them as the report says, or build with --target {contract['target']}.",
+            found,
+        )
+    if require_int8 is None:
+        return
+    check = found.get("int8")
+    if not check:
+        raise PlanError(
+            f"--require-int8 needs kernels that ran, and {source} has none: name an engine that "
+            "is no dry run, or an ONNX file."
+        )
+    if failure := shortfall(check, require_int8):
+        raise GateError(failure, found)
 
 
 def _model(directory: Path) -> dict[str, Any]:
-    from qdeploy.calibrate.sites import find_structure  # onnx-ir, which an engine does without
+    from qdeploy.calibrate.sites import find_structure
+    from qdeploy.onnx_files import check_inside, load_graph
 
     manifest = read_manifest(directory, "model")
     verify(directory, manifest)
@@ -105,11 +120,31 @@ def _model(directory: Path) -> dict[str, Any]:
     )
     return {
         "kind": "model",
-        **{key: manifest.get(key) for key in ("model_type", "task", "labels", "verification")},
+        **{key: manifest.get(key) for key in (*_SHARED, "verification")},
+        "size_mb": _size_mb(directory),
         "gemms": len(structure.gemms),
         "sites": len(structure.sites),
         "embedding_tables": {t.name: [t.rows, t.columns] for t in structure.tables},
+        "statistics": _statistics(directory),
     }
+
+
+def _statistics(directory: Path) -> list[dict[str, Any]]:
+    """What is kept from calibrations; of a damaged file its name alone."""
+    from qdeploy.calibrate.run import FOLDER
+    from qdeploy.calibrate.statistics import Statistics
+
+    found: list[dict[str, Any]] = []
+    for path in sorted((directory / FOLDER).glob("*.npz")):
+        entry: dict[str, Any] = {"file": path.name}
+        try:
+            origin = Statistics.load(path).origin
+        except StatisticsError:
+            found.append(entry | {"damaged": True})
+            continue
+        keys = ("data", "rows", "seed", "max_length")
+        found.append(entry | {"damaged": False} | {key: getattr(origin, key) for key in keys})
+    return found
 
 
 def _engine(directory: Path) -> dict[str, Any]:
@@ -117,30 +152,47 @@ def _engine(directory: Path) -> dict[str, Any]:
     verify(directory, manifest)
     plan = read_plan(directory)
     certificate = read_certificate(directory)
+    sites = [_site(site) for site in plan.sites.values()]
+    check = certificate.get("int8")
+    planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
+    gemms = (check or planned)["gemms"]
+    others = certificate["other_products"]
+    # JSON has them by name
+    gemms = {name: gemms[name] for name in (*plan.gemms, *others) if name in gemms}
     return {
         "kind": "engine",
-        **{key: manifest.get(key) for key in ("strategy", "target", "scope", "options", "noise")},
-        "sites": [
-            {
-                "site": site.name,
-                "treatment": site.treatment.kind,
-                "sqnr_db": site.sqnr_db,
-                "reason": site.reason,
-            }
-            for site in plan.sites.values()
-        ],
+        **{key: manifest.get(key) for key in (*_SHARED, *_ASKED)},
+        "calibration": _calibration(manifest.get("calibration")),
+        "size_mb": _size_mb(directory),
+        "planned_share": planned["planned_share"],
+        "noisiest": noisiest(sites, _NOISIEST),
+        "layers": by_layer(sites, gemms, ran=check is not None, others=others),
+        "float": causes_of_float(gemms) if check else [],
+        "sites": sites,
         "planned_gemms": certificate["planned_gemms"],
-        "other_products": certificate.get("other_products", {}),
-        "int8": certificate.get("int8"),
+        "other_products": others,
+        "int8": check,
     }
 
 
-def _file(path: Path, model: ir.Model) -> dict[str, Any]:
-    from qdeploy.deploy.judge import judge
-
+def _site(site: SitePlan) -> dict[str, Any]:
     return {
-        "kind": "onnx",
-        "inputs": {str(v.name): str(v.shape) for v in model.graph.inputs},
-        "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
-        "int8": judge(path),
+        "site": site.name,
+        "treatment": site.treatment.kind,
+        "rounding": rounding_of(site.treatment),
+        "treatment_text": treatment_text(site.treatment),
+        "sqnr_db": site.sqnr_db,
+        "reason": site.reason,
     }
+
+
+def _calibration(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of the rows that calibrated an engine all but one entry per row."""
+    long = ("row_lengths", "row_hashes")
+    return found and {key: value for key, value in found.items() if key not in long}
+
+
+def _size_mb(directory: Path) -> float:
+    """Of every file but statistics, 10⁶ bytes."""
+    files = [path for path in directory.iterdir() if path.is_file()]
+    return round(sum(path.stat().st_size for path in files) / 1e6, 3)

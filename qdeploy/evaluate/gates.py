@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qdeploy.deploy.certificate import largest_unplanned, percent
+from qdeploy.deploy.int8_gate import check_share, shortfall
 from qdeploy.errors import GateError, PlanError
 
 _ROUNDING = 1e-9  # a drop of exactly the limit passes, whatever binary fractions make of it
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,7 @@ class Gates:
             raise PlanError(
                 "--require-int8 needs kernels, and a simulation has none. Leave it out."
             )
-        if self.require_int8 is not None and not 0 <= self.require_int8 <= 1:
-            raise PlanError(
-                f"--require-int8 is {self.require_int8:g}, and a share of 0 to 1 was expected "
-                "(0.99 for 99 %)."
-            )
+        check_share(self.require_int8)
 
     def refuse_drop(self, reason: str) -> None:
         """Refuse `max_drop` where there is no accuracy to lose.
@@ -73,7 +68,9 @@ class Gates:
             GateError: naming every gate that was not met; its attribute `report` is the report.
         """
         failures = [
-            text for text in (self._drop(report), self._int8(report["int8"])) if text is not None
+            text
+            for text in (self._drop(report), shortfall(report["int8"], self.require_int8))
+            if text is not None
         ]
         if failures:
             # a failed gate is a result: the caller still writes the report
@@ -90,23 +87,4 @@ class Gates:
             f"{100 * report['baseline']['accuracy']:.2f} % to "
             f"{100 * report['metrics']['accuracy']:.2f} %), and --max-drop allows "
             f"{self.max_drop:g}. Try the strategy peg or mixed."
-        )
-
-    def _int8(self, int8: Mapping[str, Any]) -> str | None:
-        if self.require_int8 is None:
-            return None
-        if not int8["planned"]:
-            return "No GEMM of this engine is planned in INT8, and --require-int8 is set."
-        if int8["flops_share"] >= self.require_int8 - _ROUNDING:
-            return None
-        fallbacks = "; ".join(
-            f"{entry['site']} ran as {entry['kernel']} ({entry['reason']})"
-            for entry in int8["fallbacks"][:_SHOWN]
-        )
-        more = len(int8["fallbacks"]) - _SHOWN
-        return (
-            f"INT8 kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, and "
-            f"--require-int8 asks for {100 * self.require_int8:g} %: {int8['summary']}. Fell back: "
-            f"{fallbacks or 'none'}{f'; and {more} more' if more > 0 else ''}. Not planned: "
-            f"{largest_unplanned(int8) or 'none'}."
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qdeploy.names import short_name
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, heat_map, levels, lines, picture_folder
 from qdeploy.text import file_name
@@ -27,6 +28,15 @@ _COLUMNS = (
     Column("gain in float, dB"),
     Column("peg", text=True),
 )
+_NARROW = 4.2  # inches: height of a drawing for a telephone
+# What to read from each picture, by the first word of its name.
+_CAPTIONS = {
+    "heat_map": "Bright columns are outlier channels. Those that are bright at every depth are the "
+    "same channels of the residual stream.",
+    "kurtosis": "A normal distribution has 3. Far above it a few values take the range, and one "
+    "scale rounds all others coarsely.",
+    "levels": "8 bits have 255 levels: the more of them are used, the finer the rounding.",
+}
 
 
 def page(report: Mapping[str, Any]) -> Page:
@@ -65,11 +75,11 @@ def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
         cards.append(
             Card(f"{report['w8a8_db']:.1f} dB", "logit SQNR, every site with one scale", mood)
         )
-    cards.append(Card(f"{peak['kurtosis']:.0f}", f"largest kurtosis: {peak['name']}"))
+    cards.append(Card(f"{peak['kurtosis']:.0f}", f"largest kurtosis: {_breakable(peak['name'])}"))
     cards.append(
         Card(
             f"{wide['max_over_median_channel'] or 0:.0f} ×",
-            f"widest channel over the median one: {wide['name']}",
+            f"widest channel over the median one: {_breakable(wide['name'])}",
         )
     )
     if report["recurring"]:
@@ -78,9 +88,17 @@ def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
     return tuple(cards)
 
 
+def _breakable(name: str) -> str:
+    """A short name that a narrow card may break behind its dots."""
+    return short_name(name).replace(".", ".\N{ZERO WIDTH SPACE}")
+
+
 def _sections(report: Mapping[str, Any]) -> list[Section]:
     advice = tuple(entry["text"] for entry in report["recommendations"])
-    drawn = {name: as_svg(draw, alt) for name, (draw, alt) in pictures(report).items()}
+    drawn = {
+        name: as_svg(draw, alt, narrow=_NARROW, caption=_caption(name))
+        for name, (draw, alt) in pictures(report).items()
+    }
     sections = [
         Section(
             "What to do",
@@ -98,6 +116,12 @@ def _sections(report: Mapping[str, Any]) -> list[Section]:
         sections.append(_carriers(carried))
     sections.append(_sites(report["sites"]))
     return sections
+
+
+def _caption(name: str) -> str:
+    """What to read from a picture; of several of one kind also which site it is of."""
+    kind, _, site = name.partition(".")
+    return f"{short_name(site)}. {_CAPTIONS[kind]}" if site else _CAPTIONS[kind]
 
 
 def _recurring(entries: list[dict[str, Any]]) -> Section:

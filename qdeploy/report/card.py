@@ -35,7 +35,7 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """
     sections = [
         _front_matter(report, manifest),
-        f"# {_title(report, manifest)} by qdeploy\n",
+        f"# {_title(report, manifest)}\n",
         _what(report, manifest),
         "## Figures\n\n" + _figures(report),
         "## Use\n\n" + _use(report, manifest),
@@ -46,13 +46,14 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 
 def _title(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    return f"{markdown(_model(manifest))}, {'INT8' if _quantized(report) else 'ONNX'}"
+    precision = "INT8" if _quantized(report) else "ONNX"
+    return f"{markdown(_model(manifest))}, {precision} for `{report['target']}`"
 
 
 def _model(manifest: Mapping[str, Any]) -> str:
-    """What the engine was made from: a folder's path, or the name that a hub has for it."""
+    """The model's name; engines of earlier versions know only what they were made from."""
     source = manifest["source"]
-    return str(source.get("path") or source["id"])
+    return str(manifest.get("model_name") or source.get("id") or source["path"])
 
 
 def _quantized(report: Mapping[str, Any]) -> bool:

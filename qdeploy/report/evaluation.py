@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qdeploy.names import short_name
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
 
@@ -42,7 +43,12 @@ def headline(report: Mapping[str, Any]) -> str:
         parts.append(f"{speed['ratio']:.2f} × its speed" if parts else f"{speed['ratio']:.2f} ×")
     elif report["latency_ms"]:
         parts.append(f"{report['latency_ms']['p50']:.1f} ms a batch")
-    parts.append(int8_text(report["int8"]))
+    check = report["int8"]
+    if check and check["planned"]:
+        ran = f"{check['executed']} of {check['planned']}"
+        parts.append(f"{ran} planned GEMMs ran in INT8")
+    else:
+        parts.append(int8_text(check))
     return "; ".join(parts) + "."
 
 
@@ -119,13 +125,18 @@ def _figures(report: Mapping[str, Any]) -> Section:
     rows += [(f"size, {key}, MB", f"{value:.2f}") for key, value in report["size_mb"].items()]
     for key, value in (report["memory_mb"] or {}).items():
         rows.append((f"memory, {key}, MB", f"{value:.1f}"))
-    table = Table((Column("figure", text=True), Column("")), tuple(Row(row) for row in rows))
+    table = Table((Column("figure", text=True), Column("value")), tuple(Row(row) for row in rows))
     pictures: tuple[Picture, ...] = ()
     if metrics and base and "ci95" in base:
         pairs = [("engine", metrics), (f"baseline ({base['strategy']})", base)]
         points = [(name, *(100 * x for x in (m["accuracy"], *m["ci95"]))) for name, m in pairs]
         alt = "Accuracy, %, with 95 % intervals"
-        pictures = (as_svg(intervals(points, alt), alt, height=1.6),)
+        caption = (
+            "Both engines answered the same rows: McNemar's p tells a difference of the two where "
+            "these intervals overlap."
+        )
+        draw = intervals(points, alt)
+        pictures = (as_svg(draw, alt, height=1.6, narrow=1.8, caption=caption),)
     return Section("Accuracy, size and memory", pictures=pictures, table=table)
 
 
@@ -188,7 +199,7 @@ def _certificate(check: Mapping[str, Any]) -> Section:
         rows.append(
             Row(
                 (
-                    name,
+                    short_name(name).replace(" ", "\N{NO-BREAK SPACE}"),
                     gemm["planned"],
                     gemm["kernel"],
                     f"{100 * gemm['flops_share']:.2f}",
@@ -205,7 +216,8 @@ def _certificate(check: Mapping[str, Any]) -> Section:
     return Section(
         "INT8 certificate",
         table=Table(columns, tuple(rows)),
-        note="Read from the graph that the runtime executes, and from its profile.",
+        note="Read from the graph that the runtime executes, and from its profile. L0 is the "
+        "first layer.",
     )
 
 

@@ -16,6 +16,10 @@ def remedy() -> str:
     return f"Reports and pictures need more packages. Type: {install_command('report')}"
 
 
+_LONG = 40  # characters of a text that is given more room
+_FIGURE = 24  # and of a figure that stays on its line
+
+
 @dataclass(frozen=True)
 class Card:
     """One figure of the headline: a value, what it is, and "good", "bad" or ""."""
@@ -43,18 +47,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows, all cells as text."""
+    """Columns and rows, all cells as text; columns without any text are not drawn."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Numbers of the columns that hold anything; all of them where there is no row."""
+        return tuple(
+            at
+            for at in range(len(self.columns))
+            if not self.rows or any(row.cells[at] for row in self.rows)
+        )
+
+    def style(self, at: int, cell: str) -> str:
+        """CSS classes of a cell: names stay in one piece, and long texts get room."""
+        if not self.columns[at].text:
+            return "figure name" if len(cell) <= _FIGURE else "figure"
+        if " " not in cell:
+            return "text name"
+        return "text long" if len(cell) > _LONG else "text"
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing (an `<svg>` element) and what it shows, for those who cannot see it too."""
+    """A drawing, and what it shows.
+
+    Attributes:
+        svg: an `<svg>` element for wide windows.
+        alt: what it shows, for those who cannot see it.
+        narrow: the same drawing for a telephone.
+        caption: what to read from it; not its title again.
+    """
 
     svg: str
     alt: str
+    narrow: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +121,21 @@ class Page:
     footer: str = ""
 
 
+_MOST_CARDS = 5  # side by side
+
+
+def card_columns(count: int) -> int:
+    """How many cards stand side by side, so that none is alone in the last row.
+
+    >>> [card_columns(n) for n in (1, 3, 5, 6, 7, 8, 11)]
+    [1, 3, 5, 3, 4, 4, 4]
+    """
+    if count <= _MOST_CARDS:
+        return max(count, 1)
+    choices = range(_MOST_CARDS, 2, -1)
+    return min(choices, key=lambda n: (-count % n, -n))
+
+
 def render(page: Page) -> str:
     """The page as one HTML document; every text in it is escaped.
 
@@ -107,4 +152,6 @@ def render(page: Page) -> str:
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
     source = resources.files("qdeploy.report").joinpath("page.html").read_text("utf-8")
-    return environment.from_string(source).render(page=page, version=qdeploy.__version__)
+    return environment.from_string(source).render(
+        page=page, card_columns=card_columns(len(page.cards)), version=qdeploy.__version__
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qdeploy.whole import write_file
 # colour-blind safe (Okabe and Ito 2008), and told apart on paper too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 Draw = Callable[[Any], None]
+_WHOLE = 100.0  # %: where axes of percentages end
 
 
 def _figure(width: float, height: float, draw: Draw) -> Any:
@@ -34,19 +36,48 @@ def _figure(width: float, height: float, draw: Draw) -> Any:
     return figure
 
 
-def as_svg(draw: Draw, alt: str, *, width: float = 9, height: float = 3.4) -> Picture:
-    """A drawing as an `<svg>` element for a page."""
+WIDE, NARROW = 9.0, 3.9  # inches: drawings for a desk and for a telephone
+_LETTERS = 11  # of a title, per inch
+_STACKED = 6.0  # inches below which pairs of axes stand one above the other
+
+
+def as_svg(
+    draw: Draw, alt: str, *, height: float = 3.4, narrow: float = 3.4, caption: str = ""
+) -> Picture:
+    """A drawing for a page, once for wide windows and once for a telephone.
+
+    Args:
+        alt: what it shows.
+        height, narrow: of the two drawings, inches.
+        caption: see `Picture`.
+    """
+    wide = _svg(draw, WIDE, height, alt)
+    return Picture(wide, alt, _svg(draw, NARROW, narrow, f"{alt}, narrow"), caption)
+
+
+def _svg(draw: Draw, width: float, height: float, salt: str) -> str:
+    """An `<svg>` element; the salt keeps its ids apart from those of others on the page."""
     import matplotlib
 
     figure = _figure(width, height, draw)
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     text = stream.getvalue()
-    return Picture(text[text.index("<svg") :], alt)
+    return text[text.index("<svg") :]
 
 
-def as_png(draw: Draw, path: Path, *, width: float = 9, height: float = 3.4) -> None:
+def _is_narrow(figure: Any) -> bool:
+    return bool(figure.get_figwidth() < _STACKED)
+
+
+def _titled(axes: Any, title: str, share: float = 1.0) -> None:
+    """A title over as many lines as its share of the figure's width asks for."""
+    width = int(share * _LETTERS * axes.figure.get_figwidth())
+    axes.set_title("\n".join(textwrap.wrap(mathless(title), width)))
+
+
+def as_png(draw: Draw, path: Path, *, width: float = WIDE, height: float = 3.4) -> None:
     """A drawing as a PNG of 150 dots per inch.
 
     Raises:
@@ -78,9 +109,11 @@ def heat_map(
         axes = figure.subplots()
         image = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
         axes.set_yticks(range(len(rows)), list(map(mathless, rows)))
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("channel")
-        axes.set_title(mathless(title))
-        figure.colorbar(image, ax=axes, label=label)
+        _titled(axes, title)
+        along = "horizontal" if _is_narrow(figure) else "vertical"
+        figure.colorbar(image, ax=axes, label=label, orientation=along)
 
     return draw
 
@@ -102,10 +135,12 @@ def lines(
             axes.plot(x, y, marker=marker, label=mathless(name), color=color)
         if log:
             axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_title(mathless(title))
-        axes.legend(frameon=False, fontsize=8)
+        _titled(axes, title)
+        place = "outside lower center" if _is_narrow(figure) else "outside right upper"
+        figure.legend(loc=place, frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
 
     return draw
@@ -115,7 +150,8 @@ def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str])
     """How often each level code − zero point is used, before and after, shares on a log scale."""
 
     def draw(figure: Any) -> None:
-        pair = figure.subplots(1, 2, sharey=True)
+        rows, columns = (2, 1) if _is_narrow(figure) else (1, 2)
+        pair = figure.subplots(rows, columns, sharey=True)
         for axes, counts, title, color in zip(
             pair, (before, after), titles, (PALETTE[1], PALETTE[2]), strict=True
         ):
@@ -125,16 +161,17 @@ def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str])
             used = np.flatnonzero(found) - half
             axes.set_xlim(used.min() - 3, used.max() + 3)
             axes.set_yscale("log")
-            axes.set_title(mathless(title))
+            _titled(axes, title, share=1 / columns)
             axes.set_xlabel("level (code − zero point)")
             axes.spines[["top", "right"]].set_visible(False)
-        pair[0].set_ylabel("share of values")
+        for axes in pair[:rows]:
+            axes.set_ylabel("share of values")
 
     return draw
 
 
 def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> Draw:
-    """A value with its interval (low, high) per name, the first on top."""
+    """A percentage with its interval (low, high) per name, the first on top."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -144,7 +181,8 @@ def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> 
             axes.annotate(f"{value:.2f}", (value, index), (0, 6), textcoords="offset points")
         axes.set_yticks(range(len(points)), [mathless(name) for name, *_ in points])
         axes.set_ylim(len(points) - 0.4, -0.8)
-        axes.set_title(mathless(title))
+        axes.set_xlim(right=min(axes.get_xlim()[1], _WHOLE))
+        _titled(axes, title)
         axes.spines[["top", "right"]].set_visible(False)
 
     return draw
@@ -153,47 +191,62 @@ def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> 
 def scatter(
     points: Sequence[tuple[str, float, float, float, bool]], x_label: str, y_label: str, title: str
 ) -> Draw:
-    """Points (name, x, y, size, on the front), all named; the front is joined and in its colour."""
+    """Points (name, x, y in %, size, on the front), all named; the front is joined."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         biggest = max(size for *_, size, _ in points)
         for _, x, y, size, front in points:
             color = PALETTE[2] if front else PALETTE[1]
-            axes.scatter(x, y, s=20 + 160 * size / biggest, color=color, alpha=0.6, linewidths=0)
+            area = 20 + 160 * size / biggest
+            # a dot at 100 % is drawn whole, over the edge of the axes
+            axes.scatter(x, y, s=area, color=color, alpha=0.6, linewidths=0, clip_on=False)
         best = sorted((x, y) for _, x, y, _, front in points if front)
         axes.plot(*zip(*best, strict=True), color=PALETTE[2], linewidth=1, linestyle="--")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_title(mathless(title))
+        _titled(axes, title)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.12, y=0.06)
+        axes.set_ylim(top=min(axes.get_ylim()[1], _WHOLE))
         figure.draw_without_rendering()  # settles the scales that labels are placed by
         texts = [(name, float(x), float(y)) for name, x, y, *_ in points]
-        for (name, x, y), shift in zip(texts, _label_shifts(axes, texts), strict=True):
-            place = {"xytext": (7, shift), "textcoords": "offset points", "va": "center"}
-            axes.annotate(mathless(name), (x, y), fontsize=_LABEL, **place)
+        for (name, x, y), (left, shift) in zip(texts, _label_shifts(axes, texts), strict=True):
+            side: dict[str, Any] = {"ha": "right"} if left else {}
+            place = {"xytext": (-_GAP if left else _GAP, shift), "textcoords": "offset points"}
+            axes.annotate(mathless(name), (x, y), fontsize=_LABEL, va="center", **place, **side)
 
     return draw
 
 
-_LABEL = 6.5  # size of a point's name, in points of 1/72 inch
+# In points of 1/72 inch: a point's name, the gap in front of it, and what a dot takes of a line.
+_LABEL, _GAP, _DOT = 6.5, 7.0, 5.0
 
 
-def _label_shifts(axes: Any, texts: Sequence[tuple[str, float, float]]) -> list[float]:
-    """How far each label moves up or down, in points, so that none covers another."""
+def _label_shifts(axes: Any, texts: Sequence[tuple[str, float, float]]) -> list[tuple[bool, float]]:
+    """Whether each label stands to the left, and how far it moves, so that none covers another.
+
+    Args:
+        texts: name, x and y of each point.
+
+    Returns:
+        Left of its point, where it would leave the axes on the right; points of 1/72 inch upwards.
+    """
     dots = 72 / axes.figure.dpi
-    placed: list[tuple[float, float, float]] = []
-    shifts = [0.0] * len(texts)
+    edge = dots * axes.bbox.x1
+    shifts = [(False, 0.0)] * len(texts)
     spots = [dots * axes.transData.transform((x, y)) for _, x, y in texts]
+    placed = [(float(x) - _DOT, float(x) + _DOT, float(y)) for x, y in spots]
     for at in sorted(range(len(texts)), key=lambda i: -spots[i][1]):
         left, middle = spots[at]
-        right = left + 0.55 * _LABEL * len(texts[at][0]) + 10
+        width = 0.55 * _LABEL * len(texts[at][0]) + 3
+        turned = bool(left + _GAP + width > edge)
+        left += -_GAP - width if turned else _GAP
         while any(
-            left < other_right and right > other_left and abs(middle - other) < 1.15 * _LABEL
+            left < other_right and left + width > other_left and abs(middle - other) < 1.15 * _LABEL
             for other_left, other_right, other in placed
         ):
             middle -= 1.0
-        placed.append((left, right, middle))
-        shifts[at] = float(middle - spots[at][1])
+        placed.append((left, left + width, middle))
+        shifts[at] = turned, float(middle - spots[at][1])
     return shifts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,9 @@ _COLUMNS = (
     Column("× FP32"),
     Column("memory, MB"),
     Column("size, MB"),
-    Column("INT8: planned, GEMMs that ran, of all FLOPs", text=True),
+    Column("INT8 planned, %"),
+    Column("GEMMs that ran so"),
+    Column("INT8 of all FLOPs, %"),
 )
 
 
@@ -36,8 +39,8 @@ def page(result: Mapping[str, Any]) -> Page:
     draw, alt = picture(result)
     sections = [
         Section(
-            "Accuracy against latency",
-            pictures=(as_svg(draw, alt, height=4.4),),
+            "What there is to choose from",
+            pictures=(as_svg(draw, alt, height=4.4, narrow=4.4),),
             note="On the dashed line nothing is both more accurate and faster. The dot's size is "
             "the engine's on disk.",
         ),
@@ -56,7 +59,8 @@ def page(result: Mapping[str, Any]) -> Page:
     constant = [t["label"] for t in done if t["constant_predictor"]]
     return Page(
         title=f"Sweep of {result['model']}",
-        kicker=f"{result['model']}: {result['data']['n']} rows of {result['data']['source']}",
+        kicker=f"{result['model']} on {', '.join(_targets(result))}: "
+        f"{result['data']['n']} rows of {result['data']['source']}",
         headline=headline(result),
         cards=_cards(result),
         warnings=(
@@ -122,7 +126,7 @@ def _row(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
     return Row(
         (
             trial["label"],
-            trial["target"],
+            trial["target"] if len(_targets(result)) > 1 else "",
             f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
             f"{100 * low:.2f} to {100 * high:.2f}",
             f"{100 * trial['drop']:+.2f}",
@@ -133,10 +137,25 @@ def _row(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
             f"{trial['speedup']['ratio']:.2f}" if trial["speedup"] else "1.00",
             f"{memory['peak']:.0f}" if "peak" in memory else "",
             f"{trial['size_mb']['total']:.1f}",
-            check["short"] if check else "",
+            *_int8(check),
         ),
         "bad" if trial["constant_predictor"] else mood,
     )
+
+
+def _targets(result: Mapping[str, Any]) -> list[str]:
+    """The targets of the trials, each once."""
+    return list(dict.fromkeys(str(trial["target"]) for trial in finished(result["trials"])))
+
+
+def _int8(check: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Share of all FLOPs that was planned, planned GEMMs that ran so, share of all that ran so."""
+    if not check or not check["planned"]:
+        return "", "", ""
+    shares = [
+        f"{math.floor(1e4 * check[key]) / 100:.2f}" for key in ("planned_share", "flops_share")
+    ]
+    return shares[0], f"{check['executed']}/{check['planned']}", shares[1]
 
 
 def picture(result: Mapping[str, Any]) -> tuple[Draw, str]:

@@ -23,7 +23,7 @@ from qdeploy.artifact import write_json
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
-from qdeploy.deploy.doctor import cpu_features
+from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import compare, judge, metrics_of
 from qdeploy.evaluate.predictions import load_predictions, save_predictions

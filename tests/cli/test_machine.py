@@ -198,7 +198,7 @@ def test_an_older_report_survives_a_full_disk_and_the_table_is_printed(
         assert (disk / "r.json").read_text() == '{"old": true}'
         assert [path.name for path in disk.iterdir()] == ["r.json"]
     out, err = capsys.readouterr()
-    assert "kind" in out and "is full" in err and "r.json was not written" in err
+    assert "fp32 for ort-cpu" in out and "is full" in err and "r.json was not written" in err
 
 
 def test_a_report_that_cannot_be_written_is_printed_all_the_same(

@@ -172,11 +172,14 @@ def test_a_signal_in_a_build_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+DESCRIBED: dict[str, Any] = {"kind": "onnx", "inputs": {}, "operators": {"MatMul": 7}}
+
+
 def warn(monkeypatch: pytest.MonkeyPatch) -> None:
     def function(*_: object, **__: object) -> dict[str, Any]:
         warnings.warn("the labels look swapped", QDeployWarning, stacklevel=2)
         warnings.warn("a library's own business", UserWarning, stacklevel=2)
-        return {"kind": "model"}
+        return DESCRIBED
 
     monkeypatch.setattr(api, "inspect", function)
 
@@ -210,7 +213,7 @@ def test_json_on_standard_output_stands_alone(
 ) -> None:
     warn(monkeypatch)
     assert main(["inspect", "x", "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"kind": "model"}
+    assert json.loads(capsys.readouterr().out) == DESCRIBED
 
 
 def test_json_in_a_file_stands_beside_the_table(
@@ -218,8 +221,8 @@ def test_json_in_a_file_stands_beside_the_table(
 ) -> None:
     warn(monkeypatch)
     assert main(["inspect", "x", "--json", str(tmp_path / "x.json")]) == 0
-    assert json.loads((tmp_path / "x.json").read_text()) == {"kind": "model"}
-    assert "kind: model" in capsys.readouterr().out
+    assert json.loads((tmp_path / "x.json").read_text()) == DESCRIBED
+    assert "7 MatMul" in capsys.readouterr().out
 
 
 def test_a_json_file_that_cannot_be_is_refused_before_the_work(

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.deploy import doctor
+from qdeploy.deploy import doctor, doctor_cpu
 from qdeploy.remedies import install_command
 from tests.modules import importing
 
@@ -34,7 +34,7 @@ def test_every_target_is_tried() -> None:
 
 def test_the_diagnosis_is_json_with_a_remedy_for_each_target_that_fails() -> None:
     report = json.loads(json.dumps(doctor.diagnose()))
-    assert set(report) == {"targets", "cpu", "gpu", "python", "versions", "notes"}
+    assert set(report) == {"targets", "cpu", "memory_mb", "gpu", "python", "versions", "notes"}
     for target in report["targets"].values():
         assert target["detail"]
         assert target["works"] or target["remedy"]
@@ -73,7 +73,7 @@ def test_a_missing_package_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_cpu_features_are_read_from_the_flags(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(CPUINFO)
-    features = doctor.cpu_features(tmp_path / "cpuinfo")
+    features = doctor_cpu.cpu_features(tmp_path / "cpuinfo")
     assert features["model"] == "Test CPU"
     assert features["cores"] >= 1
     assert features["AVX512-VNNI"] is True
@@ -85,7 +85,40 @@ def test_cpu_features_are_read_from_the_flags(tmp_path: Path) -> None:
 def test_features_that_nobody_can_tell_are_none(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    assert doctor.cpu_features(tmp_path / "cpuinfo")["AVX512-VNNI"] is None
+    assert doctor_cpu.cpu_features(tmp_path / "cpuinfo")["AVX512-VNNI"] is None
+
+
+MEMINFO = "MemTotal:       16000000 kB\nMemFree: 1 kB\nMemAvailable:    8000000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "total", "usable"),
+    [
+        ({}, 16384.0, 8192.0),
+        ({"memory.max": "max", "memory.current": "5"}, 16384.0, 8192.0),
+        ({"memory.max": "4000000000", "memory.current": "1000000000"}, 4000.0, 3000.0),
+        ({"memory.max": "4000000000"}, 4000.0, 4000.0),
+        ({"memory.max": "9000000000", "memory.current": "0"}, 9000.0, 8192.0),
+        ({"memory/memory.limit_in_bytes": "2000000000",
+          "memory/memory.usage_in_bytes": "2500000000"}, 2000.0, 0.0),
+    ],
+)  # fmt: skip
+def test_memory_is_that_of_the_container(
+    tmp_path: Path, files: dict[str, str], total: float, usable: float
+) -> None:
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = doctor_cpu.memory(tmp_path / "meminfo", tmp_path)
+    assert found == {"total": total, "usable": usable}
+
+
+@pytest.mark.parametrize("text", [None, "", "MemTotal: many kB", "MemTotal: 5 kB"])
+def test_memory_that_nobody_can_tell_is_none(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "meminfo").write_text(text)
+    assert doctor_cpu.memory(tmp_path / "meminfo", tmp_path) == {"total": None, "usable": None}
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ import qdeploy
 from qdeploy import onnx_files
 from qdeploy.calibrate.run import load_model
 from qdeploy.deploy import foreign
+from qdeploy.deploy.describe import describe
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.inspect import describe
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.size import engine_size
 from qdeploy.onnx_files import check_file, check_inside

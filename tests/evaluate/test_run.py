@@ -270,7 +270,7 @@ def test_require_int8(engine: Path, rows: Path, numpy_engines: dict[str, Any]) -
         "fallbacks": [],
         "unplanned": [],
     }
-    failed(go, "No GEMM of this engine is planned in INT8")
+    failed(go, "No GEMM is planned in INT8")
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,46 @@ def manifest() -> dict[str, Any]:
         "calibration": {"rows": 128, "data": "train.tsv"},
         "versions": VERSIONS,
     }
+
+
+LONG_KERNEL = "MatMulIntegerToFloat_with_DequantizeLinear_and_a_name_of_its_own_that_is_long"
+
+
+def deep_evaluation() -> dict[str, Any]:
+    """What `eval` gives of an engine as deep as BERT-base, cut rows and an accuracy near 100 %."""
+    report = evaluation()
+    gemm = report["int8"]["gemms"]["a"] | {"kernel": LONG_KERNEL, "time_share": None}
+    names = ("attention.self.query", "intermediate.dense", "output.dense")
+    report["int8"]["gemms"] = {
+        f"bert.encoder.layer.{layer}.{name}": gemm for layer in range(12) for name in names
+    }
+    report["metrics"] |= {"accuracy": 0.995, "ci95": [0.98, 1.0]}
+    report["baseline"] |= {"accuracy": 0.996, "ci95": [0.981, 1.0]}
+    return report
+
+
+def swept() -> dict[str, Any]:
+    """What `sweep` gives: FP32, three engines, and one that failed."""
+    trials = []
+    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg", "bad")):
+        trials.append(
+            {
+                "key": f"k{number}", "label": label, "target": "ort-cpu",
+                "relative": 1 - number / 5,
+                "error": "it stopped" if label == "bad" else None, "accuracy": 1 - number / 100,
+                "ci95": [0.9, 1.0], "drop": number / 100, "mcnemar_p": 0.5, "sqnr_db": None,
+                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0, "memory_mb": None,
+                "speedup": None if not number else {"ratio": 1.0 + number, "ci95": [1, 4]},
+                "size_mb": {"total": 90.0 - 20 * number},
+                "int8": {"planned": 9, "executed": 8, "planned_share": 0.99999,
+                         "flops_share": 0.9} if number else None,
+                "constant_predictor": False,
+            }
+        )  # fmt: skip
+    return {
+        "kind": "sweep", "model": "bert-base-qnli", "trials": trials, "pareto": ["k0", "k3"],
+        "cheapest": "k3", "max_drop": 5.0, "warnings": [], "machines": ["Test CPU, 2 threads"],
+        "dates": ["2026-11-26"], "versions": VERSIONS, "data": {"source": "dev.tsv", "n": 5463},
+        "setting": {"protocol": {"shapes": [[8, 128]], "warmup": 100, "iterations": 500,
+                                 "threads": 2, "rows": 128, "seed": 0}},
+    }  # fmt: skip

@@ -28,7 +28,7 @@ pytest.importorskip("matplotlib")
 def test_the_headline_of_an_evaluation() -> None:
     assert evaluation_report.headline(evaluation()) == (
         "86.75 % of 5463 rows right, 0.24 points lost against fp32; 3.13 × its speed; "
-        "90 % of all constant-weight FLOPs planned, 1/2 planned GEMMs ran."
+        "1 of 2 planned GEMMs ran in INT8."
     )
 
 
@@ -42,7 +42,7 @@ def test_a_report_without_a_section_has_a_page_too(missing: str) -> None:
 
 def test_what_fell_back_is_red() -> None:
     text = render(evaluation_report.page(evaluation()))
-    assert '<tr class="bad"><td class="text">b</td>' in text
+    assert '<tr class="bad"><td class="text name">b</td>' in text
     assert "per-axis activation scale" in text and '<div class="card bad"><b>1/2</b>' in text
 
 
@@ -55,7 +55,7 @@ def test_warnings_stand_in_front() -> None:
 def test_the_page_of_an_analysis() -> None:
     text = render(analysis_report.page(analysis()))
     assert "One scale per tensor leaves 1.0 dB of the logits; 1 of 2 sites ask for" in text
-    assert "K = 2 suffices" in text and text.count("<svg") == 3
+    assert "K = 2 suffices" in text and text.count("<svg") == 2 * 3  # for two widths
     assert "90.0 % (5.0 %)" in text  # [SEP]: energy, and share of the tokens
     quiet = analysis() | {"recommendations": [], "recurring": []}
     assert analysis_report.headline(quiet) == "No site spoils INT8: one scale per tensor will do."
@@ -81,15 +81,21 @@ def test_a_card_can_be_published() -> None:
 def test_a_card_names_a_model_of_a_hub_by_its_id() -> None:
     made = manifest() | {"source": {"id": "org/reranker", "sha256": "0" * 64}}
     card = model_card(evaluation(), made)
-    assert "# org/reranker, INT8 by qdeploy" in card
+    assert "# org/reranker, INT8 for `ort-cpu`" in card
     assert front(card)["model-index"][0]["name"] == "org/reranker"
+
+
+def test_a_card_is_titled_by_the_model_and_not_by_the_folder_it_was_exported_to() -> None:
+    card = model_card(evaluation(), manifest() | {"model_name": "bert-base-qnli"})
+    assert card.split("---")[2].lstrip().startswith("# bert\\-base\\-qnli, INT8 for `ort-cpu`\n")
+    assert front(card)["model-index"][0]["name"] == "bert-base-qnli"
 
 
 def test_the_card_of_a_float_engine_does_not_speak_of_int8() -> None:
     report = evaluation() | {"strategy": "fp32", "int8": None}
     card = model_card(report, manifest() | {"calibration": None})
     assert not {"int8", "quantization"} & set(front(card)["tags"])
-    assert "# model, ONNX by qdeploy" in card and "8-bit" not in card
+    assert "# model, ONNX for `ort-cpu`" in card and "8-bit" not in card
 
 
 def test_a_card_tells_a_loss_and_no_path_of_this_machine() -> None:

@@ -1,0 +1,81 @@
+"""The result of `doctor`: what works, what does not and what to type, and what the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdeploy.cli import tables
+
+_INT8 = ("AVX512-VNNI", "AVX-VNNI", "AMX-INT8")  # instructions that multiply 8-bit integers
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """Print what `doctor` found."""
+    targets = report["targets"]
+    works = {name: found for name, found in targets.items() if found["works"]}
+    lacks = {name: found for name, found in targets.items() if not found["works"]}
+    if works:
+        tables.say("These targets work here:")
+        tables.facts([(name, found["detail"]) for name, found in works.items()], indent="  ")
+    if lacks:
+        tables.say(f"{chr(10) if works else ''}These do not:")
+        rows = []
+        for name, found in lacks.items():
+            rows += [(name, found["detail"]), ("", found["remedy"])]
+        tables.facts(rows, indent="  ")
+    tables.say("\nThis machine:")
+    tables.facts(_machine(report), indent="  ")
+    for note in report["notes"]:
+        tables.say("")
+        tables.wrapped(note)
+
+
+def _machine(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    cpu = report["cpu"]
+    cores = cpu["cores"]
+    rows = [("CPU", str(cpu["model"])), ("INT8", _int8(cpu)), ("BF16", _bf16(cpu["AMX-BF16"]))]
+    rows.append(("threads", "not known" if cores is None else f"{cores} can be used"))
+    memory = report["memory_mb"]
+    if memory["total"] is not None:
+        gigabytes = [f"{memory[key] / 1000:.1f}" for key in ("usable", "total")]
+        rows.append(("memory", f"{gigabytes[0]} of {gigabytes[1]} GB can be used"))
+    rows.append(("GPU", _gpu(report["gpu"])))
+    rows.append(("Python", str(report["python"])))
+    return rows
+
+
+def _int8(cpu: Mapping[str, Any]) -> str:
+    known = [name for name in _INT8 if cpu[name]]
+    if known:
+        return f"fast: this CPU multiplies 8-bit integers ({', '.join(known)})"
+    if any(cpu[name] is None for name in _INT8):
+        return "not known: nothing lists the instructions of this CPU"
+    return (
+        "slow: this CPU has neither VNNI nor AMX. Sums of products may then overflow 16 bits in "
+        "ONNX Runtime: measure accuracy on the machine that will serve"
+    )
+
+
+def _bf16(known: bool | None) -> str:
+    if known is None:
+        return "not known"
+    if known:
+        return "fast (AMX-BF16): try --target openvino --rest-precision bf16"
+    return "no instructions for it: keep the rest in f32"
+
+
+def _gpu(found: Mapping[str, Any]) -> str:
+    if not found["found"]:
+        return f"none. {found['reason']}"
+    cores = "with" if found["int8_tensor_cores"] else "without"
+    return (
+        f"{found['name']}, {found['memory_mb'] / 1000:.0f} GB, compute capability "
+        f"{found['compute_capability']} ({cores} INT8 tensor cores), driver for CUDA "
+        f"{_cuda(found['driver'])}, runtime {_cuda(found['runtime'])}"
+    )
+
+
+def _cuda(version: int) -> str:
+    """12040 is 12.4."""
+    return f"{version // 1000}.{version % 1000 // 10}"

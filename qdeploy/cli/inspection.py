@@ -1,0 +1,250 @@
+"""The result of `inspect`: a summary, a row per layer, and with --verbose every site and GEMM."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qdeploy.cli import tables
+from qdeploy.names import short_name
+
+_LINES = ("contract", "layers", "float", "int8", "noise", "planned_gemms", "other_products")
+_STATISTICS = 3  # calibrations that the summary lists
+_OPERATORS = 8
+_LEAST = 0.0005  # share that is still 0.1 %
+
+
+def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None:
+    """Print what `inspect` found.
+
+    Args:
+        found: of `api.inspect`.
+        path: what was looked at.
+        verbose: every site, GEMM and violation, too.
+    """
+    tables.facts(_SUMMARIES[found["kind"]](found, path))
+    if (noise := found.get("noise")) and noise["warning"]:
+        tables.wrapped(f"Warning: {noise['warning']}")
+    if contract := found.get("contract"):
+        _contract(contract, verbose=verbose)
+    if found.get("layers"):
+        _layers(found["layers"])
+    _causes(found.get("float") or [])
+    if verbose:
+        tables.mapping({key: value for key, value in found.items() if key not in _LINES})
+        if (found.get("int8") or {}).get("gemms"):
+            certificate(found["int8"])
+    elif found.get("sites") and found["kind"] == "engine":
+        tables.say("Every site and GEMM: add -v.")
+
+
+def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+    where = shlex.quote(str(path))
+    dry, check = found.get("dry_run"), found.get("int8")
+    rows = [
+        (
+            "engine",
+            f"{found['strategy']} for {found['target']}, scope {found['scope']}; what is not INT8 "
+            f"in {found['rest_precision']}" + ("; a dry run: nothing was compiled" if dry else ""),
+        ),
+        ("model", _head(found)),
+        ("made from", _source(found)),
+    ]
+    if calibration := found.get("calibration"):
+        text = f"{calibration['rows']} rows of {calibration['data']}"
+        known = calibration.get("lengths") or {}
+        # earlier versions did not tell
+        if {"median", "p95", "max"} <= set(known) and "truncated_share" in calibration:
+            text += f"; tokens of a row: {tables.lengths(calibration)}"
+        rows.append(("calibrated on", text))
+    planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
+    rows.append(("INT8", str(check["summary"]) if check else f"{planned}; no kernel was looked at"))
+    if found.get("noise"):
+        rows.append(("noise", tables.noise(found["noise"])))
+    if found["noisiest"]:
+        sites = [
+            f"{short_name(site['site'])} {site['sqnr_db']:.1f} dB" for site in found["noisiest"]
+        ]
+        rows.append(("noisiest sites", f"{', '.join(sites)} (expected)"))
+    rows.append(("size", f"{found['size_mb']:.1f} MB"))
+    rows.append(("measure it", f"qdeploy eval {where}{' --simulate' if dry else ''}"))
+    return rows
+
+
+def _model(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+    inputs = ", ".join(found["inputs"])
+    rows = [
+        ("model", _head(found)),
+        ("made from", _source(found)),
+        ("inputs", f"{inputs}, at most {found['max_length']} tokens"),
+        ("size", f"{found['size_mb']:.1f} MB"),
+        ("holds", _parts(found)),
+    ]
+    check = found.get("verification")
+    difference = check.get("max_abs_diff") if isinstance(check, Mapping) else None
+    if isinstance(difference, float):
+        rows.append(("verified", f"logits differ from torch's by {difference:.1e} at most"))
+    rows.append(("statistics", _statistics(found["statistics"])))
+    rows.append(("build", f"qdeploy build {shlex.quote(str(path))} ENGINE_DIR"))
+    return rows
+
+
+def _file(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+    counts = [f"{count} {name}" for name, count in found["operators"].items()]
+    more = len(counts) - _OPERATORS
+    text = ", ".join(counts[:_OPERATORS]) + (f" and {more} other kinds" if more > 0 else "")
+    inputs = ", ".join(f"{name} {shape}" for name, shape in found["inputs"].items())
+    rows = [("file", str(path)), ("inputs", inputs), ("operators", text)]
+    if check := found.get("int8"):
+        rows.append(("INT8", f"on ONNX Runtime's CPU provider: {check['summary']}"))
+    return rows
+
+
+def _head(found: Mapping[str, Any]) -> str:
+    labels = found.get("labels") or []
+    text = f"{found.get('model_type') or 'unknown type'}, {found.get('task')}"
+    if labels:
+        names = ", ".join(labels[:6]) + (" …" if len(labels) > 6 else "")
+        text += f", {len(labels)} classes: {names}"
+    return text
+
+
+def _source(found: Mapping[str, Any]) -> str:
+    source = found["source"]
+    return str(found.get("checkpoint") or source.get("id") or source["path"])
+
+
+def _parts(found: Mapping[str, Any]) -> str:
+    sizes = ", ".join(f"{r} × {c}" for r, c in found["embedding_tables"].values())
+    count = len(found["embedding_tables"])
+    noun = "table" if count == 1 else "tables"
+    return (
+        f"{found['gemms']} GEMMs, {found['sites']} sites that can be rounded, {count} embedding "
+        f"{noun} ({sizes})"
+    )
+
+
+def _statistics(kept: list[dict[str, Any]]) -> str:
+    if not kept:
+        return "none are kept; `qdeploy build` calibrates"
+    texts = [
+        f"{one['file']} (damaged: the next calibration makes it anew)"
+        if one["damaged"]
+        else f"{one['rows']} rows of {one['data']}, at most {one['max_length']} tokens"
+        for one in kept[:_STATISTICS]
+    ]
+    more = len(kept) - _STATISTICS
+    return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
+
+
+_SUMMARIES = {"engine": _engine, "model": _model, "onnx": _file}
+
+
+def _layers(rows: list[dict[str, Any]]) -> None:
+    """One row per layer: GEMMs in INT8, and how many sites are rounded in which way."""
+    from rich.table import Table
+
+    words = list(dict.fromkeys(word for row in rows for word in row["treatments"]))
+    worst = [str(row["noisiest"]["site"]) for row in rows if row["noisiest"]]
+    # where only inputs of GEMMs are rounded, the heading says so once
+    suffix = ".input" if worst and all(name.endswith(".input") for name in worst) else ""
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for name in ("layer", "INT8", "FLOPs", *words):
+        table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
+    if worst:
+        table.add_column(f"  noisiest {'input' if suffix else 'site'}, expected dB")
+    for row in rows:
+        counts = f"{row['planned'] if row['executed'] is None else row['executed']}/{row['gemms']}"
+        cells = [row["layer"], counts if row["gemms"] else "", _percent(row["flops_share"])]
+        cells += [str(row["treatments"].get(word, "")) for word in words]
+        if worst:
+            cells.append(_noisiest(row["noisiest"], suffix))
+        fell = row["executed"] is not None and row["executed"] < row["planned"]
+        table.add_row(*cells, style="red" if fell else None)
+    tables.say("")
+    tables.show(table, width=tables.screen_width() - 1)
+    if all(row["executed"] is None for row in rows):
+        tables.say("INT8 counts GEMMs that are planned so; nothing ran.")
+
+
+def _noisiest(found: Mapping[str, Any] | None, suffix: str) -> str:
+    if not found:
+        return ""
+    name = short_name(str(found["site"])).removesuffix(suffix)
+    return f"  {found['sqnr_db']:.1f} {name.split(' ', 1)[-1]}"
+
+
+def _causes(causes: list[dict[str, Any]]) -> None:
+    """What runs in float, by cause."""
+    if causes:
+        tables.say("")
+    for cause in causes:
+        what = "FELL BACK to float" if cause["planned"] == "int8" else "In float"
+        count = cause["count"]
+        names = ", ".join(short_name(name) for name in cause["gemms"])
+        more = count - len(cause["gemms"])
+        tables.wrapped(
+            f"{what}: {count} product{'s' if count > 1 else ''}, "
+            f"{_percent(cause['flops_share'])} of the FLOPs ({cause['reason']}): {names}"
+            + (f" and {more} more" if more > 0 else "")
+        )
+
+
+def _contract(found: Mapping[str, Any], *, verbose: bool) -> None:
+    """Violations by rule; with `verbose` each of them."""
+    target, errors = found["target"], found["errors"]
+    verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
+    tables.say("")
+    tables.say(f"{target}: {verdict}, {found['advice']} of advice")
+    if verbose:
+        for one in found["violations"]:
+            tables.wrapped(
+                f"  {one['severity']}: {one['node']}: {one['text']}; {one['remedy']} "
+                f"({one['rule']})"
+            )
+        return
+    for rule in found["rules"]:
+        _rule(rule)
+
+
+def _rule(rule: Mapping[str, Any]) -> None:
+    """A rule, how often it is broken, what to do, and the first places."""
+    count, places = rule["count"], rule["places"]
+    texts = {place["text"] for place in places}
+    fact = f": {places[0]['text']}" if len(texts) == 1 else ""
+    tables.wrapped(
+        f"{rule['severity']} {rule['rule']}, {count} place{'s' if count > 1 else ''}{fact}. "
+        f"To do: {rule['remedy']}."
+    )
+    for place in places:
+        own = f": {place['text']}" if len(texts) > 1 else ""
+        tables.wrapped(f"{short_name(place['node'])}{own}", indent="    ")
+    if more := count - len(places):
+        tables.say(f"    and {more} more (all of them: -v)")
+
+
+def certificate(check: Mapping[str, Any]) -> None:
+    """One line per GEMM: what was planned, what ran, and its shares."""
+    from rich.table import Table
+
+    table = Table(title=tables.int8(check))
+    for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
+        table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
+    for name, gemm in check["gemms"].items():
+        time = gemm["time_share"]
+        table.add_row(
+            short_name(name),
+            gemm["planned"],
+            gemm["kernel"],
+            f"{100 * gemm['flops_share']:.2f}",
+            "" if time is None else f"{100 * time:.2f}",
+            gemm["reason"],
+            style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
+        )
+    tables.show(table)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if not 0 < share < _LEAST else "<0.1 %"

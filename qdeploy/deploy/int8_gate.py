@@ -1,0 +1,50 @@
+"""The gate --require-int8: how much of the work INT8 kernels must do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdeploy.deploy.certificate import largest_unplanned, percent
+from qdeploy.errors import PlanError
+
+_ROUNDING = 1e-9  # a share of exactly the limit passes, whatever binary fractions make of it
+_SHOWN = 3
+
+
+def check_share(share: float | None) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        PlanError: not 0 … 1.
+    """
+    if share is not None and not 0 <= share <= 1:
+        raise PlanError(
+            f"--require-int8 is {share:g}, and a share of 0 to 1 was expected (0.99 for 99 %)."
+        )
+
+
+def shortfall(int8: Mapping[str, Any], share: float | None) -> str | None:
+    """What is missing, for the user; None where the gate is met or not set.
+
+    Args:
+        int8: of `certificate.certify` or `judge.judge`.
+        share: of the FLOPs of all constant-weight products, planned or not.
+    """
+    if share is None:
+        return None
+    if not int8["planned"]:
+        return "No GEMM is planned in INT8, and --require-int8 is set."
+    if int8["flops_share"] >= share - _ROUNDING:
+        return None
+    fallbacks = "; ".join(
+        f"{entry['site']} ran as {entry['kernel']} ({entry['reason']})"
+        for entry in int8["fallbacks"][:_SHOWN]
+    )
+    more = len(int8["fallbacks"]) - _SHOWN
+    return (
+        f"INT8 kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, and "
+        f"--require-int8 asks for {100 * share:g} %: {int8['summary']}. Fell back: "
+        f"{fallbacks or 'none'}{f'; and {more} more' if more > 0 else ''}. Not planned: "
+        f"{largest_unplanned(int8) or 'none'}."
+    )

@@ -1,0 +1,105 @@
+"""The screen of `doctor`: sentences, commands that can be copied, nothing wider than 80 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qdeploy import api
+from qdeploy.cli import main
+
+REMEDY = "Type: python -m pip install --upgrade 'a-package-with-a-very-long-name-of-its-own[extra]'"
+
+
+def report(**fields: Any) -> dict[str, Any]:
+    return {
+        "targets": {
+            "ort-cuda": {"works": False, "detail": "onnxruntime 1.31 is built without "
+                         "CUDAExecutionProvider.", "remedy": REMEDY},
+            "ort-cpu": {"works": True, "detail": "onnxruntime 1.31, INT8 kernel X.", "remedy": ""},
+        },
+        "cpu": {"model": "Test CPU", "cores": 2, "AVX512-VNNI": True, "AVX-VNNI": False,
+                "AMX-INT8": True, "AMX-BF16": False},
+        "memory_mb": {"total": 16000.0, "usable": 7600.0},
+        "gpu": {"found": False, "reason": "CUDA: no driver."},
+        "python": "3.11.9",
+        "versions": {},
+        "notes": ["onnxruntime-tools is installed. Type: pip uninstall onnxruntime-tools"],
+    } | fields  # fmt: skip
+
+
+def said(
+    found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
+    monkeypatch.setattr(api, "doctor", lambda: found)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["doctor"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_what_works_comes_first_and_then_what_does_not_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = said(report(), monkeypatch, capsys)
+    assert max(map(len, lines)) < 80
+    assert lines[:2] == [
+        "These targets work here:",
+        "  ort-cpu  onnxruntime 1.31, INT8 kernel X.",
+    ]
+    text = " ".join(" ".join(lines).split())
+    assert text.index("These do not:") < text.index("ort-cuda") < text.index(REMEDY)
+    for part in (
+        "CPU Test CPU",
+        "fast: this CPU multiplies 8-bit integers (AVX512-VNNI, AMX-INT8)",
+        "2 can be used",
+        "7.6 of 16.0 GB can be used",
+        "none. CUDA: no driver.",
+        "pip uninstall onnxruntime-tools",
+    ):
+        assert part in text
+    assert "{" not in text and "True" not in text and "None" not in text
+
+
+def test_lines_hang_under_their_text_and_no_word_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = said(report(), monkeypatch, capsys)
+    at = next(n for n, line in enumerate(lines) if "Type: python" in line)
+    column = lines[at].index("Type:")
+    assert lines[at + 1].startswith(" " * column) and lines[at + 1][column] != " "
+    words = " ".join(lines).split()
+    assert set(REMEDY.split()) <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (dict.fromkeys(("AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "AMX-BF16"), False), "slow: this"),
+        (dict.fromkeys(("AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "AMX-BF16"), None), "not known"),
+        ({"AMX-BF16": True}, "--rest-precision bf16"),
+    ],
+)
+def test_features_in_words(
+    flags: dict[str, Any],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = report(cpu=report()["cpu"] | flags)
+    assert text in " ".join(" ".join(said(found, monkeypatch, capsys)).split())
+
+
+def test_a_gpu_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = {"found": True, "name": "NVIDIA H100", "compute_capability": "9.0",
+           "int8_tensor_cores": True, "memory_mb": 85000, "driver": 12040,
+           "runtime": 12060}  # fmt: skip
+    found = report(gpu=gpu, memory_mb={"total": None, "usable": None}, targets={}, notes=[])
+    text = " ".join(" ".join(said(found, monkeypatch, capsys)).split())
+    assert (
+        "NVIDIA H100, 85 GB, compute capability 9.0 (with INT8 tensor cores), driver for CUDA "
+        "12.4, runtime 12.6"
+    ) in text
+    assert "memory" not in text
