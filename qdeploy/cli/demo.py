@@ -63,7 +63,8 @@ def table(result: Mapping[str, Any]) -> None:
     tables.show(found)
     width = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _WIDEST
     for paragraph in result["sentences"]:
-        tables.say(click.wrap_text(paragraph, width - 1))
+        # a sign stays on the line of its number
+        tables.say(click.wrap_text(paragraph.replace(" %", "\u00a0%"), width - 1))
 
 
 def _cells(row: Mapping[str, Any], *, first: bool) -> list[str]:
