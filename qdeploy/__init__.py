@@ -7,6 +7,7 @@
     evaluate(engine_dir)              accuracy, latency, size, INT8 kernels
     sweep(model, sweep_dir, recipe=…) many engines, measured alike and compared
     load(engine_dir).predict(pairs)   labels and scores
+    predict_file(engine_dir, file)    the same, of a file or a pipe of rows
     inspect(path), doctor(), demo(directory)
 
 Each is the Python form of the command of that name. Importing this package loads none of torch,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         export,
         inspect,
         load,
+        predict_file,
         sweep,
     )
 
@@ -51,6 +53,7 @@ __all__ = [
     "export",
     "inspect",
     "load",
+    "predict_file",
     "sweep",
 ]
 

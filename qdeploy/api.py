@@ -149,7 +149,7 @@ def analyze(
     cost_rows: int = 32,
     html: PathLike | None = None,
     plot: PathLike | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def analyze(
         cost_rows: rows of `data` on which each site's cost is measured; 0 measures none.
         html: file for the report as one self-contained page.
         plot: folder for the pictures as PNGs.
-        threads: of the runs that measure costs.
+        threads: of the runs that measure costs; None takes the cores that the process may use.
         seed: of the samples.
         progress: see the module.
 
@@ -372,10 +372,12 @@ def evaluate(
     max_length: int | None = None,
     batch_size: int = 8,
     seq_len: int = 128,
-    warmup: int = 100,
-    iterations: int = 500,
-    threads: int = 2,
+    warmup: int | None = None,
+    iterations: int | None = None,
+    seconds: float | None = None,
+    threads: int | None = None,
     latency: bool = True,
+    own_lengths: bool = True,
     accuracy: bool = True,
     seed: int = 0,
     max_drop: float | None = None,
@@ -402,10 +404,14 @@ def evaluate(
         max_length: tokens kept of a row for accuracy; None is the model's own limit, at most 512.
         batch_size: rows per run, of the latency and of the accuracy.
         seq_len: tokens per row of the latency, of it alone.
-        warmup: runs before the timed ones.
-        iterations: timed runs.
-        threads: threads the engine may use.
+        warmup: runs of each engine before the timed ones, exactly so many; None is at most 100,
+            as `seconds` allow.
+        iterations: timed runs of each engine, exactly so many, however long they take; None is at
+            most 500, as `seconds` allow, and at least 6.
+        seconds: for all timed runs of the engine and its baseline; None is 30.
+        threads: threads the engine may use; None takes the cores that the process may use.
         latency: False leaves the latency out.
+        own_lengths: False times the fixed shape alone, and no batches of the data's own lengths.
         accuracy: False leaves the accuracy out.
         seed: of the latency's inputs and of the bootstrap.
         max_drop: gate: most accuracy points that may be lost against `baseline`.
@@ -445,8 +451,10 @@ def evaluate(
             seq_len=seq_len,
             warmup=warmup,
             iterations=iterations,
+            seconds=seconds,
             threads=threads,
             latency=latency,
+            own_lengths=own_lengths,
             accuracy=accuracy,
             seed=seed,
             max_drop=max_drop,
@@ -526,12 +534,12 @@ def sweep(
 
 
 @explained()
-def load(engine_dir: PathLike, *, threads: int = 2, verify: str = "sha256") -> Predictor:
+def load(engine_dir: PathLike, *, threads: int | None = None, verify: str = "sha256") -> Predictor:
     """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
 
     Args:
         engine_dir: engine directory.
-        threads: threads the engine may use.
+        threads: threads the engine may use; None takes the cores that the process may use.
         verify: how its files are held against its qdeploy.json: `"sha256"` reads them once more,
             `"stat"` compares their sizes alone, for callers who cannot wait.
 
@@ -543,6 +551,72 @@ def load(engine_dir: PathLike, *, threads: int = 2, verify: str = "sha256") -> P
     from qdeploy.evaluate.predictor import Predictor
 
     return Predictor(engine_dir, threads=threads, verify=verify)
+
+
+@explained()
+def predict_file(
+    engine_dir: PathLike,
+    file: PathLike = "-",
+    *,
+    out: PathLike | None = None,
+    format: str | None = None,
+    output_format: str = "jsonl",
+    columns: str | None = None,
+    keep: str | None = None,
+    logits: bool = False,
+    batch_size: int = 8,
+    max_length: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer every row of a file or of standard input, block by block, in the order given.
+
+    Memory does not grow with the rows. docs/predict.md lists what is answered for each head.
+
+    Args:
+        engine_dir: engine directory.
+        file: CSV, TSV, JSONL, text (a row a line) or Parquet file; `"-"` is standard input.
+        out: file for the answers, written whole or not at all; None is standard output, where they
+            appear as they are made.
+        format: `"csv"`, `"tsv"`, `"jsonl"`, `"text"` or `"parquet"`; None goes by the suffix, and
+            is JSONL for standard input.
+        output_format: `"jsonl"` or `"csv"`.
+        columns: column of the text, `"text"`, or those of a pair, `"question,sentence"`; None
+            takes columns with usual names.
+        keep: columns of the input that go with the answers, with commas, or `"all"`; one with the
+            name of an answer's field is called `input_NAME`.
+        logits: put the raw outputs beside the answers.
+        batch_size: rows per run; fewer where they are long.
+        max_length: tokens kept of a row; None is what the model takes.
+        threads: threads the engine may use; None takes the cores that the process may use.
+        progress: see the module.
+
+    Returns:
+        How many `rows` were answered, with the number of each label in `answers`, how many were
+        `truncated`, `seconds` and `rows_per_s`, `threads`, and where the answers stand (`out`).
+
+    Raises:
+        DataError: rows that cannot be read or answered; the text names the line, and says what was
+            answered before it.
+        PlanError: question answering without `logits`, or an option that cannot be followed.
+        ModelError, TargetError, OutputError, VerificationError: see `qdeploy.errors`.
+    """
+    from qdeploy.evaluate.predict_file import predict_file as answer
+
+    return answer(
+        engine_dir,
+        file,
+        out=out,
+        format=format,
+        output_format=output_format,
+        columns=columns,
+        keep=keep,
+        logits=logits,
+        batch_size=batch_size,
+        max_length=max_length,
+        threads=threads,
+        progress=progress,
+    )
 
 
 @explained()
@@ -583,7 +657,7 @@ def demo(
     directory: PathLike = "demo",
     *,
     force: bool = False,
-    threads: int = 2,
+    threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -592,7 +666,7 @@ def demo(
     Args:
         directory: where the model and the engines go.
         force: replace the engines of an earlier demo.
-        threads: threads the engines may use.
+        threads: threads the engines may use; None takes the cores that the process may use.
         seed: of the calibration sample.
         progress: see the module.
 

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -74,9 +74,20 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written, with its name; nothing is left behind.
     """
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Another name to write a file under, which takes `path` when the block ends well.
+
+    Raises:
+        OSError: with the name of the file; nothing is left behind.
+    """
     partial = path.with_name(f".{path.name[:_STEM]}.{secrets.token_hex(6)}.partial")
     try:
-        partial.write_bytes(content)
+        yield partial
         with contextlib.suppress(FileNotFoundError):  # a private file stays private
             partial.chmod(stat.S_IMODE(path.stat().st_mode))
         partial.replace(path)

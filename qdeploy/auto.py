@@ -13,6 +13,7 @@ from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
 from qdeploy.measured import build_measured, measures
 from qdeploy.scratch import scratch
+from qdeploy.threads import usable_cores
 
 NAME = "auto"
 
@@ -84,7 +85,12 @@ def build_fastest(
             raise TargetError(f"No target takes this build. {reasons}")
         shape, p50 = times_of({name: folder / name for name in built}, wanted, progress)
         best = min(p50, key=p50.__getitem__)
-        choice = {"shape": list(shape), "threads": 2, "p50_ms": p50, "skipped": skipped}
+        choice = {
+            "shape": list(shape),
+            "threads": usable_cores(),
+            "p50_ms": p50,
+            "skipped": skipped,
+        }
         if measure and progress is not None:
             progress("measure", 0, 1)
         noise = noise_of(source, folder / best, statistics, asked) if measure else None

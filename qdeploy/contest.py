@@ -23,6 +23,7 @@ from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
 from qdeploy.runs import blaming
+from qdeploy.threads import usable_cores
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -83,14 +84,14 @@ def rounds_of(
         (s.engine, probe_feeds(s.manifest["inputs"], batch=batch, sequence=tokens))
         for s in subjects
     ]
-    return (batch, tokens), measure_alternating(pairs, protocol, progress)
+    return (batch, tokens), measure_alternating(pairs, protocol, progress).rounds
 
 
 def times_of(
     engines: dict[str, Path], wanted: tuple[int, int], progress: Progress | None
 ) -> tuple[tuple[int, int], dict[str, float]]:
     """The shape [B, S], and the median time of a run of each engine directory, ms, by its name."""
-    subjects = [open_subject(engine, 2) for engine in engines.values()]
+    subjects = [open_subject(engine, usable_cores()) for engine in engines.values()]
     shape, rounds = rounds_of(subjects, wanted, progress)
     times = {name: round(median(ms), 3) for name, ms in zip(engines, rounds, strict=True)}
     return shape, times

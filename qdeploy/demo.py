@@ -87,12 +87,12 @@ def run_demo(
     directory: str | Path,
     *,
     force: bool = False,
-    threads: int = 2,
+    threads: int | None = None,
     seed: int = 0,
     progress: api.Progress | None = None,
 ) -> dict[str, Any]:
     """Build and measure every exhibit in `directory`; arguments and errors as `api.demo`."""
-    check_threads(threads)
+    threads = check_threads(threads)
     began, root = time.monotonic(), Path(directory)
     check_output(root, "demo", force=force)
     root.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _measure(
     protocol = replace(PROTOCOL, threads=threads)
     sample = data.sample(protocol.batch_size, seed)
     pairs = [(s.engine, fixed_feeds(s.encoder, sample, protocol)) for s in subjects]
-    times = measure_alternating(pairs, protocol, progress)
+    times = measure_alternating(pairs, protocol, progress).rounds
     lines = [
         _line(exhibit, built[exhibit.name])
         | {key: metrics_of(own)[key] for key in ("accuracy", "n", "constant_predictor")}

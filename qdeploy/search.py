@@ -38,6 +38,7 @@ from qdeploy.evaluate.predict import predict_logits
 from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.head import head_of
 from qdeploy.scratch import scratch
+from qdeploy.threads import usable_cores
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -213,7 +214,7 @@ def _time(
     tried: Sequence[Tried], wanted: tuple[int, int], progress: Progress | None, runs: int = 60
 ) -> tuple[int, int]:
     """Time engines in one alternating run, each against the fastest; the shape that they ran."""
-    subjects = [open_subject(one.folder, 2) for one in tried]
+    subjects = [open_subject(one.folder, usable_cores()) for one in tried]
     shape, rounds = rounds_of(subjects, wanted, progress, runs)
     medians = [median(times) for times in rounds]
     first = int(np.argmin(medians))
@@ -312,7 +313,7 @@ class _Trial:
         """Every candidate that the target can express, with exceptions where none holds."""
         self._say(f"search: {FP32}", 0, 1)
         self._build({"strategy": "fp32"}, FP32)
-        base = open_subject(self.folder / FP32, 2)
+        base = open_subject(self.folder / FP32, usable_cores())
         judge = partial(harm, self._logits(base), gold=self._gold(base))
         half = HALF in find_target(self.shared["target"]).rest_precisions
         tried = list(self._each(_BY_HAND + (_ON_GPU if half else ()), judge))
@@ -336,7 +337,7 @@ class _Trial:
             except (TargetError, PlanError):
                 continue
             engine = self.folder / name
-            found = judge(self._logits(open_subject(engine, 2)))
+            found = judge(self._logits(open_subject(engine, usable_cores())))
             yield Tried(dict(options), engine, built, found)
         self._say("search", len(candidates), len(candidates))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, read_json, write_bytes
+from qdeploy.artifact import MANIFEST, read_json, replacing, write_bytes
 from qdeploy.errors import ModelError, OutputError
 from qdeploy.faults import explain
 
@@ -94,12 +94,42 @@ def write_file(flag: str, path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    try:
+    with _refusing(flag, path):
         place = _place(path)
         if place.exists() and not place.is_file():
             place.write_bytes(content)
         else:
             write_bytes(place, content)
+
+
+@contextlib.contextmanager
+def written(flag: str, path: Path) -> Iterator[Callable[[bytes], object]]:
+    """As `write_file`, for what comes piece by piece: the block is given what takes the pieces.
+
+    Raises:
+        OutputError: it cannot be written. What else the block raises passes, and nothing is left.
+    """
+    with contextlib.ExitStack() as stack:
+        with _refusing(flag, path):
+            place = _place(path)
+            other = place.exists() and not place.is_file()
+            partial = place if other else stack.enter_context(replacing(place))
+            stream = stack.enter_context(partial.open("wb"))
+
+        def write(content: bytes) -> None:
+            with _refusing(flag, path):
+                stream.write(content)
+                stream.flush()
+
+        yield write
+        with _refusing(flag, path):
+            stack.close()
+
+
+@contextlib.contextmanager
+def _refusing(flag: str, path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"{flag} {path} was not written: {explain(error)}") from error
 

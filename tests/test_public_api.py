@@ -13,7 +13,17 @@ import pytest
 import qdeploy
 from qdeploy import api
 
-FUNCTIONS = ("build", "calibrate", "demo", "doctor", "evaluate", "export", "inspect", "load")
+FUNCTIONS = (
+    "build",
+    "calibrate",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "predict_file",
+)
 
 
 def run(code: str) -> str:

@@ -53,12 +53,12 @@ def analyze_model(
     activations: str = "asymmetric",
     cost_rows: int = 32,
     seed: int = 0,
-    threads: int = 2,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The outlier report of a model; see `qdeploy.api.analyze`."""
     directory = Path(model_dir)
-    check_threads(threads)
+    threads = check_threads(threads)
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns, "seed": seed}
     if statistics is None:
         statistics = calibrate_model(

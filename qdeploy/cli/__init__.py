@@ -27,6 +27,7 @@ from qdeploy.cli.doctor import doctor
 from qdeploy.cli.eval import evaluate
 from qdeploy.cli.export import export
 from qdeploy.cli.inspect import inspect
+from qdeploy.cli.predict import predict
 from qdeploy.cli.signals import Asked, listening
 from qdeploy.cli.sweep import sweep
 from qdeploy.errors import QDeployError, QDeployWarning
@@ -68,7 +69,9 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
         except QDeployError as error:
             raise Failure(str(error), error.exit_code) from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except BrokenPipeError as error:  # the reader (`| head`) left; click would end with 1
+            raise click.exceptions.Exit(0) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             fault = machine_fault(error)
@@ -97,7 +100,10 @@ def cli() -> None:
     """
 
 
-for _command in (export, calibrate, analyze, build, evaluate, inspect, sweep, doctor, demo):
+for _command in (
+    *(export, calibrate, analyze, build, evaluate, predict),
+    *(inspect, sweep, doctor, demo),
+):
     cli.add_command(_command)
 
 

@@ -27,7 +27,7 @@ _HEADS = (
 @options.seed
 @options.force
 @options.reporting
-def demo(directory: Path, threads: int, seed: int, force: bool) -> None:
+def demo(directory: Path, threads: int | None, seed: int, force: bool) -> None:
     """Compare the strategies on the embedded model.
 
     Exports the embedded checkpoint to DIRECTORY (default: demo), calibrates once, builds one engine

@@ -70,23 +70,34 @@ LATENCY = "Latency"  # heading of its options
     "--warmup",
     group=LATENCY,
     type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
     metavar="N",
-    help="Runs before the timed ones.",
+    help="Runs before the timed ones, exactly so many. At most 100, as --seconds allow, when left"
+    " out.",
 )
 @sections.option(
     "--iterations",
     group=LATENCY,
     type=click.IntRange(min=1),
-    default=500,
-    show_default=True,
     metavar="N",
-    help="Timed runs.",
+    help="Timed runs of each engine, exactly so many. At most 500, as --seconds allow, and at least"
+    " 6 when left out.",
+)
+@sections.option(
+    "--seconds",
+    group=LATENCY,
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Time for all timed runs of the engine and its baseline.  [default: 30]",
 )
 @options.threads
 @sections.option(
     "--no-latency", group=sections.MEASURED, is_flag=True, help="Leave the latency out."
+)
+@sections.option(
+    "--no-own-lengths",
+    group=sections.MEASURED,
+    is_flag=True,
+    help="Time the fixed shape alone, not batches of the data's own lengths.",
 )
 @sections.option(
     "--no-accuracy", group=sections.MEASURED, is_flag=True, help="Leave the accuracy out."
@@ -115,7 +126,9 @@ LATENCY = "Latency"  # heading of its options
 )
 @options.seed
 @options.reporting
-def evaluate(engine_dir: Path, no_latency: bool, no_accuracy: bool, **settings: Any) -> None:
+def evaluate(
+    engine_dir: Path, no_latency: bool, no_own_lengths: bool, no_accuracy: bool, **settings: Any
+) -> None:
     """Measure accuracy, latency, size and INT8 kernels.
 
     ENGINE_DIR comes from `qdeploy build`. Without --baseline there is no drop and no ratio."""
@@ -125,6 +138,7 @@ def evaluate(engine_dir: Path, no_latency: bool, no_accuracy: bool, **settings: 
             api.evaluate,
             engine_dir,
             latency=not no_latency,
+            own_lengths=not no_own_lengths,
             accuracy=not no_accuracy,
             progress=progress,
             **settings,

@@ -113,12 +113,11 @@ force = option(
     help="Replace the output, if it is a directory that qdeploy wrote.",
 )
 seed = _option("--seed", type=int, default=0, metavar="N", help="Seed of everything random.")
-threads = _option(
+threads = option(
     "--threads",
     type=click.IntRange(min=1),
-    default=2,
     metavar="N",
-    help="Threads that an engine may use.",
+    help="Threads that an engine may use. The cores that the process may use when left out.",
 )
 task = option(
     "--task",

@@ -44,8 +44,13 @@ def set_json(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     check_file("--json", Path(value))
 
 
+def result_goes_to_stdout() -> bool:
+    """Whether --json - was given."""
+    return click.get_current_context().meta.get(_JSON) == "-"
+
+
 def guard_inputs(params: Mapping[str, Any]) -> None:
-    """Refuse --json, --html and --card that would replace a file which the command was given.
+    """Refuse --json, --html, --card and --out that would replace what the command was given.
 
     Args:
         params: of the command.
@@ -53,7 +58,7 @@ def guard_inputs(params: Mapping[str, Any]) -> None:
     Raises:
         OutputError: with what would be lost.
     """
-    reports = {f"--{name}": params[name] for name in ("html", "card") if params.get(name)}
+    reports = {f"--{name}": params[name] for name in ("html", "card", "out") if params.get(name)}
     target = click.get_current_context().meta.get(_JSON)
     if target is not None and target != "-":
         reports["--json"] = Path(target)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import abc
 import codecs
+import contextlib
 import errno
 import io
+import itertools
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -27,44 +31,28 @@ _KINDS = (
 )
 
 
-class DataFile:
-    """A regular file that may be read several times and must stay as it is meanwhile.
-
-    Pipes are refused: formats go by suffix, and a sample reads its rows twice.
+class TextSource(abc.ABC):
+    """Lines of text from something that gives bytes.
 
     Attributes:
-        path: of the file.
-
-    Raises:
-        DataError: it is none, is not there or cannot be opened.
+        path: of the source, or its name, for error texts.
+        once: it can be read a single time, from its start to its end.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._opened() as stream:
-            self._stamp = _stamp(stream)
+    path: Path | str
+    once = False
 
-    def open(self) -> BinaryIO:
-        """The bytes from their start.
-
-        Raises:
-            DataError: it cannot be opened, or is another than before.
-        """
-        stream = self._opened()
-        try:
-            self._compare(_stamp(stream))
-        except DataError:
-            stream.close()
-            raise
-        return stream
+    @abc.abstractmethod
+    def raw(self) -> Iterator[bytes]:
+        """The bytes, block by block."""
 
     def check(self) -> None:
-        """Refuse what was read from a file that somebody wrote to at the same time.
+        """Refuse what was read while it changed: nothing that is read once can be told to.
 
         Raises:
             DataError: it changed.
         """
-        self.open().close()
+        return
 
     def blocks(self) -> Iterator[str]:
         """The text with its line ends untouched, without a byte-order mark.
@@ -74,24 +62,19 @@ class DataFile:
         """
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         line = 1
-        with self.open() as stream:
-            while True:
-                raw = self._read(stream)
-                try:
-                    text = decoder.decode(raw, final=not raw)
-                except UnicodeDecodeError as error:
-                    # the object may begin with bytes of the block before, none of them a line end
-                    yield bytes(error.object[: error.start]).decode()
-                    at = line + error.object.count(b"\n", 0, error.start)
-                    raise DataError(
-                        f"{self.path}, line {at}: byte 0x{error.object[error.start]:02x} is not "
-                        "UTF-8. Save the file as UTF-8."
-                    ) from None
-                line += raw.count(b"\n")
-                yield text
-                if not raw:
-                    break
-            self._compare(_stamp(stream))
+        for raw in itertools.chain(self.raw(), (b"",)):
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                # the object may begin with bytes of the block before, none of them a line end
+                yield bytes(error.object[: error.start]).decode()
+                at = line + error.object.count(b"\n", 0, error.start)
+                raise DataError(
+                    f"{self.path}, line {at}: byte 0x{error.object[error.start]:02x} is not "
+                    "UTF-8. Save the file as UTF-8."
+                ) from None
+            line += raw.count(b"\n")
+            yield text
 
     def lines(self, ends: str = "\n") -> Iterator[str]:
         """Lines with their ends.
@@ -124,6 +107,59 @@ class DataFile:
                 )
         if parts:
             yield "".join(parts)
+
+
+class DataFile(TextSource):
+    """A regular file that may be read several times and must stay as it is meanwhile.
+
+    Pipes are refused: formats go by suffix, and a sample reads its rows twice.
+
+    Attributes:
+        path: of the file.
+
+    Raises:
+        DataError: it is none, is not there or cannot be opened.
+    """
+
+    path: Path
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as stream:
+            self._stamp = _stamp(stream)
+
+    def open(self) -> BinaryIO:
+        """The bytes from their start.
+
+        Raises:
+            DataError: it cannot be opened, or is another than before.
+        """
+        stream = self._opened()
+        try:
+            self._compare(_stamp(stream))
+        except DataError:
+            stream.close()
+            raise
+        return stream
+
+    def check(self) -> None:
+        """Refuse what was read from a file that somebody wrote to at the same time.
+
+        Raises:
+            DataError: it changed.
+        """
+        self.open().close()
+
+    def raw(self) -> Iterator[bytes]:
+        """The bytes, block by block.
+
+        Raises:
+            DataError: an unreadable or changing file.
+        """
+        with self.open() as stream:
+            while block := self._read(stream):
+                yield block
+            self._compare(_stamp(stream))
 
     def _read(self, stream: BinaryIO) -> bytes:
         try:
@@ -195,3 +231,49 @@ def _stamp(stream: BinaryIO) -> tuple[int, ...]:
     """What changes with the content of a file."""
     found = os.fstat(stream.fileno())
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Stream(TextSource):
+    """Standard input, a pipe or anything else that can be read once.
+
+    A block is what the other side has written so far, so that lines come as they are written.
+    """
+
+    once = True
+
+    def __init__(self, stream: BinaryIO, name: str, *, close: bool = True) -> None:
+        """Take over a stream.
+
+        Args:
+            close: at its end.
+        """
+        self.path = name
+        self._stream, self._close = stream, close
+
+    def raw(self) -> Iterator[bytes]:
+        """The bytes, as they come.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        read = getattr(self._stream, "read1", self._stream.read)
+        try:
+            while block := read(BLOCK):
+                yield block
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+        finally:
+            if self._close:
+                self._stream.close()
+
+
+def standard_input() -> Stream:
+    """Standard input.
+
+    Without Python's buffer where there is a file behind it: a thread that waits there holds the
+    buffer's lock, and a process that ends then would be stopped with a fatal error.
+    """
+    name = "standard input"
+    with contextlib.suppress(OSError, ValueError):
+        return Stream(os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0), name)
+    return Stream(sys.stdin.buffer, name, close=False)

@@ -123,14 +123,11 @@ class Judge:
         self, place: str, values: Mapping[str, Any], column: str, records: Iterator[Record]
     ) -> str:
         value = values.get(column)
-        if isinstance(value, str) and value and not value.isspace():
-            if _is_whole(value):
-                return value
-            fact = "holds half of a surrogate pair"
-        else:
-            if column not in values:
-                self._look_for(column, records)
-            fact = "holds no text" if value is None or value == "" else f"is {_shown(value)}"
+        fact = text_fault(value)
+        if fact is None:
+            return str(value)
+        if column not in values:
+            self._look_for(column, records)
         raise DataError(
             f"{self._table.name}, {place}: column '{column}' {fact}, and text was expected. Mend "
             "or drop that row."
@@ -193,6 +190,13 @@ class Judge:
             f"{task.name} needs {', '.join(own)}: map them with --columns "
             f"{','.join(f'{name}=COLUMN' for name in own)}."
         )
+
+
+def text_fault(value: Any) -> str | None:
+    """What is wrong with a value where text belongs, as a clause; None where it is text."""
+    if isinstance(value, str) and value and not value.isspace():
+        return None if _is_whole(value) else "holds half of a surrogate pair"
+    return "holds no text" if value is None or value == "" else f"is {_shown(value)}"
 
 
 def _is_whole(text: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from qdeploy.data.files import LONGEST, DataFile
+from qdeploy.data.files import LONGEST, DataFile, TextSource
 from qdeploy.errors import DataError
 from qdeploy.remedies import install_command
 
@@ -57,12 +57,12 @@ def read_table(path: Path) -> Table:
     return reader(path)
 
 
-def read_tsv(path: Path) -> Table:
+def read_tsv(source: Path | TextSource) -> Table:
     """Tab-separated rows without quoting, as GLUE's: a lone quotation mark is a character.
 
     Lines end at LF alone (a CR before it is dropped); other Unicode line ends are text.
     """
-    file = DataFile(path)
+    file = text_source(source)
 
     def rows() -> Iterator[tuple[int, Sequence[str]]]:
         for number, whole in enumerate(file.lines(), 1):
@@ -72,9 +72,9 @@ def read_tsv(path: Path) -> Table:
     return _with_header(file, rows)
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(source: Path | TextSource) -> Table:
     """Comma-separated rows with standard quoting (RFC 4180)."""
-    file = DataFile(path)
+    file = text_source(source)
 
     def rows() -> Iterator[tuple[int, Sequence[str]]]:
         # One figure for the process, which its threads read with: it is raised and never lowered.
@@ -86,17 +86,21 @@ def read_csv(path: Path) -> Table:
                     yield reader.line_num, fields
         except csv.Error as error:
             raise DataError(
-                f"{path}, line {reader.line_num}: {error}. Quote fields that hold a comma, and "
-                "double the quotation marks inside them; unquoted rows belong in a .tsv."
+                f"{file.path}, line {reader.line_num}: {error}. Quote fields that hold a comma, "
+                "and double the quotation marks inside them; unquoted rows belong in a .tsv."
             ) from None
 
     return _with_header(file, rows)
 
 
-def _with_header(file: DataFile, rows: Callable[[], Iterator[tuple[int, Sequence[str]]]]) -> Table:
+def _with_header(
+    file: TextSource, rows: Callable[[], Iterator[tuple[int, Sequence[str]]]]
+) -> Table:
     """A table from what numbers the rows of fields, the first of them the header."""
     path = file.path
-    _, header = next(rows(), (0, ()))
+    begun = rows()
+    _, header = next(begun, (0, ()))
+    rest = begun if file.once else None  # a file is opened again, and this one closed
     if not any(name.strip() for name in header):
         raise DataError(f"{path} is empty: no header line. The first line names the columns.")
     columns = tuple(name.strip() for name in header)
@@ -108,8 +112,9 @@ def _with_header(file: DataFile, rows: Callable[[], Iterator[tuple[int, Sequence
     _once(path, columns)
 
     def read(_: Collection[str]) -> Iterator[Record]:
-        numbered = rows()
-        next(numbered, None)
+        numbered = rows() if rest is None else rest
+        if rest is None:
+            next(numbered, None)
         for line, fields in numbered:
             if len(fields) != len(columns):
                 raise DataError(
@@ -121,16 +126,16 @@ def _with_header(file: DataFile, rows: Callable[[], Iterator[tuple[int, Sequence
     return Table(str(path), columns, read, file.check)
 
 
-def read_jsonl(path: Path) -> Table:
+def read_jsonl(source: Path | TextSource) -> Table:
     """One JSON object per line."""
-    file = DataFile(path)
+    file = text_source(source)
 
     def read(_: Collection[str]) -> Iterator[Record]:
         for number, text in enumerate(file.lines(), 1):
             if text.strip():
-                yield f"line {number}", _json_object(f"{path}, line {number}", text)
+                yield f"line {number}", _json_object(f"{file.path}, line {number}", text)
 
-    return Table(str(path), None, read, file.check)
+    return Table(str(file.path), None, read, file.check)
 
 
 def _json_object(where: str, text: str) -> dict[str, Any]:
@@ -152,6 +157,23 @@ def _json_object(where: str, text: str) -> dict[str, Any]:
             '({"column": value, …}).'
         )
     return value
+
+
+def read_text(source: Path | TextSource) -> Table:
+    """One text per line, in a column called `text`; lines that are blank are passed over."""
+    file = text_source(source)
+
+    def read(_: Collection[str]) -> Iterator[Record]:
+        for number, whole in enumerate(file.lines(), 1):
+            if whole.strip():
+                yield f"line {number}", {"text": whole.removesuffix("\n").removesuffix("\r")}
+
+    return Table(str(file.path), ("text",), read, file.check)
+
+
+def text_source(source: Path | TextSource) -> TextSource:
+    """The file of a path; what is open already stays as it is."""
+    return DataFile(source) if isinstance(source, Path) else source
 
 
 def read_parquet(path: Path) -> Table:
@@ -199,7 +221,7 @@ def _parquet_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _once(path: Path, columns: Sequence[str]) -> None:
+def _once(path: Path | str, columns: Sequence[str]) -> None:
     if len(set(columns)) < len(columns):
         raise DataError(f"{path}: the header names a column twice: {named(columns)}.")
 

@@ -102,11 +102,12 @@ def inputs_of(feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arr
 
 
 def open_engine(
-    engine_dir: str | Path, *, threads: int = 2, simulate: bool = False, how: str = SHA256
+    engine_dir: str | Path, *, threads: int | None = None, simulate: bool = False, how: str = SHA256
 ) -> Engine:
     """Load the engine of an engine directory with a stated number of threads.
 
     Args:
+        threads: of one run; None takes the cores that the process may use.
         how: its files are held against the manifest: see `qdeploy.integrity.verify`.
         simulate: run its graph on the CPU, for its numbers alone (`qdeploy.deploy.simulate`).
 
@@ -115,7 +116,7 @@ def open_engine(
         TargetError: its target does not work on this machine.
         PlanError: `threads` is no number that helps.
     """
-    check_threads(threads)
+    threads = check_threads(threads)
     directory = Path(engine_dir)
     manifest = read_manifest(directory, "engine")
     verify(directory, manifest, GRAPHS, how=how)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,46 +15,50 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import PlanError
-from qdeploy.threads import check_threads
+from qdeploy.evaluate.rounds import SECONDS, Pace, Progress, Timed, alternate
+from qdeploy.threads import check_threads, usable_cores
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
-Progress = Callable[[str, int, int], None]
 
-_ROUND = 10  # iterations of one engine before the other takes its turn
-_LEAST_ROUNDS = 20  # fewer leave the bootstrap little to draw from
 _RESAMPLES = 1000
+_MANY_ROUNDS = 20  # fewer leave the bootstrap little to draw from
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class LatencyProtocol:
-    """How latency is measured; the defaults are those of arXiv 2603.04308.
+    """How latency is measured.
 
     Attributes:
-        batch_size, seq_len: the fixed shape [B, S]: rows and tokens.
-        warmup: runs that are not timed, per engine.
-        iterations: runs that are, per engine.
+        batch_size, seq_len: the fixed shape [B, S]: rows and tokens; those of arXiv 2603.04308.
+        warmup: runs of each engine that are not timed; None: at most 100, as time allows.
+        iterations: runs of each engine that are; None: at most 500, as time allows.
         threads: threads of the engine.
+        seconds: for all runs of all engines whose number is left open.
     """
 
     batch_size: int = 8
     seq_len: int = 128
-    warmup: int = 100
-    iterations: int = 500
-    threads: int = 2
+    warmup: int | None = None
+    iterations: int | None = None
+    threads: int = field(default_factory=usable_cores)
+    seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
-        for name, value in asdict(self).items():
-            least = 0 if name == "warmup" else 1
-            if value < least:
-                raise PlanError(f"{name} is {value}, and at least {least} is needed.")
+        for name, value in (("batch_size", self.batch_size), ("seq_len", self.seq_len)):
+            if value < 1:
+                raise PlanError(f"{name} is {value}, and at least 1 is needed.")
+        self.pace(self.seconds)
 
-    def round_sizes(self) -> list[int]:
-        """Iterations of each round: of ten, or shorter where that gives fewer than 20 rounds."""
-        size = max(1, min(_ROUND, self.iterations // _LEAST_ROUNDS))
-        full, rest = divmod(self.iterations, size)
-        return [size] * full + ([rest] if rest else [])
+    def pace(self, seconds: float) -> Pace:
+        """How many runs, in a part of the time.
+
+        Raises:
+            PlanError: a number that is none.
+        """
+        return Pace(self.warmup, self.iterations, seconds)
 
 
 def fixed_feeds(encoder: TextEncoder, rows: Rows, protocol: LatencyProtocol) -> dict[str, Array]:
@@ -72,37 +77,17 @@ def measure_alternating(
     engines: Sequence[tuple[Engine, Feeds]],
     protocol: LatencyProtocol,
     progress: Progress | None = None,
-) -> list[list[Array]]:
-    """Time engines in alternating rounds of one process, so that all meet the same machine.
+    *,
+    seconds: float | None = None,
+) -> Timed:
+    """Time engines at one shape in alternating rounds (`qdeploy.evaluate.rounds`).
 
-    Every second turn goes backwards, so that none is always the first after the other.
-
-    Returns:
-        Per engine, its rounds of times per run, float64 [runs] each, ms.
+    Args:
+        seconds: of the time, for this shape; None is all of it.
     """
-    _warm_up(engines, protocol.warmup, progress)
-    times: list[list[Array]] = [[] for _ in engines]
-    done = 0
-    for turn, runs in enumerate(protocol.round_sizes()):
-        places = range(len(engines)) if turn % 2 == 0 else reversed(range(len(engines)))
-        for place in places:
-            times[place].append(_time(*engines[place], runs))
-        done += runs
-        if progress:
-            progress("latency", done, protocol.iterations)
-    return times
-
-
-def _warm_up(engines: Sequence[tuple[Engine, Feeds]], runs: int, progress: Progress | None) -> None:
-    """Run each engine untimed, by the round, so that progress is seen."""
-    total = runs * len(engines)
-    for at, (engine, feeds) in enumerate(engines):
-        for done in range(0, runs, _ROUND):
-            if progress:
-                progress("warm-up", at * runs + done, total)
-            _time(engine, feeds, min(_ROUND, runs - done))
-    if progress and total:
-        progress("warm-up", total, total)
+    timers = [_Fixed(engine, feeds) for engine, feeds in engines]
+    left = protocol.seconds if seconds is None else seconds
+    return alternate(timers, protocol.pace(left), progress)
 
 
 def summary(rounds: list[Array]) -> dict[str, float]:
@@ -120,10 +105,12 @@ def median(rounds: list[Array]) -> float:
 def ratio_of_medians(
     baseline: list[Array], engine: list[Array], seed: int = 0
 ) -> tuple[float, float, float]:
-    """Baseline's median over the engine's, with its 95 % bootstrap interval.
+    """Baseline's median over the engine's, with its 95 % interval.
 
-    Whole rounds are drawn, both engines' together: runs of one round share the machine's mood, so
-    that single runs are not independent.
+    Whole rounds are drawn, both engines' together (bootstrap): runs of one round share the
+    machine's mood, so that single runs are not independent. Fewer than 20 rounds are too few to
+    draw from: there the interval is that of the median of the rounds' own ratios, by ranks (the
+    binomial distribution; 95 % or more from six rounds on, and all that was seen below).
 
     Args:
         baseline, engine: rounds of `measure_alternating`, as many of each.
@@ -134,10 +121,29 @@ def ratio_of_medians(
     """
     ratio = median(baseline) / median(engine)
     rounds = len(engine)
+    if rounds < _MANY_ROUNDS:
+        pairs = zip(baseline, engine, strict=True)
+        ratios = sorted(float(np.median(theirs) / np.median(own)) for theirs, own in pairs)
+        skipped = ranks_left_out(rounds)
+        return ratio, min(ratio, ratios[skipped]), max(ratio, ratios[-1 - skipped])
     counts = np.random.default_rng(seed).multinomial(rounds, [1 / rounds] * rounds, _RESAMPLES)
     drawn = medians_of_draws(baseline, counts) / medians_of_draws(engine, counts)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return ratio, float(low), float(high)
+
+
+def ranks_left_out(count: int, level: float = _LEVEL) -> int:
+    """How many of the smallest values, and of the largest, lie outside an interval of the median.
+
+    >>> [ranks_left_out(count) for count in (5, 6, 8, 9, 15, 19)]
+    [0, 0, 0, 1, 3, 4]
+    """
+    outside, left_out = 0.0, 0
+    while True:
+        outside += 2 * math.comb(count, left_out) / 2**count
+        if outside > 1 - level or 2 * left_out + 1 >= count:
+            return max(0, left_out - 1)
+        left_out += 1
 
 
 def medians_of_draws(rounds: list[Array], counts: Array) -> Array:
@@ -161,16 +167,24 @@ def medians_of_draws(rounds: list[Array], counts: Array) -> Array:
     return medians
 
 
-def _time(engine: Engine, feeds: Feeds, runs: int) -> Array:
-    """Time runs, ms. Engines of a GPU run on inputs that lie there already (`bind`)."""
-    bind = getattr(engine, "bind", None)
-    run = (lambda: engine.run(feeds)) if bind is None else bind(feeds)
-    read_clock = getattr(engine, "read_clock", None)  # that of the device
-    times = np.empty(runs)
-    for at in range(runs):
-        start = time.perf_counter_ns()
-        run()
-        times[at] = time.perf_counter_ns() - start
-        if read_clock is not None:
-            read_clock()
-    return times / 1e6
+class _Fixed:
+    """Runs of one engine on the same inputs.
+
+    Engines of a GPU run on inputs that lie there already (`bind`).
+    """
+
+    def __init__(self, engine: Engine, feeds: Feeds) -> None:
+        bind = getattr(engine, "bind", None)
+        self._run = (lambda: engine.run(feeds)) if bind is None else bind(feeds)
+        self._read_clock = getattr(engine, "read_clock", None)  # that of the device
+
+    def __call__(self, _: int, runs: int) -> Array:
+        """Time runs, ms."""
+        times = np.empty(runs)
+        for at in range(runs):
+            start = time.perf_counter_ns()
+            self._run()
+            times[at] = time.perf_counter_ns() - start
+            if self._read_clock is not None:
+                self._read_clock()
+        return times / 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import MANIFEST, sha256_file
+from qdeploy.data.rows import Rows
 from qdeploy.data.texts import Texts, rows_from_texts
 from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
-from qdeploy.evaluate.predict import predict_logits
+from qdeploy.evaluate.predict import bounded_batches, check_finite
 from qdeploy.evaluate.subject import open_subject
 from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
 from qdeploy.integrity import SHA256
@@ -38,6 +39,7 @@ class Predictor(OfOneProcess):
         head: what the outputs mean (`qdeploy.head.Head`).
         task: "sequence-classification", "token-classification" or "question-answering".
         max_length: tokens that the model takes; longer texts are cut.
+        threads: that one run may use.
 
     Raises:
         ModelError: not an engine directory.
@@ -45,8 +47,11 @@ class Predictor(OfOneProcess):
         PlanError: `threads` is no number that helps.
     """
 
-    def __init__(self, engine_dir: str | Path, *, threads: int = 2, verify: str = SHA256) -> None:
-        self._subject = open_subject(engine_dir, check_threads(threads), how=verify)
+    def __init__(
+        self, engine_dir: str | Path, *, threads: int | None = None, verify: str = SHA256
+    ) -> None:
+        self.threads = check_threads(threads)
+        self._subject = open_subject(engine_dir, self.threads, how=verify)
         super().__init__()
         self._made = (os.path.abspath(engine_dir), threads, verify)
         self._manifest = sha256_file(self._subject.directory / MANIFEST)
@@ -61,6 +66,7 @@ class Predictor(OfOneProcess):
         texts: Texts,
         *,
         batch_size: int = 8,
+        max_length: int | None = None,
         threshold: float | None = None,
         function_to_apply: str | None = None,
     ) -> list[Prediction]:
@@ -72,7 +78,8 @@ class Predictor(OfOneProcess):
 
         Args:
             texts: a list of strings; of (first, second) pairs; or of {"text", "text_pair"}.
-            batch_size: rows per run.
+            batch_size: rows per run; fewer where they are long.
+            max_length: tokens kept of a row; None is what the model takes.
             threshold: of a multi-label classifier: the score, 0 … 1, above which a class is one of
                 `Prediction.labels`; None is 0.5.
             function_to_apply: "softmax", "sigmoid" or "none", in place of the checkpoint's own.
@@ -90,14 +97,26 @@ class Predictor(OfOneProcess):
                 f"This is a {self.task} engine, and predict() is for sequence classification. "
                 f"Call {other}."
             )
-        self.check_process()
         threshold = self._threshold(threshold)
         function = self.head.score_function(function_to_apply)
-        rows = rows_from_texts(texts)
-        encoder = self._subject.encoder
-        logits = predict_logits(
-            self._subject.engine, encoder, encoder.encode(rows, None), batch_size=batch_size
-        )
+        outputs = self.logits(texts, batch_size=batch_size, max_length=max_length)
+        return self.predictions_of(outputs, threshold, function)
+
+    def predictions_of(
+        self, outputs: Sequence[Mapping[str, Array]], threshold: float, function: str
+    ) -> list[Prediction]:
+        """What the outputs of `logits` say, of an engine that classifies sequences.
+
+        Args:
+            outputs: of each row.
+            threshold, function: of `qdeploy.evaluate.answers.predictions`.
+
+        Raises:
+            ModelError, VerificationError: of `predict`.
+        """
+        rows = [row["logits"] for row in outputs]
+        check_finite(rows)
+        logits = np.stack(rows)
         self._check_classes(logits.shape[-1])
         return predictions(logits, self.head, function, threshold)
 
@@ -113,7 +132,12 @@ class Predictor(OfOneProcess):
         return await asyncio.to_thread(self.predict, texts, **options)
 
     def entities(
-        self, texts: Sequence[str], *, batch_size: int = 8, ignore: Sequence[str] = ("O",)
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 8,
+        max_length: int | None = None,
+        ignore: Sequence[str] = ("O",),
     ) -> list[list[Entity]]:
         """The tokens of each text that are something, in the order given.
 
@@ -122,7 +146,8 @@ class Predictor(OfOneProcess):
 
         Args:
             texts: a list of strings.
-            batch_size: rows per run.
+            batch_size: rows per run; fewer where they are long.
+            max_length: tokens kept of a row; None is what the model takes.
             ignore: classes whose tokens are left out.
 
         Raises:
@@ -140,19 +165,42 @@ class Predictor(OfOneProcess):
             raise DataError(
                 "Pairs were given, and entities() takes texts: pass [text, …], or call logits()."
             )
-        outputs = self.logits(texts, batch_size=batch_size)
-        spelled = self._subject.encoder.spelled(rows)
+        outputs = self.logits(texts, batch_size=batch_size, max_length=max_length)
+        return self.entities_of(rows, outputs, max_length=max_length, ignore=ignore)
+
+    def entities_of(
+        self,
+        rows: Rows,
+        outputs: Sequence[Mapping[str, Array]],
+        *,
+        max_length: int | None = None,
+        ignore: Sequence[str] = ("O",),
+    ) -> list[list[Entity]]:
+        """What the outputs of `logits` say, of a token classifier.
+
+        Args:
+            rows: texts.
+            outputs: of each row.
+            max_length, ignore: of `entities`.
+
+        Raises:
+            ModelError, VerificationError: of `entities`.
+        """
+        spelled = self._subject.encoder.spelled(rows, max_length)
         return [
             [entity for entity in self._entities(*row) if entity.label not in ignore]
             for row in zip(rows.first, spelled, outputs, strict=True)
         ]
 
-    def logits(self, texts: Texts, *, batch_size: int = 8) -> list[dict[str, Array]]:
+    def logits(
+        self, texts: Texts, *, batch_size: int = 8, max_length: int | None = None
+    ) -> list[dict[str, Array]]:
         """Raw outputs of each row, in the order given, without the padding.
 
         Args:
             texts: a list of strings; of (first, second) pairs; or of {"text", "text_pair"}.
-            batch_size: rows per run.
+            batch_size: rows per run; fewer where they are long.
+            max_length: tokens kept of a row; None is what the model takes.
 
         Returns:
             Per row, the outputs by name, float32: `logits` [classes] of a sequence classifier or
@@ -162,16 +210,23 @@ class Predictor(OfOneProcess):
         Raises:
             DataError: no texts, a lone text or pair, or something that is no text.
         """
+        found, _ = self.run(rows_from_texts(texts), batch_size, max_length)
+        return found
+
+    def run(
+        self, rows: Rows, batch_size: int, max_length: int | None
+    ) -> tuple[list[dict[str, Array]], int]:
+        """`logits` of rows, and how many of them were cut."""
         self.check_process()
-        rows = rows_from_texts(texts)
         encoder = self._subject.encoder
+        encoded = encoder.encode(rows, max_length)
         found: list[dict[str, Array]] = [{} for _ in range(len(rows))]
-        for batch in encoder.batches(encoder.encode(rows, None), batch_size):
+        for batch in bounded_batches(encoder, encoded, batch_size):
             outputs = self._subject.engine.run(batch.feeds)
             for name, values in outputs.items():
                 for at, row in enumerate(batch.index):
                     found[row][name] = self._own(values[at], batch, at)
-        return found
+        return found, encoded.truncated
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_again, (*self._made, self._manifest)
@@ -184,7 +239,7 @@ class Predictor(OfOneProcess):
         return kept
 
     def _entities(
-        self, text: str, tokens: list[Token | None], outputs: dict[str, Array]
+        self, text: str, tokens: list[Token | None], outputs: Mapping[str, Array]
     ) -> list[Entity]:
         """Every token of a text that is not a special one."""
         logits = outputs["logits"]
@@ -255,7 +310,7 @@ class Predictor(OfOneProcess):
             )
 
 
-def _load_again(engine_dir: str, threads: int, verify: str, manifest: str) -> Predictor:
+def _load_again(engine_dir: str, threads: int | None, verify: str, manifest: str) -> Predictor:
     """A predictor that was pickled, here.
 
     Raises:

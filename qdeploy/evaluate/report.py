@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
+from qdeploy.evaluate.rounds import Timed
 from qdeploy.evaluate.subject import Subject
 from qdeploy.evaluate.suspicions import of_predictions
 
@@ -49,7 +49,9 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
         "cuda_graph": None,
         "throughput": None,
         "speedup": None,
-        "protocol": asdict(protocol),
+        "own_lengths": None,
+        "neighbours": None,
+        "protocol": about_protocol(protocol),
         "memory_mb": None,
         "size_mb": None,
         "int8": None,
@@ -58,6 +60,31 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
         "no_accuracy": None,
         "versions": package_versions(),
         "warnings": [],
+    }
+
+
+def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
+    """How latency is to be measured; `about_runs` says what was run."""
+    limited = protocol.iterations is None or protocol.warmup is None
+    return {
+        "batch_size": protocol.batch_size,
+        "seq_len": protocol.seq_len,
+        "threads": protocol.threads,
+        "asked_warmup": protocol.warmup,
+        "asked_iterations": protocol.iterations,
+        "asked_seconds": protocol.seconds if limited else None,
+        **dict.fromkeys(("warmup", "iterations", "seconds", "ended_by_time")),
+    }
+
+
+def about_runs(timed: Timed) -> dict[str, Any]:
+    """What was run at the fixed shape: `warmup` and `iterations` of each engine, `seconds`, and
+    whether the time ended it."""
+    return {
+        "warmup": timed.warmup,
+        "iterations": timed.iterations,
+        "seconds": round(timed.seconds, 1),
+        "ended_by_time": timed.ended_by_time,
     }
 
 
@@ -140,9 +167,13 @@ def about_speed(
     return sections | {"speedup": {"ratio": ratio, "ci95": [low, high]}}, summary(times[1])
 
 
-def about_device(subject: Subject, protocol: LatencyProtocol) -> dict[str, Any]:
-    """`device_ms` of a GPU's timed runs, between two events of the device, and `cuda_graph`."""
-    times = getattr(subject.engine, "device_times", [])[-protocol.iterations :]
+def about_device(subject: Subject, iterations: int) -> dict[str, Any]:
+    """`device_ms` of a GPU's timed runs, between two events of the device, and `cuda_graph`.
+
+    Args:
+        iterations: how many of its runs were timed, the last ones.
+    """
+    times = getattr(subject.engine, "device_times", [])[-iterations:]
     return {
         "device_ms": summary([np.array(times)]) if times else None,
         "cuda_graph": getattr(subject.engine, "graphs", None),

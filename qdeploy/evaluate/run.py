@@ -32,11 +32,14 @@ from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.memory import peak_memory
-from qdeploy.evaluate.predict import Progress
+from qdeploy.evaluate.neighbours import neighbours_of
+from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
+from qdeploy.evaluate.rounds import SECONDS, Progress
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.head import head_of
+from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
 
@@ -57,10 +60,12 @@ def evaluate_engine(
     max_length: int | None = None,
     batch_size: int = 8,
     seq_len: int = 128,
-    warmup: int = 100,
-    iterations: int = 500,
-    threads: int = 2,
+    warmup: int | None = None,
+    iterations: int | None = None,
+    seconds: float | None = None,
+    threads: int | None = None,
     latency: bool = True,
+    own_lengths: bool = True,
     accuracy: bool = True,
     seed: int = 0,
     max_drop: float | None = None,
@@ -82,9 +87,12 @@ def evaluate_engine(
         max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
         batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
         seq_len: tokens per row of the latency.
-        warmup, iterations: runs before, and runs in, the timing of each engine.
-        threads: of each engine.
+        warmup, iterations: runs before, and runs in, the timing of each engine: exactly so many.
+            None: at most 100 and 500, as `seconds` allow, but at least 1 and 6.
+        seconds: for all timed runs of the engine and its baseline; None is 30.
+        threads: of each engine; None takes the cores that the process may use.
         latency: measure latency and memory.
+        own_lengths: time batches of the data's own lengths too.
         accuracy: measure accuracy; of rows without labels, and of engines that do not choose one
             class of a row, how far the outputs are from the baseline's.
         seed: of the latency's rows and of the bootstrap.
@@ -106,7 +114,14 @@ def evaluate_engine(
         VerificationError: logits that are not finite.
         GateError: a gate was not met; its attribute `report` is the whole report.
     """
-    protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads)
+    threads = check_threads(threads)
+    if seconds is not None and iterations is not None:
+        raise PlanError(
+            "--seconds bounds runs whose number is left open, and --iterations names it. Leave one "
+            "of the two out."
+        )
+    allowed = SECONDS if seconds is None else seconds
+    protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads, allowed)
     gates = Gates(max_drop, require_int8)
     gates.check_use(baseline=baseline is not None, accuracy=accuracy, simulate=simulate)
     if simulate and not accuracy:
@@ -146,8 +161,13 @@ def evaluate_engine(
     report["data"] = parts.about_data(rows, subjects[0], lengths)
     report["data"] |= parts.about_reading(reading, left_out)
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
+    if accuracy:
+        _neighbours(report, subjects, rows, max_length, progress)
     if latency:
         _latency(report, subjects, feeds, protocol, seed, progress)
+        if own_lengths:
+            _own_lengths(report, subjects, rows, protocol, max_length, seed, progress)
+        _memories(report, subjects, protocol, progress)
     if progress:
         progress("kernels", 0, 1)
     _structure(report, subjects, feeds, simulated=simulate)
@@ -238,12 +258,78 @@ def _latency(
     seed: int,
     progress: Progress | None,
 ) -> None:
-    """Fill `latency_ms`, `throughput`, `speedup` and `memory_mb`, and the baseline's."""
+    """Fill `latency_ms`, `throughput`, `speedup` and `protocol`, and the baseline's latency.
+
+    Half of the time is for this shape, where the data's own lengths take the rest.
+    """
     engines = [(s.engine, f) for s, f in zip(subjects, feeds, strict=True)]
-    times = measure_alternating(engines, protocol, progress)
-    sections, baseline = parts.about_speed(times, protocol, seed)
+    timed = measure_alternating(engines, protocol, progress, seconds=protocol.seconds / 2)
+    sections, baseline = parts.about_speed(timed.rounds, protocol, seed)
     report |= sections
-    report |= parts.about_device(subjects[0], protocol)
+    report["protocol"] |= parts.about_runs(timed)
+    report |= parts.about_device(subjects[0], timed.iterations)
+    if baseline is not None:
+        report["baseline"] |= {"latency_ms": baseline}
+        report["baseline"] |= parts.about_device(subjects[1], timed.iterations)
+
+
+def _own_lengths(
+    report: dict[str, Any],
+    subjects: list[Subject],
+    rows: Rows,
+    protocol: LatencyProtocol,
+    max_length: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    """Fill `own_lengths`, and the baseline's, in what the fixed shape left of the time."""
+    longest = min(subject.longest for subject in subjects)
+    found = measure_own_lengths(
+        subjects,
+        rows,
+        protocol,
+        max_length=row_limit(longest, max_length, subjects[0].taker),
+        seconds=max(0.0, protocol.seconds - report["protocol"]["seconds"]),
+        seed=seed,
+        progress=progress,
+    )
+    for place, section in zip(
+        (report, report["baseline"]), about_own_lengths(found, seed), strict=False
+    ):
+        place["own_lengths"] = section
+
+
+def _neighbours(
+    report: dict[str, Any],
+    subjects: list[Subject],
+    rows: Rows,
+    max_length: int | None,
+    progress: Progress | None,
+) -> None:
+    """Fill `neighbours`, and the baseline's."""
+    longest = min(subject.longest for subject in subjects)
+    stages = ("neighbours", "neighbours of the baseline")
+    places = (report, report["baseline"])
+    for place, subject, stage in zip(places, subjects, stages, strict=False):
+        place["neighbours"] = neighbours_of(
+            subject.engine,
+            subject.encoder,
+            rows,
+            batch_size=report["protocol"]["batch_size"],
+            max_length=row_limit(longest, max_length, subject.taker),
+            head=subject.head,
+            progress=progress,
+            stage=stage,
+        )
+
+
+def _memories(
+    report: dict[str, Any],
+    subjects: list[Subject],
+    protocol: LatencyProtocol,
+    progress: Progress | None,
+) -> None:
+    """Fill `memory_mb`, and the baseline's."""
     memory = []
     if progress:
         progress("memory", 0, len(subjects))
@@ -252,9 +338,8 @@ def _latency(
         if progress:
             progress("memory", done, len(subjects))
     report["memory_mb"] = memory[0]
-    if baseline is not None:
-        report["baseline"] |= {"latency_ms": baseline, "memory_mb": memory[1]}
-        report["baseline"] |= parts.about_device(subjects[1], protocol)
+    if len(memory) > 1:
+        report["baseline"] |= {"memory_mb": memory[1]}
 
 
 def _memory(

@@ -80,6 +80,12 @@ def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
         mood = "good" if low > 1 else "bad" if high < 1 else ""
         label = f"the baseline's speed; 95 %: {low:.2f} to {high:.2f}"
         cards.append(Card(f"{speed['ratio']:.2f} ×", label, mood))
+    own = report.get("own_lengths") or {}
+    if speed := own.get("speedup"):
+        low, high = speed["ci95"]
+        label = f"its speed at the data's own lengths; 95 %: {low:.2f} to {high:.2f}"
+        mood = "good" if low > 1 else "bad" if high < 1 else ""
+        cards.append(Card(f"{speed['ratio']:.2f} ×", label, mood))
     if latency := report["latency_ms"]:
         shape = report["protocol"]
         label = f"median of a batch of {shape['batch_size']} × {shape['seq_len']}"
@@ -101,6 +107,8 @@ def _sections(report: Mapping[str, Any]) -> list[Section]:
     sections = [_figures(report)]
     if report["latency_ms"]:
         sections.append(_latency(report))
+    if report.get("own_lengths"):
+        sections.append(_own_lengths(report))
     if report["int8"] and report["int8"].get("gemms"):
         sections.append(_certificate(report["int8"]))
     return [*sections, _protocol(report)]
@@ -125,6 +133,9 @@ def _figures(report: Mapping[str, Any]) -> Section:
     rows += [(f"size, {key}, MB", f"{value:.2f}") for key, value in report["size_mb"].items()]
     for key, value in (report["memory_mb"] or {}).items():
         rows.append((f"memory, {key}, MB", f"{value:.1f}"))
+    for name, found in (("in a batch", report), ("in a batch, baseline", base or {})):
+        if neighbours := found.get("neighbours"):
+            rows.append((name, neighbours["summary"]))
     table = Table((Column("figure", text=True), Column("value")), tuple(Row(row) for row in rows))
     pictures: tuple[Picture, ...] = ()
     if metrics and base and "ci95" in base:
@@ -182,13 +193,47 @@ def _latency(report: Mapping[str, Any]) -> Section:
     columns = (Column("ms", text=True), *(Column(name) for name in names))
     shape = report["protocol"]
     note = (
-        f"{shape['batch_size']} rows of {shape['seq_len']} tokens, {shape['warmup']} runs before "
-        f"and {shape['iterations']} timed, {shape['threads']} threads; rounds of the engines "
+        f"{shape['batch_size']} rows of {shape['seq_len']} tokens, {_runs(shape)}, "
+        f"{shape['threads']} threads; rounds of the engines "
         "alternate; " + int8_text(report["int8"]) + "."
     )
     if report.get("cuda_graph") is not None:
         note += f" Runs are launched {_LAUNCHES[report['cuda_graph']]}."
     return Section("Latency", table=Table(columns, tuple(rows)), note=note)
+
+
+def _own_lengths(report: Mapping[str, Any]) -> Section:
+    """Batches of the data's rows as they come."""
+    own, base = report["own_lengths"], report["baseline"] or {}
+    engines = [("engine", own)]
+    if base.get("own_lengths"):
+        engines.append((f"baseline ({base['strategy']})", base["own_lengths"]))
+    rows = [
+        Row(
+            (
+                name,
+                *(f"{found['latency_ms'][key]:.2f}" for key in ("p50", "p95")),
+                f"{found['rows_per_s']:.0f}",
+            )
+        )
+        for name, found in engines
+    ]
+    columns = (Column("ms", text=True), *map(Column, ("p50", "p95", "rows a second")))
+    tokens = own["tokens"]
+    note = (
+        f"Batches of {own['batch_size']} rows as they come, padded to the longest in each; a row "
+        f"has {tokens['median']:g} tokens (median), 95 % have up to {tokens['p95']:g}; "
+        f"{_runs(own)}."
+    )
+    return Section(
+        "Latency at the data's own lengths", table=Table(columns, tuple(rows)), note=note
+    )
+
+
+def _runs(found: Mapping[str, Any]) -> str:
+    text = f"{found['warmup']} runs before and {found['iterations']} timed in "
+    ended = " (ended by --seconds)" if found["ended_by_time"] else ""
+    return f"{text}{found['seconds']:.1f} s{ended}"
 
 
 def _certificate(check: Mapping[str, Any]) -> Section:
@@ -223,7 +268,8 @@ def _certificate(check: Mapping[str, Any]) -> Section:
 
 def _protocol(report: Mapping[str, Any]) -> Section:
     data = report["data"] or {}
-    rows = [Row((str(key), str(value))) for key, value in report["protocol"].items()]
+    protocol = {key: value for key, value in report["protocol"].items() if value is not None}
+    rows = [Row((str(key), str(value))) for key, value in protocol.items()]
     plain = {k: v for k, v in data.items() if v is not None and not isinstance(v, Mapping)}
     rows += [Row((f"data, {key}", str(value))) for key, value in plain.items()]
     rows.append(Row(("task", str(report["task"]))))

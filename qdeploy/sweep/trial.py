@@ -139,6 +139,7 @@ def measure_latency(request: Request) -> dict[str, Any]:
             iterations=request.iterations,
             threads=request.threads,
             accuracy=False,
+            own_lengths=False,
         )
         keys = ("latency_ms", "speedup", "memory_mb", "protocol", "throughput")
         shapes[f"{rows}x{tokens}"] = {key: report[key] for key in keys}

@@ -11,11 +11,16 @@ import pytest
 from qdeploy import api
 from qdeploy.cli import cli, main
 from qdeploy.errors import GateError
+from tests.report.reports import evaluation
 
-FUNCTIONS = {"eval": "evaluate"}
+FUNCTIONS = {"eval": "evaluate", "predict": "predict_file"}
 # What a command names differently from its function, and why.
 RENAMED = {
-    "eval": {"no_latency": "latency", "no_accuracy": "accuracy"},  # flags are off by default
+    "eval": {  # flags are off by default
+        "no_latency": "latency",
+        "no_accuracy": "accuracy",
+        "no_own_lengths": "own_lengths",
+    },
     "calibrate": {"calibration_rows": "rows"},  # the same flag as in build
 }
 SHARED = {"json", "quiet", "verbose"}
@@ -42,6 +47,16 @@ REPORT: dict[str, Any] = {
 }
 
 
+PREDICTED: dict[str, Any] = {
+    "rows": 40,
+    "answers": {"yes": 12, "no": 28},
+    "seconds": 0.5,
+    "rows_per_s": 80.0,
+    "threads": 3,
+    "out": None,
+}
+
+
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """What each function of the API was called with, by name; none of them runs."""
@@ -60,6 +75,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     stand_in("calibrate", Path("statistics.npz"))
     stand_in("build", {"strategy": "peg", "scope": "gemm", "target": "ort-cpu"})
     stand_in("evaluate", REPORT)
+    stand_in("predict_file", PREDICTED)
     return noted
 
 
@@ -73,7 +89,10 @@ def test_options_are_the_parameters_of_the_function(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "paths"),
-    [("export", ["c", "m"]), ("calibrate", ["m"]), ("build", ["m", "e"]), ("eval", ["e"])],
+    [
+        *(("export", ["c", "m"]), ("calibrate", ["m"]), ("build", ["m", "e"]), ("eval", ["e"])),
+        ("predict", ["e", "-"]),
+    ],
 )
 def test_defaults_are_those_of_the_function(
     name: str, paths: list[str], called: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -187,6 +206,47 @@ def test_eval_prints_int8_beside_the_latency_and_calls_a_constant_predictor_out(
     at = next(i for i, line in enumerate(lines) if line.startswith("latency, ms"))
     assert "INT8: 99.99 % of all constant-weight FLOPs planned, 35/36" in lines[at + 1]
     assert "3.20 ×" in out
+
+
+def test_eval_prints_both_ratios_and_whether_neighbours_matter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(api, "evaluate", lambda *_, **__: evaluation())
+    assert main(["eval", "e"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "8 rows of 128 tokens, 24 + 166 runs in 14.9 s (ended by --seconds), 2 threads",
+        "p50 12.00, p95 18.00; 640 rows a second",
+        "8 rows as they come (median 46, 95 % up to 83 tokens), 60 + 402 runs in 14.8 s",
+        "3.13 × (3.10 to 3.17) at 8 × 128",
+        "2.41 × (2.30 to 2.52) at own lengths",
+        "An answer depends on the rows beside it: up to 0.48 in a logit, 1 of 128 answers change",
+        "Baseline: an answer does not depend on the rows beside it",
+    ):
+        assert text in " ".join(out.split()), out
+
+
+def test_predict_says_on_standard_error_what_it_answered(
+    called: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "e", "--format", "text"]) == 0
+    assert called["predict_file"]["file"] == Path("-")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "40 rows answered in 0.5 s, 80 rows a second, 3 threads\nno 28, yes 12\n"
+    assert main(["predict", "e", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_answers_and_the_report_do_not_share_standard_output(
+    called: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "e", "--json", "-"]) == 2
+    assert "would share standard output" in capsys.readouterr().err
+    same = str(tmp_path / "x.json")
+    assert main(["predict", "e", "--json", same, "--out", same]) == 2
+    assert "name the same file" in capsys.readouterr().err
+    assert "predict_file" not in called
 
 
 def test_a_failed_gate_is_1_and_its_report_is_written(

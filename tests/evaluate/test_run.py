@@ -67,12 +67,18 @@ def test_report_of_one_engine(engine: Path, rows: Path, numpy_engines: dict[str,
         "constant_predictor": False,
     }
     assert set(report["latency_ms"]) == {"p50", "p90", "p95", "p99", "mean"}
+    seconds = report["protocol"].pop("seconds")
+    assert 0 <= seconds < 30
     assert report["protocol"] == {
         "batch_size": 8,
         "seq_len": 16,
+        "threads": 1,
+        "asked_warmup": 1,
+        "asked_iterations": 20,
+        "asked_seconds": None,
         "warmup": 1,
         "iterations": 20,
-        "threads": 1,
+        "ended_by_time": False,
     }
     assert report["int8"] == numpy_engines
     assert report["data"]["source"] == str(rows) and report["data"]["n"] == 60
@@ -155,14 +161,47 @@ def test_progress_names_stages(engine: Path, rows: Path) -> None:
         "load",
         "accuracy",
         "accuracy of the baseline",
-        "warm-up",
+        "neighbours",
+        "neighbours of the baseline",
+        "latency, warm-up",
         "latency",
+        "latency at own lengths, warm-up",
+        "latency at own lengths",
         "memory",
         "kernels",
     ]
     assert all(0 <= done <= total for _, done, total in calls)
     last = {stage: (done, total) for stage, done, total in calls if stage != "load"}
     assert all(done == total for done, total in last.values())  # each says that it ended
+
+
+def test_own_lengths_stand_beside_the_fixed_shape(engine: Path, rows: Path) -> None:
+    report = evaluate_engine(engine, data=rows, baseline=engine, **QUICK)
+    own, base = report["own_lengths"], report["baseline"]["own_lengths"]
+    assert (own["batch_size"], own["batches"], own["iterations"]) == (8, 7, 20)
+    assert 6 <= own["tokens"]["median"] <= own["tokens"]["p95"] < 32
+    assert own["rows_per_s"] > 0 and set(base) == {"latency_ms", "rows_per_s"}
+    assert own["latency_ms"]["p50"] <= own["latency_ms"]["p95"]
+    low, high = own["speedup"]["ci95"]
+    assert low <= own["speedup"]["ratio"] <= high
+    fixed = evaluate_engine(engine, data=rows, own_lengths=False, **QUICK)
+    assert fixed["own_lengths"] is None and fixed["latency_ms"]
+
+
+def test_time_bounds_what_is_not_asked_for(engine: Path, rows: Path) -> None:
+    report = evaluate_engine(engine, data=rows, seq_len=16, threads=1, seconds=0)
+    protocol, own = report["protocol"], report["own_lengths"]
+    assert (protocol["asked_seconds"], protocol["asked_iterations"]) == (0, None)
+    for part in (protocol, own):
+        assert (part["warmup"], part["iterations"], part["ended_by_time"]) == (1, 6, True)
+    assert report["protocol"]["threads"] == 1
+
+
+def test_neighbours_are_looked_at_for_both_engines(engine: Path, rows: Path) -> None:
+    report = evaluate_engine(engine, data=rows, baseline=engine, latency=False)
+    for found in (report["neighbours"], report["baseline"]["neighbours"]):
+        assert (found["rows"], found["max_abs_diff"], found["flipped"]) == (56, 0, 0)
+    assert evaluate_engine(engine, data=rows, accuracy=False, **QUICK)["neighbours"] is None
 
 
 @pytest.mark.skipif(not MINI.is_file(), reason="qnli_mini.tsv is not written yet")
@@ -282,6 +321,8 @@ def test_require_int8(engine: Path, rows: Path, numpy_engines: dict[str, Any]) -
         ({"require_int8": 99}, r"--require-int8 is 99, and a share of 0 to 1 .*\(0\.99 for 99 %\)"),
         ({"task": "qnil"}, "Did you mean 'qnli'"),
         ({"iterations": 0}, "iterations is 0"),
+        ({"iterations": 9, "seconds": 3}, "--seconds bounds runs whose number is left open"),
+        ({"seconds": -1}, "seconds is -1, and 0 or more"),
     ],
 )
 def test_options_are_refused_before_anything_runs(options: dict[str, Any], message: str) -> None:

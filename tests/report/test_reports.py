@@ -46,6 +46,18 @@ def test_what_fell_back_is_red() -> None:
     assert "per-axis activation scale" in text and '<div class="card bad"><b>1/2</b>' in text
 
 
+def test_the_page_holds_both_ratios_and_what_neighbours_do() -> None:
+    text = " ".join(render(evaluation_report.page(evaluation())).split())
+    assert "<b>3.13 ×</b>" in text and "<b>2.41 ×</b>" in text
+    assert "Latency at the data's own lengths" in text.replace("&#39;", "'")
+    assert "24 runs before and 166 timed in 14.9 s (ended by --seconds)" in text
+    assert "12.00" in text and "29.00" in text and "46 tokens (median)" in text
+    assert "up to 0.48 in a logit, 1 of 128 answers change" in text
+    assert "An answer does not depend on the rows beside it" in text
+    fixed = evaluation() | {"own_lengths": None, "neighbours": None}
+    assert "own lengths" not in render(evaluation_report.page(fixed))
+
+
 def test_warnings_stand_in_front() -> None:
     report = evaluation() | {"warnings": ["CONSTANT PREDICTOR: the engine answers 'x'."]}
     text = render(evaluation_report.page(report))

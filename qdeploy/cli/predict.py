@@ -1,0 +1,116 @@
+"""`qdeploy predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qdeploy import api
+from qdeploy.cli import options, sections, streams, tables, talk
+
+_NAMED = 6  # classes
+
+
+@sections.command("predict")
+@click.argument("engine_dir", type=options.PATH)
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@sections.option(
+    "--out",
+    group=sections.OUTPUT,
+    type=options.PATH,
+    metavar="FILE",
+    help="File for the answers, written whole or not at all. Standard output when left out.",
+)
+@sections.option(
+    "--format",
+    group=sections.DATA,
+    cls=options.NamesOption,
+    names="qdeploy.data.incoming:FORMATS",
+    help="What FILE holds. By its suffix when left out, and jsonl for standard input.",
+)
+@sections.option(
+    "--output-format",
+    group=sections.OUTPUT,
+    cls=options.NamesOption,
+    names="qdeploy.evaluate.predict_file:OUTPUT_FORMATS",
+    default="jsonl",
+    show_default=True,
+    help="How answers are written.",
+)
+@sections.option(
+    "--columns",
+    group=sections.DATA,
+    metavar="COLUMN[,COLUMN]",
+    help="Column of the text, or the two of a pair. Columns with usual names when left out.",
+)
+@sections.option(
+    "--keep",
+    group=sections.OUTPUT,
+    metavar="[all|COLUMN,...]",
+    help="Columns of the input that go with the answers.",
+)
+@sections.option(
+    "--logits",
+    group=sections.OUTPUT,
+    is_flag=True,
+    help="Put the raw outputs beside the answers.",
+)
+@sections.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Rows per run.",
+)
+@sections.option(
+    "--max-length",
+    group=sections.DATA,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens kept of a row. What the model takes when left out.",
+)
+@options.threads
+@options.reporting
+def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> None:
+    """Answer rows of text, as they come.
+
+    FILE is a CSV, TSV, JSONL, text or Parquet file; standard input when it is - or left out.
+    Answers are one line for each row, in the order of the rows.
+
+    \b
+      qdeploy predict ENGINE_DIR rows.csv --keep id --out answers.jsonl
+      echo "a text" | qdeploy predict ENGINE_DIR --format text
+    """
+    if out is None and talk.result_goes_to_stdout():
+        raise click.UsageError(
+            "--json - and the answers would share standard output. Name a file with --out, or one "
+            "for --json."
+        )
+    with talk.progress() as progress:
+        drawn = out is not None or not sys.stdout.isatty()  # answers scroll where a bar stands
+        result = api.predict_file(
+            engine_dir, file, out=out, progress=progress if drawn else None, **settings
+        )
+    talk.report(result, partial(_summary, print_=streams.say if out is None else tables.say))
+
+
+def _summary(result: Mapping[str, Any], print_: Any) -> None:
+    """What was answered; on standard error where the answers are on standard output."""
+    rate = result["rows_per_s"]
+    speed = "" if rate is None else f", {rate:.0f} rows a second"
+    print_(
+        f"{result['rows']} rows answered in {result['seconds']:.1f} s{speed}, "
+        f"{result['threads']} threads"
+    )
+    if result["answers"]:
+        most = sorted(result["answers"].items(), key=lambda item: -item[1])
+        named = ", ".join(f"{label} {count}" for label, count in most[:_NAMED])
+        print_(named + (f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""))
+    if result["out"] is not None:
+        print_(f"Answers: {result['out']}")

@@ -1,0 +1,250 @@
+"""Rows to be answered, as they come: from a file, or from a pipe while somebody writes into it."""
+
+from __future__ import annotations
+
+import queue
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from qdeploy.data.files import BLOCK, Stream, TextSource, standard_input
+from qdeploy.data.judge import text_fault
+from qdeploy.data.readers import (
+    Table,
+    named,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+    read_text,
+    read_tsv,
+)
+from qdeploy.data.text_columns import find_text_columns
+from qdeploy.errors import DataError, choose
+
+T = TypeVar("T")
+
+STDIN, ALL = "-", "all"
+LINES: dict[str, Callable[[Path | TextSource], Table]] = {
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "tsv": read_tsv,
+    "text": read_text,
+}
+PARQUET = "parquet"
+FORMATS = (*LINES, PARQUET)
+_SUFFIXES = {f".{name}": name for name in FORMATS} | {".txt": "text"}
+_POLL_S = 0.2  # after which a reader looks whether anybody still wants rows
+
+
+class Asked(NamedTuple):
+    """A row: where it stands ("line 7"), its text or its two, and the values that are kept."""
+
+    place: str
+    texts: tuple[str, ...]
+    kept: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """Rows of one source.
+
+    Attributes:
+        table: the source.
+        waits: whether rows come as somebody writes them.
+        expected: how many there are, about; 0 where nobody knows.
+    """
+
+    table: Table
+    waits: bool
+    expected: int
+
+    def rows(self, columns: str | None, keep: str | None) -> Iterator[Asked]:
+        """Every row.
+
+        Args:
+            columns: --columns (`find_text_columns`).
+            keep: names of columns that go with a row, with commas; "all"; None for none.
+
+        Raises:
+            DataError: columns that are not there, a row without text, or what the source raises.
+        """
+        name, known = self.table.name, self.table.columns
+        texts = None if known is None else find_text_columns(known, columns, name)
+        kept = _kept(keep, known, name)
+        wanted = {*(texts or ()), *(kept if kept is not None else known or ())}
+        for place, values in self.table.read(wanted):
+            if texts is None:  # the first record tells
+                texts = find_text_columns(tuple(values), columns, name)
+            found = tuple(_text(f"{name}, {place}", values, column) for column in texts)
+            own = values if kept is None else {column: values.get(column) for column in kept}
+            yield Asked(place, found, own)
+
+    def blocks(self, rows: Iterator[T], size: int) -> Iterator[list[T]]:
+        """Rows in blocks of `size`, or of those that have come: none waits for the next to come.
+
+        What stands before a fault is given before the fault is raised.
+        """
+        return _as_they_come(rows, size) if self.waits else _blocks(rows, size)
+
+
+def open_incoming(source: str | Path, form: str | None) -> Incoming:
+    """Open a file, or standard input ("-").
+
+    Args:
+        form: one of `FORMATS`; None goes by the suffix of a file, and is JSONL for a pipe.
+
+    Raises:
+        DataError: no such file or format, a header that is none, Parquet from a pipe.
+    """
+    if form is not None:
+        choose("format", form, FORMATS, DataError)
+    if str(source) == STDIN:
+        return Incoming(_lines(form or "jsonl")(standard_input()), waits=True, expected=0)
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist. Name a file of rows ({', '.join(_SUFFIXES)}), or - for "
+            "standard input."
+        ) from None
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        read = _lines(form or _SUFFIXES.get(path.suffix, "jsonl"))
+        return Incoming(read(Stream(path.open("rb", buffering=0), str(path))), True, 0)
+    form = form or _SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        raise DataError(
+            f"{path} has the suffix '{path.suffix}', and {', '.join(_SUFFIXES)} are known. Say "
+            "what it holds with --format."
+        )
+    if form == PARQUET:
+        return Incoming(read_parquet(path), waits=False, expected=_parquet_rows(path))
+    return Incoming(LINES[form](path), waits=False, expected=_line_count(path, form))
+
+
+def _lines(form: str) -> Callable[[Path | TextSource], Table]:
+    if form == PARQUET:
+        raise DataError(
+            "Parquet cannot be read from a pipe: its index stands at the end. Name the file."
+        )
+    return LINES[form]
+
+
+def _kept(keep: str | None, known: Sequence[str] | None, source: str) -> tuple[str, ...] | None:
+    """Names of the columns that go with a row; None for all.
+
+    Raises:
+        DataError: one that the source does not have.
+    """
+    if keep == ALL:
+        return None
+    names = tuple(name.strip() for name in (keep or "").split(",") if name.strip())
+    for name in names:
+        if known is not None and name not in known:
+            raise DataError(
+                f"{source} has no column '{name}', which --keep names; it has: {named(known)}."
+            )
+    return names
+
+
+def _text(where: str, values: Mapping[str, Any], column: str) -> str:
+    if column not in values:
+        raise DataError(
+            f"{where}: there is no column '{column}', and its text was expected; there are: "
+            f"{named(values)}. Mend or drop that row."
+        )
+    fault = text_fault(values[column])
+    if fault is not None:
+        raise DataError(
+            f"{where}: column '{column}' {fault}, and text was expected. Mend or drop that row."
+        )
+    return str(values[column])
+
+
+def _line_count(path: Path, form: str) -> int:
+    """Lines of a file without its header: about its rows, since a field may hold a line end."""
+    count = 0
+    with path.open("rb", buffering=0) as stream:
+        while block := stream.read(BLOCK):
+            count += block.count(b"\n")
+    return max(0, count - (form in ("csv", "tsv")))
+
+
+def _parquet_rows(path: Path) -> int:
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(path).num_rows)
+
+
+def _blocks(rows: Iterator[T], size: int) -> Iterator[list[T]]:
+    block: list[T] = []
+    fault = None
+    while fault is None:
+        try:
+            block.append(next(rows))
+        except StopIteration:
+            break
+        except DataError as error:
+            fault = error
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block
+    if fault is not None:
+        raise fault
+
+
+@dataclass(frozen=True)
+class _End:
+    """The last thing in the queue: the rows ended, with a fault or without."""
+
+    fault: BaseException | None = None
+
+
+def _as_they_come(rows: Iterator[T], size: int) -> Iterator[list[T]]:
+    """A thread reads ahead, two blocks at most, and whoever is ready takes what there is."""
+    waiting: queue.Queue[T | _End] = queue.Queue(2 * size)
+    stopped = threading.Event()
+    reader = threading.Thread(target=_read, args=(rows, waiting, stopped), daemon=True)
+    reader.start()
+    try:
+        while True:
+            found = [waiting.get()]
+            while len(found) < size and not isinstance(found[-1], _End) and not waiting.empty():
+                found.append(waiting.get())
+            block = [item for item in found if not isinstance(item, _End)]
+            if block:
+                yield block
+            last = found[-1]
+            if isinstance(last, _End):
+                if last.fault is not None:
+                    raise last.fault
+                return
+    finally:
+        stopped.set()
+
+
+def _read(rows: Iterator[T], waiting: queue.Queue[T | _End], stopped: threading.Event) -> None:
+    """Put rows into the queue for as long as somebody takes them out."""
+    end = _End()
+    try:
+        for row in rows:
+            if not _put(row, waiting, stopped):
+                return
+    except BaseException as error:  # whoever takes the rows is told
+        end = _End(error)
+    _put(end, waiting, stopped)
+
+
+def _put(item: T | _End, waiting: queue.Queue[T | _End], stopped: threading.Event) -> bool:
+    while not stopped.is_set():
+        try:
+            waiting.put(item, timeout=_POLL_S)
+        except queue.Full:
+            continue
+        return True
+    return False

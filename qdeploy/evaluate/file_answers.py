@@ -1,0 +1,118 @@
+"""An engine's answers to rows that stream in: what is said of each row, as a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from qdeploy.data.rows import Rows
+from qdeploy.errors import PlanError
+from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction
+from qdeploy.evaluate.predictor import Predictor
+from qdeploy.head import MULTI_LABEL, NONE, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
+
+Array = npt.NDArray[Any]
+_SPANS = ("start_logits", "end_logits")
+
+
+class Answered(NamedTuple):
+    """Answers to a block of rows: a record of each, and how many rows were cut."""
+
+    records: list[dict[str, Any]]
+    truncated: int
+
+
+class Answerer:
+    """Answers of one engine as records of JSON values.
+
+    Args:
+        predictor: the engine.
+        logits: put the raw outputs beside the answer.
+        batch_size: rows of a run.
+        max_length: tokens kept of a row; None is what the model takes.
+
+    Attributes:
+        fields: names of a record's values, in order.
+
+    Raises:
+        PlanError: the engine has no answers but its outputs, and these are not wanted.
+    """
+
+    def __init__(
+        self, predictor: Predictor, *, logits: bool, batch_size: int, max_length: int | None
+    ) -> None:
+        if predictor.task == SPANS and not logits:
+            raise PlanError(
+                "This engine answers questions, and the place of an answer in the text is not "
+                "worked out here. Pass --logits for start_logits and end_logits of each token."
+            )
+        self._predictor = predictor
+        self._batch_size, self._max_length = batch_size, max_length
+        self._answer = _fields(predictor.head)
+        outputs = _SPANS if predictor.task == SPANS else ("logits",)
+        self._outputs = outputs if logits else ()
+        self.fields = (*self._answer, *self._outputs)
+        self._function = predictor.head.score_function() if predictor.task == SEQUENCES else NONE
+
+    def answer(self, rows: Rows) -> Answered:
+        """Answers to rows, in their order.
+
+        Raises:
+            DataError: a row holds a token that the model has no embedding for.
+            ModelError, VerificationError: of `Predictor.predict`.
+        """
+        outputs, truncated = self._predictor.run(rows, self._batch_size, self._max_length)
+        records = self._say(rows, outputs)
+        for record, row in zip(records, outputs, strict=True):
+            record |= {name: _exact(row[name]) for name in self._outputs}
+        return Answered(records, truncated)
+
+    def _say(self, rows: Rows, outputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Any]]:
+        task = self._predictor.task
+        if task == SPANS:
+            return [{} for _ in outputs]
+        if task == TOKENS:
+            found = self._predictor.entities_of(rows, outputs, max_length=self._max_length)
+            return [{"entities": [_entity(entity) for entity in row]} for row in found]
+        said = self._predictor.predictions_of(outputs, THRESHOLD, self._function)
+        return [{name: _value(prediction, name) for name in self._answer} for prediction in said]
+
+
+def _fields(head: Head) -> tuple[str, ...]:
+    """What is said of a row, by the kind of head."""
+    if head.task == SPANS:
+        return ()
+    if head.task == TOKENS:
+        return ("entities",)
+    if head.problem_type == MULTI_LABEL:
+        return ("labels", "scores")
+    if len(head.labels) < 2:
+        return ("score",)
+    return ("scores",) if head.problem_type == REGRESSION else ("label", "score")
+
+
+def _value(prediction: Prediction, name: str) -> Any:
+    if name == "labels":
+        return list(prediction.labels)
+    if name == "scores":
+        return {label: _short(score) for label, score in prediction.scores.items()}
+    return prediction.label if name == "label" else _short(prediction.score)
+
+
+def _entity(entity: Entity) -> dict[str, Any]:
+    return asdict(entity) | {"score": _short(entity.score)}
+
+
+def _short(score: float) -> float:
+    """A score to seven digits: it is made of FP32 logits, which hold no more."""
+    return float(f"{score:.7g}")
+
+
+def _exact(values: Array) -> Any:
+    """FP32 numbers as nested lists, with as many digits as tell each from all others."""
+    if values.ndim:
+        return [_exact(value) for value in values]
+    return float(f"{values:.9g}")

@@ -1,0 +1,132 @@
+"""Latency at the data's own lengths: batches of rows as they come, padded to the longest in each.
+
+A fixed shape says what a row of so many tokens costs. Texts of 10 tokens cost other kernels, and
+gain another factor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.data.rows import Rows
+from qdeploy.data.tokenize import Encoded, TextEncoder
+from qdeploy.deploy.engine import Engine
+from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians
+from qdeploy.evaluate.rounds import ITERATIONS, Progress, Timed, alternate
+from qdeploy.evaluate.subject import Subject
+
+Array = npt.NDArray[Any]
+
+STAGE = "latency at own lengths"
+# Rows times squared tokens of a batch at most, what attention holds per head: 8 rows of 1024.
+# Only rows longer than usual come in smaller batches than asked for.
+_PAIRS = 8 * 1024**2
+
+
+@dataclass(frozen=True)
+class OwnLengths:
+    """What was run at the data's own lengths.
+
+    Attributes:
+        batch_size: rows of a batch.
+        batches: how many different ones there were.
+        tokens: int64 [rows], of the rows in them.
+        timed: the runs of each engine.
+    """
+
+    batch_size: int
+    batches: int
+    tokens: Array
+    timed: Timed
+
+
+def measure_own_lengths(
+    subjects: Sequence[Subject],
+    rows: Rows,
+    protocol: LatencyProtocol,
+    *,
+    max_length: int,
+    seconds: float,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> OwnLengths:
+    """Time engines in rounds that alternate, both on the same batches.
+
+    Args:
+        subjects: the engine, and its baseline if there is one.
+        rows: as they come; which batches are taken is drawn, 500 at most.
+        protocol: rows of a batch, and how many runs.
+        max_length: tokens kept of a row.
+        seconds: of the time, for these runs.
+        seed: of the drawing.
+        progress: called as progress(STAGE, iterations done, iterations expected).
+    """
+    size = min(protocol.batch_size, len(rows))
+    starts = np.arange(len(rows) // size) * size
+    drawn = np.random.default_rng(seed).permutation(starts)[:ITERATIONS]
+    some = rows.select([int(start) + at for start in drawn for at in range(size)])
+    encoded = [subject.encoder.encode(some, max_length) for subject in subjects]
+    tokens = encoded[0].lengths
+    size = max(1, min(size, _PAIRS // int(tokens.max()) ** 2))
+    timers = [
+        _Own(subject.engine, subject.encoder, found, size)
+        for subject, found in zip(subjects, encoded, strict=True)
+    ]
+    timed = alternate(timers, protocol.pace(seconds), progress, STAGE)
+    return OwnLengths(size, len(timers[0].feeds), tokens, timed)
+
+
+class _Own:
+    """Runs of one engine on one batch after the other, with what a caller pays beside the run."""
+
+    def __init__(self, engine: Engine, encoder: TextEncoder, encoded: Encoded, size: int) -> None:
+        self._engine = engine
+        batches = encoder.batches(encoded, size, sort=False)
+        self.feeds = [batch.feeds for batch in batches if len(batch.index) == size]
+
+    def __call__(self, first: int, runs: int) -> Array:
+        """Time runs, ms."""
+        times = np.empty(runs)
+        for at in range(runs):
+            feeds = self.feeds[(first + at) % len(self.feeds)]
+            start = time.perf_counter_ns()
+            self._engine.run(feeds)
+            times[at] = time.perf_counter_ns() - start
+        return times / 1e6
+
+
+def about_own_lengths(found: OwnLengths, seed: int) -> list[dict[str, Any]]:
+    """The report's `own_lengths` of the engine, and of its baseline.
+
+    Args:
+        seed: of the bootstrap.
+    """
+    rounds = found.timed.rounds
+    sections = []
+    for times in map(np.concatenate, rounds):
+        p50, p95 = np.percentile(times, [50, 95])
+        rows_per_second = 1000 * found.batch_size / float(times.mean())
+        latency = {"p50": float(p50), "p95": float(p95)}
+        sections.append({"latency_ms": latency, "rows_per_s": rows_per_second})
+    median, p95 = np.percentile(found.tokens, [50, 95])
+    own: dict[str, Any] = {
+        "batch_size": found.batch_size,
+        "batches": found.batches,
+        "tokens": {"median": float(median), "p95": float(p95)},
+        "warmup": found.timed.warmup,
+        "iterations": found.timed.iterations,
+        "seconds": round(found.timed.seconds, 1),
+        "ended_by_time": found.timed.ended_by_time,
+        **sections[0],
+        "speedup": None,
+    }
+    if len(rounds) > 1:
+        ratio, low, high = ratio_of_medians(rounds[1], rounds[0], seed)
+        own["speedup"] = {"ratio": ratio, "ci95": [low, high]}
+    return [own, *sections[1:]]

@@ -1,0 +1,261 @@
+"""`qdeploy predict`: answers to a file or a pipe of rows, block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qdeploy.data.incoming import Asked, Incoming, open_incoming
+from qdeploy.data.lengths import row_limit
+from qdeploy.data.rows import Rows
+from qdeploy.errors import DataError, PlanError, QDeployWarning, choose
+from qdeploy.evaluate.file_answers import Answerer
+from qdeploy.evaluate.predictor import Predictor
+from qdeploy.evaluate.rounds import Progress
+from qdeploy.head import TOKENS
+from qdeploy.kept import note
+from qdeploy.text import json_text
+from qdeploy.whole import check_file, check_reports, written
+
+SCHEMA = 1
+JSONL, CSV = "jsonl", "csv"
+OUTPUT_FORMATS = (JSONL, CSV)
+STAGE = "predict"
+_RUNS = 8  # of one block: enough to sort its rows by length, few enough to see answers soon
+
+
+def predict_file(
+    engine_dir: str | Path,
+    file: str | Path = "-",
+    *,
+    out: str | Path | None = None,
+    format: str | None = None,
+    output_format: str = JSONL,
+    columns: str | None = None,
+    keep: str | None = None,
+    logits: bool = False,
+    batch_size: int = 8,
+    max_length: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer every row of a file; arguments, result and errors as `qdeploy.api.predict_file`."""
+    choose("output format", output_format, OUTPUT_FORMATS, PlanError)
+    place = None if out is None else Path(out)
+    if place is not None:
+        check_file("--out", place)
+        check_reports({"--out": place}, (engine_dir, file))
+    predictor = Predictor(engine_dir, threads=threads)
+    if max_length is not None:
+        row_limit(predictor.max_length, max_length)
+    answerer = Answerer(predictor, logits=logits, batch_size=batch_size, max_length=max_length)
+    incoming = open_incoming(file, format)
+    began = time.monotonic()
+    with _sink(place) as (write, ascii_only):
+        task = _Task(predictor, answerer, incoming, place, Lines(output_format, ascii_only))
+        task.run(incoming.rows(columns, keep), write, _RUNS * batch_size, progress)
+    seconds = time.monotonic() - began
+    if place is not None:
+        note("--out", f"{place} was written")
+    task.warn(max_length)
+    return {
+        "schema": SCHEMA,
+        "kind": "prediction",
+        "engine": str(engine_dir),
+        "data": incoming.table.name,
+        "out": None if place is None else str(place),
+        "rows": task.rows,
+        "answers": dict(task.answers) or None,
+        "fields": list(answerer.fields),
+        "truncated": task.truncated,
+        "max_length": max_length or predictor.max_length,
+        "batch_size": batch_size,
+        "threads": predictor.threads,
+        "seconds": round(seconds, 3),
+        "rows_per_s": task.rows / seconds if seconds else None,
+    }
+
+
+@contextlib.contextmanager
+def _sink(place: Path | None) -> Iterator[tuple[Callable[[str], object], bool]]:
+    """What takes the answers, and whether it takes ASCII alone: a file, or standard output."""
+    if place is None:
+        yield _print, (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        return
+    with written("--out", place) as write:
+        yield lambda text: write(text.encode()), False
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+class Lines:
+    """Records as lines of text, JSONL or CSV; the columns of CSV are those of the first record.
+
+    Args:
+        form: of `OUTPUT_FORMATS`.
+        ascii_only: escape what is no ASCII, which JSON can.
+    """
+
+    def __init__(self, form: str, ascii_only: bool = False) -> None:
+        self._csv, self._ascii = form == CSV, ascii_only
+        self._columns: tuple[str, ...] | None = None
+
+    def of(self, records: Sequence[Mapping[str, Any]], places: Sequence[str]) -> str:
+        """The lines of records.
+
+        Args:
+            places: where each row stands, for error texts.
+
+        Raises:
+            DataError: a record has a column that the first has not, which CSV cannot hold.
+        """
+        if not self._csv:
+            return "".join(f"{self._json(record)}\n" for record in records)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for record, place in zip(records, places, strict=True):
+            if self._columns is None:
+                self._columns = tuple(record)
+                writer.writerow(self._columns)
+            if strange := [name for name in record if name not in self._columns]:
+                raise DataError(
+                    f"{place}: column '{strange[0]}' is not in the first row, and CSV has the "
+                    "columns of the first row. Name the columns with --keep, or pass "
+                    "--output-format jsonl."
+                )
+            writer.writerow([self._cell(record.get(name)) for name in self._columns])
+        return text.getvalue()
+
+    def _json(self, value: Any) -> str:
+        return json_text(json.dumps(value, ensure_ascii=self._ascii, default=str))
+
+    def _cell(self, value: Any) -> Any:
+        """A value of CSV; what has parts is JSON."""
+        return self._json(value) if isinstance(value, list | dict) else value
+
+
+class _Task:
+    """Answers one source, and counts."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        answerer: Answerer,
+        incoming: Incoming,
+        place: Path | None,
+        lines: Lines,
+    ) -> None:
+        self._predictor, self._answerer, self._incoming = predictor, answerer, incoming
+        self._place, self._lines = place, lines
+        self.rows = self.truncated = 0
+        self.answers = Counter[str]()
+
+    def run(
+        self,
+        rows: Iterator[Asked],
+        write: Callable[[str], object],
+        size: int,
+        progress: Progress | None,
+    ) -> None:
+        """Answer row after row.
+
+        Raises:
+            DataError: of a row, with what stands on disk or was printed all the same.
+        """
+        expected = self._incoming.expected
+        try:
+            for block in self._incoming.blocks(rows, size):
+                for part in self._parts(block):
+                    write(part)
+                if self._place is None:
+                    note("answers", f"{self.rows} rows were answered")
+                if progress:
+                    progress(STAGE, self.rows, expected and max(expected, self.rows))
+        except DataError as error:
+            raise DataError(f"{error} {self._all_the_same()}".rstrip()) from error
+        if progress and self.rows and expected != self.rows:
+            progress(STAGE, self.rows, self.rows)
+
+    def _parts(self, block: list[Asked]) -> Iterator[str]:
+        """Lines of a block; of its rows one by one where it holds one that the model refuses."""
+        try:
+            yield self._answer(block)
+            return
+        except DataError as error:
+            fault = error
+        if len(block) == 1:
+            raise DataError(f"{self._incoming.table.name}, {block[0].place}: {fault}") from fault
+        for row in block:
+            yield from self._parts([row])
+
+    def _answer(self, block: list[Asked]) -> str:
+        pairs = len(block[0].texts) == 2
+        if pairs and self._predictor.task == TOKENS:
+            raise PlanError(
+                "This engine names the tokens of one text, and pairs of texts were found. Name the "
+                "column of the text with --columns COLUMN."
+            )
+        source = self._incoming.table.name
+        rows = Rows(
+            tuple(row.texts[0] for row in block),
+            tuple(row.texts[1] for row in block) if pairs else None,
+            None,
+            source,
+            tuple(range(self.rows, self.rows + len(block))),
+        )
+        answered = self._answerer.answer(rows)
+        fields = set(self._answerer.fields)
+        records = [
+            {_free(name, fields): _plain(value) for name, value in row.kept.items()} | record
+            for row, record in zip(block, answered.records, strict=True)
+        ]
+        text = self._lines.of(records, [f"{source}, {row.place}" for row in block])
+        self.rows += len(block)
+        self.truncated += answered.truncated
+        self.answers.update(r["label"] for r in answered.records if "label" in r)
+        return text
+
+    def _all_the_same(self) -> str:
+        if self._place is not None:
+            return f"{self._place} was not written."
+        return f"The {self.rows} rows before it were answered." if self.rows else ""
+
+    def warn(self, asked: int | None) -> None:
+        """Say that rows were cut."""
+        if self.truncated:
+            reason = "--max-length says so" if asked else "the model takes no more"
+            warnings.warn(
+                f"{self.truncated} of {self.rows} rows have more than "
+                f"{asked or self._predictor.max_length} tokens and were cut there: {reason}.",
+                QDeployWarning,
+                stacklevel=3,
+            )
+
+
+def _free(name: str, fields: set[str]) -> str:
+    """The name of a column that is kept: another one where an answer's field has it."""
+    return f"input_{name}" if name in fields else name
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has: no NaN, no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

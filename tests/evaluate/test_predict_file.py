@@ -1,0 +1,370 @@
+"""`qdeploy predict`: answers to files and pipes of rows, for every head."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdeploy
+from qdeploy.data.files import Stream
+from qdeploy.data.incoming import Incoming
+from qdeploy.data.readers import read_jsonl
+from qdeploy.errors import DataError, OutputError, PlanError, QDeployWarning
+from qdeploy.evaluate import subject
+from qdeploy.evaluate.predict_file import predict_file
+from tests.evaluate.bag import CLASSES, MAX_LENGTH, BagEngine, engine_directory, table
+
+bag = pytest.mark.usefixtures("numpy_engines")
+TEXTS = [f"{'yes' if at % 3 else 'no'} w{at % 26}" + " w2" * (at % 11) for at in range(150)]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    return engine_directory(tmp_path / "engine")
+
+
+def rows_file(path: Path, texts: list[str] = TEXTS, **columns: Any) -> Path:
+    """The texts under a suffix's own format, with an `id` and further columns."""
+    records = [{"id": at, "text": text, **columns} for at, text in enumerate(texts)]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    elif path.suffix == ".parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.Table.from_pylist(records), path)
+    elif path.suffix == ".txt":
+        path.write_text("\n".join(texts) + "\n\n")
+    else:
+        stream = io.StringIO()
+        writer = csv.DictWriter(
+            stream, list(records[0]), delimiter="\t" if path.suffix == ".tsv" else ","
+        )
+        writer.writeheader()
+        writer.writerows(records)
+        path.write_text(stream.getvalue())
+    return path
+
+
+def answers(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def refused(engine: Path, file: Path | str, message: str, **options: Any) -> None:
+    with pytest.raises(DataError, match=message):
+        predict_file(engine, file, **options)
+
+
+@bag
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".txt", ".parquet"])
+def test_answers_are_those_of_predict_in_the_order_of_the_rows(
+    engine: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    done = predict_file(engine, rows_file(tmp_path / f"rows{suffix}"), out=out, threads=1)
+    expected = qdeploy.load(engine, threads=1).predict(TEXTS)
+    found = answers(out)
+    assert [row["label"] for row in found] == [one.label for one in expected]
+    assert [row["score"] for row in found] == pytest.approx([one.score for one in expected])
+    assert all(set(row) == {"label", "score"} for row in found)
+    assert (done["rows"], done["threads"], done["truncated"]) == (150, 1, 0)
+    assert done["answers"] == {"entailment": 100, "not_entailment": 50}
+
+
+@bag
+def test_pairs_columns_and_what_goes_with_them(engine: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"q": "w1", "s": "yes", "label": "x", "n": NaN}\n{"q": "w1 no", "s": "no", "label": "y"}\n'
+    )
+    out = tmp_path / "answers.jsonl"
+    for columns in ("q,s", "question=q,sentence=s", "sentence=s,question=q"):
+        predict_file(engine, path, out=out, columns=columns, keep="label", logits=True)
+        first, second = answers(out)
+        assert first["input_label"] == "x" and second["input_label"] == "y"
+        assert (first["label"], second["label"]) == CLASSES
+        expected = qdeploy.load(engine).logits([("w1", "yes")])[0]["logits"]
+        np.testing.assert_array_equal(np.float32(first["logits"]), expected)
+    predict_file(engine, path, out=out, columns="s", keep="all")
+    assert answers(out)[0] == answers(out)[0] | {"q": "w1", "s": "yes", "n": None}
+
+
+@bag
+def test_csv_has_one_line_for_each_row(engine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.csv"
+    path = rows_file(tmp_path / "rows.csv", ['yes "w1",\nw2', "no"])
+    predict_file(engine, path, out=out, output_format="csv", keep="all", logits=True)
+    first, second = csv.DictReader(io.StringIO(out.read_text()))
+    assert list(first) == ["id", "text", "label", "score", "logits"]
+    assert first["text"] == 'yes "w1",\nw2' and second["label"] == "not_entailment"
+    assert len(json.loads(first["logits"])) == 2
+
+
+@bag
+def test_a_bad_row_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
+    out.write_text("older")
+    path.write_text('{"text": "yes"}\n' * 30 + '{"text": ""}\n')
+    message = r"rows\.jsonl, line 31: column 'text' holds no text.*Mend or drop that row"
+    refused(engine, path, rf"{message}\. {out} was not written", out=out)
+    assert out.read_text() == "older"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        *("answers.jsonl", "engine", "rows.jsonl")
+    ]
+
+
+@bag
+def test_what_stands_before_a_bad_row_is_answered(
+    engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "yes"}\n' * 30 + '{"txet": "no"}\n')
+    refused(engine, path, "line 31: there is no column 'text'.*The 30 rows before it were answered")
+    assert len(capsys.readouterr().out.splitlines()) == 30
+
+
+@bag
+def test_a_token_without_an_embedding_is_named_by_its_line(tmp_path: Path) -> None:
+    engine = engine_directory(tmp_path / "e", vocabulary=8)  # w2 and above have none
+    path, out = tmp_path / "rows.txt", tmp_path / "o"
+    path.write_text("yes\n\nno w1\nno w9 w1\nyes\n")
+    refused(engine, path, r"rows\.txt, line 4: Row 1 holds the token 'w9'", out=out)
+
+
+@bag
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": "sentence"}, "has no column 'sentence'; it has: id, a"),
+        ({}, r"No column of .* has a usual name for text; it has: id, a\. Name it with --columns"),
+        ({"columns": "a,id,a"}, r"--columns is 'a,id,a', and the column of the text"),
+        ({"columns": "a", "keep": "b"}, "has no column 'b', which --keep names; it has: id, a"),
+        ({"format": "xml"}, "Unknown format 'xml'.*jsonl"),
+    ],
+)
+def test_columns_that_are_not_there(
+    engine: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,a\n1,yes\n")
+    refused(engine, path, message, **options)
+
+
+@bag
+def test_files_that_are_none(engine: Path, tmp_path: Path) -> None:
+    refused(engine, tmp_path / "none.csv", "does not exist. Name a file of rows")
+    (tmp_path / "rows.dat").write_text("yes\n")
+    refused(engine, tmp_path / "rows.dat", "has the suffix '.dat'.*with --format")
+    assert predict_file(engine, tmp_path / "rows.dat", format="text")["rows"] == 1
+    refused(engine, "-", "Parquet cannot be read from a pipe", format="parquet")
+    path = rows_file(tmp_path / "rows.csv")
+    with pytest.raises(OutputError, match="would replace what belongs to"):
+        predict_file(engine, path, out=path)
+    with pytest.raises(PlanError, match="--max-length is 64, and the model takes at most 32"):
+        predict_file(engine, path, max_length=64)
+
+
+@bag
+def test_csv_has_the_columns_of_the_first_row(engine: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "yes"}\n{"text": "no", "more": 1}\n')
+    given = {"out": tmp_path / "o", "output_format": "csv", "keep": "all"}
+    refused(engine, path, "line 2: column 'more' is not in the first row.*jsonl", **given)
+
+
+@bag
+def test_rows_that_are_cut_are_said(engine: Path, tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "rows.csv", ["yes " * 50, "no"])
+    with pytest.warns(QDeployWarning, match="1 of 2 rows have more than 32 tokens.*takes no more"):
+        done = predict_file(engine, path, out=tmp_path / "o")
+    assert (done["truncated"], done["max_length"]) == (1, MAX_LENGTH)
+    with pytest.warns(QDeployWarning, match="more than 8 tokens.*--max-length says so"):
+        predict_file(engine, path, out=tmp_path / "o", max_length=8)
+
+
+@bag
+def test_no_rows_no_answers(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    done = predict_file(engine, tmp_path / "rows.jsonl", out=tmp_path / "o")
+    assert done["rows"] == 0 and (tmp_path / "o").read_text() == ""
+
+
+@bag
+def test_progress_knows_how_many_there_are(engine: Path, tmp_path: Path) -> None:
+    for suffix in (".csv", ".parquet"):
+        calls: list[tuple[str, int, int]] = []
+        path = rows_file(tmp_path / f"rows{suffix}")
+        predict_file(engine, path, out=tmp_path / "o", progress=lambda *a: calls.append(a))  # noqa: B023
+        assert calls == [("predict", done, 150) for done in (64, 128, 150)]
+
+
+@bag
+def test_memory_does_not_grow_with_the_rows(engine: Path, tmp_path: Path) -> None:
+    """Thirty times the rows: no more of them are held."""
+    import tracemalloc
+
+    peaks = []
+    for count in (1, 30):
+        path = rows_file(tmp_path / "rows.csv", TEXTS * count)
+        tracemalloc.start()
+        predict_file(engine, path, out=tmp_path / "o")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 600_000  # the file has 1.5 MB, and its rows take more
+
+
+def test_rows_are_given_as_they_come() -> None:
+    """Of a pipe whose writer waits, what was written is given at once, in blocks."""
+    read, write = os.pipe()
+    table = read_jsonl(Stream(os.fdopen(read, "rb", buffering=0), "pipe"))
+    incoming = Incoming(table, waits=True, expected=0)
+    blocks = incoming.blocks(incoming.rows(None, None), 4)
+    for count in (1, 3, 9):
+        os.write(write, b'{"text": "yes"}\n' * count)
+        got = 0
+        while got < count:  # more would wait for ever
+            block = next(blocks)
+            assert len(block) <= 4
+            got += len(block)
+    os.write(write, b'{"text": "yes"}\n{"text": 7}\n')
+    os.close(write)
+    last = next(blocks)
+    assert last[0].place == "line 14"
+    with pytest.raises(DataError, match="pipe, line 15: column 'text' is 7"):
+        next(blocks)
+
+
+# Heads
+
+
+VALUES = {"problem_type": "regression"}
+
+
+@bag
+@pytest.mark.parametrize(
+    ("labels", "head", "fields"),
+    [
+        (["a", "b"], {"problem_type": "multi_label_classification"}, ("labels", "scores")),
+        (["a", "b"], {"problem_type": "single_label_classification"}, ("label", "score")),
+        (["x"], VALUES, ("score",)),
+        (["x"], {}, ("score",)),
+        (["x", "y"], VALUES, ("scores",)),
+    ],
+)
+def test_heads_say_what_load_says(
+    tmp_path: Path, labels: list[str], head: dict[str, Any], fields: tuple[str, ...]
+) -> None:
+    votes = np.ascontiguousarray(table()[:, : len(labels)])
+    engine = engine_directory(tmp_path / "e", votes, labels=labels, head=head)
+    texts, out = ["yes no w1", "w3 w4", "yes"], tmp_path / "answers.jsonl"
+    predict_file(engine, rows_file(tmp_path / "rows.csv", texts), out=out, logits=True)
+    found, predictor = answers(out), qdeploy.load(engine)
+    assert all(tuple(row) == (*fields, "logits") for row in found)
+    for row, logits in zip(found, predictor.logits(texts), strict=True):
+        np.testing.assert_array_equal(np.float32(row["logits"]), logits["logits"])
+    for row, one in zip(found, predictor.predict(texts), strict=True):
+        assert row.get("label", one.label) == one.label
+        assert row.get("score", one.score) == pytest.approx(one.score)
+        assert row.get("scores", one.scores) == pytest.approx(one.scores)
+        assert row.get("labels", list(one.labels)) == list(one.labels)
+
+
+@bag
+def test_a_token_classifier_says_what_load_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tokens(BagEngine):
+        def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+            return {"logits": self.votes[feeds["input_ids"]]}
+
+    monkeypatch.setattr(subject, "open_engine", lambda *_, **__: Tokens(table()))
+    engine = engine_directory(tmp_path / "e", task="token-classification", labels=["O", "PER"])
+    texts, out = ["yes no w1", "no", "yes"], tmp_path / "answers.jsonl"
+    path = rows_file(tmp_path / "rows.csv", texts)
+    predict_file(engine, path, out=out)
+    expected = qdeploy.load(engine).entities(texts)
+    assert any(expected)
+    for row, entities in zip(answers(out), expected, strict=True):
+        assert set(row) == {"entities"}
+        for found, entity in zip(row["entities"], entities, strict=True):
+            assert found == asdict(entity) | {"score": pytest.approx(entity.score)}
+    with pytest.raises(PlanError, match="names the tokens of one text"):
+        predict_file(engine, path, out=out, columns="text,id")
+
+
+@bag
+def test_question_answering_gives_its_logits_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_spans(*_: Any, threads: int, **__: Any) -> BagEngine:
+        engine = BagEngine(table(), threads)
+        engine.output_names = ("start_logits", "end_logits")
+        return engine
+
+    monkeypatch.setattr(subject, "open_engine", open_spans)
+    engine = engine_directory(tmp_path / "e", task="question-answering")
+    path = rows_file(tmp_path / "rows.csv", ["yes w1", "no"])
+    with pytest.raises(PlanError, match="This engine answers questions.*Pass --logits"):
+        predict_file(engine, path, out=tmp_path / "o")
+    predict_file(engine, path, out=tmp_path / "o", logits=True)
+    first, _ = answers(tmp_path / "o")
+    assert set(first) == {"start_logits", "end_logits"} and len(first["end_logits"]) == 4
+
+
+# The command, with real pipes
+
+
+def command(engine: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "qdeploy", "predict", str(engine), *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def onnx_engine(tmp_path: Path) -> Path:
+    return engine_directory(tmp_path / "engine")
+
+
+def test_answers_appear_while_rows_come(onnx_engine: Path) -> None:
+    with command(onnx_engine, "--format", "text") as running:
+        assert running.stdin and running.stdout and running.stderr
+        for text, label in (("yes w1", "entailment"), ("no", "not_entailment")):
+            running.stdin.write(f"{text}\n")
+            running.stdin.flush()
+            assert json.loads(running.stdout.readline())["label"] == label
+        out, err = running.communicate()
+    assert (out, running.returncode) == ("", 0)
+    assert "2 rows answered" in err and "Warning" not in err
+
+
+def test_a_reader_that_leaves_ends_it_quietly(onnx_engine: Path, tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "rows.csv", TEXTS * 40)
+    with command(onnx_engine, str(path), "--quiet") as running:
+        assert running.stdout and running.stderr
+        assert json.loads(running.stdout.readline())
+        running.stdout.close()
+        assert running.stderr.read() == "" and running.wait() == 0
+
+
+def test_a_bad_line_of_a_pipe(onnx_engine: Path) -> None:
+    with command(onnx_engine) as running:
+        out, err = running.communicate('{"text": "yes"}\n{"text": \n')
+    assert running.returncode == 2 and len(out.splitlines()) == 1
+    assert "Error: standard input, line 2: not JSON" in err
+    assert "The 1 rows before it were answered." in err and "Traceback" not in err
+
+
+def test_a_csv_from_a_pipe(onnx_engine: Path) -> None:
+    with command(onnx_engine, "-", "--format", "csv", "--keep", "id") as running:
+        out, err = running.communicate("id,text\n7,yes\n8,no\n")
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["7", "8"], err
