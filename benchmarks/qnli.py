@@ -29,6 +29,7 @@ from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
+from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import open_subject
 
@@ -142,6 +143,9 @@ def latency(model: Path, statistics: Path, work: Path, threads: int) -> list[dic
             baseline=work / "fp32",
             data=None if rows == PADDED else str(long_rows(work)),
             accuracy=False,
+            own_lengths=False,
+            warmup=WARMUP,
+            iterations=ITERATIONS,
             threads=threads,
         )
         lines.append(

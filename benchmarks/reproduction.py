@@ -20,6 +20,7 @@ from machine import heading  # benchmarks/machine.py
 import qdeploy
 from qdeploy.artifact import write_json
 from qdeploy.errors import GateError
+from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parent / "recipes" / "paper.yaml"
@@ -53,11 +54,12 @@ def as_fast(trials: list[dict[str, Any]], slowest: float) -> list[dict[str, Any]
 def run_auto(model: Path, folder: Path, sweep: dict[str, Any], data: str) -> dict[str, Any]:
     """Build within the drop, and compare with FP32 and with the sweep's best as fast."""
     rows: dict[str, Any] = {"data": data, "max_length": TOKENS}
+    runs = {"warmup": WARMUP, "iterations": ITERATIONS, "own_lengths": False}
     built = qdeploy.build(
         model, folder / "auto", strategy="auto", max_drop=MAX_DROP, force=True, **rows
     )
     base = folder / "trials" / sweep["trials"][0]["key"] / "engine"
-    report = qdeploy.evaluate(folder / "auto", baseline=base, **rows)
+    report = qdeploy.evaluate(folder / "auto", baseline=base, **rows, **runs)
     found: dict[str, Any] = {
         "search": built["search"],
         "accuracy": report["metrics"]["accuracy"],
@@ -69,7 +71,7 @@ def run_auto(model: Path, folder: Path, sweep: dict[str, Any], data: str) -> dic
     }
     for trial in as_fast(sweep["trials"], AS_FAST / report["speedup"]["ci95"][0]):
         engine = folder / "trials" / trial["key"] / "engine"
-        against = qdeploy.evaluate(folder / "auto", baseline=engine, **rows)
+        against = qdeploy.evaluate(folder / "auto", baseline=engine, **rows, **runs)
         found["against"].append(
             {
                 "label": trial["label"],

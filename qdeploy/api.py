@@ -571,7 +571,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Answer every row of a file or of standard input, block by block, in the order given.
 
-    Memory does not grow with the rows. docs/predict.md lists what is answered for each head.
+    Memory does not grow with the rows. docs/predict.md says what is answered for each head.
 
     Args:
         engine_dir: engine directory.

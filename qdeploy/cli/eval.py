@@ -87,7 +87,7 @@ LATENCY = "Latency"  # heading of its options
     group=LATENCY,
     type=click.FloatRange(min=0),
     metavar="S",
-    help="Time for all timed runs of the engine and its baseline.  [default: 30]",
+    help="Time for all runs of the latency, of the engine and its baseline. 30 when left out.",
 )
 @options.threads
 @sections.option(

@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -61,23 +62,26 @@ class Incoming:
     waits: bool
     expected: int
 
-    def rows(self, columns: str | None, keep: str | None) -> Iterator[Asked]:
+    def rows(
+        self, columns: str | None, keep: str | None, remembered: Sequence[str] = ()
+    ) -> Iterator[Asked]:
         """Every row.
 
         Args:
-            columns: --columns (`find_text_columns`).
+            columns, remembered: of `find_text_columns`.
             keep: names of columns that go with a row, with commas; "all"; None for none.
 
         Raises:
             DataError: columns that are not there, a row without text, or what the source raises.
         """
         name, known = self.table.name, self.table.columns
-        texts = None if known is None else find_text_columns(known, columns, name)
+        find = partial(find_text_columns, asked=columns, source=name, remembered=remembered)
+        texts = None if known is None else find(known)
         kept = _kept(keep, known, name)
         wanted = {*(texts or ()), *(kept if kept is not None else known or ())}
         for place, values in self.table.read(wanted):
             if texts is None:  # the first record tells
-                texts = find_text_columns(tuple(values), columns, name)
+                texts = find(tuple(values))
             found = tuple(_text(f"{name}, {place}", values, column) for column in texts)
             own = values if kept is None else {column: values.get(column) for column in kept}
             yield Asked(place, found, own)

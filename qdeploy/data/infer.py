@@ -73,7 +73,7 @@ def infer(
         return task, parse_columns(columns, task.name)
     table = open_source(source, split)
     known = _columns_of(table)
-    label = _first(LABELS, known)
+    label = label_by_name(known)
     if columns is not None:  # it names the label alone
         label = parse_columns(columns, "text").label
     texts = _texts(table.name, known, label)
@@ -136,6 +136,23 @@ def _texts(source: str, known: Sequence[str], label: str | None) -> tuple[str, .
     Raises:
         DataError: no name says so, and more than one column is left.
     """
+    found = texts_by_name(known, label)
+    if found is not None:
+        return found
+    raise DataError(
+        f"{source} has the columns {named(known)}, and their names do not say which holds the "
+        "text. Pass --columns text=COLUMN,label=COLUMN, or for pairs --columns text=COLUMN,"
+        "text_pair=COLUMN,label=COLUMN."
+    )
+
+
+def texts_by_name(known: Sequence[str], label: str | None) -> tuple[str, ...] | None:
+    """The column of the text, or the two of a pair, by their names; None where these do not say.
+
+    Args:
+        known: columns of the source.
+        label: the one that holds the class, which is no text.
+    """
     rest = [column for column in known if column != label]
     for pair in PAIRS:
         found = [_first([name], rest) for name in pair]
@@ -144,13 +161,12 @@ def _texts(source: str, known: Sequence[str], label: str | None) -> tuple[str, .
     if (single := _first(SINGLES, rest)) is not None:
         return (single,)
     left = [column for column in rest if column.casefold() not in _NUMBERS]
-    if len(left) == 1:
-        return (left[0],)
-    raise DataError(
-        f"{source} has the columns {named(known)}, and their names do not say which holds the "
-        "text. Pass --columns text=COLUMN,label=COLUMN, or for pairs --columns text=COLUMN,"
-        "text_pair=COLUMN,label=COLUMN."
-    )
+    return (left[0],) if len(left) == 1 else None
+
+
+def label_by_name(known: Sequence[str]) -> str | None:
+    """The column that holds the class, by its name."""
+    return _first(LABELS, known)
 
 
 def _task(table: Table, columns: Columns, labels: Sequence[str]) -> Task:

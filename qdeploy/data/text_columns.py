@@ -1,27 +1,28 @@
-"""Which columns hold the text of rows that need no label: named by the user, or known by name."""
+"""Which columns hold the text of rows that need no label: asked for, remembered, or by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qdeploy.data.infer import label_by_name, texts_by_name
 from qdeploy.data.readers import named
 from qdeploy.data.tasks import TASKS
 from qdeploy.errors import DataError
 
-# Names of data sets on the hub, beside those of the tasks.
-_PAIRS = (("text1", "text2"), ("question", "context"), ("query", "passage"))
-_TEXTS = ("text", "sentence", "content", "review", "comment", "document", "question")
 _EXAMPLE = "Name it with --columns COLUMN, or two with --columns FIRST,SECOND."
 
 
-def find_text_columns(columns: Sequence[str], asked: str | None, source: str) -> tuple[str, ...]:
+def find_text_columns(
+    columns: Sequence[str], asked: str | None, source: str, remembered: Sequence[str] = ()
+) -> tuple[str, ...]:
     """The column of the text, or the two of a pair.
 
     Args:
         columns: of the source.
         asked: --columns: "text", "question,sentence", or "question=q,sentence=s" with a task's own
-            names on the left; None looks for names that are usual.
+            names on the left; None goes by the names of the columns (`qdeploy.data.infer`).
         source: for error texts.
+        remembered: columns that the engine was built with, which are taken where they are there.
 
     Raises:
         DataError: a column that is not there, or none that is known.
@@ -37,17 +38,14 @@ def find_text_columns(columns: Sequence[str], asked: str | None, source: str) ->
                     f"{source} has no column '{column}'; it has: {named(columns)}. {_EXAMPLE}"
                 )
         return chosen
-    pairs = [(task.first, task.second) for task in TASKS.values() if task.second is not None]
-    for pair in (*pairs, *_PAIRS):
-        if set(pair) <= set(columns):
-            return pair
-    for column in _TEXTS:
-        if column in columns:
-            return (column,)
-    if len(columns) == 1:
-        return tuple(columns)
+    if remembered and set(remembered) <= set(columns):
+        return tuple(remembered)
+    found = texts_by_name(columns, label_by_name(columns)) or texts_by_name(columns, None)
+    if found is not None:
+        return found
     raise DataError(
-        f"No column of {source} has a usual name for text; it has: {named(columns)}. {_EXAMPLE}"
+        f"{source} has the columns {named(columns)}, and their names do not say which holds the "
+        f"text. {_EXAMPLE}"
     )
 
 

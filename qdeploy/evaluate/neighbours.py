@@ -34,6 +34,7 @@ Outputs = dict[str, Array]  # of one row: [classes], or [S, ...] of its own toke
 CLASSIFIER = Head(SEQUENCES, ("0", "1"))
 _ROWS = 128  # looked at, at most
 _TOKENS = 128 * _ROWS  # padding included: fewer rows where they are long
+_SHORTER = 0.95  # of the rows: all are padded to one length, and the few longest would set it
 _ROUNDING = 1e-5  # of the largest output: below it FP32 sums in another order explain a difference
 
 
@@ -64,7 +65,8 @@ def neighbours_of(
     Args:
         engine: of any head.
         encoder: its tokenizer.
-        rows: at most 128 of them are looked at, taken evenly; fewer where they are long.
+        rows: at most 128 of them are looked at, taken evenly, without the longest twentieth; fewer
+            where they are long.
         batch_size: rows of a run; smaller where rows are long or few.
         max_length: tokens kept of a row; None is what the model takes, at most 512.
         head: what the outputs mean; a classifier of two classes or more where it is left out.
@@ -84,8 +86,10 @@ def neighbours_of(
     if batch < 2:
         return None
     some = _evenly(rows, _ROWS)
-    width = int(encoder.encode(some, limit).lengths.max())
-    batch = max(2, min(batch, RUN_TOKENS // width))
+    lengths = encoder.encode(some, limit).lengths
+    width = int(np.quantile(lengths, _SHORTER, method="higher"))
+    some = some.select(np.flatnonzero(lengths <= width).tolist())
+    batch = max(2, min(batch, RUN_TOKENS // width, len(some) // 2))
     some = _evenly(some, max(2 * batch, _TOKENS // width))
     some = some.take(len(some) // batch * batch)
 

@@ -63,7 +63,8 @@ def predict_file(
     began = time.monotonic()
     with _sink(place) as (write, ascii_only):
         task = _Task(predictor, answerer, incoming, place, Lines(output_format, ascii_only))
-        task.run(incoming.rows(columns, keep), write, _RUNS * batch_size, progress)
+        rows = incoming.rows(columns, keep, predictor.text_columns)
+        task.run(rows, write, _RUNS * batch_size, progress)
     seconds = time.monotonic() - began
     if place is not None:
         note("--out", f"{place} was written")
@@ -231,7 +232,7 @@ class _Task:
     def _all_the_same(self) -> str:
         if self._place is not None:
             return f"{self._place} was not written."
-        return f"The {self.rows} rows before it were answered." if self.rows else ""
+        return f"Rows before it that were answered: {self.rows}." if self.rows else ""
 
     def warn(self, asked: int | None) -> None:
         """Say that rows were cut."""

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import MANIFEST, sha256_file
+from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import find_task
 from qdeploy.data.texts import Texts, rows_from_texts
 from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
@@ -60,6 +62,16 @@ class Predictor(OfOneProcess):
         self.task: str = self.head.task
         self.max_length = self._subject.encoder.max_length
         self._warn()
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of the texts in the data that the engine was built with; none where unknown."""
+        kept = self._subject.manifest.get("data")
+        if kept is None:
+            return ()
+        reading = Reading.from_json(kept)
+        columns = reading.columns or find_task(reading.task).columns
+        return (columns.first,) if columns.second is None else (columns.first, columns.second)
 
     def predict(
         self,

@@ -122,6 +122,12 @@ def _figures(report: Mapping[str, Any]) -> str:
     if speed := report["speedup"]:
         low, high = speed["ci95"]
         rows.append(("speed against it", f"{speed['ratio']:.2f} × ({low:.2f} to {high:.2f})"))
+    if speed := (report.get("own_lengths") or {}).get("speedup"):
+        low, high = speed["ci95"]
+        value = f"{speed['ratio']:.2f} × ({low:.2f} to {high:.2f})"
+        rows.append(("the same at the data's own lengths", value))
+    if neighbours := report.get("neighbours"):
+        rows.append(("in a batch", neighbours["summary"]))
     if latency := report["latency_ms"]:
         p = report["protocol"]
         shape = f"{p['batch_size']} × {p['seq_len']}, {p['threads']} threads"

@@ -99,6 +99,25 @@ def test_pairs_columns_and_what_goes_with_them(engine: Path, tmp_path: Path) -> 
 
 
 @bag
+def test_the_columns_that_the_engine_was_built_with(tmp_path: Path) -> None:
+    columns = {"first": "body", "second": None, "label": "label"}
+    data = {"source": "x.csv", "task": "text", "columns": columns, "max_length": None}
+    path, out = tmp_path / "rows.csv", tmp_path / "o"
+    path.write_text("text,body,sentence,question\nno,yes,no,yes\n")
+    kept: list[tuple[Any, Any]] = [
+        (data, "yes"),
+        (data | {"columns": None}, "no"),  # the task's own: text
+        (data | {"columns": columns | {"first": "gone"}}, ("yes", "no")),  # by their names
+        (None, ("yes", "no")),
+    ]
+    for at, (remembered, text) in enumerate(kept):
+        engine = engine_directory(tmp_path / f"e{at}", data=remembered)
+        predict_file(engine, path, out=out, logits=True)
+        expected = qdeploy.load(engine).logits([text])[0]["logits"]
+        np.testing.assert_array_equal(np.float32(answers(out)[0]["logits"]), expected)
+
+
+@bag
 def test_csv_has_one_line_for_each_row(engine: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.csv"
     path = rows_file(tmp_path / "rows.csv", ['yes "w1",\nw2', "no"])
@@ -128,7 +147,9 @@ def test_what_stands_before_a_bad_row_is_answered(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "yes"}\n' * 30 + '{"txet": "no"}\n')
-    refused(engine, path, "line 31: there is no column 'text'.*The 30 rows before it were answered")
+    refused(
+        engine, path, r"line 31: there is no column 'text'.*Rows before it that were answered: 30\."
+    )
     assert len(capsys.readouterr().out.splitlines()) == 30
 
 
@@ -144,10 +165,10 @@ def test_a_token_without_an_embedding_is_named_by_its_line(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"columns": "sentence"}, "has no column 'sentence'; it has: id, a"),
-        ({}, r"No column of .* has a usual name for text; it has: id, a\. Name it with --columns"),
-        ({"columns": "a,id,a"}, r"--columns is 'a,id,a', and the column of the text"),
-        ({"columns": "a", "keep": "b"}, "has no column 'b', which --keep names; it has: id, a"),
+        ({"columns": "sentence"}, "has no column 'sentence'; it has: b, a"),
+        ({}, r"has the columns b, a, and their names do not say.*Name it with --columns"),
+        ({"columns": "a,b,a"}, r"--columns is 'a,b,a', and the column of the text"),
+        ({"columns": "a", "keep": "c"}, "has no column 'c', which --keep names; it has: b, a"),
         ({"format": "xml"}, "Unknown format 'xml'.*jsonl"),
     ],
 )
@@ -155,7 +176,7 @@ def test_columns_that_are_not_there(
     engine: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text("id,a\n1,yes\n")
+    path.write_text("b,a\n1,yes\n")
     refused(engine, path, message, **options)
 
 
@@ -361,7 +382,7 @@ def test_a_bad_line_of_a_pipe(onnx_engine: Path) -> None:
         out, err = running.communicate('{"text": "yes"}\n{"text": \n')
     assert running.returncode == 2 and len(out.splitlines()) == 1
     assert "Error: standard input, line 2: not JSON" in err
-    assert "The 1 rows before it were answered." in err and "Traceback" not in err
+    assert "Rows before it that were answered: 1." in err and "Traceback" not in err
 
 
 def test_a_csv_from_a_pipe(onnx_engine: Path) -> None:

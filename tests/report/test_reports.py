@@ -88,6 +88,8 @@ def test_a_card_can_be_published() -> None:
     ]
     assert "license" not in found  # it is not ours to say
     assert "128 calibration rows of train.tsv" in card and "1/2 planned GEMMs" in card
+    assert "| the same at the data's own lengths | 2.41 × (2.30 to 2.52) |" in card
+    assert "| in a batch | An answer depends on the rows beside it: up to 0.48" in card
 
 
 def test_a_card_names_a_model_of_a_hub_by_its_id() -> None:
