@@ -52,7 +52,10 @@ class Drawing(ABC):
         if self._ticker.is_alive():
             self._ticker.join()
         with self._lock:
-            self._show(self._steps.close(time.monotonic()), None, failed=kind is not None)
+            ended = self._steps.close(time.monotonic())
+            if kind is not None and issubclass(kind, BrokenPipeError):
+                ended = []  # the reader (`| head`) left, which is no failure
+            self._show(ended, None, failed=kind is not None)
 
     def update(self, stage: str, done: int, total: int) -> None:
         """Say how far `stage` is; `total` 0 means that nobody knows."""

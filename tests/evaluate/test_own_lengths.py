@@ -86,6 +86,10 @@ def test_figures() -> None:
         "rows_per_s": 200.0,
         "speedup": {"ratio": 2.0, "ci95": [2.0, 2.0]},
     }
+    mixed = [[np.array([10.0, 30.0, 200.0])] * 10, [np.array([20.0, 60.0, 600.0])] * 10]
+    uneven = Timed(mixed, warmup=2, seconds=1.0, ended_by_time=True)
+    ratios, _ = about_own_lengths(OwnLengths(4, 9, np.array([10]), uneven), seed=0)
+    assert ratios["speedup"] == {"ratio": 2.0, "ci95": [2.0, 2.0]}  # not 600 / 30, nor 680 / 240
     assert base == {"latency_ms": {"p50": 40.0, "p95": 60.0}, "rows_per_s": 100.0}
     (alone,) = about_own_lengths(
         OwnLengths(4, 9, np.array([10]), Timed(rounds[:1], 2, 1.0, False)), seed=0
