@@ -209,6 +209,7 @@ def main() -> None:
         model,
         data=args.data,
         max_length=TOKENS,
+        scope="all",
         activations="symmetric",
         html=folder / "analysis.html",
         plot=folder / "pictures",

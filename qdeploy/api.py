@@ -144,16 +144,17 @@ def analyze(
     calibration_rows: int = 128,
     max_length: int | None = None,
     statistics: PathLike | None = None,
-    scope: str = "all",
+    scope: str = "gemm",
     activations: str = "asymmetric",
     cost_rows: int = 32,
+    seconds: float = 120.0,
     html: PathLike | None = None,
     plot: PathLike | None = None,
     threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Find the sites and channels that spoil INT8, and say what mends them.
+    """Find the sites and channels that spoil INT8, and say what mends them and what to build.
 
     Args:
         model_dir: model directory.
@@ -165,12 +166,16 @@ def analyze(
         calibration_rows: rows to sample from `data`.
         max_length: tokens kept of a row; None is the model's own limit, at most 512.
         statistics: statistics of this model to use instead of calibrating.
-        scope: sites to look at: `"gemm"` or `"all"` (every activation).
+        scope: sites to look at: `"gemm"` (those that `build` rounds by default) or `"all"` (every
+            activation).
         activations: `"asymmetric"` (uint8) or `"symmetric"` (int8).
         cost_rows: rows of `data` on which each site's cost is measured; 0 measures none.
+        seconds: after so long no further site's cost is measured; the report names what was left
+            out (`left_out`). Whole plans are measured in any case.
         html: file for the report as one self-contained page.
         plot: folder for the pictures as PNGs.
-        threads: of the runs that measure costs; None takes the cores that the process may use.
+        threads: sites that are measured side by side, one thread each; None takes the cores that
+            the process may use.
         seed: of the samples.
         progress: see the module.
 
@@ -195,6 +200,7 @@ def analyze(
         scope=scope,
         activations=activations,
         cost_rows=cost_rows,
+        seconds=seconds,
         threads=threads,
         seed=seed,
         progress=progress,
@@ -251,7 +257,8 @@ def build(
         model_dir: model directory.
         engine_dir: directory to write.
         strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`, or `"auto"`: tries them on
-            rows of `data` that calibrated nothing, and keeps the fastest that holds `max_drop`.
+            rows of `data` that calibrated nothing, and keeps the one of the highest logit SQNR
+            among those that hold `max_drop` and are within 3 % of the fastest of them.
         target: one of `qdeploy.deploy.targets.TARGETS`, or `"auto"`: builds for every one that
             works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None

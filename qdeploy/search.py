@@ -1,9 +1,10 @@
-"""`--strategy auto`: try plans on rows that calibrated nothing, and keep the fastest that holds.
+"""`--strategy auto`: try plans on rows that calibrated nothing, and keep one of the fastest.
 
 Candidates are the strategies that a user would try by hand, and `peg` with its noise target moved
 up and down, which decides site by site about scales, groups and outlier channels. Where none of
-them holds, the noisiest sites of the quietest one go back to float, more and more of them. All
-engines are timed in one alternating run.
+them holds, the noisiest sites of the least harmful one go back to float, more and more of them. All
+engines, and FP32, are timed in one alternating run. Of the plans that hold and are within 3 % of
+the fastest of them, the one of the highest logit SQNR is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from qdeploy.artifact import read_json, read_manifest
@@ -64,8 +64,7 @@ _ON_GPU: tuple[dict[str, Any], ...] = (
 )
 _EXCEPTIONS = (1, 2, 4, 8)  # noisiest sites in float, where nothing else holds
 _AS_FAST = 1.03  # times closer than this are one
-# Medians of a first short run that may belong to the fastest, and the runs that then tell.
-_MAYBE_AS_FAST, _FINAL_RUNS = 1.25, 200
+_RUNS = 120  # of each engine: medians of rounds of six are then known to about 1 %
 
 
 @dataclass
@@ -78,7 +77,8 @@ class Tried:
         built: what `build_engine` said of it.
         harm: what it does to the held-out rows.
         p50_ms: median of a run, once all are timed.
-        relative: it over the fastest's, with its 95 % interval.
+        relative: it over that of the fastest plan that holds (of all plans, where none does), with
+            its 95 % interval.
     """
 
     options: dict[str, Any]
@@ -99,7 +99,7 @@ class Tried:
         found = {
             "options": self.options,
             "p50_ms": round(self.p50_ms, 3),
-            "relative": [round(value, 4) for value in self.relative],
+            "relative": _rounded(self.relative),
         }
         return found | self.harm.to_json() | {"holds": self.harm.holds(max_drop)}
 
@@ -123,9 +123,10 @@ def build_within(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """The fastest engine whose expected drop on held-out calibration rows is within `max_drop`.
+    """An engine whose expected drop on held-out calibration rows is within `max_drop`.
 
-    Of engines that are equally fast within the noise of timing, the one with the quietest logits.
+    Of those within 3 % of the fastest of them, or that its 95 % interval cannot tell from it, the
+    one of the highest logit SQNR.
 
     Args:
         max_drop: accuracy points that may be lost; None is 0.3.
@@ -137,8 +138,9 @@ def build_within(
 
     Returns:
         What `build_engine` returns for the engine that was kept, and "search": {"max_drop", "rows",
-        "labelled", "shape", "tried": [{"options", "p50_ms", "expected_drop", …, "holds"}],
-        "chosen"}, which stands in the engine's manifest too.
+        "labelled", "shape", "fp32": {"p50_ms", "relative"}, "tried": [{"options", "p50_ms",
+        "relative", "expected_drop", …, "holds"}], "chosen"}, which stands in the engine's manifest
+        too. `relative` is a time over that of the fastest plan that holds: [ratio, low, high].
 
     Raises:
         GateError: none holds; its attribute `report` is the search.
@@ -174,14 +176,15 @@ def build_within(
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
     with scratch("search") as folder:
         tried = _Trial(source, folder, shared, rows, limit, task, progress).all(max_drop)
-        shape = _time(tried, wanted, progress)
-        best = choose(_finalists(tried, max_drop, wanted, progress))
+        shape, fp32 = _time(tried, folder / FP32, max_drop, wanted, progress)
+        best = choose([one for one in tried if one.harm.holds(max_drop)])
         report = {
             "max_drop": max_drop,
             "rows": len(rows),
             "max_length": limit,
             "labelled": rows.labels is not None,
             "shape": list(shape),
+            "fp32": fp32,
             "tried": [one.entry(max_drop) for one in tried],
             "chosen": None if best is None else best.options,
         }
@@ -211,37 +214,41 @@ def _require_classifier(source: Path) -> None:
 
 
 def _time(
-    tried: Sequence[Tried], wanted: tuple[int, int], progress: Progress | None, runs: int = 60
-) -> tuple[int, int]:
-    """Time engines in one alternating run, each against the fastest; the shape that they ran."""
-    subjects = [open_subject(one.folder, usable_cores()) for one in tried]
-    shape, rounds = rounds_of(subjects, wanted, progress, runs)
+    tried: Sequence[Tried],
+    base: Path,
+    max_drop: float,
+    wanted: tuple[int, int],
+    progress: Progress | None,
+) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Time plans and FP32 in one alternating run, each against the fastest plan that holds.
+
+    Args:
+        base: engine directory of FP32.
+
+    Returns:
+        The shape that they ran, and "p50_ms" and "relative" of FP32.
+    """
+    folders = [one.folder for one in tried]
+    subjects = [open_subject(folder, usable_cores()) for folder in (*folders, base)]
+    shape, rounds = rounds_of(subjects, wanted, progress, _RUNS)
     medians = [median(times) for times in rounds]
-    first = int(np.argmin(medians))
-    for one, ms, times in zip(tried, medians, rounds, strict=True):
-        one.p50_ms = ms
-        one.relative = ratio_of_medians(times, rounds[first])
-    return shape
+    holding = [at for at, one in enumerate(tried) if one.harm.holds(max_drop)]
+    first = min(holding or range(len(tried)), key=medians.__getitem__)
+    relative = [ratio_of_medians(times, rounds[first]) for times in rounds]
+    for one, ms, ratio in zip(tried, medians, relative, strict=False):
+        one.p50_ms, one.relative = ms, ratio
+    return shape, {"p50_ms": round(medians[-1], 3), "relative": _rounded(relative[-1])}
 
 
-def _finalists(
-    tried: Sequence[Tried], max_drop: float, wanted: tuple[int, int], progress: Progress | None
-) -> list[Tried]:
-    """Plans that hold and may be the fastest, timed once more among themselves and for longer."""
-    holding = [one for one in tried if one.harm.holds(max_drop)]
-    if len(holding) < 2:
-        return holding
-    limit = _MAYBE_AS_FAST * min(one.p50_ms for one in holding)
-    found = [one for one in holding if one.p50_ms <= limit]
-    _time(found, wanted, progress, _FINAL_RUNS)
-    return found
+def _rounded(relative: tuple[float, float, float]) -> list[float]:
+    return [round(value, 4) for value in relative]
 
 
 def choose(finalists: Sequence[Tried]) -> Tried | None:
-    """The plan to keep: of those that are as fast as the fastest, the quietest; None of none.
+    """The plan to keep: the highest logit SQNR of those as fast as the fastest; None of none.
 
-    By the ratio of the logits, since the drops of plans that hold differ by less than a few hundred
-    rows can tell.
+    Not the least drop, since the drops of plans that hold differ by less than a few hundred rows
+    can tell.
 
     Args:
         finalists: plans that hold, timed against the fastest of them.

@@ -21,7 +21,7 @@ def treatment_of(plan: Plan, tensor: str) -> dict[str, Any]:
     if isinstance(treatment, Float):
         return found | {"groups": 0, "text": "float"}
     if scaled:
-        return found | {"text": "one scale behind factors per channel"}
+        return found | {"text": "a pre-quantization scale per channel"}
     if not isinstance(treatment, Grouped):
         return found | {"text": "one scale"}
     k, outliers = len(treatment.groups), list(treatment.outlier_channels)
@@ -36,14 +36,14 @@ def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
     Args:
         sites: entries of the report by tensor, with `cost` and `remedy` where they were measured.
-            Without costs a site counts as costly where `peg` treats it.
+            A site without a cost counts as costly where `peg` treats it.
 
     Returns:
         `text`, `sites` (names), `alone_db` (the least of them, or None).
     """
     joined: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for site in sites.values():
-        if costly(site):
+        if is_costly(site):
             joined[site["kind"], _remedy(site)].append(site)
     groups = sorted(joined.items(), key=lambda group: _urgency(group[1]))
     return [
@@ -64,25 +64,29 @@ def _urgency(members: list[dict[str, Any]]) -> tuple[bool, float]:
     return False, float(worst["cost"]["alone_db"])
 
 
-def costly(site: Mapping[str, Any]) -> bool:
+def is_costly(site: Mapping[str, Any]) -> bool:
     """Whether a site needs another treatment than one scale: alone it spoils the logits, or without
     costs, `peg` treats it."""
     cost = site["cost"]
     if cost is None:
-        return bool(site["treatment"]["groups"] > 1 or site["treatment"]["outlier_channels"])
+        treatment = site["treatment"]
+        grouped = treatment["groups"] > 1 or treatment["outlier_channels"]
+        return bool(grouped or treatment["prescaled"])
     return bool(cost["alone_db"] < ENOUGH_DB)
 
 
 def _remedy(site: Mapping[str, Any]) -> str:
+    if site["channels"] == 1:
+        return "it has no channels to group: leave it in float"
     measured = site["remedy"]
     if measured is None:
-        treatment = site["treatment"]
-        if treatment["groups"] == 1 and not treatment["outlier_channels"]:
-            return "it has no channels to group: leave it in float"
-        return f"peg: {treatment['text']}"
-    if measured["groups"] is None:
-        return f"no K up to {MOST_GROUPS} suffices: leave it in float"
-    return f"K = {measured['groups']} suffices"
+        known = "" if site["cost"] is None else "what mends it was not measured; "
+        return f"{known}peg: {site['treatment']['text']}"
+    if measured["groups"] is not None:
+        return f"K = {measured['groups']} suffices"
+    if measured["peg_db"] >= ENOUGH_DB:
+        return f"no K up to {MOST_GROUPS} suffices; peg does: {site['treatment']['text']}"
+    return f"no K up to {MOST_GROUPS} suffices: leave it in float"
 
 
 def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
@@ -97,8 +101,12 @@ def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
     if worst["cost"] is None:
         return sentence
     measured, before = worst["remedy"], worst["cost"]["alone_db"]
+    after = None
     if measured and measured["groups"]:
         after = measured["sqnr_db"][str(measured["groups"])]
+    elif measured and measured["peg_db"] >= ENOUGH_DB:
+        after = measured["peg_db"]
+    if after is not None:
         return f"{sentence} ({before:.1f} dB alone, {after:.1f} dB then)"
     return f"{sentence} ({before:.1f} dB alone)"
 

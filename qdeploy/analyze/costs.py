@@ -1,179 +1,152 @@
-"""What each site costs, measured: the model runs with sites switched to 8 bits one by one.
+"""What each site costs, measured: the model runs with sites in 8 bits one by one.
 
 Leaving one site out, and in, is how Bondarenko et al. 2021 (arXiv 2109.12948, tables 2 and 3) find
-what breaks W8A8. Here the measure is the signal to noise ratio of the logits, which needs no labels
-and tells sites apart that cost no whole row of a small sample.
+what breaks W8A8. Here the measure is first of all the signal to noise ratio of the logits, which
+needs no labels and tells sites apart that change no answer of a small sample.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
-import onnxruntime as ort
 
-from qdeploy.calibrate.noise import decibels
-from qdeploy.calibrate.structure import Site
-from qdeploy.onnx_files import GRAPH
-from qdeploy.runs import run_session, session_of
+from qdeploy.analyze.outcome import Outcome, Reference
+from qdeploy.analyze.rounding import Rounding
+from qdeploy.analyze.segments import SegmentedModel, State
+from qdeploy.head import Head
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
-# scale and zero point of a site, scalars or one per channel [C]
-Steps = tuple[Any, Any]
+Progress = Callable[[str, int, int], None]
+T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Cost:
-    """Logit SQNR around one site, dB.
-
-    Attributes:
-        alone_db: this site alone in 8 bits.
-        gain_db: what is gained when it alone stays in float and every other site is in 8 bits.
-    """
-
-    alone_db: float
-    gain_db: float
-
-
-class SwitchedModel:
-    """The canonical model with a rounding behind every site, off until it is asked for.
-
-    Weights stay FP32: what is measured is the activations' noise. Runs on ONNX Runtime's CPU
-    provider, as standard QuantizeLinear and DequantizeLinear.
-    """
-
-    def __init__(self, model: ir.Model, sites: Iterable[Site], *, threads: int = 2) -> None:
-        self._channels = {site.tensor: site.channels for site in sites}
-        options = ort.SessionOptions()
-        # a fused node would skip the roundings
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = session_of(_switched(model, self._channels), options)
-        own = {name for names in map(_names, range(len(self._channels))) for name in names}
-        found = [value.name for value in self._session.get_inputs()]
-        self._wanted = [name for name in found if name not in own]
-
-    def logits(self, batches: Sequence[Feeds], rounded: Mapping[str, Steps]) -> list[Array]:
-        """First output of each batch with these tensors in 8 bits, FP32 [B, …].
-
-        Logits of padded tokens are zeroed, where each token has its own.
-        """
-        inputs: dict[str, Array] = {}
-        for index, (tensor, channels) in enumerate(self._channels.items()):
-            on, scale, zero = _names(index)
-            steps, points = rounded.get(tensor, (1.0, 0))
-            inputs[on] = np.array(tensor in rounded)
-            inputs[scale] = _vector(steps, channels, np.float32)
-            inputs[zero] = _vector(points, channels, np.uint8)
-        result = []
-        for feeds in batches:
-            whole = {name: feeds[name] for name in self._wanted} | inputs
-            first: Array = run_session(self._session, whole, Path(GRAPH))[0]
-            result.append(_without_padding(first, feeds["attention_mask"]))
-        return result
-
-
-def _names(index: int) -> tuple[str, str, str]:
-    """Inputs of one site: BOOL [], and FP32 and uint8 [C]."""
-    return f"qdeploy_{index}_on", f"qdeploy_{index}_scale", f"qdeploy_{index}_zero_point"
-
-
-def _vector(value: Any, channels: int, dtype: Any) -> Array:
-    """[C], or a scalar where channels mean nothing."""
-    shape = () if channels == 1 else (channels,)
-    return np.array(np.broadcast_to(np.asarray(value, dtype), shape))
-
-
-def _without_padding(logits: Array, mask: Array) -> Array:
-    if logits.ndim < 3 or logits.shape[:2] != mask.shape:
-        return logits
-    result: Array = logits * mask[..., None]
-    return result
-
-
-def _switched(model: ir.Model, channels: Mapping[str, int]) -> ir.Model:
-    """A copy of the model in which every reader of a site reads it rounded where its switch is on.
-
-    As If nodes, so that a rounding that is off costs no pass over the tensor.
-    """
-    copy = model.clone()
-    graph = copy.graph
-    values = {str(v.name): v for node in graph for v in node.outputs}
-    for index, (tensor, size) in enumerate(channels.items()):
-        value, shape = values[tensor], [] if size == 1 else [size]
-        types = (ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.UINT8)
-        on, scale, zero = (
-            ir.Value(name=name, shape=ir.Shape(dims), type=ir.TensorType(dtype))
-            for name, dims, dtype in zip(_names(index), ([], shape, shape), types, strict=True)
-        )
-        graph.inputs.extend([on, scale, zero])
-        readers = list(value.uses())
-        branches = {
-            "then_branch": _branch(index, value, scale, zero),
-            "else_branch": _branch(index, value),
-        }
-        node = ir.node("If", [on], branches, name=f"qdeploy_{index}")
-        node.outputs[0].name = f"qdeploy_{index}_out"
-        producer = value.producer()
-        assert producer is not None
-        graph.insert_after(producer, node)
-        for use in readers:
-            use.node.replace_input_with(use.idx, node.outputs[0])
-    return copy
-
-
-def _branch(
-    index: int, value: ir.Value, scale: ir.Value | None = None, zero: ir.Value | None = None
-) -> ir.Graph:
-    """A tensor rounded, or as it is."""
-    if scale is None:
-        nodes = [ir.node("Identity", [value], name=f"qdeploy_{index}_float")]
-    else:
-        axis = {"axis": -1} if len(scale.shape or ()) else {}
-        codes = ir.node("QuantizeLinear", [value, scale, zero], axis, name=f"qdeploy_{index}_q")
-        codes.outputs[0].name = f"qdeploy_{index}_codes"
-        back = [codes.outputs[0], scale, zero]
-        nodes = [codes, ir.node("DequantizeLinear", back, axis, name=f"qdeploy_{index}_dq")]
-    output = nodes[-1].outputs[0]
-    output.name = f"{nodes[-1].name}_out"
-    output.type = ir.TensorType(ir.DataType.FLOAT)
-    return ir.Graph([], [output], nodes=nodes, name=f"{nodes[-1].name}_branch")
+# What is kept at the cuts of the two runs that the others start from; of more rows fewer cuts.
+_KEPT_BYTES = 1 << 28
 
 
 class Costs:
-    """Measurements on one sample of rows."""
+    """Measurements of a model on one sample of rows.
 
-    def __init__(self, switched: SwitchedModel, batches: Sequence[Feeds]) -> None:
-        self._switched = switched
-        self._batches = batches
-        self._reference = switched.logits(batches, {})
+    Args:
+        model: cut behind its sites.
+        batches: int64 [B, S] feeds.
+        head: what its logits mean.
+        every: how each site of the scope is rounded, by tensor name.
+        everywhere: all readers of a site read it rounded (scope all), not its GEMMs alone.
+        threads: sites that are measured side by side.
+        seconds: after so long no further site is begun.
 
-    def sqnr_db(self, rounded: Mapping[str, Steps]) -> float:
-        """Logit SQNR with these tensors in 8 bits: 10 · log₁₀(Σ ref² / Σ (ref − other)²)."""
-        pairs = list(
-            zip(self._reference, self._switched.logits(self._batches, rounded), strict=True)
-        )
-        signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
-        noise = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in pairs)
-        return decibels(noise / max(signal, 1e-30))
+    Attributes:
+        reference: FP32's logits.
+        whole: the outcome with `every`.
+    """
 
-    def per_site(
-        self, every: Mapping[str, Steps], progress: Callable[[str, int, int], None] | None = None
-    ) -> tuple[float, dict[str, Cost]]:
-        """The SQNR with every site in 8 bits, and the cost of each, by tensor name."""
-        whole = self.sqnr_db(every)
-        costs = {}
-        for done, tensor in enumerate(every, 1):
-            alone = self.sqnr_db({tensor: every[tensor]})
-            rest = self.sqnr_db({t: steps for t, steps in every.items() if t != tensor})
-            costs[tensor] = Cost(alone, round(rest - whole, 2))
-            if progress is not None:
-                progress("costs", done, len(every))
-        return whole, costs
+    def __init__(
+        self,
+        model: SegmentedModel,
+        batches: Sequence[Feeds],
+        head: Head,
+        every: Mapping[str, Rounding],
+        *,
+        everywhere: bool,
+        threads: int = 2,
+        seconds: float = float("inf"),
+    ) -> None:
+        self._model, self._batches, self._every = model, list(batches), every
+        self._everywhere, self._threads = everywhere, threads
+        self._end = time.monotonic() + seconds
+        self._cuts = self._affordable_cuts()
+        logits, self._exact = self._from_the_start({}, everywhere, self._cuts)
+        masks = [feeds["attention_mask"] for feeds in self._batches]
+        self.reference = Reference(logits, masks, head)
+        logits, self._coarse = self._from_the_start(every, everywhere, self._cuts)
+        self.whole = self.reference.compare(logits)
+
+    def together(
+        self, rounded: Mapping[str, Rounding], *, everywhere: bool | None = None
+    ) -> Outcome:
+        """Any sites rounded at once; `everywhere` as for the class, which is the default."""
+        where = self._everywhere if everywhere is None else everywhere
+        return self.reference.compare(self._from_the_start(rounded, where, ())[0])
+
+    def alone(self, tensor: str, rounding: Rounding) -> Outcome:
+        """One site rounded, and all else FP32."""
+        return self._resumed(tensor, {tensor: rounding}, self._exact)
+
+    def without(self, tensor: str) -> Outcome:
+        """Every site rounded but this one."""
+        rest = {name: how for name, how in self._every.items() if name != tensor}
+        return self._resumed(tensor, rest, self._coarse)
+
+    def each(
+        self,
+        tensors: Iterable[str],
+        measure: Callable[[str], T],
+        stage: str,
+        progress: Progress | None = None,
+    ) -> dict[str, T]:
+        """Measure sites side by side, in this order, for as long as there is time.
+
+        Returns:
+            Results by tensor name; those that there was no time for are left out.
+        """
+        found: dict[str, T] = {}
+        with ThreadPoolExecutor(self._threads) as pool:
+            futures = {pool.submit(self._in_time, measure, name): name for name in tensors}
+            try:
+                if progress is not None and futures:
+                    progress(stage, 0, len(futures))
+                for done, future in enumerate(as_completed(futures), 1):
+                    for result in future.result():
+                        found[futures[future]] = result
+                    if progress is not None:
+                        progress(stage, done, len(futures))
+            finally:  # an error, or Ctrl-C: what has not begun need not
+                for future in futures:
+                    future.cancel()
+        return found
+
+    def _in_time(self, measure: Callable[[str], T], tensor: str) -> list[T]:
+        return [measure(tensor)] if time.monotonic() < self._end else []
+
+    def _resumed(
+        self, tensor: str, rounded: Mapping[str, Rounding], states: list[dict[int, State]]
+    ) -> Outcome:
+        """A run that differs from a kept one by one site, from the last cut in front of it."""
+        start = max((cut for cut in self._cuts if cut <= self._model.cut_of[tensor]), default=0)
+        logits = [
+            self._model.run(
+                feeds,
+                rounded,
+                everywhere=self._everywhere,
+                start=start,
+                state=kept[start] if start else None,
+            )[0]
+            for feeds, kept in zip(self._batches, states, strict=True)
+        ]
+        return self.reference.compare(logits)
+
+    def _from_the_start(
+        self, rounded: Mapping[str, Rounding], everywhere: bool, cuts: Sequence[int]
+    ) -> tuple[list[Array], list[dict[int, State]]]:
+        """Logits and kept states of a whole run, by batch."""
+
+        def run(feeds: Feeds) -> tuple[Array, dict[int, State]]:
+            return self._model.run(feeds, rounded, everywhere=everywhere, keep=cuts)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            found = list(pool.map(run, self._batches))
+        return [logits for logits, _ in found], [kept for _, kept in found]
+
+    def _affordable_cuts(self) -> tuple[int, ...]:
+        """The cuts whose values are kept: all narrow ones, or each second, third, ... of them."""
+        narrow = self._model.narrow_cuts
+        _, kept = self._model.run(self._batches[0], {}, keep=narrow)
+        unique = {id(array): array.nbytes for state in kept.values() for array in state.values()}
+        both = 2 * sum(unique.values()) * len(self._batches)
+        return narrow[:: max(1, math.ceil(both / _KEPT_BYTES))]

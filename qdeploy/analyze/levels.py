@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.calibrate.affine import Affine, quantize
+from qdeploy.analyze.rounding import rounding_of
+from qdeploy.calibrate.affine import quantize
 from qdeploy.calibrate.observe import observed_rows
-from qdeploy.calibrate.plan import Grouped, Plan
+from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.structure import Site
 
 Array = npt.NDArray[Any]
@@ -39,8 +40,8 @@ def levels_used(counts: Array) -> float:
 def compare_levels(
     model: ir.Model,
     sites: Sequence[Site],
-    affines: Mapping[str, Affine],
-    plan: Plan,
+    plain: Plan,
+    treated: Plan,
     batches: Iterable[Mapping[str, Array]],
     *,
     threads: int = 2,
@@ -48,20 +49,19 @@ def compare_levels(
     """Levels of some sites before and after, by tensor name; channels in float are left out after.
 
     Args:
-        affines: the one scale of each site.
-        plan: the treatments.
+        plain: one scale for each site.
+        treated: another plan of the same sites.
 
     Returns:
         `before` and `after`: each `counts` [511] and `used` (`levels_used`).
     """
+    if not sites:
+        return {}
     empty = np.zeros(2 * SPAN + 1, np.int64)
     counts = {site.tensor: [empty.copy(), empty.copy()] for site in sites}
     for site, x, _ in observed_rows(model, sites, batches, threads=threads):
-        one = affines[site.tensor]
-        before, after = counts[site.tensor]
-        before += level_counts(x, one.scale, one.zero_point)
-        kept, scale, zero = _per_channel(plan, site, one)
-        after += level_counts(x[:, kept], scale[kept], zero[kept])
+        for plan, sums in zip((plain, treated), counts[site.tensor], strict=True):
+            sums += _counts_of(plan, site, x)
     return {
         tensor: {
             name: {"counts": found.tolist(), "used": round(levels_used(found), 1)}
@@ -71,14 +71,13 @@ def compare_levels(
     }
 
 
-def _per_channel(plan: Plan, site: Site, one: Affine) -> tuple[Array, Array, Array]:
-    """Channels that get codes, and scale FP32 [C] and zero point int64 [C] of each."""
-    scale = np.full(site.channels, one.scale, np.float32)
-    zero = np.full(site.channels, one.zero_point, np.int64)
-    kept = np.ones(site.channels, bool)
-    treatment = plan.treatment(site.tensor)
-    if isinstance(treatment, Grouped):
-        for group, affine in zip(treatment.groups, treatment.affines, strict=True):
-            scale[list(group)], zero[list(group)] = affine.scale, affine.zero_point
-        kept[list(treatment.outlier_channels)] = False
-    return np.flatnonzero(kept), scale, zero
+def _counts_of(plan: Plan, site: Site, x: Array) -> Array:
+    """Levels of the channels that a plan gives codes, int64 [511]."""
+    rounding = rounding_of(plan.treatment(site.tensor), site.channels)
+    if rounding is None:
+        return np.zeros(2 * SPAN + 1, np.int64)
+    coded = np.ones(site.channels, bool)
+    coded[list(rounding.exact)] = False
+    scale = np.broadcast_to(rounding.scale, site.channels)[coded]
+    zero = np.broadcast_to(rounding.zero_point, site.channels)[coded].astype(np.int64)
+    return level_counts(x[:, coded], scale, zero)

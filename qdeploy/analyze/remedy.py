@@ -1,14 +1,15 @@
-"""The fewest groups that mend a site, measured: K rises until the logits no longer feel it."""
+"""The fewest groups that mend a site, measured: around the K that the statistics expect."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from qdeploy.analyze.costs import Costs, Steps
+from qdeploy.analyze.rounding import Rounding, rounding_of
 from qdeploy.calibrate.context import Context
 from qdeploy.calibrate.grouping import OPTIMAL, group_channels
+from qdeploy.calibrate.noise import decibels
+from qdeploy.calibrate.plan import Grouped
 from qdeploy.calibrate.structure import Site
 
 # Logit SQNR that a site alone may bring about: int8 weights by themselves leave about 30 dB.
@@ -16,29 +17,50 @@ ENOUGH_DB = 30.0
 MOST_GROUPS = 8
 
 
-def grouped_steps(context: Context, site: Site, k: int) -> Steps:
-    """Scale FP32 [C] and zero point uint8 [C] of a site cut into K optimal groups."""
+def grouped(context: Context, site: Site, k: int) -> Rounding:
+    """The rounding of a site cut into K optimal groups."""
     statistics, scheme = context.statistics[site.tensor], context.options.activations
     low, high = statistics.minimum, statistics.maximum
     weight = context.noise.channel_weight(site)
     groups = group_channels(low, high, weight, k, grouping=OPTIMAL, scheme=scheme)
-    scale, zero = np.ones(site.channels, np.float32), np.zeros(site.channels, np.uint8)
-    for group in groups:
-        chosen = list(group)
-        affine = context.affine((float(low[chosen].min()), float(high[chosen].max())))
-        scale[chosen], zero[chosen] = affine.scale, affine.zero_point
-    return scale, zero
+    chosen = tuple(tuple(int(c) for c in group) for group in groups)
+    bounds = [(float(low[list(g)].min()), float(high[list(g)].max())) for g in chosen]
+    rounding = rounding_of(
+        Grouped(chosen, tuple(context.affine(range_) for range_ in bounds)), site.channels
+    )
+    assert rounding is not None
+    return rounding
 
 
-def fewest_groups(context: Context, site: Site, costs: Costs) -> dict[str, Any]:
-    """What the logits are left with for K = 1, 2, … groups, up to the first K that is enough.
+def fewest_groups(
+    context: Context, site: Site, alone_db: float, measure: Callable[[Rounding], float]
+) -> dict[str, Any]:
+    """The least K whose groups leave the logits enough.
+
+    The noise of K groups over that of one scale is known from the statistics, and so is about where
+    the logits come to lie. The search begins there, and goes down or up by what it measures.
+
+    Args:
+        alone_db: logit SQNR under one scale, as measured.
+        measure: logit SQNR under a rounding of this site alone.
 
     Returns:
-        `groups` (K, or None where even the most are too few) and `sqnr_db` by K.
+        `groups` (K, or None where even the most are too few) and `sqnr_db` by K that was measured.
     """
-    found: dict[str, float] = {}
-    for k in range(1, min(MOST_GROUPS, site.channels) + 1):
-        found[str(k)] = costs.sqnr_db({site.tensor: grouped_steps(context, site, k)})
-        if found[str(k)] >= ENOUGH_DB:
-            return {"groups": k, "sqnr_db": found}
-    return {"groups": None, "sqnr_db": found}
+    ks = range(1, min(MOST_GROUPS, site.channels) + 1)
+    roundings = {k: grouped(context, site, k) for k in ks}
+    noise = {k: decibels(context.noise.share(site, r.scale)) for k, r in roundings.items()}
+    found = {1: alone_db}
+
+    def enough(k: int) -> bool:
+        if k not in found:
+            found[k] = measure(roundings[k])
+        return found[k] >= ENOUGH_DB
+
+    k = next((k for k in ks if alone_db + noise[k] - noise[1] >= ENOUGH_DB), ks[-1])
+    while k > 1 and enough(k - 1):
+        k -= 1
+    while k < ks[-1] and not enough(k):
+        k += 1
+    reached = k if enough(k) else None
+    return {"groups": reached, "sqnr_db": {str(k): found[k] for k in sorted(found)}}

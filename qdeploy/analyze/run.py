@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,23 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.analyze.advice import costly, recommend, treatment_of
-from qdeploy.analyze.costs import Costs, SwitchedModel
+from qdeploy.analyze.advice import is_costly, recommend, treatment_of
 from qdeploy.analyze.figures import figures, recurring
 from qdeploy.analyze.layers import FFN_RESIDUAL, Place, places
 from qdeploy.analyze.levels import compare_levels
-from qdeploy.analyze.remedy import fewest_groups
-from qdeploy.artifact import package_versions
-from qdeploy.calibrate.affine import Affine
+from qdeploy.analyze.measure import Measured, as_built, measure
+from qdeploy.analyze.next_build import next_build
+from qdeploy.artifact import package_versions, read_manifest
 from qdeploy.calibrate.context import Context, weights_of
-from qdeploy.calibrate.options import ALL_SCOPE, PlanOptions
-from qdeploy.calibrate.plan import PerTensor, Plan
+from qdeploy.calibrate.options import GEMM_SCOPE, PlanOptions
+from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.data.infer import AUTO
+from qdeploy.data.tasks import find_task
+from qdeploy.errors import PlanError
+from qdeploy.head import head_of
 from qdeploy.onnx_files import GRAPH
 from qdeploy.runs import blaming
 from qdeploy.threads import check_threads
@@ -36,7 +40,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 
-SCHEMA = 1
+SCHEMA = 2
+SECONDS = 120.0  # of measuring: BERT-base takes about so long on two cores
 _PICTURED = 3  # costliest sites whose levels are counted
 
 
@@ -49,9 +54,10 @@ def analyze_model(
     calibration_rows: int = 128,
     max_length: int | None = None,
     statistics: str | Path | None = None,
-    scope: str = ALL_SCOPE,
+    scope: str = GEMM_SCOPE,
     activations: str = "asymmetric",
     cost_rows: int = 32,
+    seconds: float = SECONDS,
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -59,7 +65,15 @@ def analyze_model(
     """The outlier report of a model; see `qdeploy.api.analyze`."""
     directory = Path(model_dir)
     threads = check_threads(threads)
+    if not 0 < seconds < math.inf:
+        raise PlanError(f"--seconds is {seconds}; give a number above 0, such as {SECONDS:g}.")
     request: dict[str, Any] = {"data": data, "task": task, "columns": columns, "seed": seed}
+    asked = _not_default(
+        request
+        | {"columns": _columns_text(columns, task)}
+        | {"calibration_rows": calibration_rows, "max_length": max_length}
+        | {"statistics": statistics, "scope": scope, "activations": activations}
+    )
     if statistics is None:
         statistics = calibrate_model(
             directory, **request, rows=calibration_rows, max_length=max_length, progress=progress
@@ -73,10 +87,11 @@ def analyze_model(
     observed.require_sites(structure)
     options = PlanOptions(scope=scope, activations=activations)
     context = Context(structure, observed.sites, weights_of(model, structure), options)
-    plain, treated = make_plan("w8a8", context), make_plan("peg", context)
+    plain, treated = make_plan("w8a8", context), make_plan("peg", as_built(context))
     where = places(structure)
     entries = {
-        site.tensor: _entry(site, observed, where[site.tensor], treated) for site in context.sites
+        site.tensor: _entry(site, observed, where[site.tensor], plain, treated)
+        for site in context.sites
     }
     report = _heading(directory, observed, options)
     if cost_rows:
@@ -85,45 +100,54 @@ def analyze_model(
                 directory, observed.origin, rows=cost_rows, max_length=max_length, **request
             )
         )
-        affines = {tensor: _affine(plain, tensor) for tensor in entries}
+        head = head_of(directory, read_manifest(directory, "model"))
         with blaming(directory / GRAPH):
-            costs = Costs(SwitchedModel(model, context.sites, threads=threads), batches)
-            report["w8a8_db"] = _measure(entries, affines, costs, context, progress)
+            found = measure(
+                model, context, batches, head, threads=threads, seconds=seconds, progress=progress
+            )
+            _fill(report, entries, found)
             worst = [structure.by_tensor[tensor] for tensor in _costliest(entries, structure)]
-            levels = compare_levels(model, worst, affines, treated, batches, threads=threads)
-        for tensor, found in levels.items():
-            entries[tensor]["levels"] = found
-        report["cost_rows"] = cost_rows
+            levels = compare_levels(model, worst, plain, treated, batches, threads=threads)
+        for tensor, counted in levels.items():
+            entries[tensor]["levels"] = counted
+        report |= {"cost_rows": cost_rows, "seconds": seconds}
     report["recommendations"] = recommend(entries)
+    report["build"] = next_build(str(directory), report["plans"], entries, asked)
     report["recurring"] = recurring(entries)
     report["heat_map"] = _heat_map(entries, observed)
     report["sites"] = list(entries.values())
     return report
 
 
-def _affine(plan: Plan, tensor: str) -> Affine:
-    """The one scale of a site under w8a8."""
-    treatment = plan.treatment(tensor)
-    assert isinstance(treatment, PerTensor)
-    return treatment.affine
+def _not_default(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that `build` has to be told too: those that are not their default."""
+    defaults = inspect.signature(analyze_model).parameters
+    changed = {name: value for name, value in given.items() if value != defaults[name].default}
+    return {name: v if isinstance(v, int) else str(v) for name, v in changed.items()}
 
 
-def _measure(
-    entries: Mapping[str, dict[str, Any]],
-    affines: Mapping[str, Affine],
-    costs: Costs,
-    context: Context,
-    progress: Progress | None,
-) -> float:
-    """Fill `cost` of every site, and `remedy` of the costly ones; the SQNR with all of them."""
-    every = {tensor: (affine.scale, affine.zero_point) for tensor, affine in affines.items()}
-    whole, found = costs.per_site(every, progress)
-    for tensor, cost in found.items():
-        entries[tensor]["cost"] = vars(cost)
-        site = context.structure.by_tensor[tensor]
-        if costly(entries[tensor]) and site.channels > 1:
-            entries[tensor]["remedy"] = fewest_groups(context, site, costs)
-    return whole
+def _columns_text(columns: Columns | str | None, task: str) -> str | None:
+    """Columns as they are typed: "question=first,sentence=second"."""
+    if columns is None or isinstance(columns, str):
+        return columns
+    own = find_task("text-pair" if task == AUTO else task).columns
+    names = {own.first: columns.first, own.second: columns.second, own.label: columns.label}
+    return ",".join(f"{name}={other}" for name, other in names.items() if name and other)
+
+
+def _fill(report: dict[str, Any], entries: Mapping[str, dict[str, Any]], found: Measured) -> None:
+    """Write what was measured into the report and its sites."""
+    for tensor, cost in found.costs.items():
+        entries[tensor]["cost"] = cost | {"gain_db": found.gains.get(tensor)}
+        entries[tensor]["remedy"] = found.remedies.get(tensor)
+    costly = [tensor for tensor in found.costs if is_costly(entries[tensor])]
+    report["answers"], report["plans"] = found.answers, found.plans
+    report["w8a8_db"] = found.plans[0]["sqnr_db"]
+    report["left_out"] = {
+        "costs": [e["name"] for t, e in entries.items() if t not in found.costs],
+        "remedies": [entries[t]["name"] for t in costly if t not in found.remedies],
+        "gains": [e["name"] for t, e in entries.items() if t not in found.gains],
+    }
 
 
 def _heading(directory: Path, observed: Statistics, options: PlanOptions) -> dict[str, Any]:
@@ -138,20 +162,28 @@ def _heading(directory: Path, observed: Statistics, options: PlanOptions) -> dic
         "versions": package_versions(),
         "w8a8_db": None,
         "cost_rows": 0,
+        "seconds": None,
+        "answers": None,
+        "plans": [],
+        "left_out": {"costs": [], "remedies": [], "gains": []},
     }
 
 
-def _entry(site: Site, observed: Statistics, place: Place, treated: Plan) -> dict[str, Any]:
+def _entry(
+    site: Site, observed: Statistics, place: Place, plain: Plan, treated: Plan
+) -> dict[str, Any]:
     """All that is known of a site before anything runs."""
     known = figures(observed.sites[site.tensor], observed.origin.token_classes)
     return {
         "name": site.name,
+        "short": place.short,
         "kind": place.kind,
         "layer": place.layer,
         "depth": place.depth,
         "stream": bool(site.roles & {RESIDUAL, LAYER_NORM}) and site.channels > 1,
         **known,
         "treatment": treatment_of(treated, site.tensor),
+        "w8a8_expected_db": plain.sites[site.tensor].sqnr_db,
         "expected_db": treated.sites[site.tensor].sqnr_db,
         "cost": None,
         "remedy": None,
@@ -161,7 +193,7 @@ def _entry(site: Site, observed: Statistics, place: Place, treated: Plan) -> dic
 
 def _costliest(entries: Mapping[str, dict[str, Any]], structure: Structure) -> list[str]:
     """Sites with channels, by how little is left of the logits when they alone are rounded."""
-    named = [t for t in entries if structure.by_tensor[t].channels > 1]
+    named = [t for t, e in entries.items() if e["cost"] and structure.by_tensor[t].channels > 1]
     return sorted(named, key=lambda t: float(entries[t]["cost"]["alone_db"]))[:_PICTURED]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
+from qdeploy.cli import analysis_table, options, sections, talk
 
 
 @sections.command()
@@ -20,7 +20,7 @@ from qdeploy.cli import options, sections, tables, talk
 @options.calibration_rows
 @options.max_length
 @options.statistics
-@options.scope("all")
+@options.scope("gemm")
 @sections.option(
     "--activations",
     group=options.HOW,
@@ -37,7 +37,16 @@ from qdeploy.cli import options, sections, tables, talk
     default=32,
     show_default=True,
     metavar="N",
-    help="Rows on which each site's cost is measured; 0 leaves the model alone.",
+    help="Rows on which each site's cost is measured; 0 measures none.",
+)
+@sections.option(
+    "--seconds",
+    group=sections.MEASURED,
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    metavar="S",
+    help="Begin no further site after so long; what was left out is named.",
 )
 @options.html
 @sections.option(
@@ -51,14 +60,15 @@ from qdeploy.cli import options, sections, tables, talk
 @options.seed
 @options.reporting
 def analyze(model_dir: Path, **settings: Any) -> None:
-    """Show which sites and channels spoil INT8, and what mends it.
+    """Show which sites and channels spoil INT8, what mends it, and what to build.
 
     From the statistics of `qdeploy calibrate`, which is run where there are none that match. What
-    a site costs is measured: it alone is rounded, and then all but it."""
+    a site costs is measured: it alone is rounded, and then all but it. The sites of which the
+    statistics expect most noise come first. The last line is the build to run next."""
     # `settings` holds the options above under the names of `api.analyze`; a test compares the two.
     with talk.progress() as progress:
         call = partial(api.analyze, model_dir, progress=progress, **settings)
         result, failure = talk.gated(call)
-    talk.report(result, tables.analysis)
+    talk.report(result, analysis_table.analysis)
     if failure is not None:
         raise failure

@@ -18,7 +18,6 @@ from qdeploy.text import beside
 if TYPE_CHECKING:
     from rich.table import Table
 
-_LISTED_SITES = 12  # of `analyze`; all of them are in --json and --html
 _WIDEST_TEXT = 100
 _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
@@ -36,38 +35,6 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     say(f"Next: {command('build', directory, beside(directory, 'peg'))}")
     if manifest.get("source", {}).get("id") != "embedded":
         say("      (--data FILE calibrates it on rows of your own, which fits your texts better)")
-
-
-def analysis(report: Mapping[str, Any]) -> None:
-    """The result of `analyze`: the costliest sites, and what to do."""
-    from rich.table import Table
-
-    table = Table(title=f"{report['model']}: sites by cost")
-    for name in ("site", "kind", "kurtosis", "top 1 % channels", "outliers", "alone dB", "gain dB"):
-        table.add_column(name, justify="left" if name in ("site", "kind") else "right")
-    for site in _by_cost(report["sites"])[:_LISTED_SITES]:
-        cost, energy = site["cost"] or {}, site["energy_top_1pct_channels"]
-        table.add_row(
-            site["name"],
-            site["kind"],
-            f"{site['kurtosis']:.3g}",
-            "" if energy is None else f"{100 * energy:.1f} %",
-            str(site["outlier_channel_count"]),
-            f"{cost['alone_db']:.1f}" if cost else "",
-            f"{cost['gain_db']:+.2f}" if cost else "",
-        )
-    show(table)
-    if report["w8a8_db"] is not None:
-        say(f"Every site with one scale: {report['w8a8_db']:.1f} dB of logit SQNR")
-    for entry in report["recommendations"]:
-        say(f"- {entry['text']}")
-
-
-def _by_cost(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Most costly first: by what is left of the logits, else by kurtosis."""
-    return sorted(
-        sites, key=lambda s: s["cost"]["alone_db"] if s["cost"] else -float(s["kurtosis"])
-    )
 
 
 def engine(manifest: Mapping[str, Any], directory: Path) -> None:
@@ -119,27 +86,54 @@ def _forms(forms: Mapping[str, Any]) -> str:
 
 def search(found: Mapping[str, Any]) -> None:
     """What `--strategy auto` tried: * stands at the plan that was kept."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     gold = "labels" if found["labelled"] else "FP32's answers"
     title = f"{found['rows']} held-out rows against {gold}, {found['max_drop']:g} points allowed"
-    table = Table(title=title)
-    for name in ("plan", "expected drop", "measured drop", "SQNR dB", "p50 ms", "holds"):
-        table.add_column(name, justify="left" if name == "plan" else "right")
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("plan", "drop", "SQNR dB", "p50 ms", "time / fastest", "holds"):
+        table.add_column(name, justify="left" if name == "plan" else "right", overflow="fold")
     for tried in sorted(found["tried"], key=lambda t: float(t["p50_ms"])):
-        options = " ".join(
-            str(value) if name == "strategy" else f"{name}={value}"
-            for name, value in tried["options"].items()
-        )
+        kept = tried["options"] == found["chosen"]
         table.add_row(
-            ("* " if tried["options"] == found["chosen"] else "  ") + options,
+            ("* " if kept else "  ") + plan_name(tried["options"]),
             f"{tried['expected_drop']:+.2f}",
-            f"{tried['measured_drop']:+.2f}",
             f"{tried['sqnr_db']:.1f}",
             f"{tried['p50_ms']:.1f}",
+            _interval(tried["relative"]),
             "yes" if tried["holds"] else "no",
         )
+    base = found["fp32"]
+    table.add_row("  fp32", "", "", f"{base['p50_ms']:.1f}", _interval(base["relative"]), "")
     show(table)
+    batch, tokens = found["shape"]
+    wrapped(
+        f"Timed in one run of alternating rounds, {batch} rows of {tokens} tokens, with 95 % "
+        "intervals. drop: accuracy points to expect. Kept (*) is the highest SQNR of the logits "
+        "among the plans that hold and are within 3 % of the fastest of them, or cannot be told "
+        "from it.",
+        hanging="",
+    )
+
+
+def plan_name(options: Mapping[str, Any]) -> str:
+    """What `auto` tried, in a few words: `peg, 27 dB`; `peg, 30 dB, 2 in float`."""
+    words = [str(options["strategy"])]
+    for name, value in options.items():
+        if name == "noise_target":
+            words.append(f"{value:g} dB")
+        elif name == "float_sites":
+            words.append(f"{len(value)} in float")
+        elif name != "strategy":
+            words.append(f"{name.replace('_', '-')} {value}" if value == "none" else str(value))
+    return ", ".join(words)
+
+
+def _interval(relative: list[float]) -> str:
+    """`1.02 (1.01–1.03)`."""
+    ratio, low, high = relative
+    return f"{ratio:.2f} ({low:.2f}–{high:.2f})"
 
 
 def choice(auto: Mapping[str, Any]) -> str:

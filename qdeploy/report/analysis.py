@@ -25,6 +25,7 @@ _COLUMNS = (
     Column("max / median channel"),
     Column("outlier channels", text=True),
     Column("alone, dB"),
+    Column("answers changed"),
     Column("gain in float, dB"),
     Column("peg", text=True),
 )
@@ -106,7 +107,8 @@ def _sections(report: Mapping[str, Any]) -> list[Section]:
             note="dB: signal to noise ratio of the logits when this site alone is rounded, with "
             "one scale and then with K groups of channels, measured; K is the least that leaves "
             "30 dB.",
-        )
+        ),
+        _plans(report),
     ]
     if drawn:
         sections.append(Section("Pictures", pictures=tuple(drawn.values())))
@@ -114,7 +116,7 @@ def _sections(report: Mapping[str, Any]) -> list[Section]:
         sections.append(_recurring(report["recurring"]))
     if carried := [site for site in report["sites"] if site["carriers"]]:
         sections.append(_carriers(carried))
-    sections.append(_sites(report["sites"]))
+    sections.append(_sites(report))
     return sections
 
 
@@ -122,6 +124,36 @@ def _caption(name: str) -> str:
     """What to read from a picture; of several of one kind also which site it is of."""
     kind, _, site = name.partition(".")
     return f"{short_name(site)}. {_CAPTIONS[kind]}" if site else _CAPTIONS[kind]
+
+
+def _plans(report: Mapping[str, Any]) -> Section:
+    """Whole plans, and the build that follows from them."""
+    rows = tuple(
+        Row(
+            (
+                plan["strategy"],
+                plan["scope"],
+                str(plan["sites"]),
+                ", ".join(plan["float_sites"]),
+                f"{plan['sqnr_db']:.1f}",
+                _changed(plan),
+            ),
+            "good" if at == report["build"]["plan"] else "",
+        )
+        for at, plan in enumerate(report["plans"])
+    )
+    columns = (
+        Column("strategy", text=True),
+        Column("scope", text=True),
+        Column("sites in 8 bits"),
+        Column("in float", text=True),
+        Column("logit SQNR, dB"),
+        Column(f"of {report['answers']} answers changed" if report["answers"] else "changed"),
+    )
+    items = (report["build"]["reason"], report["build"]["command"])
+    note = "Activations alone are rounded; int8 weights add about 30 dB of noise of their own."
+    table = Table(columns, rows) if rows else None
+    return Section("What to build", items=items, table=table, note=note if rows else "")
 
 
 def _recurring(entries: list[dict[str, Any]]) -> Section:
@@ -154,9 +186,9 @@ def _carriers(sites: list[dict[str, Any]]) -> Section:
     return Section("Tokens that carry them", table=Table(columns, tuple(rows)), note=note)
 
 
-def _sites(sites: list[dict[str, Any]]) -> Section:
-    rows = []
-    for site in sites:
+def _sites(report: Mapping[str, Any]) -> Section:
+    rows, measured = [], bool(report["cost_rows"])
+    for site in report["sites"]:
         cost = site["cost"] or {}
         loud = ", ".join(map(str, site["outlier_channels"][:6]))
         more = site["outlier_channel_count"] - 6
@@ -172,15 +204,31 @@ def _sites(sites: list[dict[str, Any]]) -> Section:
                     _percent(site["energy_top_1pct_elements"]),
                     _optional(site["max_over_median_channel"], "{:.1f}".format),
                     loud + (f" and {more} more" if more > 0 else ""),
-                    _optional(cost.get("alone_db"), "{:.1f}".format),
+                    _alone(site, measured=measured),
+                    _changed(cost),
                     _optional(cost.get("gain_db"), "{:+.2f}".format),
                     site["treatment"]["text"],
                 ),
-                "bad" if cost and cost["gain_db"] >= 1 else "",
+                "bad" if (cost.get("gain_db") or 0) >= 1 else "",
             )
         )
     note = "Kurtosis of all elements of a site (a normal distribution has 3)."
+    if left := report["left_out"]["costs"]:
+        note += f" {len(left)} sites were not measured within {report['seconds']:g} seconds."
     return Section("Every site", table=Table(_COLUMNS, tuple(rows)), note=note)
+
+
+def _alone(site: Mapping[str, Any], *, measured: bool) -> str:
+    if site["cost"] is None:
+        return "not measured" if measured else ""
+    return f"{site['cost']['alone_db']:.1f}"
+
+
+def _changed(cost: Mapping[str, Any]) -> str:
+    """Answers that change with the site alone in 8 bits: counted, and expected."""
+    if cost.get("flipped") is None:
+        return ""
+    return f"{cost['flipped']} ({cost['flip_percent']:.1f} % expected)"
 
 
 def _percent(share: float) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 import qdeploy
 from qdeploy.analyze.advice import recommend
-from qdeploy.errors import OutputError, QDeployWarning, StatisticsError
+from qdeploy.cli import main
+from qdeploy.errors import OutputError, PlanError, QDeployWarning, StatisticsError
 from qdeploy.report.analysis import headline
 from tests.calibrate.encoder import LAYERS, OUTLIER
 
@@ -33,6 +35,7 @@ def test_the_report_names_the_planted_channel(model_dir: Path, rows: str, tmp_pa
         data=rows,
         calibration_rows=8,
         cost_rows=8,
+        scope="all",
         activations="symmetric",
         html=page,
         plot=folder,
@@ -63,9 +66,11 @@ def test_without_costs_the_model_does_not_run(
     def run(*_: object, **__: object) -> None:
         raise AssertionError("the model ran")
 
-    monkeypatch.setattr("qdeploy.analyze.run.SwitchedModel", run)
-    report = qdeploy.analyze(model_dir, statistics=statistics, cost_rows=0, scope="gemm")
+    monkeypatch.setattr("qdeploy.analyze.measure.SegmentedModel", run)
+    report = qdeploy.analyze(model_dir, statistics=statistics, cost_rows=0)
     assert report["w8a8_db"] is None and all(s["cost"] is None for s in report["sites"])
+    assert report["plans"] == [] and report["build"]["plan"] is None
+    assert report["build"]["options"]["statistics"] == str(statistics)
     assert {s["channels"] for s in report["sites"]} == {16, 32}
     assert report["recommendations"]  # from peg's own plan
 
@@ -102,12 +107,13 @@ def entry(name: str, layer: int, alone: float, k: int | None, **more: object) ->
         "kind": "FFN residual sum",
         "layer": layer,
         "kurtosis": 100.0,
+        "channels": 16,
         "outlier_energy": 0.84,
         "outlier_channel_count": 4,
         "max_over_median_channel": 50.0,
         "carriers": {"[SEP]": {"tokens": 0.1, "energy": 0.9, "holds_peak": 1.0}},
         "cost": {"alone_db": alone, "gain_db": 0.1},
-        "remedy": {"groups": k, "sqnr_db": {str(k): 33.0}},
+        "remedy": {"groups": k, "sqnr_db": {str(k): 33.0}, "peg_db": 20.0},
         "treatment": {"groups": 2, "outlier_channels": [], "text": "2 groups"},
         **more,
     }
@@ -127,3 +133,57 @@ def test_sites_of_one_kind_and_remedy_share_a_sentence() -> None:
         "that on [SEP]; K = 2 suffices (3.0 dB alone, 33.0 dB then)"
     )
     assert "no K up to 8 suffices: leave it in float" in second["text"]
+
+
+def test_what_was_not_measured_is_said_so() -> None:
+    unknown = entry("a", 0, 3.0, 2) | {"remedy": None}
+    channelless = entry("b", 1, 3.0, 2) | {"remedy": None, "channels": 1}
+    mended = entry("c", 2, 3.0, None) | {
+        "remedy": {"groups": None, "sqnr_db": {"8": 20.0}, "peg_db": 35.0}
+    }
+    texts = [found["text"] for found in recommend({"a": unknown, "b": channelless, "c": mended})]
+    assert "what mends it was not measured; peg: 2 groups (3.0 dB alone)" in texts[0]
+    assert "it has no channels to group: leave it in float" in texts[1]
+    assert "no K up to 8 suffices; peg does: 2 groups (3.0 dB alone, 35.0 dB then)" in texts[2]
+
+
+def test_the_default_is_what_build_rounds(model_dir: Path, rows: str) -> None:
+    report = qdeploy.analyze(model_dir, data=rows, calibration_rows=8, cost_rows=8)
+    assert report["scope"] == "gemm" and report["answers"] == 8
+    assert [(p["strategy"], p["scope"]) for p in report["plans"][:4]] == [
+        *(("w8a8", "gemm"), ("peg", "gemm"), ("w8a8", "all"), ("peg", "all"))
+    ]
+    assert report["plans"][2]["sites"] > report["plans"][0]["sites"] == len(report["sites"])
+    assert report["left_out"] == {"costs": [], "remedies": [], "gains": []}
+    assert all(s["cost"]["gain_db"] is not None for s in report["sites"])
+    shorts = [s["short"] for s in report["sites"]]
+    assert {"embeddings.norm", "L0 attn.context", "L1 ffn.act"} <= set(shorts)
+    assert len(set(shorts)) == len(shorts)
+
+
+def test_a_short_time_leaves_sites_out_and_names_them(model_dir: Path, rows: str) -> None:
+    report = qdeploy.analyze(model_dir, data=rows, calibration_rows=8, cost_rows=8, seconds=1e-6)
+    names = [s["name"] for s in report["sites"]]
+    assert report["left_out"] == {"costs": names, "remedies": [], "gains": names}
+    assert all(s["cost"] is None for s in report["sites"]) and report["w8a8_db"] is not None
+    assert len(report["plans"]) == 4 and report["build"]["plan"] is not None
+
+
+def test_the_build_of_an_analysis_runs(model_dir: Path, rows: str, tmp_path: Path) -> None:
+    """Its options are those of `build`, and of its command line."""
+    report = qdeploy.analyze(
+        model_dir, data=rows, calibration_rows=8, max_length=32, cost_rows=4, scope="all"
+    )
+    chosen = report["build"]
+    assert chosen["options"]["data"] == rows and chosen["options"]["max_length"] == 32
+    built = qdeploy.build(model_dir, tmp_path / "engine", **chosen["options"])
+    assert built["strategy"] == chosen["options"]["strategy"] and built["scope"] == "all"
+    words = shlex.split(chosen["command"])
+    assert main(words[1:]) == 0
+    assert (Path(words[3]) / "qdeploy.json").exists()
+
+
+def test_seconds_are_a_number_above_zero(model_dir: Path) -> None:
+    for seconds in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(PlanError, match="--seconds is"):
+            qdeploy.analyze(model_dir, seconds=seconds)

@@ -98,8 +98,8 @@ class Writer:
         return ir.Model(graph, ir_version=10)
 
 
-def encoder(seed: int = 0) -> ir.Model:
-    """BERT with 2 layers and hidden size 16: logits from the first token."""
+def encoder(seed: int = 0, layers: int = LAYERS) -> ir.Model:
+    """BERT with hidden size 16, by default of 2 layers: logits from the first token."""
     w = Writer(seed)
     whole: Dims = ("batch", "sequence")
     ids = w.input("input_ids", whole, ir.DataType.INT64)
@@ -108,7 +108,7 @@ def encoder(seed: int = 0) -> ir.Model:
     x = w.op("Gather", [w.weight("embeddings.words.weight", table), ids], TOKENS, "words")
     x = w.norm(x, "embeddings.norm")
     bias = _attention_bias(w, mask)
-    for layer in range(LAYERS):
+    for layer in range(layers):
         x = _layer(w, x, bias, f"layer.{layer}")
     first = w.op("Gather", [x, w.weight("zero", np.int64(0))], ("batch", HIDDEN), "first", axis=1)
     head = w.weight("classifier.weight", w.rng.normal(size=(2, HIDDEN)).astype(np.float32))

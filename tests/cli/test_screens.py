@@ -206,8 +206,8 @@ COMMANDS = {
     "analyze": (
         f"analyze {{0}}/model {ROWS} --calibration-rows 8 --cost-rows 4",
         SMALL,
-        ["read calibration rows", "costs"],
-        "sites",
+        ["read calibration rows", "whole plans", "cost of each site", "gain of each site in float"],
+        "Next: qdeploy build",
     ),
     "sweep": (
         f"sweep {{0}}/model {{0}}/sweep --recipe {{0}}/recipe.yaml {ROWS}"

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qdeploy
 from qdeploy import runs
-from qdeploy.analyze.costs import SwitchedModel
+from qdeploy.analyze.segments import SegmentedModel
 from qdeploy.auto import build_fastest
 from qdeploy.deploy import foreign, ort_cpu_engine
 from qdeploy.deploy.equivalence import run_once
@@ -451,9 +451,9 @@ def test_sessions_of_copies(bert: Source) -> None:
     wrong = {name: array.astype(np.float32) for name, array in feeds.items()}
     with pytest.raises(RunError, match="does not run in ONNX Runtime"):
         run_once(model, wrong)
-    switched = SwitchedModel(model, structure.sites)
+    segmented = SegmentedModel(model, structure)
     with pytest.raises(RunError, match="does not run in ONNX Runtime"):
-        switched.logits([wrong], {})
+        segmented.run(wrong, {})
 
 
 def test_memory_stays_the_machine_s(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def analysis() -> dict[str, Any]:
     counts[255], counts[256], counts[300] = 900, 90, 10
     site = {
         "name": "layer.0.output.LayerNorm.input",
+        "short": "L0 ffn.sum",
         "kind": "FFN residual sum",
         "layer": 0,
         "depth": 1,
@@ -39,9 +40,10 @@ def analysis() -> dict[str, Any]:
             "other tokens": {"tokens": 0.95, "energy": 0.1, "holds_peak": 0.0},
         },
         "treatment": {"groups": 2, "outlier_channels": [], "prescaled": False, "text": "2 groups"},
+        "w8a8_expected_db": 8.0,
         "expected_db": 36.0,
-        "cost": {"alone_db": 3.5, "gain_db": 1.2},
-        "remedy": {"groups": 2, "sqnr_db": {"1": 3.5, "2": 34.0}},
+        "cost": {"alone_db": 3.5, "flipped": 4, "flip_percent": 11.0, "gain_db": 1.2},
+        "remedy": {"groups": 2, "sqnr_db": {"1": 3.5, "2": 34.0}, "peg_db": 34.5},
         "levels": {
             "before": {"counts": counts, "used": 3.2},
             "after": {"counts": counts, "used": 90.0},
@@ -49,6 +51,7 @@ def analysis() -> dict[str, Any]:
     }
     quiet = site | {
         "name": "layer.1.attention.self.softmax",
+        "short": "L1 attn.probs",
         "kind": "attention probabilities",
         "layer": 1,
         "depth": 2,
@@ -61,12 +64,30 @@ def analysis() -> dict[str, Any]:
         "outlier_channel_count": 0,
         "outlier_energy": 0.0,
         "carriers": None,
-        "cost": {"alone_db": 60.0, "gain_db": 0.0},
+        "w8a8_expected_db": 50.0,
+        "cost": {"alone_db": 60.0, "flipped": 0, "flip_percent": 0.0, "gain_db": None},
         "remedy": None,
         "levels": None,
     }
+    unmeasured = quiet | {
+        "name": "classifier.input",
+        "short": "head.input",
+        "layer": None,
+        "w8a8_expected_db": 55.0,
+        "cost": None,
+    }
+    plan = {
+        "strategy": "w8a8",
+        "scope": "all",
+        "sites": 3,
+        "float_sites": [],
+        "sqnr_db": 1.0,
+        "flipped": 9,
+        "flip_percent": 30.0,
+    }
+    peg = plan | {"strategy": "peg", "sqnr_db": 31.0, "flipped": 0, "flip_percent": 0.1}
     return {
-        "schema": 1,
+        "schema": 2,
         "kind": "analysis",
         "model": "model",
         "data": {"source": "rows.tsv", "rows": 128, **CUT},
@@ -75,12 +96,20 @@ def analysis() -> dict[str, Any]:
         "versions": VERSIONS,
         "w8a8_db": 1.0,
         "cost_rows": 32,
+        "seconds": 120.0,
+        "answers": 32,
+        "plans": [plan, peg],
+        "left_out": {"costs": ["classifier.input"], "remedies": [],
+                     "gains": ["layer.1.attention.self.softmax", "classifier.input"]},
+        "build": {"options": {"strategy": "peg", "scope": "all"}, "plan": 1,
+                  "command": "qdeploy build model model-peg --strategy peg --scope all",
+                  "reason": "The SQNR of the logits is 30.0 dB higher than with one scale."},
         "recommendations": [{"text": "FFN residual sum of layer 0: K = 2 suffices", "sites": ["a"],
                              "alone_db": 3.5}],
         "recurring": [{"channel": 2, "channels": 4, "depths": [0, 1], "sites": 3}],
         "heat_map": {"kind": "FFN residual sum", "layers": [0, 1],
                      "values": [[1.0, 1.0, 92.0, 0.9], [1.0, 1.1, 60.0, 1.0]]},
-        "sites": [site, quiet],
+        "sites": [site, quiet, unmeasured],
     }  # fmt: skip
 
 

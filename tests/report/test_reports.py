@@ -66,7 +66,7 @@ def test_warnings_stand_in_front() -> None:
 
 def test_the_page_of_an_analysis() -> None:
     text = render(analysis_report.page(analysis()))
-    assert "One scale per tensor leaves 1.0 dB of the logits; 1 of 2 sites ask for" in text
+    assert "One scale per tensor leaves 1.0 dB of the logits; 1 of 3 sites ask for" in text
     assert "K = 2 suffices" in text and text.count("<svg") == 2 * 3  # for two widths
     assert "90.0 % (5.0 %)" in text  # [SEP]: energy, and share of the tokens
     quiet = analysis() | {"recommendations": [], "recurring": []}

@@ -1,0 +1,107 @@
+"""What rounding did to the logits: their signal to noise ratio, and answers that change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.calibrate.noise import decibels
+from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head
+
+Array = npt.NDArray[Any]
+
+_SHIFTS = 64  # rows whose noise each row is tried with
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Logits of one run against FP32's.
+
+    Attributes:
+        sqnr_db: 10 · log₁₀(Σ ref² / Σ (ref − other)²), at most 200.
+        flipped: answers that are other ones; None where the head answers with values.
+        flip_percent: answers expected to change, percent: the noise of each row is tried on the
+            other rows too, so that it tells more than a count. At most so many points of accuracy
+            are lost. None as above.
+    """
+
+    sqnr_db: float
+    flipped: int | None
+    flip_percent: float | None
+
+
+class Reference:
+    """FP32's logits, and what is compared with them.
+
+    Args:
+        logits: FP32 [B, …] of each batch.
+        masks: int64 [B, S] of each batch: which tokens are no padding.
+        head: what the logits mean.
+    """
+
+    def __init__(self, logits: Sequence[Array], masks: Sequence[Array], head: Head) -> None:
+        self._masks, self._head = masks, head
+        self._logits = list(logits)
+        self._flat = self._of_answers(logits)
+        self._answers = self._choose(self._flat)
+
+    @property
+    def answers(self) -> int | None:
+        """How many answers there are; None where the head answers with values."""
+        return None if self._answers is None else len(self._answers)
+
+    def compare(self, logits: Sequence[Array]) -> Outcome:
+        """The outcome of a run on the same batches."""
+        pairs = list(zip(self._logits, logits, strict=True))
+        signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
+        noise = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in pairs)
+        sqnr_db = decibels(noise / max(signal, 1e-30))
+        if self._answers is None:
+            return Outcome(sqnr_db, None, None)
+        found = self._of_answers(logits)
+        flips = _differ(self._answers, self._chosen(found))
+        return Outcome(sqnr_db, int(flips.sum()), round(self._expected(found - self._flat), 2))
+
+    def _expected(self, noise: Array) -> float:
+        """Percent of answers that change when each gets the noise of others; [N, classes]."""
+        rows = len(noise)
+        if not rows:
+            return 0.0
+        steps = np.unique(np.linspace(0, rows - 1, min(rows, _SHIFTS)).astype(int))
+        changed = [
+            _differ(self._chosen(self._flat), self._chosen(self._flat + np.roll(noise, s, axis=0)))
+            for s in steps
+        ]
+        return 100 * float(np.mean(changed))
+
+    def _of_answers(self, logits: Sequence[Array]) -> Array:
+        """Logits of every answer, float64 [N, classes]."""
+        if self._head.task == TOKENS:
+            kept = [a[m == 1] for a, m in zip(logits, self._masks, strict=True)]
+        else:
+            kept = [a.reshape(len(a), -1) for a in logits]
+        result: Array = np.concatenate(kept).astype(np.float64)
+        return result
+
+    def _choose(self, logits: Array) -> Array | None:
+        known = self._head.task == TOKENS or self._head.chooses
+        multi = self._head.task == SEQUENCES and self._head.problem_type == MULTI_LABEL
+        return self._chosen(logits) if known or multi else None
+
+    def _chosen(self, logits: Array) -> Array:
+        """What is answered, [N, parts]: the best class, or of several labels those that hold."""
+        if self._head.problem_type == MULTI_LABEL:
+            present: Array = logits > 0
+            return present
+        best: Array = logits.argmax(axis=1)[:, None]
+        return best
+
+
+def _differ(one: Array, other: Array) -> Array:
+    """Which answers are not the same, bool [N]."""
+    result: Array = (one != other).any(axis=1)
+    return result

@@ -1,0 +1,134 @@
+"""The result of `qdeploy analyze` for the eye, in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from qdeploy.cli.tables import say, show, wrapped
+from qdeploy.cli.talk import is_verbose
+
+_LISTED = 12  # sites; all of them with -v, in --json and in --html
+_TOO_FEW = 300  # answers: of fewer a count does not see a third of a percent
+
+
+def analysis(report: Mapping[str, Any]) -> None:
+    """The costliest sites, what to do about them, and the command to type."""
+    whole = is_verbose(click.get_current_context())
+    sites = sorted(report["sites"], key=_by_cost)
+    shown = sites if whole else sites[:_LISTED]
+    _table(report, shown)
+    if len(shown) < len(sites):
+        say(f"{len(sites) - len(shown)} more sites: with -v, --json and --html.")
+    if whole:
+        for site in shown:
+            say(f"  {site['short']}: {site['name']} ({site['kind']})")
+    _legend(report)
+    _plans(report)
+    _left_out(report)
+    for entry in report["recommendations"]:
+        wrapped(f"- {entry['text']}")
+    _next(report)
+
+
+def _by_cost(site: Mapping[str, Any]) -> tuple[bool, float]:
+    """Most costly first: by what is left of the logits; what was not measured last."""
+    if site["cost"]:
+        return False, float(site["cost"]["alone_db"])
+    return True, float(site["w8a8_expected_db"])
+
+
+def _table(report: Mapping[str, Any], sites: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    model, source, scope = report["model"], report["data"]["source"], report["scope"]
+    title = f"{model}: sites by cost, scope {scope}, {report['cost_rows']} rows of {source}"
+    if not report["cost_rows"]:
+        title = f"{model}: sites by expected noise, scope {scope}; no cost was measured"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("site", overflow="fold")
+    for name in ("alone dB", "changed", "expected", "gain dB", "kurtosis", "outliers"):
+        table.add_column(name, justify="right")
+    for site in sites:
+        cost = site["cost"] or {}
+        table.add_row(
+            site["short"],
+            _figure(cost.get("alone_db"), ".1f") or "not run",
+            _figure(cost.get("flipped"), "d"),
+            _percent(cost.get("flip_percent")),
+            _figure(cost.get("gain_db"), "+.1f"),
+            f"{site['kurtosis']:.3g}",
+            str(site["outlier_channel_count"]),
+        )
+    show(table)
+
+
+def _figure(value: Any, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} %"
+
+
+def _legend(report: Mapping[str, Any]) -> None:
+    if not report["cost_rows"]:
+        return
+    text = (
+        "alone: SQNR of the logits with this site alone in 8 bits, under one scale. gain: what the "
+        "logits gain when it alone stays in float and all others are in 8 bits."
+    )
+    answers = report["answers"]
+    if answers is not None:
+        text += (
+            f" changed: how many of {answers} answers change with this site alone in 8 bits. "
+            "expected: the share to expect, as each row's noise is tried on the other rows; at "
+            "most so many points of accuracy are lost."
+        )
+        if answers < _TOO_FEW:
+            text += (
+                f" {answers} answers are few: a single one is {100 / max(answers, 1):.1f} %. "
+                "--cost-rows takes more."
+            )
+    wrapped(text, hanging="")
+
+
+def _plans(report: Mapping[str, Any]) -> None:
+    """What whole plans leave of the logits, those of other scopes too."""
+    for plan in report["plans"]:
+        text = f"{plan['strategy']}, {plan['sites']} sites in 8 bits"
+        if plan["scope"] != report["scope"]:
+            text = f"With --scope {plan['scope']}: {text}"
+        if plan["float_sites"]:
+            text += f", {len(plan['float_sites'])} in float"
+        wrapped(f"{text}: {_outcome(plan)}")
+
+
+def _outcome(plan: Mapping[str, Any]) -> str:
+    text = f"{plan['sqnr_db']:.1f} dB"
+    if plan["flipped"] is None:
+        return text
+    return f"{text}, {plan['flipped']} answers change ({plan['flip_percent']:.1f} % expected)"
+
+
+def _left_out(report: Mapping[str, Any]) -> None:
+    found = {what: len(names) for what, names in report["left_out"].items() if names}
+    if found and report["cost_rows"]:
+        counts = ", ".join(f"{what} of {count} sites" for what, count in found.items())
+        wrapped(f"Not measured within {report['seconds']:g} s: {counts}. --seconds takes more.")
+
+
+def _next(report: Mapping[str, Any]) -> None:
+    """The command to type, and what to expect of it."""
+    chosen = report["build"]
+    text = chosen["reason"]
+    if chosen["plan"] is not None:
+        text += (
+            f" Expect {_outcome(report['plans'][chosen['plan']])}, from the activations alone: "
+            "int8 weights add noise of about 30 dB. `build` measures both together."
+        )
+    wrapped(text, hanging="")
+    say(f"Next: {chosen['command']}")
