@@ -34,8 +34,9 @@ LATENCY = "Latency"  # heading of its options
     help="Compare with this engine; rounds of the two alternate. fp32 and fp16 are built from the"
     " engine's model, as ENGINE_DIR-fp32, where they are not there.",
 )
-@click.option(
+@sections.option(
     "--model",
+    group=sections.MEASURED,
     type=options.PATH,
     metavar="MODEL_DIR",
     help="The model to build --baseline fp32 from. Looked for beside the engine when left out.",

@@ -20,15 +20,31 @@ def show(report: Mapping[str, Any]) -> None:
         tables.facts([(name, found["detail"]) for name, found in works.items()], indent="  ")
     if lacks:
         tables.say(f"{chr(10) if works else ''}These do not:")
-        rows = []
         for name, found in lacks.items():
-            rows += [(name, found["detail"]), ("", found["remedy"])]
-        tables.facts(rows, indent="  ")
+            _lacks(name, found["detail"], found["remedy"])
     tables.say("\nThis machine:")
     tables.facts(_machine(report), indent="  ")
     for note in report["notes"]:
         tables.say("")
-        tables.wrapped(note)
+        _advice(note, "")
+
+
+def _lacks(name: str, detail: str, remedy: str) -> None:
+    """A target, why it does not work, and what to do."""
+    tables.wrapped(f"{name}: {detail}", indent="  ", hanging="    ")
+    _advice(remedy, "    ")
+
+
+def _advice(text: str, indent: str) -> None:
+    """A text, and what it says to type on lines of its own, which can be pasted."""
+    said, mark, command = text.partition("Type: ")
+    if not mark:
+        tables.wrapped(text, indent=indent, hanging=indent)
+        return
+    command, _, where = command.partition(" # ")
+    place = f" ({where})" if where else ""
+    tables.wrapped(f"{said}Type{place}:", indent=indent, hanging=indent)
+    tables.pasted(command, indent=f"{indent}  ")
 
 
 def _machine(report: Mapping[str, Any]) -> list[tuple[str, str]]:

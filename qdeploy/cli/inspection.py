@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,6 @@ def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None
 
 
 def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
-    where = shlex.quote(str(path))
     dry, check = found.get("dry_run"), found.get("int8")
     rows = [
         (
@@ -69,7 +67,8 @@ def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
         ]
         rows.append(("noisiest sites", f"{', '.join(sites)} (expected)"))
     rows.append(("size", f"{found['size_mb']:.1f} MB"))
-    rows.append(("measure it", f"qdeploy eval {where}{' --simulate' if dry else ''}"))
+    how = ("--simulate",) if dry else ()
+    rows.append(("measure it", tables.command("eval", path, *how)))
     return rows
 
 
@@ -87,7 +86,7 @@ def _model(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
     if isinstance(difference, float):
         rows.append(("verified", f"logits differ from torch's by {difference:.1e} at most"))
     rows.append(("statistics", _statistics(found["statistics"])))
-    rows.append(("build", f"qdeploy build {shlex.quote(str(path))} ENGINE_DIR"))
+    rows.append(("build", tables.command("build", path, "ENGINE_DIR")))
     return rows
 
 

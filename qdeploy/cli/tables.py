@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDEST_TEXT = 100
+_SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
@@ -244,6 +246,23 @@ def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
         break_on_hyphens=False,
     )
     click.echo("\n".join(lines or [indent]))
+
+
+def pasted(command: str, *, indent: str = "") -> None:
+    """A command of a shell over as many lines as it takes, which can be pasted as they are.
+
+    Args:
+        command: words quoted as the shell wants them.
+    """
+    words = _SHELL_WORD.findall(shown(command)) or [""]
+    lines, most = [words[0]], screen_width() - len(indent) - 5
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) < most:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}")
+    click.echo("\n".join(f"{indent}{line} \\" for line in lines[:-1]), nl=len(lines) > 1)
+    click.echo(f"{indent}{lines[-1]}")
 
 
 def facts(rows: Sequence[tuple[str, str]], *, indent: str = "") -> None:

@@ -21,6 +21,7 @@ from qdeploy import errors
 from qdeploy.errors import ModelError, QDeployError
 from qdeploy.faults import is_memory
 from qdeploy.onnx_files import check_file
+from qdeploy.remedies import missing_package
 from qdeploy.scratch import scratch
 
 # Processor time and memory that a look takes at most: a start of the libraries (1 s, 0.1 GB), and
@@ -129,13 +130,18 @@ def main(words: list[str]) -> None:
     """
     path, result, size, *target = words
     _bound(int(size))
-    from qdeploy.deploy.describe import describe
-
     try:
+        from qdeploy.deploy.describe import describe
+
         answer: dict[str, Any] = {"result": describe(Path(path), target[0] if target else None)}
     except RecursionError:
         text = f"{path} holds chains of nodes that are longer than what is followed here."
         answer = {"error": "ModelError", "text": text}
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        answer = {"error": type(missing).__name__, "text": str(missing)}
     except (QDeployError, MemoryError) as error:
         answer = {"error": type(error).__name__, "text": str(error)}
         if is_memory(error):  # the limit is this process' own

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qdeploy.remedies import install_command, uninstall_command
 
-_WHERE = "on a machine with an NVIDIA GPU"
+_WHERE = " # on a machine with an NVIDIA GPU"  # a comment of the shell: all of it can be pasted
 ELSEWHERE = (
     "`build --dry-run` writes the ONNX file here, to be built where a GPU is; `eval --simulate` "
     "measures its accuracy."
@@ -31,14 +31,14 @@ class Health:
 def gpu_package() -> str:
     """What to type for ONNX Runtime on a GPU: its package and that for CPUs share their files."""
     remove, install = uninstall_command("onnxruntime"), install_command("gpu")
-    return f"Type: {remove} && {install} {_WHERE}"
+    return f"Type: {remove} && {install}{_WHERE}"
 
 
 def both_packages() -> str:
     """What to type for ONNX Runtime's TensorRT provider, which links TensorRT 10."""
-    return f"Type: {install_command('gpu', 'tensorrt', packages=('tensorrt<11',))} {_WHERE}"
+    return f"Type: {install_command('gpu', 'tensorrt', packages=('tensorrt<11',))}{_WHERE}"
 
 
 def tensorrt_package() -> str:
     """What to type for TensorRT."""
-    return f"Type: {install_command('tensorrt')} {_WHERE}"
+    return f"Type: {install_command('tensorrt')}{_WHERE}"

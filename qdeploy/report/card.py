@@ -53,7 +53,7 @@ def _title(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 def _model(manifest: Mapping[str, Any]) -> str:
     """The model's name; engines of earlier versions know only what they were made from."""
     source = manifest["source"]
-    return str(manifest.get("model_name") or source.get("id") or source["path"])
+    return str(manifest.get("checkpoint") or source.get("id") or source["path"])
 
 
 def _quantized(report: Mapping[str, Any]) -> bool:

@@ -289,7 +289,7 @@ def test_doctor_names_every_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     for name in ("ort-cpu", "openvino", "ort-cuda", "ort-tensorrt", "tensorrt"):
-        assert f"  {name} " in out
+        assert f"\n  {name} " in out or f"\n  {name}: " in out
     assert "INT8 " in out and "{" not in out
 
 

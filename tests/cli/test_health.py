@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from typing import Any
 
 import pytest
@@ -9,7 +11,11 @@ import pytest
 from qdeploy import api
 from qdeploy.cli import main
 
-REMEDY = "Type: python -m pip install --upgrade 'a-package-with-a-very-long-name-of-its-own[extra]'"
+COMMAND = (
+    "/home/me/a folder/python -m pip uninstall -y a && /home/me/.venv/bin/python -m pip install -e "
+    "'/home/me/a folder with blanks[gpu]' 'a-package-with-a-very-long-name-of-its-own<11'"
+).replace("/home/me/a folder/", "'/home/me/a folder/'")
+REMEDY = f"Type: {COMMAND} # on a machine with an NVIDIA GPU"
 
 
 def report(**fields: Any) -> dict[str, Any]:
@@ -48,7 +54,8 @@ def test_what_works_comes_first_and_then_what_does_not_with_its_remedy(
         "  ort-cpu  onnxruntime 1.31, INT8 kernel X.",
     ]
     text = " ".join(" ".join(lines).split())
-    assert text.index("These do not:") < text.index("ort-cuda") < text.index(REMEDY)
+    assert text.index("These do not:") < text.index("ort-cuda: onnxruntime 1.31 is built without")
+    assert "Type (on a machine with an NVIDIA GPU):" in text
     for part in (
         "CPU Test CPU",
         "fast: this CPU multiplies 8-bit integers (AVX512-VNNI, AMX-INT8)",
@@ -61,15 +68,27 @@ def test_what_works_comes_first_and_then_what_does_not_with_its_remedy(
     assert "{" not in text and "True" not in text and "None" not in text
 
 
-def test_lines_hang_under_their_text_and_no_word_is_broken(
+def test_what_is_to_be_typed_can_be_pasted_as_it_stands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = said(report(), monkeypatch, capsys)
-    at = next(n for n, line in enumerate(lines) if "Type: python" in line)
-    column = lines[at].index("Type:")
-    assert lines[at + 1].startswith(" " * column) and lines[at + 1][column] != " "
-    words = " ".join(lines).split()
-    assert set(REMEDY.split()) <= set(words)
+    start = next(n for n, line in enumerate(lines) if line.endswith("NVIDIA GPU):")) + 1
+    end = lines.index("", start)
+    assert end - start > 2  # it is longer than a line
+    words = ["bash", "-c", "\n".join(["set -- \\", *lines[start:end]]).replace("&&", "'&&'")
+             + '\nprintf "%s\\n" "$@"']  # fmt: skip
+    pasted = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert pasted.stdout.splitlines() == shlex.split(COMMAND)
+
+
+def test_lines_hang_under_their_text_and_no_word_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detail = "a reason " * 20 + "with-a-word-of-its-own-that-is-far-too-long-to-be-broken-anywhere"
+    targets = {"x": {"works": True, "detail": detail, "remedy": ""}}
+    lines = said(report(targets=targets), monkeypatch, capsys)
+    assert lines[1].startswith("  x  a reason") and lines[2].startswith("     reason")
+    assert set(detail.split()) <= set(" ".join(lines).split())
 
 
 @pytest.mark.parametrize(

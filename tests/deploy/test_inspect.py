@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,18 @@ def test_noise_that_cannot_be_is_damage(
     manifests.edit(place, "engine", noise=noise | fields if fields else {"data": "d"})
     with pytest.raises(ModelError, match="damaged"):
         qdeploy.inspect(place)
+
+
+def test_a_package_that_is_missing_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    """Where only the runtime is installed, the process that looks says what it lacks."""
+    path, result = model_directory(tmp_path / "model") / "model.onnx", tmp_path / "result.json"
+    code = (
+        "import sys; sys.modules['onnx_ir'] = None; from qdeploy.deploy.foreign import main; "
+        f"main([{str(path)!r}, {str(result)!r}, '1000'])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    found = json.loads(result.read_text())
+    assert "onnx" in found["text"] and "install" in found["text"]
 
 
 def test_layers_of_the_tiny_encoder_are_found() -> None:

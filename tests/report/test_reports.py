@@ -100,7 +100,7 @@ def test_a_card_names_a_model_of_a_hub_by_its_id() -> None:
 
 
 def test_a_card_is_titled_by_the_model_and_not_by_the_folder_it_was_exported_to() -> None:
-    card = model_card(evaluation(), manifest() | {"model_name": "bert-base-qnli"})
+    card = model_card(evaluation(), manifest() | {"checkpoint": "bert-base-qnli"})
     assert card.split("---")[2].lstrip().startswith("# bert\\-base\\-qnli, INT8 for `ort-cpu`\n")
     assert front(card)["model-index"][0]["name"] == "bert-base-qnli"
 
