@@ -106,11 +106,18 @@ def footprint_table(section: dict[str, Any]) -> Iterator[str]:
 
 
 def kernels_table(section: dict[str, Any]) -> Iterator[str]:
-    """Where a run of 8 × 128 goes, by kernel."""
-    for name, found in section.items():
-        total = sum(found["kernels_ms"].values())
-        shares = (f"{k} {100 * ms / total:.0f} %" for k, ms in found["kernels_ms"].items())
-        yield f"- `{name}`: {', '.join(shares)}"
+    """Where a run of 8 × 128 goes, by kernel: a table for each target, engines side by side."""
+    for target in sorted({name.split("-", 2)[2] for name in section}):
+        shares: dict[str, dict[str, str]] = {}  # kernel → engine → %
+        engines = sorted(name for name in section if name.endswith(f"-{target}"))
+        for name in engines:
+            times = section[name]["kernels_ms"]
+            for kernel, ms in times.items():
+                shares.setdefault(kernel, {})[name] = f"{100 * ms / sum(times.values()):.0f}"
+        yield from ("", f"| kernel, % of the time | {' | '.join(engines)} |")
+        yield "|---" * (len(engines) + 1) + "|"
+        for kernel in sorted(shares):
+            yield f"| {kernel} | " + " | ".join(shares[kernel].get(n, "") for n in engines) + " |"
 
 
 def draw(section: dict[str, Any], path: Path) -> None:
@@ -160,7 +167,7 @@ def main() -> None:
         print("\n## calibration\n", *cost_table(result["calibration"]), sep="\n")
     if "footprint" in result:
         print("\n## footprint\n", *footprint_table(result["footprint"]), sep="\n")
-        print("", *kernels_table(result["footprint"]), sep="\n")
+        print(*kernels_table(result["footprint"]), sep="\n")
 
 
 if __name__ == "__main__":
