@@ -9,18 +9,18 @@ from types import FrameType
 
 
 def main() -> int:
-    """Run the command line; a signal while it is imported says what is true and is no traceback."""
-    early = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    for number in early:
-        signal.signal(number, _ended)
+    """Run the command line; a signal while it is imported says what is true and is no traceback.
+
+    `qdeploy.cli.signals.listening` takes over from here, without a moment between.
+    """
+    for number in _ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _ended)
     try:
         from qdeploy.cli import main as run
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted: nothing was written.\n")
         return 130
-    finally:
-        for number in early:
-            signal.signal(number, signal.SIG_DFL)
     return run()
 
 
@@ -30,6 +30,9 @@ _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 def _ended(number: int, _: FrameType | None) -> None:
     os.write(2, f"Ended by {signal.Signals(number).name}: nothing was written.\n".encode())
     os._exit(128 + number)
+
+
+_ended.early = True  # type: ignore[attr-defined]  # for `listening`
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def listening(*, to_the_end: bool = False) -> Iterator[Asked]:
     """Take the signals of `Asked` within the block; those that are ignored stay so.
 
     Args:
-        to_the_end: the process ends behind the block: once a signal came, one more in its last
-            milliseconds changes nothing.
+        to_the_end: the process ends behind the block: all is done and said, and a signal in its
+            last milliseconds changes nothing.
 
     Elsewhere than in the main thread, where Python allows none, handlers stay as they are.
     """
@@ -66,11 +66,12 @@ def listening(*, to_the_end: bool = False) -> Iterator[Asked]:
             if number is None:
                 continue
             handler = signal.getsignal(number)
-            if handler in (signal.SIG_DFL, signal.default_int_handler):
+            usual = handler in (signal.SIG_DFL, signal.default_int_handler)
+            if usual or getattr(handler, "early", False):  # of `qdeploy.__main__`
                 before[number] = signal.signal(number, asked.handle)
     try:
         yield asked
     finally:
         for number, handler in before.items():
             # Python takes its own handlers away while it ends, and leaves those that ignore
-            signal.signal(number, signal.SIG_IGN if to_the_end and asked.number else handler)
+            signal.signal(number, signal.SIG_IGN if to_the_end else handler)

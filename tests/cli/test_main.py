@@ -278,3 +278,16 @@ def test_a_signal_while_the_command_is_imported_is_told() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 143
     assert done.stderr == "Ended by SIGTERM: nothing was written.\n"
+
+
+def test_a_signal_behind_the_command_changes_nothing() -> None:
+    """All is done and said; Python by itself would end by the signal."""
+    code = (
+        "import atexit, os, signal, sys\n"
+        "from qdeploy.__main__ import main\n"
+        "sys.argv = ['qdeploy', '--version']\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "version" in done.stdout
