@@ -64,7 +64,7 @@ _ON_GPU: tuple[dict[str, Any], ...] = (
 )
 _EXCEPTIONS = (1, 2, 4, 8)  # noisiest sites in float, where nothing else holds
 _AS_FAST = 1.03  # times closer than this are one
-_RUNS = 120  # of each engine: medians of rounds of six are then known to about 1 %
+_RUNS = 120  # of each engine: twenty rounds of six, as the bootstrap wants
 
 
 @dataclass

@@ -238,14 +238,14 @@ def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
         hanging: in front of the others; `indent` and two spaces when left out.
     """
     lines = textwrap.wrap(
-        shown(text),
+        shown(text).replace(" %", "\u00a0%"),  # a sign stays on the line of its number
         screen_width() - 1,
         initial_indent=indent,
         subsequent_indent=f"{indent}  " if hanging is None else hanging,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    click.echo("\n".join(lines or [indent]))
+    click.echo("\n".join(lines or [indent]).replace("\u00a0%", " %"))
 
 
 def pasted(command: str, *, indent: str = "") -> None:
