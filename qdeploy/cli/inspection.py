@@ -69,6 +69,8 @@ def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
     rows.append(("size", f"{found['size_mb']:.1f} MB"))
     how = ("--simulate",) if dry else ()
     rows.append(("measure it", tables.command("eval", path, *how)))
+    if not dry:
+        rows.append(("use it", tables.command("predict", path, "FILE")))
     return rows
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
+
+from qdeploy.threads import usable_cores
 
 # Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
 CPU_FLAGS = {
@@ -29,18 +30,13 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     except OSError:  # not Linux
         return {
             "model": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
         } | dict.fromkeys(CPU_FLAGS)
     fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
     flags = set(fields.get("flags", "").split())
     known = {name: flag in flags if flags else None for name, flag in CPU_FLAGS.items()}
     model = fields.get("model name") or platform.machine()
-    return {"model": model, "cores": _usable_cores(), **known}
-
-
-def _usable_cores() -> int | None:
-    granted = getattr(os, "sched_getaffinity", None)  # Linux only; may be fewer than there are
-    return len(granted(0)) if granted else os.cpu_count()
+    return {"model": model, "cores": usable_cores(), **known}
 
 
 def memory(
