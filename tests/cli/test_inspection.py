@@ -105,7 +105,7 @@ def test_a_summary_of_an_engine_and_a_row_per_layer(
     lines = screen(engine(), ["my engine"], monkeypatch, capsys)
     assert max(map(len, lines)) < WIDTH
     summary = lines[: lines.index("")]
-    assert len(summary) <= 14
+    assert len(summary) <= 15
     text = " ".join(" ".join(summary).split())
     for part in (
         "peg for ort-cpu, scope gemm",
