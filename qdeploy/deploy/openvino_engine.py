@@ -50,6 +50,15 @@ def runtime() -> Any:
     return genuine(openvino, "Core", "OpenVINO's", install)
 
 
+def require() -> None:
+    """Refuse a machine without the package.
+
+    Raises:
+        TargetError: see `runtime`.
+    """
+    runtime()
+
+
 def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool = False) -> Any:
     """Compile an ONNX file for the CPU, for latency: one stream.
 

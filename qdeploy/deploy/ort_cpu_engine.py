@@ -23,6 +23,10 @@ SLOW_FUSIONS = ("SkipLayerNormFusion",)
 _EXTERNAL = "session.optimized_model_external_initializers_file_name"
 
 
+def require() -> None:
+    """Nothing more is needed than the package that this module imports."""
+
+
 def session_options(threads: int) -> ort.SessionOptions:
     """Options of every timed session: a stated number of threads, no slow fusion."""
     options = ort.SessionOptions()

@@ -59,13 +59,12 @@ class Target:
     adds_int8: bool = False
 
     def require(self) -> None:
-        """Refuse, before any work, what cannot be compiled here.
+        """Refuse, before any work, what cannot be compiled or run here.
 
         Raises:
             TargetError: what the target needs is not here, with the way out.
         """
-        if self.compiles:
-            importlib.import_module(self.runtime).require()
+        importlib.import_module(self.runtime).require()
 
     def compile(
         self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation

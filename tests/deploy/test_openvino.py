@@ -17,6 +17,7 @@ from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
 from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy import doctor
+from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import check_int8, tally
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.lower_openvino import lower
@@ -182,16 +183,12 @@ def test_what_ran_in_float_is_a_fallback(engine: Callable[..., Built], bert: Sou
 
 
 def test_ranges_at_run_time_are_refused(bert: Source, tmp_path: Path) -> None:
-    from qdeploy.deploy.build import build_engine
-
     with pytest.raises(TargetError, match=r"strategy dynamic\)\. Build w8a8 or peg"):
         build_engine(bert.directory, tmp_path / "e", strategy="dynamic", target="openvino")
     assert not (tmp_path / "e").exists()
 
 
 def test_a_rest_precision_that_the_target_lacks(bert: Source, tmp_path: Path) -> None:
-    from qdeploy.deploy.build import build_engine
-
     for target, wanted in (("ort-cpu", "bf16"), ("openvino", "f16")):
         with pytest.raises(
             TargetError, match=f"{target} computes what is not INT8 in f32.*{wanted}"
@@ -226,6 +223,8 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     health = doctor.check_openvino()
     assert not health.works
     assert install_command("openvino", options="--upgrade") in health.remedy
+    with pytest.raises(TargetError, match="openvino cannot be imported"):  # before anything is read
+        build_engine(tmp_path / "no model", tmp_path / "engine", target="openvino")
 
 
 def test_doctor_sees_the_int8_kernel() -> None:
