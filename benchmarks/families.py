@@ -11,6 +11,7 @@ architecture goes through whole, how much of its work is INT8, and how far its l
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import warnings
@@ -116,17 +117,32 @@ def page(found: dict[str, list[dict[str, Any]]], about: dict[str, Any]) -> str:
                 lines.append("| " + " | ".join(cells(family, hidden, result)) + " |")
     refused = {f: r["refused"] for f, sizes in found.items() for r in sizes if "refused" in r}
     if refused:
-        lines += ["", "## Refused", ""]
-        lines += [f"- **{family}**: {text}" for family, text in refused.items()]
+        lines += ["", "## Refused", "", REFUSALS, ""]
+        lines += [f"- **{family}**: {reason(text)}" for family, text in refused.items()]
     return "\n".join(lines) + "\n"
 
 
 INTRODUCTION = """\
-Random checkpoints of two layers, of two hidden sizes, each with planted outlier channels, through
-`export` and `build --strategy peg`. "Planned" and "INT8" are shares of the FLOPs of all products
-with a constant operand. SQNR and flips are of the logits against FP32, on rows that calibrated
-nothing; the weights are random, so they tell how the architecture takes noise, and nothing about
-accuracy."""
+Each row is a random checkpoint of two layers, with planted outlier channels, in one of two hidden
+sizes. It goes through `export` and `build --strategy peg` on `ort-cpu`. The weights are random.
+The figures therefore show how the architecture takes noise, and nothing about accuracy.
+
+- *GEMMs*: in INT8, of those in the plan.
+- *planned %* and *INT8 %*: shares of the FLOPs of all products with a constant operand.
+- *SQNR dB*: of the logits against FP32, on 64 rows that calibrated nothing.
+- *flips of 64*: answers that change on those rows.
+- *float, largest*: the operator with the most float FLOPs, where they are above 0.1 % of all."""
+
+REFUSALS = """\
+`export` refuses these, with the reason named here. Fine-tune an encoder such as BERT,
+RoBERTa, DeBERTa or ModernBERT instead."""
+
+
+def reason(text: str) -> str:
+    """Why a family is refused: its error's text without what all of them say."""
+    text = re.sub(r"^\S+ names the architecture '\S+', (which cannot be exported: )?", "", text)
+    text = text.removesuffix(" Fine-tune an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT.")
+    return re.sub(r": (\w+Error: .*)\. Correct", r". torch says `\1`. Correct", text)
 
 
 def cells(family: str, hidden: int, result: dict[str, Any]) -> list[str]:
