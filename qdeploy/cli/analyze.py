@@ -60,7 +60,7 @@ from qdeploy.cli import analysis_table, options, sections, talk
 @options.seed
 @options.reporting
 def analyze(model_dir: Path, **settings: Any) -> None:
-    """Show which sites and channels spoil INT8, what mends it, and what to build.
+    """Show where accuracy is lost in INT8, and what to build.
 
     From the statistics of `qdeploy calibrate`, which is run where there are none that match. What
     a site costs is measured: it alone is rounded, and then all but it. The sites of which the

@@ -121,7 +121,7 @@ def _model(directory: Path) -> dict[str, Any]:
     return {
         "kind": "model",
         **{key: manifest.get(key) for key in (*_SHARED, "verification")},
-        "size_mb": _size_mb(directory),
+        "size_mb": _size_mb(directory, manifest),
         "gemms": len(structure.gemms),
         "sites": len(structure.sites),
         "embedding_tables": {t.name: [t.rows, t.columns] for t in structure.tables},
@@ -163,7 +163,7 @@ def _engine(directory: Path) -> dict[str, Any]:
         "kind": "engine",
         **{key: manifest.get(key) for key in (*_SHARED, *_ASKED)},
         "calibration": _calibration(manifest.get("calibration")),
-        "size_mb": _size_mb(directory),
+        "size_mb": _size_mb(directory, manifest),
         "planned_share": planned["planned_share"],
         "noisiest": noisiest(sites, _NOISIEST),
         "layers": by_layer(sites, gemms, ran=check is not None, others=others),
@@ -192,7 +192,9 @@ def _calibration(found: dict[str, Any] | None) -> dict[str, Any] | None:
     return found and {key: value for key, value in found.items() if key not in long}
 
 
-def _size_mb(directory: Path) -> float:
-    """Of every file but statistics, 10⁶ bytes."""
-    files = [path for path in directory.iterdir() if path.is_file()]
-    return round(sum(path.stat().st_size for path in files) / 1e6, 3)
+def _size_mb(directory: Path, manifest: Mapping[str, Any]) -> float:
+    """Of every file as it was written, 10⁶ bytes; of an older directory as it is."""
+    sizes = manifest.get("sizes") or {}
+    if not sizes:
+        sizes = {p: p.stat().st_size for p in directory.iterdir() if p.is_file()}
+    return round(sum(sizes.values()) / 1e6, 3)

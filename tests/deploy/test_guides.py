@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ast
 import json
 import re
@@ -150,7 +151,7 @@ def test_wrong_input_is_said(
     monkeypatch.setattr(sys, "argv", ["predict.py", *words])
     monkeypatch.setattr(predict_template, "lines_of", lambda _: iter(text.splitlines(True)))
     monkeypatch.setattr(predict_template, "Model", _Echo)
-    monkeypatch.setattr(sys, "stdin", sys.__stdin__)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "stdout", _Silent())
     with pytest.raises(SystemExit) as ended:

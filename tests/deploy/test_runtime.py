@@ -111,7 +111,7 @@ def test_what_makes_engines_says_what_to_install(
 def test_eval_says_at_once_what_it_lacks(engines: Engines, tmp_path: Path) -> None:
     """Before it measures: ONNX Runtime's graph is read with onnx-ir, OpenVINO's is not."""
     words = ("--limit", "8", "--iterations", "2", "--warmup", "1", "--no-accuracy", "--json", "-")
-    code, out, err = command(ABSENT, "eval", str(engines("classes", "ort-cpu")), *words)
+    code, out, err = command(ABSENT, "eval", str(engines("classes", "ort-cpu")), "-q", *words)
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert f"Type: {sys.executable} -m pip install onnx-ir" in err
     pytest.importorskip("openvino")
