@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def _calibration(found: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _size_mb(directory: Path, manifest: Mapping[str, Any]) -> float:
     """Of every file as it was written, 10⁶ bytes; of an older directory as it is."""
-    sizes = manifest.get("sizes") or {}
+    sizes: list[int] = list((manifest.get("sizes") or {}).values())
     if not sizes:
-        sizes = {p: p.stat().st_size for p in directory.iterdir() if p.is_file()}
-    return round(sum(sizes.values()) / 1e6, 3)
+        sizes = [path.stat().st_size for path in directory.iterdir() if path.is_file()]
+    return round(sum(sizes) / 1e6, 3)
