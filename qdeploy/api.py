@@ -256,9 +256,10 @@ def build(
     Args:
         model_dir: model directory.
         engine_dir: directory to write.
-        strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`, or `"auto"`: tries them on
-            rows of `data` that calibrated nothing, and keeps the one of the highest logit SQNR
-            among those that hold `max_drop` and are within 3 % of the fastest of them.
+        strategy: one of `qdeploy.calibrate.strategies.STRATEGIES`, or `"auto"`: tries
+            several plans on rows of `data` that calibrated nothing. It keeps the one with the
+            highest SQNR of the logits among those that hold `max_drop` and are within 3 % of the
+            fastest of them.
         target: one of `qdeploy.deploy.targets.TARGETS`, or `"auto"`: builds for every one that
             works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None

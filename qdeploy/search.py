@@ -1,10 +1,12 @@
-"""`--strategy auto`: try plans on rows that calibrated nothing, and keep one of the fastest.
+"""`--strategy auto`: the plan of the highest SQNR of the logits among those as fast as the fastest.
 
-Candidates are the strategies that a user would try by hand, and `peg` with its noise target moved
-up and down, which decides site by site about scales, groups and outlier channels. Where none of
-them holds, the noisiest sites of the least harmful one go back to float, more and more of them. All
-engines, and FP32, are timed in one alternating run. Of the plans that hold and are within 3 % of
-the fastest of them, the one of the highest logit SQNR is kept.
+Candidates are the strategies that a user would try by hand, and `peg` at several noise targets. A
+plan holds where it loses at most `max_drop` points on rows that calibrated nothing. Where none
+holds, the noisiest sites of the least harmful `peg` fall back to float, more and more of them.
+
+All engines, and FP32, are timed in one alternating run. Of the plans that hold, those count as fast
+that are within 3 % of the fastest, or that the 95 % interval cannot tell from it. Of these, the one
+with the highest SQNR of the logits is kept, which need not be the fastest.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ _BY_HAND: tuple[dict[str, Any], ...] = (
     {"strategy": "mixed", "mixed": "auto"},
     *({"strategy": "peg", "noise_target": target} for target in _TARGETS_DB),
 )
-# Where FP16 is at hand it is what INT8 has to beat, and groups compete with factors.
+# Where FP16 is at hand INT8 has to beat it, and groups compete with pre-quantization scales.
 _ON_GPU: tuple[dict[str, Any], ...] = (
     {"strategy": "fp16"},
     {"strategy": "peg", "prescale": "none"},
@@ -123,10 +125,11 @@ def build_within(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """An engine whose expected drop on held-out calibration rows is within `max_drop`.
+    """Build the plan that `--strategy auto` keeps: see the module's text.
 
-    Of those within 3 % of the fastest of them, or that its 95 % interval cannot tell from it, the
-    one of the highest logit SQNR.
+    It loses at most `max_drop` points on rows that calibrated nothing. Of the plans that do, it has
+    the highest SQNR of the logits among those within 3 % of the fastest, or that the 95 % interval
+    cannot tell from it.
 
     Args:
         max_drop: accuracy points that may be lost; None is 0.3.
@@ -245,10 +248,10 @@ def _rounded(relative: tuple[float, float, float]) -> list[float]:
 
 
 def choose(finalists: Sequence[Tried]) -> Tried | None:
-    """The plan to keep: the highest logit SQNR of those as fast as the fastest; None of none.
+    """The plan to keep: of those as fast as the fastest, the highest SQNR of the logits.
 
-    Not the least drop, since the drops of plans that hold differ by less than a few hundred rows
-    can tell.
+    Of equal SQNR it is the faster one; None where there are no finalists. The least drop does not
+    decide: a few hundred rows cannot tell the drops of plans that hold apart.
 
     Args:
         finalists: plans that hold, timed against the fastest of them.

@@ -29,8 +29,8 @@ TENSORRT = "Only with --target tensorrt"
     names="qdeploy.calibrate.strategies:STRATEGY_NAMES",
     default="peg",
     show_default=True,
-    help="How activations are quantized: docs/strategies.md. auto tries them all; of those that"
-    " hold --max-drop and are within 3 % of the fastest it keeps the highest logit SQNR.",
+    help="How activations are quantized: docs/strategies.md. auto tries several: of those that hold"
+    " --max-drop and are within 3 % of the fastest, it keeps the highest SQNR of the logits.",
 )
 @sections.option(
     "--target",

@@ -203,8 +203,8 @@ def _against_half(report: dict[str, Any]) -> list[str]:
         return []
     if base is None or (base["strategy"], base["target"]) != (FP16, target):
         return [
-            "FP16 is what INT8 has to beat on a GPU, and this report does not hold against it: "
-            f"build an engine with --strategy {FP16} --target {target}, and pass it as --baseline."
+            "On a GPU INT8 has to beat FP16, and this report does not compare the two. Run eval "
+            f"with --baseline {FP16}, which builds the FP16 engine."
         ]
     ratio, (low, high) = report["speedup"]["ratio"], report["speedup"]["ci95"]
     if low > 1:
