@@ -57,7 +57,7 @@ def page(report: Mapping[str, Any]) -> Page:
 def headline(report: Mapping[str, Any]) -> str:
     """What is wrong with the model, in one sentence."""
     if not report["recommendations"]:
-        return "No site spoils INT8: one scale per tensor will do."
+        return "No site loses accuracy in INT8: one scale per tensor will do."
     whole = report["w8a8_db"]
     start = "Outliers were found"
     if whole is not None:
