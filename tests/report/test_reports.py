@@ -70,7 +70,10 @@ def test_the_page_of_an_analysis() -> None:
     assert "K = 2 suffices" in text and text.count("<svg") == 2 * 3  # for two widths
     assert "90.0 % (5.0 %)" in text  # [SEP]: energy, and share of the tokens
     quiet = analysis() | {"recommendations": [], "recurring": []}
-    assert analysis_report.headline(quiet) == "No site spoils INT8: one scale per tensor will do."
+    assert (
+        analysis_report.headline(quiet)
+        == "No site loses accuracy in INT8: one scale per tensor will do."
+    )
     assert render(analysis_report.page(quiet))
 
 
