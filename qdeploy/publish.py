@@ -18,7 +18,10 @@ from qdeploy.renames import exchange, rename_new
 from qdeploy.text import is_utf8
 
 # What qdeploy writes into a finished directory later on, by kind.
-_LATER = {"model": re.compile(r"statistics/[0-9a-f]{20}\.npz")}
+_LATER = {
+    "model": re.compile(r"statistics/([0-9a-f]{20}\.npz|data\.json)"),
+    "engine": re.compile(r"__pycache__/predict\.[\w.-]+\.pyc"),  # of importing its predict.py
+}
 _NAMED = 3  # foreign files that an error names
 
 
