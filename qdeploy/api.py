@@ -442,7 +442,7 @@ def evaluate(
 
     given = (engine_dir, data, baseline, model)
     outputs = Outputs(html=_path(html), card=_path(card), given=given)
-    if baseline is not None and str(baseline) in ("fp32", "fp16"):
+    if baseline is not None:
         from qdeploy.baseline import find_baseline
 
         baseline = find_baseline(engine_dir, baseline, model=model, progress=progress)

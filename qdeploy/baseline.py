@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import MANIFEST, read_manifest
-from qdeploy.calibrate.run import model_digest
-from qdeploy.deploy.build import build_engine
 from qdeploy.errors import ModelError
 from qdeploy.kept import note
 from qdeploy.text import beside
@@ -46,6 +44,8 @@ def find_baseline(
     if os.path.lexists(place):
         _require(place, str(asked), manifest)
         return place
+    from qdeploy.deploy.build import build_engine  # here and below: most baselines are there
+
     source = model_of(engine_dir, manifest, model)
     build_engine(
         source,
@@ -71,6 +71,8 @@ def model_of(
     Raises:
         ModelError: it is not found, or is another model by now.
     """
+    from qdeploy.calibrate.run import model_digest
+
     source = manifest["source"]
     others = []
     for place in [Path(model)] if model is not None else _places(engine_dir, source):

@@ -49,15 +49,7 @@ LATENCY = "Latency"  # heading of its options
     help="Only the first N rows.",
 )
 @options.max_length
-@sections.option(
-    "--batch-size",
-    group=sections.MEASURED,
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Rows per run.",
-)
+@options.batch_size(sections.MEASURED)
 @sections.option(
     "--seq-len",
     group=LATENCY,

@@ -197,6 +197,20 @@ html = option(
     metavar="FILE",
     help="Write the report as one self-contained HTML file.",
 )
+
+
+def batch_size(group: str) -> Callable[[F], F]:
+    """--batch-size, under a heading of the command."""
+    return _option(
+        "--batch-size",
+        group=group,
+        type=click.IntRange(min=1),
+        default=8,
+        metavar="N",
+        help="Rows per run.",
+    )
+
+
 require_int8 = option(
     "--require-int8",
     group=GATES,

@@ -60,14 +60,7 @@ _NAMED = 6  # classes
     is_flag=True,
     help="Put the raw outputs beside the answers.",
 )
-@sections.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Rows per run.",
-)
+@options.batch_size(sections.GENERAL)
 @sections.option(
     "--max-length",
     group=sections.DATA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # No index has more digits, and Python reads 4300 at most.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
@@ -17,6 +18,16 @@ def whole_number(label: str) -> int | None:
     (2, 2, None, None)
     """
     return int(label.split(".")[0]) if _WHOLE.fullmatch(label) else None
+
+
+def all_generic(labels: Iterable[str]) -> bool:
+    """Whether every name is one that says nothing, as transformers' own `LABEL_3`."""
+    return all(generic_index(name) is not None for name in labels)
+
+
+def plain_name(name: str) -> str:
+    """`Not-Entailment`, `not entailment` and `not_entailment` are one class."""
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
 def generic_index(label: str) -> int | None:

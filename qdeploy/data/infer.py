@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from qdeploy.data.classes import generic_index
+from qdeploy.data.classes import all_generic, plain_name
 from qdeploy.data.readers import Table, named
 from qdeploy.data.sources import open_source
-from qdeploy.data.tasks import TASKS, Columns, Task, find_task, parse_columns
+from qdeploy.data.tasks import TASKS, Columns, Task, find_task, generic_task, parse_columns
 from qdeploy.errors import DataError, PlanError, choose
 
 AUTO = "auto"
@@ -90,7 +90,7 @@ def fits(task: Task, labels: Sequence[str]) -> bool:
     """
     if len(labels) != len(task.classes):
         return False
-    return _generic(labels) or {_plain(n) for n in labels} == {_plain(n) for n in task.classes}
+    return all_generic(labels) or set(map(plain_name, labels)) == set(map(plain_name, task.classes))
 
 
 def _task_of(columns: str) -> Task | None:
@@ -174,25 +174,17 @@ def _task(table: Table, columns: Columns, labels: Sequence[str]) -> Task:
     model."""
     texts = (columns.first, columns.second)
     found = [t for t in TASKS.values() if (t.first, t.second) == texts and fits(t, labels)]
-    if len(found) > 1 and _generic(labels):
+    if len(found) > 1 and all_generic(labels):
         seen = _labels_of(table, columns)
-        found = [t for t in found if seen <= {_plain(name) for name in t.classes}]
+        found = [t for t in found if seen <= {plain_name(name) for name in t.classes}]
         if len({t.classes for t in found}) > 1:  # they order the same names differently
             found = []
     if found:
         return found[0]
-    return find_task("text" if columns.second is None else "text-pair")
+    return generic_task(columns)
 
 
 def _labels_of(table: Table, columns: Columns) -> set[str]:
     """Classes of the first rows."""
     records = itertools.islice(table.read((columns.label,)), _PEEKED)
-    return {_plain(str(v[columns.label])) for _, v in records if columns.label in v}
-
-
-def _generic(labels: Sequence[str]) -> bool:
-    return all(generic_index(name) is not None for name in labels)
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")
+    return {plain_name(str(v[columns.label])) for _, v in records if columns.label in v}

@@ -45,7 +45,7 @@ class Judge:
         self.source, self.pairs = table.name, columns.second is not None
         self._table, self._task, self._columns = table, task, columns
         self._gaps = split == "calibration"
-        self._texts = [name for name in (columns.first, columns.second) if name is not None]
+        self._texts = list(columns.texts)
         self._wanted = {*self._texts, columns.label}
         self._seen = dict.fromkeys(table.columns or ())
         self._labelled, self._unlabelled = False, ""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qdeploy.artifact import read_json, read_manifest, write_json
 from qdeploy.data.infer import AUTO, fits, infer
 from qdeploy.data.mini import NAME as MINI
-from qdeploy.data.tasks import TASKS, Columns, find_task, parse_columns
+from qdeploy.data.tasks import TASKS, Columns, find_task, generic_task, parse_columns
 from qdeploy.errors import DataError
 from qdeploy.schemas import ReadingForm, check
 
@@ -46,13 +46,16 @@ class Reading:
     how: str | None = None
     remembered: bool = False
 
+    @property
+    def places(self) -> Columns:
+        """The columns that are read: those of the source, or the task's own."""
+        return self.columns or find_task(self.task).columns
+
     def to_json(self) -> dict[str, Any] | None:
         """What is kept of it; None where there is no source to come back to."""
         if self.source is None:
             return None
-        columns = None
-        if self.columns is not None:
-            columns = {name: asdict(self.columns)[name] for name in ("first", "second", "label")}
+        columns = None if self.columns is None else self.columns.to_json()
         kept = {"source": self.source, "task": self.task, "columns": columns}
         return kept | {"max_length": self.max_length}
 
@@ -163,8 +166,7 @@ def _settle(
             spelled = before.columns
         return replace(asked, task=known, columns=spelled)
     if isinstance(columns, Columns):
-        return replace(asked, task="text" if columns.second is None else "text-pair",
-                       columns=columns)  # fmt: skip
+        return replace(asked, task=generic_task(columns).name, columns=columns)
     if before is not None and columns is None:
         return replace(asked, task=before.task, columns=before.columns, how="as when it was built")
     if source is None or source == MINI:

@@ -24,6 +24,15 @@ class Columns:
     label: str
     label_required: bool = False
 
+    def to_json(self) -> dict[str, str | None]:
+        """The names, by what they hold."""
+        return {"first": self.first, "second": self.second, "label": self.label}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns of the texts: one, or two."""
+        return (self.first,) if self.second is None else (self.first, self.second)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -76,6 +85,11 @@ def find_task(name: str) -> Task:
         PlanError: no such task; the text names the nearest.
     """
     return TASKS[choose("task", name, TASKS, PlanError)]
+
+
+def generic_task(columns: Columns) -> Task:
+    """The task of one text, or of two, whose classes the model alone knows."""
+    return find_task("text" if columns.second is None else "text-pair")
 
 
 def parse_columns(text: str, task: str = "qnli") -> Columns:

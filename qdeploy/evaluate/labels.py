@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.data.classes import generic_index, whole_number
+from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_number
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
 from qdeploy.errors import DataError, ModelError
@@ -59,7 +58,7 @@ def class_order(model_labels: Sequence[str], task: Task) -> ClassOrder:
             f"The model has {len(model_labels)} class: a regression has no accuracy. Measure its "
             "latency alone, with accuracy off."
         )
-    generic = all(generic_index(name) is not None for name in model_labels)
+    generic = all_generic(model_labels)
     if generic and len(task.classes) == len(model_labels):
         return ClassOrder(task.classes, "glue")
     return ClassOrder(tuple(model_labels), "model")
@@ -103,7 +102,7 @@ def _known(names: Sequence[str], from_one: bool) -> str:
             f"Numbers are read from 0 up, and these seem to start at 1: write 0 to {len(names) - 1}"
             ", or the names."
         )
-    if len({_plain(name) for name in names}) < len(names):
+    if len({plain_name(name) for name in names}) < len(names):
         text += "Several of its classes have one name, so that labels cannot tell them apart. "
     return text + (
         "Rename the classes in the file, or set id2label in the checkpoint's config.json and "
@@ -112,15 +111,15 @@ def _known(names: Sequence[str], from_one: bool) -> str:
 
 
 def _by_name(labels: Iterable[str], names: Sequence[str]) -> dict[str, int]:
-    """Labels that name one class of the model; exactly, or else as `_plain` reads them."""
-    exact, plain = Counter(names), Counter(map(_plain, names))
-    by_plain = {_plain(name): at for at, name in enumerate(names)}
+    """Labels that name one class of the model; exactly, or else as `plain_name` reads them."""
+    exact, plain = Counter(names), Counter(map(plain_name, names))
+    byplain_name = {plain_name(name): at for at, name in enumerate(names)}
     found = {}
     for label in labels:
         if exact[label] == 1:
             found[label] = names.index(label)
-        elif exact[label] == 0 and plain[_plain(label)] == 1:
-            found[label] = by_plain[_plain(label)]
+        elif exact[label] == 0 and plain[plain_name(label)] == 1:
+            found[label] = byplain_name[plain_name(label)]
     return found
 
 
@@ -144,15 +143,10 @@ def same_classes(own: ClassOrder, other: ClassOrder) -> list[int]:
     Raises:
         ModelError: the two engines have different classes.
     """
-    places = {_plain(name): at for at, name in enumerate(other.names)}
-    if sorted(places) != sorted(_plain(name) for name in own.names):
+    places = {plain_name(name): at for at, name in enumerate(other.names)}
+    if sorted(places) != sorted(plain_name(name) for name in own.names):
         raise ModelError(
             f"The baseline has the classes {', '.join(other.names)}, and the engine "
             f"{', '.join(own.names)}. Take a baseline built from the same model."
         )
-    return [places[_plain(name)] for name in own.names]
-
-
-def _plain(name: str) -> str:
-    """`Not-Entailment`, `not entailment` and `not_entailment` are one class."""
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    return [places[plain_name(name)] for name in own.names]

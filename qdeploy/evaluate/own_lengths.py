@@ -121,10 +121,7 @@ def about_own_lengths(found: OwnLengths, seed: int) -> list[dict[str, Any]]:
         "batch_size": found.batch_size,
         "batches": found.batches,
         "tokens": {"median": float(median), "p95": float(p95)},
-        "warmup": found.timed.warmup,
-        "iterations": found.timed.iterations,
-        "seconds": round(found.timed.seconds, 1),
-        "ended_by_time": found.timed.ended_by_time,
+        **found.timed.to_json(),
         **sections[0],
         "speedup": None,
     }

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from qdeploy.artifact import MANIFEST, sha256_file
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import find_task
 from qdeploy.data.texts import Texts, rows_from_texts
 from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
@@ -67,11 +66,7 @@ class Predictor(OfOneProcess):
     def text_columns(self) -> tuple[str, ...]:
         """Columns of the texts in the data that the engine was built with; none where unknown."""
         kept = self._subject.manifest.get("data")
-        if kept is None:
-            return ()
-        reading = Reading.from_json(kept)
-        columns = reading.columns or find_task(reading.task).columns
-        return (columns.first,) if columns.second is None else (columns.first, columns.second)
+        return () if kept is None else Reading.from_json(kept).places.texts
 
     def predict(
         self,

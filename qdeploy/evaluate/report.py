@@ -11,10 +11,8 @@ from qdeploy.artifact import package_versions
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows, row_hashes
-from qdeploy.data.tasks import find_task
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
-from qdeploy.evaluate.rounds import Timed
 from qdeploy.evaluate.subject import Subject
 from qdeploy.evaluate.suspicions import of_predictions
 
@@ -64,7 +62,7 @@ def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str,
 
 
 def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
-    """How latency is to be measured; `about_runs` says what was run."""
+    """How latency is to be measured; `Timed.to_json` says what was run."""
     limited = protocol.iterations is None or protocol.warmup is None
     return {
         "batch_size": protocol.batch_size,
@@ -74,17 +72,6 @@ def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
         "asked_iterations": protocol.iterations,
         "asked_seconds": protocol.seconds if limited else None,
         **dict.fromkeys(("warmup", "iterations", "seconds", "ended_by_time")),
-    }
-
-
-def about_runs(timed: Timed) -> dict[str, Any]:
-    """What was run at the fixed shape: `warmup` and `iterations` of each engine, `seconds`, and
-    whether the time ended it."""
-    return {
-        "warmup": timed.warmup,
-        "iterations": timed.iterations,
-        "seconds": round(timed.seconds, 1),
-        "ended_by_time": timed.ended_by_time,
     }
 
 
@@ -115,10 +102,9 @@ def about_data(rows: Rows, subject: Subject, lengths: RowLengths | None) -> dict
 
 def about_reading(reading: Reading, left_out: int) -> dict[str, Any]:
     """How the rows were read, and how many of them calibrated the engine and were left out."""
-    columns = reading.columns or find_task(reading.task).columns
     return {
         "task": reading.task,
-        "columns": {"first": columns.first, "second": columns.second, "label": columns.label},
+        "columns": reading.places.to_json(),
         "how": reading.how,
         "remembered": reading.remembered,
         "left_out": left_out,

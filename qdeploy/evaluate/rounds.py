@@ -69,6 +69,15 @@ class Timed:
         """Timed runs of each engine."""
         return sum(map(len, self.rounds[0]))
 
+    def to_json(self) -> dict[str, Any]:
+        """What was run, for a report: all but the times."""
+        return {
+            "warmup": self.warmup,
+            "iterations": self.iterations,
+            "seconds": round(self.seconds, 1),
+            "ended_by_time": self.ended_by_time,
+        }
+
 
 def alternate(
     timers: Sequence[Timer], pace: Pace, progress: Progress | None = None, stage: str = "latency"

@@ -212,9 +212,8 @@ def _predictions(
                 )
             report["warnings"].append(f"Accuracy was not measured: {reason}. {_REMEDY}")
             return None
-    longest = min(subject.longest for subject in subjects)
     asked = {
-        "max_length": row_limit(longest, max_length, subjects[0].taker),
+        "max_length": _kept_tokens(subjects, max_length),
         "batch_size": report["protocol"]["batch_size"],
         "progress": progress,
     }
@@ -236,8 +235,22 @@ def _predictions(
             f"Accuracy was not measured: {reason}. What follows compares the outputs with the "
             "baseline's, which needs no labels."
         )
-    report["warnings"] += of_lengths(found.lengths, subjects[0], longest, max_length)
+    report["warnings"] += of_lengths(found.lengths, subjects[0], _longest(subjects), max_length)
     return found
+
+
+def _longest(subjects: list[Subject]) -> int:
+    """Tokens of a row that every engine takes."""
+    return min(subject.longest for subject in subjects)
+
+
+def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:
+    """Tokens kept of a row.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    return row_limit(_longest(subjects), max_length, subjects[0].taker)
 
 
 def _feeds(
@@ -266,7 +279,7 @@ def _latency(
     timed = measure_alternating(engines, protocol, progress, seconds=protocol.seconds / 2)
     sections, baseline = parts.about_speed(timed.rounds, protocol, seed)
     report |= sections
-    report["protocol"] |= parts.about_runs(timed)
+    report["protocol"] |= timed.to_json()
     report |= parts.about_device(subjects[0], timed.iterations)
     if baseline is not None:
         report["baseline"] |= {"latency_ms": baseline}
@@ -283,12 +296,11 @@ def _own_lengths(
     progress: Progress | None,
 ) -> None:
     """Fill `own_lengths`, and the baseline's, in what the fixed shape left of the time."""
-    longest = min(subject.longest for subject in subjects)
     found = measure_own_lengths(
         subjects,
         rows,
         protocol,
-        max_length=row_limit(longest, max_length, subjects[0].taker),
+        max_length=_kept_tokens(subjects, max_length),
         seconds=max(0.0, protocol.seconds - report["protocol"]["seconds"]),
         seed=seed,
         progress=progress,
@@ -307,7 +319,7 @@ def _neighbours(
     progress: Progress | None,
 ) -> None:
     """Fill `neighbours`, and the baseline's."""
-    longest = min(subject.longest for subject in subjects)
+    limit = _kept_tokens(subjects, max_length)
     stages = ("neighbours", "neighbours of the baseline")
     places = (report, report["baseline"])
     for place, subject, stage in zip(places, subjects, stages, strict=False):
@@ -316,7 +328,7 @@ def _neighbours(
             subject.encoder,
             rows,
             batch_size=report["protocol"]["batch_size"],
-            max_length=row_limit(longest, max_length, subject.taker),
+            max_length=limit,
             head=subject.head,
             progress=progress,
             stage=stage,

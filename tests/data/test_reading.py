@@ -12,7 +12,8 @@ from qdeploy.artifact import read_json, read_manifest, write_json
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.reading import NOTE, Reading, reading_for_model
 from qdeploy.data.tasks import Columns
-from qdeploy.errors import DataError, ModelError, QDeployWarning
+from qdeploy.errors import DataError, ModelError, OutputError, QDeployWarning
+from qdeploy.publish import check_output
 from tests import manifests
 from tests.calibrate.encoder import model_directory
 
@@ -95,6 +96,22 @@ def test_the_same_rows_under_another_name_are_observed_once(home: Path) -> None:
     after = Statistics.load(path)
     assert after.origin.reading is not None and after.origin.reading["source"] == "copy.csv"
     assert after.sites.keys() == before.sites.keys()
+
+
+def test_what_is_noted_is_no_file_of_somebody_else(home: Path) -> None:
+    """`export --force` and `build --force` replace what calibration and predict.py leave there."""
+    build("engine")
+    assert (home / "model" / NOTE).is_file()
+    check_output(home / "model", "model", force=True)
+    cache = home / "engine" / "__pycache__"
+    cache.mkdir()
+    (cache / "predict.cpython-311.pyc").touch()
+    check_output(home / "engine", "engine", force=True)
+    (cache / "other.cpython-311.pyc").touch()
+    (home / "model" / "statistics" / "notes.json").touch()
+    for name in ("engine", "model"):
+        with pytest.raises(OutputError, match="holds what qdeploy did not write"):
+            check_output(home / name, name, force=True)
 
 
 def test_what_is_gone_is_named(home: Path) -> None:
