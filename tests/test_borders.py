@@ -134,6 +134,16 @@ def test_graphs_are_read_and_written_with_onnx_ir_alone(package: str) -> None:
     assert not importers(package)
 
 
+def test_every_room_of_a_border_exists() -> None:
+    rooms = {*FORBIDDEN, *(name for strangers in FORBIDDEN.values() for name in strangers)}
+    assert {r for r in rooms if not ((ROOT / r).is_dir() or (ROOT / f"{r}.py").is_file())} == set()
+
+
+def test_every_module_of_a_border_exists() -> None:
+    for module in ENGINE_INTERFACE:
+        assert ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py").is_file(), module
+
+
 @pytest.mark.parametrize(("room", "strangers"), FORBIDDEN.items())
 def test_rooms_know_only_what_they_may(room: str, strangers: tuple[str, ...]) -> None:
     found = [

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdeploy.data import read_rows, row_hashes
-from qdeploy.data.mini import PATH, Paragraph, pairs, read_mini, read_paragraphs
+from qdeploy.data.mini import Paragraph, pairs, read_mini, read_paragraphs
 from qdeploy.errors import DataError
-
-needs_mini = pytest.mark.skipif(not PATH.is_file(), reason="qnli_mini.tsv is not written yet")
 
 
 def paragraph(count: int) -> Paragraph:
@@ -71,7 +69,6 @@ def test_broken_files_are_said(tmp_path: Path) -> None:
         read_paragraphs(path)
 
 
-@needs_mini
 def test_embedded_set_has_400_pairs_of_40_paragraphs() -> None:
     assert len(read_paragraphs()) >= 40
     evaluation = read_rows("qnli-mini")
@@ -85,7 +82,6 @@ def test_embedded_set_has_400_pairs_of_40_paragraphs() -> None:
     assert 2 * evaluation.labels.count("entailment") == len(evaluation)
 
 
-@needs_mini
 def test_embedded_set_repeats_nothing() -> None:
     paragraphs = read_paragraphs()
     for texts in (
@@ -97,7 +93,6 @@ def test_embedded_set_repeats_nothing() -> None:
     assert all(4 <= len(p.sentences) <= 8 for p in paragraphs)
 
 
-@needs_mini
 def test_columns_do_not_fit_the_embedded_set() -> None:
     with pytest.raises(DataError, match="qnli-mini has no column 'premise'; it has: question"):
         read_rows("qnli-mini", columns="question=premise")

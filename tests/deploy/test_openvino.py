@@ -16,7 +16,7 @@ from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
 from qdeploy.calibrate.sites import find_structure
-from qdeploy.deploy import doctor
+from qdeploy.deploy import doctor, openvino_engine
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import check_int8, tally
 from qdeploy.deploy.engine import open_engine
@@ -39,7 +39,6 @@ from tests.deploy.tolerances import TIES
 from tests.deploy.toys import plan_of, planned, run, saved
 from tests.tiny import FAMILIES, LAYERS
 
-openvino_engine = pytest.importorskip("qdeploy.deploy.openvino_engine")
 pytest.importorskip("openvino")
 Array = npt.NDArray[Any]
 STATIC = [name for name in TREATMENTS if name != "dynamic"]

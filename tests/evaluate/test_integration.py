@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,7 @@ from qdeploy.evaluate.run import evaluate_engine
 from qdeploy.evaluate.subject import open_subject
 from tests.evaluate.bag import engine_directory, load_bag, write_rows
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        find_spec("qdeploy.deploy.ort_cpu_engine") is None, reason="the engine is absent"
-    ),
-]
+pytestmark = pytest.mark.integration
 
 
 def test_onnx_runtime_and_numpy_agree(tmp_path: Path) -> None:
@@ -44,9 +38,6 @@ def test_predictor(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(
-    find_spec("qdeploy.deploy.certificate") is None, reason="the certificate is absent"
-)
 def test_whole_evaluation(tmp_path: Path) -> None:
     directory = engine_directory(tmp_path / "engine", strategy="fp32")
     rows = write_rows(tmp_path / "rows.tsv", wrong=6)

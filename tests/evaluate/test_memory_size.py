@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,6 @@ from qdeploy.errors import ModelError
 from qdeploy.evaluate import memory
 from qdeploy.evaluate.size import engine_size
 from tests.evaluate.bag import engine_directory, table
-
-needs_engine = pytest.mark.skipif(
-    find_spec("qdeploy.deploy.ort_cpu_engine") is None, reason="the ONNX Runtime engine is absent"
-)
 
 
 def test_peak_of_this_process_grows_with_what_it_touches() -> None:
@@ -45,7 +40,6 @@ def test_a_process_that_fails_is_an_error_with_its_last_line(tmp_path: Path) -> 
         memory.peak_memory(tmp_path / "none")
 
 
-@needs_engine
 def test_peak_of_a_fresh_process(tmp_path: Path) -> None:
     small = engine_directory(tmp_path / "small")
     large = engine_directory(
@@ -58,7 +52,6 @@ def test_peak_of_a_fresh_process(tmp_path: Path) -> None:
     assert second["peak"] - first["peak"] > 25  # its table is 32 MB
 
 
-@needs_engine
 def test_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     memory.main([str(engine_directory(tmp_path / "e")), "--threads", "1", "--seq-len", "8"])
     assert set(json.loads(capsys.readouterr().out)) == {"peak", "interpreter"}

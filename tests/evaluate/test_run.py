@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from qdeploy.data import read_rows, row_hashes
-from qdeploy.data.mini import PATH as MINI
 from qdeploy.errors import (
     DataError,
     GateError,
@@ -204,7 +203,6 @@ def test_neighbours_are_looked_at_for_both_engines(engine: Path, rows: Path) -> 
     assert evaluate_engine(engine, data=rows, accuracy=False, **QUICK)["neighbours"] is None
 
 
-@pytest.mark.skipif(not MINI.is_file(), reason="qnli_mini.tsv is not written yet")
 def test_embedded_rows_are_the_default(engine: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QDeployWarning)  # the bag knows none of these words

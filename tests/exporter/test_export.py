@@ -215,10 +215,6 @@ def test_embedded_model(tmp_path: Path) -> None:
     """The real weights, merged with the real adapter, still tell answers from other sentences."""
     if embedded.packaged_base() is None:
         pytest.skip(f"the package {embedded.DISTRIBUTION} is not installed")
-    try:
-        embedded.adapter_directory()
-    except CheckpointError:
-        pytest.skip("the embedded adapter is not there")
     manifest = export_checkpoint("embedded", tmp_path / "model")
     assert manifest["verification"]["max_abs_diff"] < 1e-4
     assert manifest["labels"] == ["entailment", "not_entailment"]
