@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from qdeploy.errors import QDeployWarning
+from tests.exports import Exports
 from tests.modules import left_behind
 
 # A busy machine is no failure, and the same examples each time keep a failure reproducible.
@@ -58,13 +59,19 @@ def _no_module_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Exports of tiny checkpoints, each made once per run; not to be changed."""
+    return Exports(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def home(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """See `tests.sealed.make`; not to be changed."""
     from tests import sealed
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QDeployWarning)
-        return sealed.make(tmp_path_factory.mktemp("sealed"))
+        return sealed.make(tmp_path_factory.mktemp("sealed"), exported)
 
 
 @pytest.fixture

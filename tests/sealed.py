@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import qdeploy
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
 
 PAIRS = [("what is the name of the river", "the river is long"), ("who was king", "a king")]
 ROWS = 8
 
 
-def make(home: Path) -> Path:
+def make(home: Path, exported: Exports) -> Path:
     """`model` and its engine `engine`; `other-model`, of another size, and its engine `other`."""
     options: dict[str, Any] = {"calibration_rows": ROWS, "strategy": "peg", "measure": False}
     for model, engine, hidden in (("model", "engine", 32), ("other-model", "other", 64)):
-        checkpoint = tiny_checkpoint(home / f"{model}-checkpoint", seed=hidden, hidden=hidden)
-        qdeploy.export(checkpoint, home / model)
+        shutil.copytree(exported(seed=hidden, hidden=hidden).model_dir, home / model)
         qdeploy.build(home / model, home / engine, **options)
     return home
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ from qdeploy.deploy.build import build_engine as own
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.health import Health
 from qdeploy.errors import OutputError, PlanError, TargetError, VerificationError
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model directory with statistics; not to be changed."""
-    home = tmp_path_factory.mktemp("auto")
-    qdeploy.export(tiny_checkpoint(home / "bert"), home / "model")
-    qdeploy.calibrate(home / "model", data="qnli-mini", rows=8)
-    return home / "model"
+    model = tmp_path_factory.mktemp("auto") / "model"
+    shutil.copytree(exported().model_dir, model)
+    qdeploy.calibrate(model, data="qnli-mini", rows=8)
+    return model
 
 
 def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:

@@ -14,9 +14,8 @@ import pytest
 
 import qdeploy
 from qdeploy.deploy.build import build_engine
-from qdeploy.exporter.export import export_checkpoint
 from tests.evaluate.heads import PAIRS
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
 
 PAGE = Path(qdeploy.__file__).parents[1] / "docs" / "serving.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
@@ -24,11 +23,10 @@ SERVER = next(block for block in BLOCKS if "FastAPI" in block)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an engine, called as the page calls it."""
     folder = tmp_path_factory.mktemp("serving")
-    export_checkpoint(tiny_checkpoint(folder / "checkpoint"), folder / "model")
-    build_engine(folder / "model", folder / "ENGINE_DIR", strategy="dynamic", measure=False)
+    build_engine(exported().model_dir, folder / "ENGINE_DIR", strategy="dynamic", measure=False)
     return folder
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.calibrate.conftest import exported, model_dir, synthetic
+from tests.calibrate.conftest import model_dir, synthetic
 
-__all__ = ["exported", "model_dir", "synthetic"]
+__all__ = ["model_dir", "synthetic"]

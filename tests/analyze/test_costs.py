@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +30,7 @@ from qdeploy.errors import QDeployWarning
 from qdeploy.head import SEQUENCES, Head
 from tests.analyze.switched import sqnr_db, whole_run
 from tests.calibrate.encoder import OUTLIER, encoder, feeds
+from tests.exports import Exports
 from tests.tolerances import PADDED_BATCH
 
 BATCHES = [feeds(3, 9, pad_to=12), feeds(2, 5, seed=1), feeds(4, 7, seed=2)]
@@ -86,10 +88,8 @@ def test_costs_are_those_of_whole_runs(layers: int, scope: str, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["distilbert", "deberta-v2", "modernbert"])
-def test_costs_of_real_families(
-    family: str, exported: Callable[[str], Path], tmp_path: Path
-) -> None:
-    directory = exported(family)
+def test_costs_of_real_families(family: str, exported: Exports, tmp_path: Path) -> None:
+    directory = shutil.copytree(exported(family).model_dir, tmp_path / "model")
     with pytest.warns(QDeployWarning, match="qnli-mini"):
         origin = Statistics.load(calibrate_model(directory, rows=6)).origin
     rows: dict[str, Any] = {"data": None, "task": "auto", "columns": None, "rows": 6, "seed": 0}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from qdeploy.analyze.layers import FFN_RESIDUAL, places
 from qdeploy.calibrate.run import load_model
 from qdeploy.calibrate.sites import find_structure
 from tests.calibrate.encoder import LAYERS, encoder
+from tests.exports import Exports
 
 
 def test_places_of_the_small_encoder() -> None:
@@ -30,10 +28,8 @@ def test_places_of_the_small_encoder() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["distilbert", "deberta-v2", "modernbert"])
-def test_every_family_has_a_residual_sum_per_layer(
-    family: str, exported: Callable[[str], Path]
-) -> None:
-    model, _ = load_model(exported(family))
+def test_every_family_has_a_residual_sum_per_layer(family: str, exported: Exports) -> None:
+    model, _ = load_model(exported(family).model_dir)
     found = places(find_structure(model)).values()
     layers = [p.layer for p in found if p.kind == FFN_RESIDUAL]
     assert layers == [0, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,21 +64,3 @@ def synthetic() -> Synthetic:
 def model_dir(tmp_path: Path) -> Path:
     """A model directory of the small encoder, for the test to damage."""
     return model_directory(tmp_path / "model")
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Model directory of a family's tiny checkpoint."""
-    made: dict[str, Path] = {}
-
-    def export(family: str) -> Path:
-        from qdeploy.exporter.export import export_checkpoint
-        from tests.tiny import tiny_checkpoint
-
-        if family not in made:
-            home = tmp_path_factory.mktemp(family)
-            export_checkpoint(tiny_checkpoint(home / "checkpoint", family), home / "model")
-            made[family] = home / "model"
-        return made[family]
-
-    return export

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from qdeploy.calibrate.structure import Site
 from qdeploy.errors import ModelError, StatisticsError
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import encoder, feeds
+from tests.exports import Exports
 from tests.tolerances import PADDED_BATCH
 
 
@@ -88,8 +87,8 @@ def test_padding_leaves_no_trace() -> None:
         assert_close(observe(model, structure, [unmasked], threads=1), alone)
 
 
-def test_padding_leaves_no_trace_in_folded_heads(exported: Callable[[str], Path]) -> None:
-    model = ir.load(exported("deberta-v2") / "model.onnx")
+def test_padding_leaves_no_trace_in_folded_heads(exported: Exports) -> None:
+    model = ir.load(exported("deberta-v2").model_dir / "model.onnx")
     structure = find_structure(model)
     ids = np.random.default_rng(0).integers(5, 100, (2, 12))
     mask = np.ones_like(ids)

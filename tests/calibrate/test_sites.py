@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from qdeploy.calibrate.structure import ATTENTION_OUTPUT, GEMM_INPUT, SOFTMAX, F
 from qdeploy.errors import ModelError
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import HIDDEN, TOKENS, VOCABULARY, Writer, encoder
+from tests.exports import Exports
 from tests.tiny import FAMILIES, INNER, LAYERS
 from tests.tiny import HIDDEN as TINY_HIDDEN
 
@@ -164,8 +163,8 @@ def test_names_from_the_trace() -> None:
 
 
 @families
-def test_gemms_of_a_family(family: str, exported: Callable[[str], Path]) -> None:
-    structure = find_structure(ir.load(exported(family) / "model.onnx"))
+def test_gemms_of_a_family(family: str, exported: Exports) -> None:
+    structure = find_structure(ir.load(exported(family).model_dir / "model.onnx"))
     sizes = PLAIN
     if family == "modernbert":
         sizes = [(32, 96), (32, 32), (32, 128), (64, 32)]
@@ -182,8 +181,8 @@ def test_gemms_of_a_family(family: str, exported: Callable[[str], Path]) -> None
 
 
 @families
-def test_blocks_sites_and_tables_of_a_family(family: str, exported: Callable[[str], Path]) -> None:
-    structure = find_structure(ir.load(exported(family) / "model.onnx"))
+def test_blocks_sites_and_tables_of_a_family(family: str, exported: Exports) -> None:
+    structure = find_structure(ir.load(exported(family).model_dir / "model.onnx"))
     assert len(structure.feed_forwards) == LAYERS
     for block in structure.feed_forwards:
         assert GEMM_INPUT in structure.by_tensor[block.input].roles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.build import build_engine
 from qdeploy.errors import QDeployWarning
 from tests.deploy.head_engines import engines as engines  # a fixture
+from tests.exports import Exports
 
 ROWS = 16
 DATA = "qnli-mini"
@@ -60,19 +62,15 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Source]:
-    """Export a family's tiny checkpoint and observe it, once per session."""
-    from qdeploy.exporter.export import export_checkpoint
-    from tests.tiny import tiny_checkpoint
-
+def source(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Source]:
+    """Observe the export of a family's tiny checkpoint, once per session."""
     made: dict[str, Source] = {}
 
     def find(family: str) -> Source:
         if family not in made:
-            home = tmp_path_factory.mktemp("source")
-            export_checkpoint(tiny_checkpoint(home / family, family), home / "model")
-            statistics = calibrate_model(home / "model", data=DATA, rows=ROWS)
-            made[family] = Source(home / "model", statistics)
+            directory = tmp_path_factory.mktemp("source") / "model"
+            shutil.copytree(exported(family).model_dir, directory)  # statistics go beside it
+            made[family] = Source(directory, calibrate_model(directory, data=DATA, rows=ROWS))
         return made[family]
 
     return find

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.subject import open_subject
 from qdeploy.head import MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
 from tests.evaluate.bag import MAX_LENGTH, BagEngine, table, tokenizer
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
 
 ENCODER = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=MAX_LENGTH)
 TEXTS = [f"w{at % 26} yes" + " w3" * (at % 7) for at in range(40)]
@@ -144,10 +145,9 @@ def test_logits_that_are_not_finite() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
-def test_dynamic_depends_and_peg_does_not(tmp_path: Path) -> None:
+def test_dynamic_depends_and_peg_does_not(exported: Exports, tmp_path: Path) -> None:
     """In ONNX Runtime, on the tiny BERT: scales of the batch against scales of calibration."""
-    model = tmp_path / "model"
-    qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint", hidden=64), model)
+    model = shutil.copytree(exported(hidden=64).model_dir, tmp_path / "model")
     rows = rows_from_texts(
         ["what is the river " + "king " * (at % 9) + str(at) for at in range(32)]
     )

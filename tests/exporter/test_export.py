@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +20,9 @@ from qdeploy.errors import CheckpointError, OutputError, QDeployWarning, Verific
 from qdeploy.exporter import export as module
 from qdeploy.exporter.export import export_checkpoint
 from qdeploy.models import embedded
-from tests.exporter.conftest import Exported
+from tests.exports import Exports
 from tests.tiny import tiny_adapter
 
-Export = Callable[..., Exported]
 EASY = (  # question, a sentence that answers it, one that does not
     (
         "When was the bridge opened to traffic?",
@@ -148,7 +146,7 @@ def test_graph_that_ignores_the_mask_is_refused(
 
 
 def test_failed_verification_leaves_nothing(
-    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = exported("bert")
     graph = ir.load(done.model_dir / "model.onnx")
@@ -162,7 +160,7 @@ def test_failed_verification_leaves_nothing(
 
 
 def test_progress_and_warning(
-    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An adapter without class names is exported, and the missing names are said."""
     done = exported("bert")
@@ -190,7 +188,7 @@ def test_progress_and_warning(
 
 
 def test_large_weights_go_beside_the_graph(
-    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = exported("bert")
     auto = transformers.AutoModelForSequenceClassification

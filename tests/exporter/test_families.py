@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import torch
 import transformers
 
 from qdeploy.exporter.canonical import SCOPES, scopes
-from tests.exporter.conftest import Exported
+from tests.exports import Exported, Exports
 from tests.tiny import FAMILIES, LABELS, LAYERS, MAX_LENGTH
 
-Export = Callable[..., Exported]
 WITH_TYPES = ("bert", "electra")
 
 
@@ -44,7 +42,7 @@ def torch_outputs(done: Exported, auto: str, inputs: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_torchs_at_a_shape_that_export_did_not_try(
-    family: str, exported: Export
+    family: str, exported: Exports
 ) -> None:
     done = exported(family)
     inputs = feeds(done.manifest, 3, 19)
@@ -57,7 +55,7 @@ def test_logits_are_torchs_at_a_shape_that_export_did_not_try(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_manifest_says_what_the_other_rooms_need(family: str, exported: Export) -> None:
+def test_manifest_says_what_the_other_rooms_need(family: str, exported: Exports) -> None:
     manifest = exported(family).manifest
     assert 0 < manifest["verification"]["max_abs_diff"] < 1e-4
     assert manifest["verification"]["shapes"] == [[1, 8], [2, 37], [8, 128]]
@@ -74,7 +72,7 @@ def test_manifest_says_what_the_other_rooms_need(family: str, exported: Export) 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_graph_is_canonical(family: str, exported: Export) -> None:
+def test_graph_is_canonical(family: str, exported: Exports) -> None:
     done = exported(family)
     model = ir.load(done.model_dir / "model.onnx")
     assert model.opset_imports == {"": 20}
@@ -96,7 +94,7 @@ def test_graph_is_canonical(family: str, exported: Export) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_each_parameter_has_its_own_name_and_values(family: str, exported: Export) -> None:
+def test_each_parameter_has_its_own_name_and_values(family: str, exported: Exports) -> None:
     """Initializers are torch's parameters, as they are or transposed, and none stands for two."""
     done = exported(family)
     model = ir.load(done.model_dir / "model.onnx")
@@ -117,20 +115,20 @@ def test_each_parameter_has_its_own_name_and_values(family: str, exported: Expor
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_path_of_this_machine_is_in_the_graph(family: str, exported: Export) -> None:
+def test_no_path_of_this_machine_is_in_the_graph(family: str, exported: Exports) -> None:
     data = (exported(family).model_dir / "model.onnx").read_bytes()
     for word in (b"site-packages", b"modeling_", str(Path(torch.__file__).parent).encode()):
         assert word not in data
 
 
-def test_a_weight_that_torch_uses_twice_stays_one(exported: Export) -> None:
+def test_a_weight_that_torch_uses_twice_stays_one(exported: Exports) -> None:
     """DeBERTa's key projection also projects the relative positions."""
     model = ir.load(exported("deberta-v2").model_dir / "model.onnx")
     name = "deberta.encoder.layer.0.attention.self.key_proj.weight"
     assert len(list(model.graph.initializers[name].uses())) == 2
 
 
-def test_token_classification(exported: Export) -> None:
+def test_token_classification(exported: Exports) -> None:
     done = exported("distilbert", "token-classification")
     assert done.manifest["task"] == "token-classification"
     assert done.manifest["labels"] == list(LABELS["token-classification"])
@@ -142,7 +140,7 @@ def test_token_classification(exported: Export) -> None:
     assert np.abs(found - expected).max() < 1e-4
 
 
-def test_question_answering(exported: Export) -> None:
+def test_question_answering(exported: Exports) -> None:
     done = exported("bert", "question-answering")
     assert done.manifest["task"] == "question-answering"
     assert done.manifest["outputs"] == ["start_logits", "end_logits"]
@@ -155,7 +153,7 @@ def test_question_answering(exported: Export) -> None:
 
 
 def test_another_process_writes_the_same_bytes_and_says_nothing(
-    exported: Export, tmp_path: Path
+    exported: Exports, tmp_path: Path
 ) -> None:
     done = exported("bert")
     code = (

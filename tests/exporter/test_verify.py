@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import transformers
 
 from qdeploy.errors import VerificationError
 from qdeploy.exporter.verify import SHAPES, Interface, verify_logits, verify_tokenizer
-from tests.exporter.conftest import Exported
-
-Export = Callable[..., Exported]
+from tests.exports import Exports
 
 
 @pytest.fixture
-def parts(exported: Export, tmp_path: Path) -> tuple[Any, Path, Any, Interface]:
+def parts(exported: Exports, tmp_path: Path) -> tuple[Any, Path, Any, Interface]:
     """Model, a copy of its graph, tokenizer and interface of the tiny BERT."""
     done = exported("bert")
     auto = transformers.AutoModelForSequenceClassification
@@ -153,7 +150,7 @@ def test_shapes_are_cut_to_what_the_model_takes() -> None:
     assert shapes == ((1, 8), (2, 24), (8, 24))
 
 
-def test_tokenizer_that_lower_cases_otherwise(exported: Export, tmp_path: Path) -> None:
+def test_tokenizer_that_lower_cases_otherwise(exported: Exports, tmp_path: Path) -> None:
     done = exported("bert")
     tokenizer = transformers.AutoTokenizer.from_pretrained(done.checkpoint)
     saved = json.loads((done.model_dir / "tokenizer.json").read_text())
@@ -163,7 +160,7 @@ def test_tokenizer_that_lower_cases_otherwise(exported: Export, tmp_path: Path) 
         verify_tokenizer(tokenizer, tmp_path / "tokenizer.json", ["input_ids"])
 
 
-def test_tokenizer_with_other_segments(exported: Export, tmp_path: Path) -> None:
+def test_tokenizer_with_other_segments(exported: Exports, tmp_path: Path) -> None:
     done = exported("bert")
     tokenizer = transformers.AutoTokenizer.from_pretrained(done.checkpoint)
     text = (done.model_dir / "tokenizer.json").read_text()

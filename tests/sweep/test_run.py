@@ -40,17 +40,16 @@ def data(rows: str, other_rows: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, model: Path, data: dict[str, Any]) -> Any:
-    """A finished sweep: its folder, its recipe, its result and how long it took."""
+    """A finished sweep: its folder, its recipe, and its result."""
     from tests.sweep.conftest import RECIPE
 
     home = tmp_path_factory.mktemp("swept")
     recipe = home / "recipe.yaml"
     recipe.write_text(RECIPE)
-    began = time.monotonic()
     folder = home / "sweep"
     pictures: dict[str, Any] = {"html": folder / "sweep.html", "plot": folder / "pictures"}
     result = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data, **pictures)
-    return home / "sweep", recipe, result, time.monotonic() - began
+    return folder, recipe, result
 
 
 @contextlib.contextmanager
@@ -69,7 +68,7 @@ def steps_that_run() -> Iterator[list[str]]:
 
 
 def test_every_trial_has_its_figures(swept: Any) -> None:
-    folder, _, result, _ = swept
+    folder, _, result = swept
     labels = [trial["label"] for trial in result["trials"]]
     assert labels == ["fp32", "dynamic", "w8a8 symmetric", "peg symmetric"]
     for trial in result["trials"]:
@@ -102,7 +101,7 @@ def test_a_page_into_no_folder_is_refused_before_the_work(
 
 
 def test_figures_are_those_of_an_evaluation(swept: Any, other_rows: str) -> None:
-    folder, _, result, _ = swept
+    folder, _, result = swept
     by_label = {trial["label"]: trial for trial in result["trials"]}
     keys = {name: by_label[name]["key"] for name in ("fp32", "peg symmetric")}
     with pytest.warns(QDeployWarning, match="CONSTANT PREDICTOR"):  # the weights are random
@@ -121,16 +120,13 @@ def test_figures_are_those_of_an_evaluation(swept: Any, other_rows: str) -> None
 def test_a_second_run_does_nothing_twice(
     swept: Any, model: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, recipe, first, seconds = swept
+    folder, recipe, first = swept
 
     def run_step(*_: object, **__: object) -> None:
         raise AssertionError("a trial ran again")
 
     monkeypatch.setattr("qdeploy.sweep.run.run_step", run_step)
-    began = time.monotonic()
-    again = qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data)
-    assert again == first
-    assert time.monotonic() - began < seconds / 10
+    assert qdeploy.sweep(model, folder, recipe=recipe, max_drop=100, **data) == first
 
 
 @pytest.mark.filterwarnings("ignore:CONSTANT PREDICTOR:qdeploy.errors.QDeployWarning")
@@ -188,7 +184,7 @@ def test_classes_in_a_wrong_order_are_said_once(
 def test_a_new_trial_alone_is_run(
     swept: Any, model: Path, data: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder, recipe, first, _ = swept
+    folder, recipe, first = swept
     shutil.copytree(folder, tmp_path / "sweep")
     longer = tmp_path / "longer.yaml"
     longer.write_text(recipe.read_text() + "  - {strategy: mixed, activations: symmetric}\n")
@@ -217,7 +213,7 @@ def test_a_failed_trial_does_not_stop_the_others(model: Path, rows: str, tmp_pat
 
 
 def test_a_gate_that_nothing_holds(swept: Any, model: Path, data: dict[str, Any]) -> None:
-    folder, recipe, _, _ = swept
+    folder, recipe, _ = swept
     with pytest.raises(GateError, match="No engine of the sweep holds") as caught:
         qdeploy.sweep(model, folder, recipe=recipe, max_drop=-101, **data)
     assert caught.value.report["cheapest"] is None
@@ -314,7 +310,7 @@ def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
     swept: Any, model: Path, data: dict[str, Any], tmp_path: Path
 ) -> None:
     """A cut result repeats its step, a changed engine is built anew, and the rest stays."""
-    folder, recipe, first, _ = swept
+    folder, recipe, first = swept
     mine = tmp_path / "sweep"
     shutil.copytree(folder, mine)
     labels = {trial["label"]: mine / "trials" / trial["key"] for trial in first["trials"]}
