@@ -26,7 +26,7 @@ from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import Judged, judge
-from qdeploy.evaluate.subject import open_subject
+from qdeploy.evaluate.loaded_engine import open_subject
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = 1.0  # margin of the rows whose noise is drawn from

@@ -30,9 +30,9 @@ from machine import heading  # benchmarks/machine.py
 from shapes import SIZES, random_bert  # benchmarks/shapes.py
 
 import qdeploy
-from qdeploy.artifact import write_json
-from qdeploy.deploy.targets import find_target
+from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import QDeployError, QDeployWarning
+from qdeploy.files.artifact import write_json
 
 RESULTS = Path(__file__).parent / "results"
 EMBEDDED = "embedded"

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import package_versions, write_json
+from qdeploy.files.artifact import package_versions, write_json
 
 
 def processor() -> str:

@@ -29,9 +29,9 @@ from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
 from qdeploy.evaluate.size import engine_size
-from qdeploy.evaluate.subject import open_subject
 
 PEAKS = "statistics_peak_mb"
 TOKENS = 128  # of a row, as arXiv 2603.04308 evaluates QNLI

@@ -18,9 +18,9 @@ from typing import Any
 from machine import heading  # benchmarks/machine.py
 
 import qdeploy
-from qdeploy.artifact import write_json
 from qdeploy.errors import GateError
 from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
+from qdeploy.files.artifact import write_json
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parent / "recipes" / "paper.yaml"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.openvino_engine import OpenVinoEngine
-from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine
+from qdeploy.deploy.targets.openvino.engine import OpenVinoEngine
+from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine
 
 THREADS = 2
 ROUNDS = 10

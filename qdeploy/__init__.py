@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         sweep,
     )
 
-from qdeploy.telemetry import turn_off
+from qdeploy.machine.telemetry import turn_off
 
 turn_off()  # before anything that would report is imported
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import GateError, PlanError
-from qdeploy.faults import explained
-from qdeploy.remedies import require
+from qdeploy.machine.faults import explained
+from qdeploy.machine.remedies import require
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -260,7 +260,7 @@ def build(
             several plans on rows of `data` that calibrated nothing. It keeps the one with the
             highest SQNR of the logits among those that hold `max_drop` and are within 3 % of the
             fastest of them.
-        target: one of `qdeploy.deploy.targets.TARGETS`, or `"auto"`: builds for every one that
+        target: one of `qdeploy.deploy.targets.registry.TARGETS`, or `"auto"`: builds for every one that
             works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
             takes the target's own.
@@ -353,15 +353,15 @@ def build(
         "progress": progress,
     }
     if strategy == "auto":
-        from qdeploy.search import build_within
+        from qdeploy.autotune.strategy import build_within
 
         return build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
     if target == "auto":
-        from qdeploy.auto import build_fastest
+        from qdeploy.autotune.target import build_fastest
 
         return build_fastest(model_dir, engine_dir, strategy=strategy, **options)
+    from qdeploy.autotune.treatment import build_measured, measures
     from qdeploy.deploy.build import build_engine
-    from qdeploy.measured import build_measured, measures
 
     make = build_measured if measures(target, strategy, options) else build_engine
     return make(model_dir, engine_dir, strategy=strategy, target=target, **options)
@@ -443,7 +443,7 @@ def evaluate(
     given = (engine_dir, data, baseline, model)
     outputs = Outputs(html=_path(html), card=_path(card), given=given)
     if baseline is not None:
-        from qdeploy.baseline import find_baseline
+        from qdeploy.autotune.baseline import find_baseline
 
         baseline = find_baseline(engine_dir, baseline, model=model, progress=progress)
     try:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from qdeploy import api
 from qdeploy._callable import make_callable
-from qdeploy.artifact import MANIFEST, write_json, write_manifest
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.evaluate.accuracy import compare, judge, metrics_of
@@ -24,13 +23,14 @@ from qdeploy.evaluate.latency import (
     median,
     ratio_of_medians,
 )
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.size import engine_size
-from qdeploy.evaluate.subject import open_subject
-from qdeploy.kept import note
-from qdeploy.publish import check_output
-from qdeploy.threads import check_threads
-from qdeploy.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
+from qdeploy.files.artifact import MANIFEST, write_json, write_manifest
+from qdeploy.files.kept import note
+from qdeploy.files.publish import check_output
+from qdeploy.machine.threads import check_threads
+from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
 
 make_callable(__name__)  # qdeploy.demo(directory) is api.demo: docs/adr/0001
 

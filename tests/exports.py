@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from qdeploy.artifact import read_manifest
+from qdeploy.files.artifact import read_manifest
 
 
 @dataclass(frozen=True)

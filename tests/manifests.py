@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, add_to_manifest, read_json, write_manifest
+from qdeploy.files.artifact import MANIFEST, add_to_manifest, read_json, write_manifest
 
 MODEL: dict[str, Any] = {
     "task": "sequence-classification",

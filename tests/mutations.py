@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, sha256_file
+from qdeploy.files.artifact import MANIFEST, sha256_file
 
 WRONG: list[Any] = [
     *(None, [], {}, "", "x", "../x", True, [None], {"a": 1}),

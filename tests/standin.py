@@ -16,14 +16,15 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 
-from qdeploy.artifact import read_json
-from qdeploy.deploy import doctor, targets
+from qdeploy.deploy import doctor
 from qdeploy.deploy.engine import KernelTime, Witness
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.simulate import SimulatedEngine
-from qdeploy.deploy.targets import TARGETS, TENSORRT
+from qdeploy.deploy.targets import registry as targets
+from qdeploy.deploy.targets.registry import TARGETS, TENSORRT
+from qdeploy.files.artifact import read_json
 
 Array = npt.NDArray[Any]
 NAME = "standin"

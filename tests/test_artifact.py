@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy import artifact
-from qdeploy.artifact import MANIFEST, read_json, read_manifest, write_json, write_manifest
 from qdeploy.errors import ModelError
+from qdeploy.files import artifact
+from qdeploy.files.artifact import MANIFEST, read_json, read_manifest, write_json, write_manifest
 from tests.manifests import fields
 
 

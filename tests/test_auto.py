@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy import auto
-from qdeploy.artifact import read_json
+from qdeploy.autotune import target as auto
 from qdeploy.deploy.build import build_engine as own
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.health import Health
 from qdeploy.errors import OutputError, PlanError, TargetError, VerificationError
+from qdeploy.files.artifact import read_json
 from tests.exports import Exports
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_manifest
-from qdeploy.baseline import find_baseline
+from qdeploy.autotune.baseline import find_baseline
 from qdeploy.errors import ModelError
+from qdeploy.files.artifact import read_manifest
 from qdeploy.text import beside
 from tests.calibrate.encoder import encoder, model_directory
 

@@ -188,12 +188,12 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.text.json_text",
         "qdeploy.text.beside",
         "qdeploy.text.visible",
-        "qdeploy.faults.machine_fault",
-        "qdeploy.kept",
-        "qdeploy.kept.note",
-        "qdeploy.whole.check_file",
-        "qdeploy.whole.check_reports",
-        "qdeploy.whole.write_file",
+        "qdeploy.machine.faults.machine_fault",
+        "qdeploy.files.kept",
+        "qdeploy.files.kept.note",
+        "qdeploy.files.whole.check_file",
+        "qdeploy.files.whole.check_reports",
+        "qdeploy.files.whole.write_file",
     }
 
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from qdeploy import api, kept
-from qdeploy.artifact import MANIFEST
+from qdeploy import api
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.cli.demo import table
 from qdeploy.demo import EXHIBITS, run_demo
 from qdeploy.errors import OutputError
 from qdeploy.evaluate.latency import LatencyProtocol
-from qdeploy.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
+from qdeploy.files import kept
+from qdeploy.files.artifact import MANIFEST
+from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
 from tests.calibrate.encoder import model_directory
 
 

@@ -13,7 +13,7 @@ import pytest
 import qdeploy
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.cli import cli
-from qdeploy.deploy.targets import TARGETS
+from qdeploy.deploy.targets.registry import TARGETS
 
 ROOT = Path(qdeploy.__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy import faults
-from qdeploy.artifact import write_bytes
 from qdeploy.errors import GateError, MachineError, OutputError
-from qdeploy.faults import explain, explained, machine_fault
-from qdeploy.scratch import scratch
+from qdeploy.files.artifact import write_bytes
+from qdeploy.files.scratch import scratch
+from qdeploy.machine import faults
+from qdeploy.machine.faults import explain, explained, machine_fault
 from tests.disks import mounted
 
 NUMBERS = sorted(errno.errorcode)
@@ -136,7 +136,7 @@ def test_a_block_that_fails_on_a_full_temporary_directory_fails_for_that(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(ValueError, match="cut"), scratch("test"):
         raise ValueError("cut")
-    monkeypatch.setattr("qdeploy.scratch.is_full", lambda _: True)
+    monkeypatch.setattr("qdeploy.files.scratch.is_full", lambda _: True)
     full = pytest.raises(OutputError, match=f"temporary directory {tmp_path} is full")
     with full, scratch("test"):
         raise ValueError("a cut file")

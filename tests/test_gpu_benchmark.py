@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qdeploy.artifact import read_json
+from qdeploy.files.artifact import read_json
 from tests.calibrate.encoder import model_directory
 from tests.standin import NAME, standin
 

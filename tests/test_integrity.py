@@ -16,16 +16,16 @@ from typing import Any, BinaryIO
 import pytest
 
 import qdeploy
-from qdeploy import integrity, renames
-from qdeploy.artifact import (
+from qdeploy.errors import ModelError, PlanError
+from qdeploy.files import integrity, renames
+from qdeploy.files.artifact import (
     MANIFEST,
     add_to_manifest,
     read_manifest,
     sha256_stream,
     write_manifest,
 )
-from qdeploy.errors import ModelError, PlanError
-from qdeploy.integrity import digest_of, read_whole, verify
+from qdeploy.files.integrity import digest_of, read_whole, verify
 from tests.manifests import fields
 from tests.sealed import PAIRS, answers
 
@@ -294,7 +294,7 @@ def test_an_engine_that_was_replaced_while_it_was_measured(
     home: Path, copy: Callable[[str], Path]
 ) -> None:
     from qdeploy.deploy.certificate import check_int8
-    from qdeploy.evaluate.subject import open_subject
+    from qdeploy.evaluate.loaded_engine import open_subject
 
     one, other = copy("engine"), copy("other")
     subject = open_subject(one, 1)

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy import lease, scratch
 from qdeploy.errors import OutputError
-from qdeploy.lease import Holder, holder_of, leased_folder, leftovers, sweep, take
+from qdeploy.files import lease, scratch
+from qdeploy.files.lease import Holder, holder_of, leased_folder, leftovers, sweep, take
 
 ROOT = Path(__file__).parent.parent
 HOLDER = """
 import sys, time
 from pathlib import Path
-from qdeploy.lease import leased_folder
+from qdeploy.files.lease import leased_folder
 with leased_folder(Path(sys.argv[1]), "out") as folder:
     (folder / "half").touch()
     print("held", flush=True)
@@ -89,7 +89,7 @@ def test_what_a_killed_process_left_goes(tmp_path: Path, living: subprocess.Pope
 def test_a_child_that_forked_away_does_not_hold_the_lease(tmp_path: Path) -> None:
     """A worker of a pool that outlives its parent must not make the leftover look alive."""
     script = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom qdeploy.lease import leased_folder\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom qdeploy.files.lease import leased_folder\n"
         "with leased_folder(Path(sys.argv[1]), 'out'):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n        time.sleep(20)\n        os._exit(0)\n"
@@ -128,7 +128,7 @@ def _namespace() -> list[str]:
 def test_process_1_of_another_container_is_told_from_ones_own(tmp_path: Path) -> None:
     container = _namespace()
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom qdeploy.lease import sweep\n"
+        "import os, sys\nfrom pathlib import Path\nfrom qdeploy.files.lease import sweep\n"
         "assert os.getpid() == 1\nsweep(Path(sys.argv[1]))"
     )
     sweeping = [*container, sys.executable, "-c", script, str(tmp_path)]

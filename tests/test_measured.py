@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import qdeploy
-from qdeploy import measured
-from qdeploy.artifact import read_json
+from qdeploy.autotune import treatment as measured
+from qdeploy.autotune.strategy import build_within
 from qdeploy.calibrate.plan import Plan
 from qdeploy.cli import main
-from qdeploy.deploy import forms
 from qdeploy.deploy.build import build_engine as own
+from qdeploy.deploy.lowering import cost_model as forms
 from qdeploy.errors import GateError, OutputError, PlanError, QDeployWarning, TargetError
-from qdeploy.search import build_within
+from qdeploy.files.artifact import read_json
 from tests.calibrate.encoder import model_directory
 from tests.standin import NAME, grouped_sites, standin
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import qdeploy
-from qdeploy.artifact import MANIFEST
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.errors import QDeployError, StatisticsError
+from qdeploy.files.artifact import MANIFEST
 from tests.mutations import flipped, mutate
 from tests.sealed import PAIRS, ROWS, answers
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from qdeploy import artifact, publish, renames
-from qdeploy.artifact import MANIFEST, read_manifest, write_json, write_manifest
 from qdeploy.errors import OutputError
-from qdeploy.publish import staged
+from qdeploy.files import artifact, publish, renames
+from qdeploy.files.artifact import MANIFEST, read_manifest, write_json, write_manifest
+from qdeploy.files.publish import staged
 from tests.disks import mounted
 from tests.manifests import fields
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 WRITER = """
 import sys, time
 from pathlib import Path
-from qdeploy.publish import staged
+from qdeploy.files.publish import staged
 with staged(Path(sys.argv[1]), "model", force=True) as work:
     (work / "model.onnx").write_text("half")
     print("half", flush=True)
@@ -164,7 +164,7 @@ def test_a_run_that_is_still_writing_is_not_swept(
 KILLED_BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from qdeploy import publish
+from qdeploy.files import publish
 from tests.test_publish import write
 
 def killed(source, target):

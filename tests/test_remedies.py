@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy import remedies
 from qdeploy.errors import PackageError
-from qdeploy.faults import explained
-from qdeploy.remedies import (
+from qdeploy.machine import remedies
+from qdeploy.machine.faults import explained
+from qdeploy.machine.remedies import (
     install_command,
     missing_package,
     packages_of,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy import search
+from qdeploy.autotune import strategy as search
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, GateError, PlanError
 from qdeploy.evaluate.heldout import Harm

@@ -42,7 +42,7 @@ def test_what_a_test_needs_of_this_project_is_imported(file: Path) -> None:
 
 def test_a_skip_over_a_module_of_ours_is_seen() -> None:
     code = (
-        "x = pytest.importorskip('qdeploy.deploy.targets')\n"
+        "x = pytest.importorskip('qdeploy.deploy.targets.registry')\n"
         "@pytest.mark.skipif(find_spec('qdeploy.a') is None, reason='')\n"
         "def test():\n    if not MINI.is_file():\n        pytest.skip('')\n"
         "    pytest.importorskip('ray')\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy import telemetry
+from qdeploy.machine import telemetry
 from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qdeploy
-from qdeploy.artifact import read_json, write_json
 from qdeploy.cli import main
+from qdeploy.files.artifact import read_json, write_json
 from qdeploy.text import markdown, mathless, visible
 from tests.calibrate.encoder import model_directory
 from tests.tiny import tiny_checkpoint

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy import api, threads
+from qdeploy import api
 from qdeploy.errors import PlanError
 from qdeploy.evaluate.predictor import Predictor
-from qdeploy.threads import check_threads, usable_cores
+from qdeploy.machine import threads
+from qdeploy.machine.threads import check_threads, usable_cores
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_what_cannot_be_read_limits_nothing(groups: Path, text: str) -> None:
 def test_a_process_on_one_processor_gets_one_thread() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-        "from qdeploy.threads import check_threads; print(check_threads(None))"
+        "from qdeploy.machine.threads import check_threads; print(check_threads(None))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "1\n", done.stderr

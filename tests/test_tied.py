@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.tied import run_tied
+from qdeploy.machine.tied import run_tied
 
 ROOT = Path(__file__).parent.parent
 # Starts a tied process as `run_tied` does, says its number, and waits to be killed.
@@ -26,7 +26,7 @@ time.sleep(60)
 """
 NO_PRCTL = "import ctypes\ndel ctypes.CDLL\n"
 NO_SIGNAL = "import fcntl\ndel fcntl.F_SETOWN\n"
-TIED = "import sys, time\nfrom qdeploy.tied import tie\ntie()\nprint('tied', flush=True)\n"
+TIED = "import sys, time\nfrom qdeploy.machine.tied import tie\ntie()\nprint('tied', flush=True)\n"
 SLEEPING = "time.sleep(60)\n"
 IN_C = "import ctypes\nctypes.PyDLL(None).sleep(60)\n"  # holds the interpreter
 WORKS = {

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import qdeploy
-from qdeploy import whole
-from qdeploy.artifact import MANIFEST, write_manifest
 from qdeploy.cli import main
 from qdeploy.errors import OutputError
+from qdeploy.files import whole
+from qdeploy.files.artifact import MANIFEST, write_manifest
+from qdeploy.files.whole import check_file, check_reports, write_file
 from qdeploy.sweep import stored
-from qdeploy.whole import check_file, check_reports, write_file
 from tests.calibrate.encoder import model_directory
 from tests.manifests import fields
 

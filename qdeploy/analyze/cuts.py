@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qdeploy.calibrate.structure import Site, Structure
+from qdeploy.graph.structure import Site, Structure
 
 
 @dataclass(frozen=True)

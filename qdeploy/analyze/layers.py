@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qdeploy.calibrate.gemms import unique_name
-from qdeploy.calibrate.structure import (
+from qdeploy.graph.gemms import unique_name
+from qdeploy.graph.structure import (
     ACTIVATION,
     ATTENTION_OPERAND,
     ATTENTION_OUTPUT,

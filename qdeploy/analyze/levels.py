@@ -13,7 +13,7 @@ from qdeploy.analyze.rounding import rounding_of
 from qdeploy.calibrate.affine import quantize
 from qdeploy.calibrate.observe import observed_rows
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.structure import Site
+from qdeploy.graph.structure import Site
 
 Array = npt.NDArray[Any]
 

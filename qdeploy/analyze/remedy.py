@@ -10,7 +10,7 @@ from qdeploy.calibrate.context import Context
 from qdeploy.calibrate.grouping import OPTIMAL, group_channels
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.plan import Grouped
-from qdeploy.calibrate.structure import Site
+from qdeploy.graph.structure import Site
 
 # Logit SQNR that a site alone may bring about: int8 weights by themselves leave about 30 dB.
 ENOUGH_DB = 30.0

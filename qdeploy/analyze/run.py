@@ -17,22 +17,22 @@ from qdeploy.analyze.layers import FFN_RESIDUAL, Place, places
 from qdeploy.analyze.levels import compare_levels
 from qdeploy.analyze.measure import Measured, as_built, measure
 from qdeploy.analyze.next_build import next_build
-from qdeploy.artifact import package_versions, read_manifest
 from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.options import GEMM_SCOPE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
-from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.data.infer import AUTO
 from qdeploy.data.tasks import find_task
 from qdeploy.errors import PlanError
+from qdeploy.files.artifact import package_versions, read_manifest
+from qdeploy.graph.session import blaming
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.head import head_of
-from qdeploy.onnx_files import GRAPH
-from qdeploy.runs import blaming
-from qdeploy.threads import check_threads
+from qdeploy.machine.threads import check_threads
+from qdeploy.onnx_file.check import GRAPH
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns

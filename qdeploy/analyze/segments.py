@@ -22,9 +22,9 @@ import onnxruntime as ort
 
 from qdeploy.analyze.cuts import Cut, copies, cut_behind_sites
 from qdeploy.analyze.rounding import Rounding
-from qdeploy.calibrate.structure import Structure
-from qdeploy.onnx_files import GRAPH
-from qdeploy.runs import run_session, session_of
+from qdeploy.graph.session import run_session, session_of
+from qdeploy.graph.structure import Structure
+from qdeploy.onnx_file.check import GRAPH
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]

@@ -27,8 +27,8 @@ from qdeploy.calibrate.plan import (
     Treatment,
 )
 from qdeploy.calibrate.ranges import Range
-from qdeploy.calibrate.sites import constant
-from qdeploy.calibrate.structure import GEMM_INPUT, Gemm, Site, Structure
+from qdeploy.graph.sites import constant
+from qdeploy.graph.structure import GEMM_INPUT, Gemm, Site, Structure
 
 Array = npt.NDArray[Any]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.observer import SiteStatistics
-from qdeploy.calibrate.structure import Gemm, Site, Structure
+from qdeploy.graph.structure import Gemm, Site, Structure
 
 Array = npt.NDArray[Any]
 

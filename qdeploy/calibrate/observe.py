@@ -12,11 +12,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from qdeploy.calibrate.observer import SiteStatistics
-from qdeploy.calibrate.structure import Site, Structure
 from qdeploy.calibrate.tokens import class_names, classify
 from qdeploy.errors import ModelError, StatisticsError
-from qdeploy.onnx_files import GRAPH
-from qdeploy.runs import run_session, session_of
+from qdeploy.graph.session import run_session, session_of
+from qdeploy.graph.structure import Site, Structure
+from qdeploy.onnx_file.check import GRAPH
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.errors import PlanError
-from qdeploy.schemas import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm, check
+from qdeploy.files.artifact import read_json
+from qdeploy.files.schemas import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm, check
 
 SCHEMA = 1
 PLAN = "plan.json"

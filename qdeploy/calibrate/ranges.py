@@ -1,7 +1,7 @@
 """From statistics to a clipping range [low, high]: pure functions, one per rule.
 
 All are two-sided. Taking only the upper side as the range, as the code behind arXiv 2603.04308
-did, loses every negative value; `qdeploy.calibrate.alarms` stops such a range.
+did, loses every negative value; `qdeploy.calibrate.checks` stops such a range.
 """
 
 from __future__ import annotations

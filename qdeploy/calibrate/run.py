@@ -14,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.artifact import MANIFEST, read_manifest
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.observer import SiteStatistics
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
 from qdeploy.data.infer import AUTO
@@ -27,10 +25,12 @@ from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
-from qdeploy.integrity import GRAPHS, read_whole, verify
-from qdeploy.kept import note
-from qdeploy.onnx_files import GRAPH, check_inside, check_names, load_graph
-from qdeploy.runs import blaming
+from qdeploy.files.artifact import MANIFEST, read_manifest
+from qdeploy.files.integrity import GRAPHS, read_whole, verify
+from qdeploy.files.kept import note
+from qdeploy.graph.session import blaming
+from qdeploy.graph.sites import find_structure
+from qdeploy.onnx_file.check import GRAPH, check_inside, check_names, load_graph
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns

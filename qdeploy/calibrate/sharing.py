@@ -20,7 +20,7 @@ from qdeploy.calibrate.context import Context
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.plan import PerTensor, SitePlan
-from qdeploy.calibrate.structure import Site, Structure
+from qdeploy.graph.structure import Site, Structure
 
 Array = npt.NDArray[Any]
 

@@ -18,11 +18,11 @@ from qdeploy.calibrate.observer import BINS, SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
-from qdeploy.lease import leased_folder, sweep
-from qdeploy.schemas import StatisticsOrigin, check, decode
+from qdeploy.files.lease import leased_folder, sweep
+from qdeploy.files.schemas import StatisticsOrigin, check, decode
 
 if TYPE_CHECKING:
-    from qdeploy.calibrate.structure import Structure
+    from qdeploy.graph.structure import Structure
 
 FORMAT = 3
 _REMEDY = (

@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 import qdeploy
-from qdeploy import kept
-from qdeploy.cli import streams, talk
+from qdeploy.cli import output as talk
+from qdeploy.cli import streams
 from qdeploy.cli.analyze import analyze
 from qdeploy.cli.build import build
 from qdeploy.cli.calibrate import calibrate
@@ -31,7 +31,8 @@ from qdeploy.cli.predict import predict
 from qdeploy.cli.signals import Asked, listening
 from qdeploy.cli.sweep import sweep
 from qdeploy.errors import QDeployError, QDeployWarning
-from qdeploy.faults import machine_fault
+from qdeploy.files import kept
+from qdeploy.machine.faults import machine_fault
 
 EX_SOFTWARE = 70
 INTERRUPTED = 130

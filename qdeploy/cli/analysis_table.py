@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from qdeploy.cli.output import is_verbose
 from qdeploy.cli.tables import say, show, wrapped
-from qdeploy.cli.talk import is_verbose
 
 _LISTED = 12  # sites; all of them with -v, in --json and in --html
 _TOO_FEW = 300  # answers: of fewer a count does not see a third of a percent

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import analysis_table, options, sections, talk
+from qdeploy.cli import analysis_table, options, sections
+from qdeploy.cli import output as talk
 
 
 @sections.command()

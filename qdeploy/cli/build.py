@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
-from qdeploy.kept import note
+from qdeploy.cli import options, sections, tables
+from qdeploy.cli import output as talk
+from qdeploy.files.kept import note
 
 # Headings of `build --help`; a test holds those of targets against what the targets take.
 ENGINE = "What to build"
@@ -36,7 +37,7 @@ TENSORRT = "Only with --target tensorrt"
     "--target",
     group=ENGINE,
     cls=options.NamesOption,
-    names="qdeploy.deploy.targets:TARGET_NAMES",
+    names="qdeploy.deploy.targets.registry:TARGET_NAMES",
     default="ort-cpu",
     show_default=True,
     help="What the engine runs on: docs/targets.md. auto keeps the fastest that works here.",

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
+from qdeploy.cli import options, sections, tables
+from qdeploy.cli import output as talk
 
 
 @sections.command()

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
+from qdeploy.cli import options, sections, tables
+from qdeploy.cli import output as talk
 
 _WIDEST = 100  # columns of a text that is read
 _HEADS = (

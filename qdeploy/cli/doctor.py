@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qdeploy import api
-from qdeploy.cli import health, options, sections, talk
+from qdeploy.cli import health, options, sections
+from qdeploy.cli import output as talk
 
 
 @sections.command()

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import evaluation, options, sections, talk
+from qdeploy.cli import evaluation, options, sections
+from qdeploy.cli import output as talk
 
 LATENCY = "Latency"  # heading of its options
 

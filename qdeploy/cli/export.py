@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
-from qdeploy.kept import note
+from qdeploy.cli import options, sections, tables
+from qdeploy.cli import output as talk
+from qdeploy.files.kept import note
 
 
 @sections.command()

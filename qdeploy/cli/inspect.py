@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from qdeploy import api
-from qdeploy.cli import inspection, options, sections, talk
+from qdeploy.cli import inspection, options, sections
+from qdeploy.cli import output as talk
 
 
 @sections.command()

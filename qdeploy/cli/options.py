@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from qdeploy.cli import talk
+from qdeploy.cli import output as talk
 from qdeploy.cli.sections import DATA, GATES, OUTPUT, Option, option
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, streams, tables, talk
+from qdeploy.cli import options, sections, streams, tables
+from qdeploy.cli import output as talk
 
 _NAMED = 6  # classes
 

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
+from qdeploy.cli import options, sections, tables
+from qdeploy.cli import output as talk
 
 TRIALS = "Trials"  # heading of its options
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from qdeploy.data.readers import Record, Table
 from qdeploy.errors import DataError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 
 # What the two splits of this project are called on the hub.
 SPLITS = {"evaluation": "validation", "calibration": "train"}

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from qdeploy.data.check_rows import text_fault
 from qdeploy.data.files import BLOCK, Stream, TextSource, standard_input
-from qdeploy.data.judge import text_fault
 from qdeploy.data.readers import (
     Table,
     named,

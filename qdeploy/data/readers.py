@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from qdeploy.data.files import LONGEST, DataFile, TextSource
 from qdeploy.errors import DataError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 
 # Where a row stands ("line 7"), and its values by column; a key may be missing in JSON Lines only.
 Record: TypeAlias = tuple[str, Mapping[str, Any]]

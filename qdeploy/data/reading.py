@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_json, read_manifest, write_json
 from qdeploy.data.infer import AUTO, fits, infer
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.tasks import TASKS, Columns, find_task, generic_task, parse_columns
 from qdeploy.errors import DataError
-from qdeploy.schemas import ReadingForm, check
+from qdeploy.files.artifact import read_json, read_manifest, write_json
+from qdeploy.files.schemas import ReadingForm, check
 
 NOTE = "statistics/data.json"  # of a model directory: what it was calibrated on last
 _QNLI = "qnli"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qdeploy.data.judge import Judge, Row
+from qdeploy.data.check_rows import Judge, Row
 from qdeploy.data.sources import SPLITS, open_source
 from qdeploy.data.tasks import Columns, find_task, parse_columns
 from qdeploy.errors import DataError, PlanError, choose

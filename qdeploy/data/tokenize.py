@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import kind_of, read_json, read_manifest
 from qdeploy.data.excerpt import Excerpts, Part, is_long
 from qdeploy.data.frame import Frame, longest_first
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, ModelError, PlanError
-from qdeploy.integrity import SHA256, verify
-from qdeploy.schemas import TokenizerConfig, check
+from qdeploy.files.artifact import kind_of, read_json, read_manifest
+from qdeploy.files.integrity import SHA256, verify
+from qdeploy.files.schemas import TokenizerConfig, check
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -159,7 +159,7 @@ class TextEncoder:
         """Read `tokenizer.json`, `tokenizer_config.json` and `qdeploy.json`.
 
         Args:
-            how: of `qdeploy.integrity.verify`.
+            how: of `qdeploy.files.integrity.verify`.
 
         Raises:
             ModelError: not a model or engine directory, or its tokenizer is missing, broken or

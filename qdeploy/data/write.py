@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qdeploy.artifact import write_bytes
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
+from qdeploy.files.artifact import write_bytes
 
 
 def write_rows(rows: Rows, task: Task, path: Path) -> None:

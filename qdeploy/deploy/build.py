@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.calibrate.affine import ASYMMETRIC
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model, model_digest, reading_of
 from qdeploy.calibrate.sample import Sample, measuring_sample
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
-from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import (
     CERTIFICATE,
     certify,
@@ -31,8 +28,9 @@ from qdeploy.deploy.certificate import (
 )
 from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
-from qdeploy.deploy.lowered import Lowered
+from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
+from qdeploy.deploy.passes.pipeline import rewrite
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import (
@@ -44,13 +42,15 @@ from qdeploy.deploy.request import (
     parse_shape,
     prescale_of,
 )
-from qdeploy.deploy.rewrite import rewrite
-from qdeploy.deploy.targets import HALF, choose_rest, find_target
+from qdeploy.deploy.targets.registry import HALF, choose_rest, find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
-from qdeploy.integrity import read_whole
-from qdeploy.onnx_files import GRAPH
-from qdeploy.publish import staged
-from qdeploy.runs import blaming
+from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
+from qdeploy.files.integrity import read_whole
+from qdeploy.files.publish import staged
+from qdeploy.graph.session import blaming
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import Structure
+from qdeploy.onnx_file.check import GRAPH
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns

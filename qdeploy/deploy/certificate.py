@@ -6,7 +6,7 @@ profiled run. Names that optimizers give prove nothing.
 
 Three figures are told apart, and none stands for another: how much of the work was planned in INT8,
 how much of that ran so, and how much of all the work that is. All the work is every product with a
-constant operand in the engine's graph (`qdeploy.calibrate.products`), whether the plan knows it or
+constant operand in the engine's graph (`qdeploy.graph.products`), whether the plan knows it or
 not. What is not shown to run in integers counts as float.
 """
 
@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import read_json, read_manifest
 from qdeploy.calibrate.plan import FLOAT, INT8, Plan
-from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.engine import Engine, KernelTime
-from qdeploy.deploy.lowered import Lowered, Mark
+from qdeploy.deploy.lowering.lowered import Lowered, Mark
 from qdeploy.errors import ModelError
-from qdeploy.integrity import GRAPHS, verify
-from qdeploy.schemas import Certificate, check
+from qdeploy.files.artifact import read_json, read_manifest
+from qdeploy.files.integrity import GRAPHS, verify
+from qdeploy.files.schemas import Certificate, check
+from qdeploy.graph.structure import Structure
 
 if TYPE_CHECKING:
-    from qdeploy.calibrate.products import Product
     from qdeploy.deploy.product_flops import Count
+    from qdeploy.graph.products import Product
 
 Array = npt.NDArray[Any]
 CERTIFICATE = "certificate.json"
@@ -128,7 +128,7 @@ def check_packages(engine: Engine) -> None:
     """Import what `certify` will need of an engine, before hours of work rather than after.
 
     Raises:
-        ModuleNotFoundError: a package is missing; `qdeploy.faults` says what to install.
+        ModuleNotFoundError: a package is missing; `qdeploy.machine.faults` says what to install.
     """
     for package in getattr(engine, "proof_packages", ()):
         importlib.import_module(package)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from qdeploy.errors import TargetError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 
 Array = npt.NDArray[Any]
 _MEANING = {

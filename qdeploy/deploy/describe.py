@@ -10,11 +10,11 @@ from typing import Any
 import onnx_ir as ir
 
 from qdeploy.deploy.by_layer import by_layer, causes_of_float
-from qdeploy.deploy.judge import judge
+from qdeploy.deploy.certify_file import judge
 from qdeploy.deploy.rules import ADVICE, ERROR, Violation
-from qdeploy.deploy.targets import TARGETS
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError
-from qdeploy.onnx_files import load_graph
+from qdeploy.onnx_file.check import load_graph
 
 _REMEDY = "Take it anew from where it was made."
 _SHOWN = 3  # places of a rule

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, write_bytes
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.deploy.engine_readme import README, readme
 from qdeploy.deploy.predict_script import SCRIPT, predict_script
 from qdeploy.deploy.request import Request
 from qdeploy.errors import ModelError
-from qdeploy.integrity import verify
+from qdeploy.files.artifact import MANIFEST, write_bytes
+from qdeploy.files.integrity import verify
 
 _FROM_MODEL = (
     *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),

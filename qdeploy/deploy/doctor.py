@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.artifact import package_versions
 from qdeploy.deploy.doctor_cpu import cpu_features, memory
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
-from qdeploy.onnx_messages import read_structure
-from qdeploy.remedies import install_command, uninstall_command
-from qdeploy.scratch import scratch
-from qdeploy.telemetry import without_openvino_reports
+from qdeploy.files.artifact import package_versions
+from qdeploy.files.scratch import scratch
+from qdeploy.machine.remedies import install_command, uninstall_command
+from qdeploy.machine.telemetry import without_openvino_reports
+from qdeploy.onnx_file.messages import read_structure
 
 _INT8_KERNEL = "MatMulIntegerToFloat"
 
@@ -66,8 +66,8 @@ def check_openvino() -> Health:
         with without_openvino_reports():
             import openvino
 
-        from qdeploy.deploy.lowered import Mark
-        from qdeploy.deploy.openvino_engine import OpenVinoEngine
+        from qdeploy.deploy.lowering.lowered import Mark
+        from qdeploy.deploy.targets.openvino.engine import OpenVinoEngine
 
         version = f"openvino {openvino.__version__.split('-')[0]}"
     except Exception as error:  # a broken installation raises anything

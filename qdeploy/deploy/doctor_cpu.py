@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from qdeploy.threads import usable_cores
+from qdeploy.machine.threads import usable_cores
 
 # Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
 CPU_FLAGS = {

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qdeploy.deploy import tensorrt_api, tensorrt_engine
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health, both_packages, gpu_package, tensorrt_package
-from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.request import Compilation
+from qdeploy.deploy.targets.tensorrt import api as tensorrt_api
+from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
 from qdeploy.errors import TargetError
-from qdeploy.scratch import scratch
+from qdeploy.files.scratch import scratch
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -89,7 +90,7 @@ def _in_tensorrt(folder: Path) -> KernelTime:
 
 
 def _in_ort_tensorrt(folder: Path) -> KernelTime:
-    from qdeploy.deploy import ort_tensorrt_engine
+    from qdeploy.deploy.targets.ort_tensorrt import engine as ort_tensorrt_engine
 
     _save(half_gemm(), folder / tensorrt_engine.ONNX)
     ort_tensorrt_engine.compile_directory(folder, *_BUILD)
@@ -98,7 +99,7 @@ def _in_ort_tensorrt(folder: Path) -> KernelTime:
 
 
 def _in_ort_cuda(folder: Path) -> KernelTime:
-    from qdeploy.deploy import ort_gpu_engine
+    from qdeploy.deploy.targets.ort_cuda import engine as ort_gpu_engine
 
     _save(half_gemm(integer=True), folder / ort_gpu_engine.ONNX)
     engine = ort_gpu_engine.open_directory(folder, {}, threads=1)

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, read_manifest
-from qdeploy.deploy.lowered import Mark
-from qdeploy.deploy.targets import HALF, TARGETS, Target
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.targets.registry import HALF, TARGETS, Target
 from qdeploy.errors import DataError, ModelError, TargetError
-from qdeploy.integrity import GRAPHS, SHA256, verify
-from qdeploy.onnx_files import GRAPH, check_inside, check_names
-from qdeploy.threads import check_threads
+from qdeploy.files.artifact import MANIFEST, read_manifest
+from qdeploy.files.integrity import GRAPHS, SHA256, verify
+from qdeploy.machine.threads import check_threads
+from qdeploy.onnx_file.check import GRAPH, check_inside, check_names
 
 Array = npt.NDArray[Any]
 
@@ -108,8 +108,8 @@ def open_engine(
 
     Args:
         threads: of one run; None takes the cores that the process may use.
-        how: its files are held against the manifest: see `qdeploy.integrity.verify`.
-        simulate: run its graph on the CPU, for its numbers alone (`qdeploy.deploy.simulate`).
+        how: its files are held against the manifest: see `qdeploy.files.integrity.verify`.
+        simulate: run its graph on the CPU, for its numbers alone (`qdeploy.deploy.ort.simulator`).
 
     Raises:
         ModelError: not an engine directory, or its files are not those of its manifest.
@@ -129,7 +129,7 @@ def open_engine(
 
 def _open(directory: Path, manifest: dict[str, Any], threads: int, *, simulate: bool) -> Engine:
     if simulate:
-        from qdeploy.deploy.simulate import SimulatedEngine
+        from qdeploy.deploy.ort.simulator import SimulatedEngine
 
         return SimulatedEngine(directory / GRAPH, threads=threads)
     target = _target_of(directory, manifest)

@@ -19,10 +19,10 @@ from typing import Any
 import qdeploy
 from qdeploy import errors
 from qdeploy.errors import ModelError, QDeployError
-from qdeploy.faults import is_memory
-from qdeploy.onnx_files import check_file
-from qdeploy.remedies import missing_package
-from qdeploy.scratch import scratch
+from qdeploy.files.scratch import scratch
+from qdeploy.machine.faults import is_memory
+from qdeploy.machine.remedies import missing_package
+from qdeploy.onnx_file.check import check_file
 
 # Processor time and memory that a look takes at most: a start of the libraries (1 s, 0.1 GB), and
 # several times what encoders were seen to take (10 ms per MB; of a table that is stored in 8 bits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qdeploy.remedies import install_command, uninstall_command
+from qdeploy.machine.remedies import install_command, uninstall_command
 
 _WHERE = " # on a machine with an NVIDIA GPU"  # a comment of the shell: all of it can be pasted
 ELSEWHERE = (

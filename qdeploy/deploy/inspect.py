@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import kind_of, read_manifest
 from qdeploy.calibrate.plan import SitePlan, read_plan
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
 from qdeploy.deploy.certificate import read_certificate, tally
 from qdeploy.deploy.int8_gate import check_share, shortfall
 from qdeploy.errors import GateError, PlanError, StatisticsError, TargetError, choose
-from qdeploy.integrity import read_whole, verify
-from qdeploy.onnx_files import GRAPH
+from qdeploy.files.artifact import kind_of, read_manifest
+from qdeploy.files.integrity import read_whole, verify
+from qdeploy.onnx_file.check import GRAPH
 
 _JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
 _NOISIEST = 3  # sites that the summary names
@@ -110,8 +110,8 @@ def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> N
 
 
 def _model(directory: Path) -> dict[str, Any]:
-    from qdeploy.calibrate.sites import find_structure
-    from qdeploy.onnx_files import check_inside, load_graph
+    from qdeploy.graph.sites import find_structure
+    from qdeploy.onnx_file.check import check_inside, load_graph
 
     manifest = read_manifest(directory, "model")
     verify(directory, manifest)

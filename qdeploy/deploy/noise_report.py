@@ -10,15 +10,15 @@ from typing import Any
 from qdeploy.calibrate.plan import read_plan
 from qdeploy.calibrate.run import load_model
 from qdeploy.calibrate.sample import Sample
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.strategies import FP32
 from qdeploy.deploy.logit_noise import Difference, Outputs, Runs, difference, outputs_of
 from qdeploy.deploy.noise_sources import SingleSites, Source
-from qdeploy.deploy.simulate import SimulatedEngine
-from qdeploy.deploy.targets import find_target
+from qdeploy.deploy.ort.simulator import SimulatedEngine
+from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import QDeployWarning
+from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
-from qdeploy.onnx_files import GRAPH
+from qdeploy.onnx_file.check import GRAPH
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
 # zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no

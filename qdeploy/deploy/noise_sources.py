@@ -16,15 +16,15 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from qdeploy.artifact import save_graph
 from qdeploy.calibrate.plan import FLOAT, Float, Plan, SitePlan
 from qdeploy.calibrate.sample import Sample
-from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.logit_noise import Outputs, difference, outputs_of
-from qdeploy.deploy.simulate import SimulatedEngine
-from qdeploy.deploy.targets import Target
+from qdeploy.deploy.ort.simulator import SimulatedEngine
+from qdeploy.deploy.targets.registry import Target
+from qdeploy.files.artifact import save_graph
+from qdeploy.files.scratch import scratch
+from qdeploy.graph.structure import Structure
 from qdeploy.head import Head
-from qdeploy.scratch import scratch
 
 TABLES = "embedding tables"
 WANTED = 8  # sites that are looked for

@@ -12,9 +12,9 @@ from qdeploy.calibrate.options import NONE
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
-from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.forms import cheapest
+from qdeploy.deploy.lowering.cost_model import cheapest
 from qdeploy.deploy.request import Request
+from qdeploy.graph.structure import Structure
 
 
 def plan_of(

@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_json
 from qdeploy.errors import PlanError
+from qdeploy.files.artifact import read_json
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
 
 SCRIPT = "predict.py"

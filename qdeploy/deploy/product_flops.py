@@ -21,16 +21,16 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
-from qdeploy.artifact import save_graph
-from qdeploy.calibrate.products import Product, find_products, kind_of
 from qdeploy.deploy.engine import inputs_of
-from qdeploy.deploy.ort_cpu_engine import open_session, session_options
+from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
 from qdeploy.errors import DataError, ModelError
-from qdeploy.onnx_files import load_graph
-from qdeploy.onnx_rules import MAX_NUMBERS, shape_text
-from qdeploy.onnx_structure import cut
-from qdeploy.runs import reason_of
-from qdeploy.scratch import scratch
+from qdeploy.files.artifact import save_graph
+from qdeploy.files.scratch import scratch
+from qdeploy.graph.products import Product, find_products, kind_of
+from qdeploy.graph.session import reason_of
+from qdeploy.onnx_file.check import load_graph
+from qdeploy.onnx_file.rules import MAX_NUMBERS, shape_text
+from qdeploy.onnx_file.structure import cut
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]

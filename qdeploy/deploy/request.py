@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
-from qdeploy.deploy.targets import HALF, Target
+from qdeploy.deploy.targets.registry import HALF, Target
 from qdeploy.errors import PlanError, TargetError
-from qdeploy.publish import check_apart, check_output
+from qdeploy.files.publish import check_apart, check_output
 
 _FLAGS = {"least": "--min-shape", "largest": "--max-shape", "cuda_graph": "--no-cuda-graph"}
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out

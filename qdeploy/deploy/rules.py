@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
-from qdeploy.calibrate.sites import SHAPE_OPERATORS, constant
 from qdeploy.errors import QDeployWarning
+from qdeploy.graph.sites import SHAPE_OPERATORS, constant
 
 ERROR, ADVICE = "error", "advice"
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, quantize
-from qdeploy.calibrate.products import Product
+from qdeploy.graph.products import Product
 
 Array = npt.NDArray[Any]
 

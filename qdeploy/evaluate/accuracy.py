@@ -21,8 +21,8 @@ from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
+from qdeploy.evaluate.loaded_engine import Subject
 from qdeploy.evaluate.predict import Progress, predict_logits, predict_values
-from qdeploy.evaluate.subject import Subject
 from qdeploy.head import SEQUENCES
 
 Array = npt.NDArray[Any]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.reading import Reading, for_embedded
 from qdeploy.data.rows import Rows, read_rows, row_hashes
-from qdeploy.evaluate.subject import Subject
+from qdeploy.evaluate.loaded_engine import Subject
 
 
 def evaluation_rows(

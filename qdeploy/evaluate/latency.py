@@ -16,7 +16,7 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import PlanError
 from qdeploy.evaluate.rounds import SECONDS, Pace, Progress, Timed, alternate
-from qdeploy.threads import check_threads, usable_cores
+from qdeploy.machine.threads import check_threads, usable_cores
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]

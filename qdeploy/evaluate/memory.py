@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from qdeploy.errors import ModelError
-from qdeploy.faults import machine_fault
-from qdeploy.tied import run_tied
+from qdeploy.machine.faults import machine_fault
+from qdeploy.machine.tied import run_tied
 
 _MB = 1e6  # bytes; as in size_mb
 _RUNS = 3

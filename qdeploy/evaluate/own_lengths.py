@@ -18,8 +18,8 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians
+from qdeploy.evaluate.loaded_engine import Subject
 from qdeploy.evaluate.rounds import ITERATIONS, Progress, Timed, alternate
-from qdeploy.evaluate.subject import Subject
 
 Array = npt.NDArray[Any]
 

@@ -22,10 +22,10 @@ from qdeploy.errors import DataError, PlanError, QDeployWarning, choose
 from qdeploy.evaluate.file_answers import Answerer
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.evaluate.rounds import Progress
+from qdeploy.files.kept import note
+from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import TOKENS
-from qdeploy.kept import note
 from qdeploy.text import json_text
-from qdeploy.whole import check_file, check_reports, written
 
 SCHEMA = 1
 JSONL, CSV = "jsonl", "csv"

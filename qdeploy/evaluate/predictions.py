@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from qdeploy.artifact import write_bytes
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import ClassOrder
-from qdeploy.schemas import Count
+from qdeploy.files.artifact import write_bytes
+from qdeploy.files.schemas import Count
 
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 _DAMAGE = (

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import MANIFEST, sha256_file
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.texts import Texts, rows_from_texts
@@ -20,11 +19,12 @@ from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.predict import bounded_batches, check_finite
-from qdeploy.evaluate.subject import open_subject
+from qdeploy.files.artifact import MANIFEST, sha256_file
+from qdeploy.files.integrity import SHA256
 from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
-from qdeploy.integrity import SHA256
-from qdeploy.threads import check_threads
+from qdeploy.machine.threads import check_threads
 
 Array = npt.NDArray[Any]
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import package_versions
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
-from qdeploy.evaluate.subject import Subject
+from qdeploy.evaluate.loaded_engine import Subject
 from qdeploy.evaluate.suspicions import of_predictions
+from qdeploy.files.artifact import package_versions
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qdeploy.artifact import read_manifest
 from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import reading_for_engine
@@ -31,15 +30,16 @@ from qdeploy.evaluate.accuracy import (
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.loaded_engine import Subject, open_subject
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
 from qdeploy.evaluate.rounds import SECONDS, Progress
 from qdeploy.evaluate.size import engine_size
-from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.evaluate.suspicions import of_lengths
+from qdeploy.files.artifact import read_manifest
 from qdeploy.head import head_of
-from qdeploy.threads import check_threads
+from qdeploy.machine.threads import check_threads
 
 Array = npt.NDArray[Any]
 

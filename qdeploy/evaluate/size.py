@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.errors import ModelError
-from qdeploy.onnx_files import check_inside, weight_bytes
+from qdeploy.onnx_file.check import check_inside, weight_bytes
 
 _MB = 1e6
 

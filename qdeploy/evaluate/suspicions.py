@@ -9,7 +9,7 @@ from qdeploy.data.lengths import RowLengths, cut_text, difference_text
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import INTEGERS
-from qdeploy.evaluate.subject import Subject
+from qdeploy.evaluate.loaded_engine import Subject
 
 _SHOWN = 6  # classes that a warning names
 

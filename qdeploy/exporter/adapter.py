@@ -7,7 +7,7 @@ from typing import Any
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.weight_files import stored_shapes
-from qdeploy.remedies import install_command, upgrade_command
+from qdeploy.machine.remedies import install_command, upgrade_command
 
 _PREFIX = "base_model.model."  # what PEFT writes before every name
 # What it writes between the parts of one, by its version and by the kind of the wrapper.

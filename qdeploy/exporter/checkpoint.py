@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, sha256_file
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.weight_files import adapter_weights, find_weights
+from qdeploy.files.artifact import MANIFEST, sha256_file
+from qdeploy.machine.remedies import upgrade_command
 from qdeploy.models import embedded, hub
-from qdeploy.remedies import upgrade_command
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"

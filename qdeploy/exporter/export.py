@@ -10,7 +10,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from qdeploy.artifact import read_manifest, write_graph, write_manifest
 from qdeploy.errors import QDeployWarning
 from qdeploy.exporter.canonical import clean
 from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
@@ -30,9 +29,10 @@ from qdeploy.exporter.tokenizer import (
 )
 from qdeploy.exporter.trace import check_runs, trace
 from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
+from qdeploy.files.artifact import read_manifest, write_graph, write_manifest
+from qdeploy.files.publish import check_apart, check_output, staged
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
-from qdeploy.publish import check_apart, check_output, staged
 
 Progress = Callable[[str, int, int], None]
 GRAPH = "model.onnx"

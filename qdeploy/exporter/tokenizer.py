@@ -13,7 +13,7 @@ import torch
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 
 # Order of the graph's inputs.
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")

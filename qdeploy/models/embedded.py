@@ -12,10 +12,10 @@ import importlib.util
 import os
 from pathlib import Path
 
-from qdeploy.artifact import sha256_file
 from qdeploy.errors import CheckpointError
+from qdeploy.files.artifact import sha256_file
+from qdeploy.machine.remedies import install_command
 from qdeploy.models.hub import download
-from qdeploy.remedies import install_command
 
 NAME = "embedded"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"

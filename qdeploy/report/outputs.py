@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import read_manifest
 from qdeploy.errors import OutputError
-from qdeploy.kept import note
+from qdeploy.files.artifact import read_manifest
+from qdeploy.files.kept import note
+from qdeploy.files.whole import check_file, check_reports, write_file
 from qdeploy.report import analysis, evaluation, sweep
 from qdeploy.report.card import model_card
 from qdeploy.report.page import remedy, render
-from qdeploy.whole import check_file, check_reports, write_file
 
 _PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
 _PLOTS = {"analysis": analysis.write_pngs, "sweep": sweep.write_png}

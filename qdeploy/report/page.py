@@ -7,7 +7,7 @@ from importlib import resources
 
 import qdeploy
 from qdeploy.errors import OutputError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 from qdeploy.text import visible
 
 

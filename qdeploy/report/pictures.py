@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from qdeploy.errors import OutputError
-from qdeploy.faults import explain
+from qdeploy.files.whole import write_file
+from qdeploy.machine.faults import explain
 from qdeploy.report.page import Picture, remedy
 from qdeploy.text import mathless
-from qdeploy.whole import write_file
 
 # colour-blind safe (Okabe and Ito 2008), and told apart on paper too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

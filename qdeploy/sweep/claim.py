@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, write_json
 from qdeploy.errors import OutputError
-from qdeploy.faults import explain, named
-from qdeploy.lease import Holder, Lease, holder_of, sweep, take
+from qdeploy.files.artifact import MANIFEST, write_json
+from qdeploy.files.lease import Holder, Lease, holder_of, sweep, take
+from qdeploy.machine.faults import explain, named
 from qdeploy.sweep.stored import MODEL, OWN, STATISTICS, TRIALS, read_object
 
 SCHEMA = 1

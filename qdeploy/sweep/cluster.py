@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.scratch import scratch
+from qdeploy.files.scratch import scratch
 from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import Ended, Run, TrialError, run_step
 from qdeploy.sweep.parcel import directory_files, pack, unpack, unpack_once, unpack_whole

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.errors import TargetError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 from qdeploy.sweep.parcel import pack
 
 

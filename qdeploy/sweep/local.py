@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qdeploy.errors import QDeployError
-from qdeploy.scratch import scratch
+from qdeploy.files.scratch import scratch
+from qdeploy.machine.tied import run_tied
 from qdeploy.sweep.trial import Request
-from qdeploy.tied import run_tied
 
 _SHOWN = 2000  # characters of a failed process's last words
 

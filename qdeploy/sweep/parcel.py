@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from qdeploy.artifact import MANIFEST, sha256_file
-from qdeploy.lease import FOLDER, LEASE, leased_folder, sweep
-from qdeploy.scratch import temporary_directory
+from qdeploy.files.artifact import MANIFEST, sha256_file
+from qdeploy.files.lease import FOLDER, LEASE, leased_folder, sweep
+from qdeploy.files.scratch import temporary_directory
 from qdeploy.sweep.stored import listed_files
 
 _ATTEMPTS, _PAUSE_S = 20, 0.05  # to lock a folder that others want to fill or take away

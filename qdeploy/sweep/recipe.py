@@ -15,10 +15,10 @@ from qdeploy.calibrate.options import AUTO, NONE, PlanOptions
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import names_of, parse_shape
-from qdeploy.deploy.targets import TARGETS
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError, choose
-from qdeploy.faults import explain
-from qdeploy.threads import check_threads
+from qdeploy.machine.faults import explain
+from qdeploy.machine.threads import check_threads
 
 _SECTIONS = (
     *("task", "columns", "max_length", "calibration", "accuracy"),

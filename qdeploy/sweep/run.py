@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qdeploy.artifact import MANIFEST, package_versions, read_manifest, write_bytes, write_json
 from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
@@ -23,8 +22,15 @@ from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
-from qdeploy.kept import note
-from qdeploy.lease import Lease
+from qdeploy.files.artifact import (
+    MANIFEST,
+    package_versions,
+    read_manifest,
+    write_bytes,
+    write_json,
+)
+from qdeploy.files.kept import note
+from qdeploy.files.lease import Lease
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection

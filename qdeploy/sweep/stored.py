@@ -13,10 +13,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from qdeploy.artifact import MANIFEST
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.predictions import load_predictions
-from qdeploy.integrity import digest_of
+from qdeploy.files.artifact import MANIFEST
+from qdeploy.files.integrity import digest_of
 
 T = TypeVar("T")
 

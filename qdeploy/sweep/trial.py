@@ -1,6 +1,6 @@
 """One trial: its engine, its accuracy, and its latency, each in a process of its own.
 
-    python -m qdeploy.tied qdeploy.sweep.trial STEP REQUEST.json
+    python -m qdeploy.machine.tied qdeploy.sweep.trial STEP REQUEST.json
 
 A crash of a kernel, or the machine's memory killer, then ends one trial and not the sweep; and who
 asked takes the trial along, however it ends.
@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy import api
-from qdeploy.artifact import write_json
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import compare, judge, metrics_of
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.evaluate.size import engine_size
-from qdeploy.evaluate.subject import open_subject
 from qdeploy.evaluate.suspicions import swap_text
-from qdeploy.faults import explained
+from qdeploy.files.artifact import write_json
+from qdeploy.machine.faults import explained
 from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from qdeploy.analyze.rounding import Rounding
-from qdeploy.calibrate.structure import Structure
+from qdeploy.graph.structure import Structure
 
 
 def sqnr_db(reference: Sequence[Any], found: Sequence[Any]) -> float:

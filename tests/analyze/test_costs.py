@@ -23,10 +23,10 @@ from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.errors import QDeployWarning
+from qdeploy.graph.sites import find_structure
 from qdeploy.head import SEQUENCES, Head
 from tests.analyze.switched import sqnr_db, whole_run
 from tests.calibrate.encoder import OUTLIER, encoder, feeds

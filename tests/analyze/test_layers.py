@@ -6,7 +6,7 @@ import pytest
 
 from qdeploy.analyze.layers import FFN_RESIDUAL, places
 from qdeploy.calibrate.run import load_model
-from qdeploy.calibrate.sites import find_structure
+from qdeploy.graph.sites import find_structure
 from tests.calibrate.encoder import LAYERS, encoder
 from tests.exports import Exports
 

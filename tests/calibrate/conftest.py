@@ -13,8 +13,8 @@ import pytest
 from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import PlanOptions
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import LAYER_NORM, Structure
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import LAYER_NORM, Structure
 from tests.calibrate.encoder import OUTLIER, encoder, model_directory
 
 ROWS = 2000

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.artifact import write_manifest
+from qdeploy.files.artifact import write_manifest
 from tests import manifests
 
 HIDDEN, INNER, HEADS = 16, 32, 2

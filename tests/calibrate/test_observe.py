@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.observe import observe, real_rows
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import Site
 from qdeploy.errors import ModelError, StatisticsError
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import Site
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import encoder, feeds
 from tests.exports import Exports

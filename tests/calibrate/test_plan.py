@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qdeploy.calibrate.affine import ASYMMETRIC, Affine, affine_from_range
-from qdeploy.calibrate.alarms import affine_range, check_distinct, check_plan, check_signs
+from qdeploy.calibrate.checks import affine_range, check_distinct, check_plan, check_signs
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.plan import (

@@ -17,7 +17,7 @@ from qdeploy.calibrate.affine import (
     dequantize,
     quantize,
 )
-from qdeploy.calibrate.alarms import check_signs
+from qdeploy.calibrate.checks import check_signs
 from qdeploy.calibrate.observer import BINS, SiteStatistics
 from qdeploy.calibrate.ranges import Range, clipped_share, entropy, minmax, mse, percentile
 

@@ -16,9 +16,9 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan
 from qdeploy.calibrate.sharing import shared_sites
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.strategies import make_plan
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.graph.sites import find_structure
 from tests.deploy.product_graphs import Layer, model_of
 
 Array = npt.NDArray[Any]

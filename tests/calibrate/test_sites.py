@@ -10,12 +10,12 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.context import NEGLIGIBLE_FLOPS, Context
-from qdeploy.calibrate.gemms import module_of
-from qdeploy.calibrate.linear import linear_sources
 from qdeploy.calibrate.options import PlanOptions
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import ATTENTION_OUTPUT, GEMM_INPUT, SOFTMAX, FeedForward, Table
 from qdeploy.errors import ModelError
+from qdeploy.graph.gemms import module_of
+from qdeploy.graph.linear import linear_sources
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import ATTENTION_OUTPUT, GEMM_INPUT, SOFTMAX, FeedForward, Table
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import HIDDEN, TOKENS, VOCABULARY, Writer, encoder
 from tests.exports import Exports

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from qdeploy.calibrate.affine import SYMMETRIC
-from qdeploy.calibrate.alarms import affine_range
+from qdeploy.calibrate.checks import affine_range
 from qdeploy.calibrate.options import PRESCALES, PlanOptions
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan
 from qdeploy.calibrate.strategies import STRATEGIES, make_plan, needs_statistics
-from qdeploy.calibrate.structure import GEMM_INPUT, LAYER_NORM
 from qdeploy.errors import PlanError, QDeployWarning
+from qdeploy.graph.structure import GEMM_INPUT, LAYER_NORM
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import HIDDEN, OUTLIER
 from tests.tolerances import FP32_ROUNDING

@@ -8,7 +8,7 @@ import pytest
 from qdeploy.cli import cli, main, sections
 from qdeploy.cli.build import BUILDER, OTHERS, PEG, TENSORRT, build
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.targets import TARGETS
+from qdeploy.deploy.targets.registry import TARGETS
 
 WIDTH = 80
 # Fields of `Compilation` whose option has another name.

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy import api, kept
+from qdeploy import api
 from qdeploy.cli import EX_SOFTWARE, main
 from qdeploy.cli.signals import Asked, listening
 from qdeploy.errors import GateError, MachineError, OutputError, QDeployError
+from qdeploy.files import kept
 from tests.calibrate.encoder import model_directory
 from tests.disks import mounted
 
@@ -95,7 +96,7 @@ INNER = {
     "export": "qdeploy.exporter.export.export_checkpoint",
     "calibrate": "qdeploy.calibrate.run.calibrate_model",
     "analyze": "qdeploy.analyze.run.analyze_model",
-    "build": "qdeploy.measured.measures",
+    "build": "qdeploy.autotune.treatment.measures",
     "evaluate": "qdeploy.evaluate.run.evaluate_engine",
     "inspect": "qdeploy.deploy.inspect.inspect_path",
     "sweep": "qdeploy.sweep.run.run_sweep",

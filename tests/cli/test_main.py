@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from qdeploy import api, errors, kept
+from qdeploy import api, errors
 from qdeploy.cli import EX_SOFTWARE, INTERRUPTED, main
 from qdeploy.errors import QDeployError, QDeployWarning
-from qdeploy.remedies import install_command
+from qdeploy.files import kept
+from qdeploy.machine.remedies import install_command
 
 MISTAKES = [
     value
@@ -127,7 +128,7 @@ INTERRUPTED_BUILD = """
 import sys, time
 from pathlib import Path
 from qdeploy import api
-from qdeploy.publish import staged
+from qdeploy.files.publish import staged
 from qdeploy.cli import main
 
 def build(model_dir, engine_dir, **_):

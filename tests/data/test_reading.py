@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_json, read_manifest, write_json
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.reading import NOTE, Reading, reading_for_model
 from qdeploy.data.tasks import Columns
 from qdeploy.errors import DataError, ModelError, OutputError, QDeployWarning
-from qdeploy.publish import check_output
+from qdeploy.files.artifact import read_json, read_manifest, write_json
+from qdeploy.files.publish import check_output
 from tests import manifests
 from tests.calibrate.encoder import model_directory
 

@@ -25,7 +25,7 @@ from qdeploy.data import (
 )
 from qdeploy.data.hub import candidates
 from qdeploy.errors import DataError, PlanError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 from tests.data.real import QNLI, needs_qnli
 
 GLUE = "index\tquestion\tsentence\tlabel\n"

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.artifact import write_manifest
 from qdeploy.data import Rows, read_rows, rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, ModelError, PlanError
+from qdeploy.files.artifact import write_manifest
 from tests import manifests
 from tests.data.real import QNLI, needs_qnli
 from tests.tiny import FAMILIES, MAX_LENGTH, tiny_tokenizer

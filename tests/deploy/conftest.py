@@ -14,14 +14,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_manifest
 from qdeploy.calibrate.run import calibrate_model, load_model
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import Structure
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.build import build_engine
 from qdeploy.errors import QDeployWarning
+from qdeploy.files.artifact import read_manifest
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import Structure
 from tests.deploy.head_engines import engines as engines  # a fixture
 from tests.exports import Exports
 

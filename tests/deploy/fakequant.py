@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan
-from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.graph import GraphEditor
+from qdeploy.graph.editor import GraphEditor
+from qdeploy.graph.structure import Structure
 
 Array = npt.NDArray[Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_json, read_manifest
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.directory import write_guides
+from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.head import SPANS, TOKENS
 from tests import manifests
 from tests.evaluate.heads import head_checkpoint

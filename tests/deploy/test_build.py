@@ -18,7 +18,6 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from qdeploy.artifact import read_json, sha256_file, write_manifest
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.data.reading import NOTE
 from qdeploy.data.rows import read_rows, row_hashes
@@ -35,6 +34,7 @@ from qdeploy.errors import (
     TargetError,
     VerificationError,
 )
+from qdeploy.files.artifact import read_json, sha256_file, write_manifest
 from tests.deploy.conftest import DATA, ROWS, Built, Source
 from tests.deploy.tolerances import SAME_ENGINE
 

@@ -11,17 +11,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json, write_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.lowered import Mark
-from qdeploy.deploy.ort_profile import optimized_graph
-from qdeploy.deploy.ort_proof import INT8_KERNELS
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.ort.kernels import INT8_KERNELS
+from qdeploy.deploy.ort.profile import optimized_graph
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
 from qdeploy.errors import ModelError
+from qdeploy.files.artifact import read_json, write_json
+from qdeploy.graph.sites import find_structure
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import Toy, certified, plan_of, planned, saved
 from tests.manifests import sign

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qdeploy.calibrate.products import find_products
-from qdeploy.deploy.judge import judge
+from qdeploy.deploy.certify_file import judge
 from qdeploy.deploy.product_flops import count_products
+from qdeploy.graph.products import find_products
 
 BATCH, TOKENS, HIDDEN, LAYERS = 2, 3, 32, 5
 ONE = 2 * BATCH * TOKENS * HIDDEN**2  # operations of one product [B, S, H] x [H, H]

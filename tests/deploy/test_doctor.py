@@ -14,8 +14,8 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.deploy import doctor, doctor_cpu
-from qdeploy.deploy.targets import TARGETS
-from qdeploy.remedies import install_command
+from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.machine.remedies import install_command
 from tests.modules import importing
 
 CPUINFO = """processor : 0

@@ -12,11 +12,14 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from qdeploy.deploy import cuda_rules, doctor_gpu, tensorrt_api, tensorrt_rules
+from qdeploy.deploy import doctor_gpu
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
+from qdeploy.deploy.targets.ort_cuda import rules as cuda_rules
+from qdeploy.deploy.targets.tensorrt import api as tensorrt_api
+from qdeploy.deploy.targets.tensorrt import rules as tensorrt_rules
 from qdeploy.errors import TargetError
-from qdeploy.remedies import install_command
+from qdeploy.machine.remedies import install_command
 from tests.modules import importing
 
 FOUND = {"name": "Test GPU", "compute_capability": "8.9", "int8_tensor_cores": True}
@@ -37,7 +40,7 @@ class Package:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every package is there, and so is a GPU; what the test GEMM does is not."""
-    monkeypatch.setattr("qdeploy.deploy.tensorrt_api.package", lambda: Package)
+    monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.api.package", lambda: Package)
     monkeypatch.setattr(ort, "get_available_providers", lambda: PROVIDERS)
     monkeypatch.setattr(doctor_gpu, "device", lambda: FOUND)
     return monkeypatch
@@ -89,7 +92,7 @@ def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> 
     def missing() -> Any:
         raise TargetError("tensorrt cannot be imported: no module.")
 
-    monkeypatch.setattr("qdeploy.deploy.tensorrt_api.package", missing)
+    monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.api.package", missing)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     commands = {
         "tensorrt": install_command("tensorrt"),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from qdeploy.deploy.engine import device_memory_mb, open_engine
-from qdeploy.deploy.ort_cpu_engine import OrtCpuEngine, open_session, session_options
-from qdeploy.deploy.ort_profile import kernel_times
+from qdeploy.deploy.ort.profile import kernel_times
+from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine, open_session, session_options
 from qdeploy.errors import DataError, ModelError, TargetError
 from tests import manifests
 from tests.deploy.conftest import Built, Source

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json
 from qdeploy.calibrate.plan import PerTensor, Plan
-from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.ort_profile import optimized_graph
-from qdeploy.deploy.ort_proof import INT8_KERNELS
+from qdeploy.deploy.ort.kernels import INT8_KERNELS
+from qdeploy.deploy.ort.profile import optimized_graph
+from qdeploy.files.artifact import read_json
+from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Built, Source, sqnr_db
 from tests.deploy.tolerances import GEMM_FLOOR_DB
 from tests.deploy.toys import output_of, tap

@@ -8,10 +8,11 @@ import pytest
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import GemmPlan, Grouped, PerTensor, Plan, SitePlan, Treatment
-from qdeploy.calibrate.structure import Gemm
-from qdeploy.deploy import lower_ort_cuda, lower_tensorrt
-from qdeploy.deploy.forms import L4, Costs, Gpu, cheapest, extra_us
-from qdeploy.deploy.parts import Cuts
+from qdeploy.deploy.lowering.cost_model import L4, Costs, Gpu, cheapest, extra_us
+from qdeploy.deploy.lowering.groups import Cuts
+from qdeploy.deploy.targets.ort_cuda import lower as lower_ort_cuda
+from qdeploy.deploy.targets.tensorrt import lower as lower_tensorrt
+from qdeploy.graph.structure import Gemm
 from tests.deploy.conftest import Source
 
 C, N = 128, 64

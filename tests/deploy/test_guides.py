@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_manifest, sha256_file
-from qdeploy.contest import keep
+from qdeploy.autotune.timing import keep
 from qdeploy.deploy import predict_template
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.engine_readme import readme
 from qdeploy.deploy.predict_script import predict_script
 from qdeploy.errors import QDeployWarning
+from qdeploy.files.artifact import read_manifest, sha256_file
+from qdeploy.files.integrity import verify
 from qdeploy.head import SPANS, TOKENS
-from qdeploy.integrity import verify
 from tests import manifests
 from tests.deploy.conftest import Built, Source
 from tests.deploy.head_engines import HEADS, LONG, TARGETS, TEXTS, Engines, needs

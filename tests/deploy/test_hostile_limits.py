@@ -16,14 +16,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qdeploy
-from qdeploy import runs
 from qdeploy.analyze.segments import SegmentedModel
-from qdeploy.auto import build_fastest
-from qdeploy.deploy import foreign, ort_cpu_engine
-from qdeploy.deploy.equivalence import run_once
+from qdeploy.autotune.target import build_fastest
+from qdeploy.deploy import foreign
+from qdeploy.deploy.passes.equivalence import run_once
+from qdeploy.deploy.targets.ort_cpu import engine as ort_cpu_engine
 from qdeploy.errors import MachineError, ModelError, RunError, TargetError
-from qdeploy.onnx_files import check_file, check_inside, check_names
-from qdeploy.onnx_structure import MAX_FIELDS
+from qdeploy.graph import session as runs
+from qdeploy.onnx_file.check import check_file, check_inside, check_names
+from qdeploy.onnx_file.structure import MAX_FIELDS
 from tests.deploy.conftest import Built, Source
 from tests.deploy.hostile_onnx import graph_of, node
 from tests.deploy.test_onnx_wire import BYTES, VARINT, entry, varint

@@ -16,14 +16,14 @@ import onnx_ir as ir
 import pytest
 
 import qdeploy
-from qdeploy import onnx_files
 from qdeploy.calibrate.run import load_model
 from qdeploy.deploy import foreign
 from qdeploy.deploy.describe import describe
 from qdeploy.deploy.engine import open_engine
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.size import engine_size
-from qdeploy.onnx_files import check_file, check_inside
+from qdeploy.onnx_file import check as onnx_files
+from qdeploy.onnx_file.check import check_file, check_inside
 from tests.deploy.conftest import Built, Source
 from tests.deploy.hostile_onnx import (
     CANARY,
@@ -232,8 +232,8 @@ def test_the_floor_of_onnx_has_the_path_checks() -> None:
 
 def test_the_floor_of_fields_is_far_above_honest_files(bert: Source) -> None:
     """Room for a hundred times the fields of a tiny encoder of two layers."""
-    from qdeploy.onnx_messages import _Reader
-    from qdeploy.onnx_structure import MAX_FIELDS, MAX_NODES
+    from qdeploy.onnx_file.messages import _Reader
+    from qdeploy.onnx_file.structure import MAX_FIELDS, MAX_NODES
 
     content = (bert.directory / "model.onnx").read_bytes()
     reader = _Reader(content)

@@ -191,7 +191,7 @@ def test_a_package_that_is_missing_is_no_fault_of_the_file(tmp_path: Path) -> No
 
 
 def test_layers_of_the_tiny_encoder_are_found() -> None:
-    from qdeploy.calibrate.sites import find_structure
+    from qdeploy.graph.sites import find_structure
     from qdeploy.names import place_of
 
     names = [gemm.name for gemm in find_structure(encoder()).gemms]

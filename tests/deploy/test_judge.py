@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qdeploy.deploy.judge import judge
+from qdeploy.deploy.certify_file import judge
 from tests.deploy.toys import Toy, saved
 
 K = 64

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Plan, Treatment
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.lowered import Mark
-from qdeploy.deploy.ort_profile import optimized_graph
-from qdeploy.deploy.parts import COARSER, REPEATED_SHARE, repetitions
+from qdeploy.deploy.lowering.groups import COARSER, REPEATED_SHARE, repetitions
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.ort.profile import optimized_graph
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import Structure
 from tests.deploy.tolerances import ROUNDING, TIES
 from tests.deploy.toys import (
     Toy,

@@ -15,10 +15,10 @@ import pytest
 
 from qdeploy.calibrate.affine import Affine, affine_from_range
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Plan, Treatment
-from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.lower_ort_cpu import PIECES
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.parts import COARSER, column_blocks
+from qdeploy.deploy.lowering.groups import COARSER, column_blocks
+from qdeploy.deploy.targets.ort_cpu.lower import PIECES
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Source
 from tests.deploy.toys import certified, outputs_of, plan_of, planned, saved, tap
 from tests.tiny import FAMILIES, LAYERS

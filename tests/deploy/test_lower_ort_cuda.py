@@ -11,12 +11,12 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.plan import PerTensor
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.lower_ort_cuda import fit, lower
-from qdeploy.deploy.ort_gpu_engine import require
-from qdeploy.deploy.simulate import SimulatedEngine
+from qdeploy.deploy.ort.simulator import SimulatedEngine
+from qdeploy.deploy.targets.ort_cuda.engine import require
+from qdeploy.deploy.targets.ort_cuda.lower import fit, lower
 from qdeploy.errors import TargetError
+from qdeploy.graph.sites import find_structure
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.test_lower_tensorrt import BIAS, FACTORS, HALF, SIGNS, TREATMENTS, X, one_gemm
 from tests.deploy.toys import fake_quantize, plan_of, saved

@@ -12,20 +12,20 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan, Treatment
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.half import SMALLEST
-from qdeploy.deploy.lower_tensorrt import fit, half_scale, lower
-from qdeploy.deploy.lowered import Mark
-from qdeploy.deploy.parts import window
+from qdeploy.deploy.lowering.groups import window
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.ort.simulator import SimulatedEngine
+from qdeploy.deploy.passes.to_fp16 import SMALLEST
 from qdeploy.deploy.rules import ERROR
-from qdeploy.deploy.simulate import SimulatedEngine
-from qdeploy.deploy.tensorrt_rules import violations
+from qdeploy.deploy.targets.tensorrt.lower import fit, half_scale, lower
+from qdeploy.deploy.targets.tensorrt.rules import violations
 from qdeploy.errors import ModelError, PlanError, QDeployWarning, TargetError
+from qdeploy.files.artifact import read_json
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.fakequant import fake_quantized
 from tests.deploy.toys import Toy, fake_quantize, plan_of, saved
@@ -352,7 +352,7 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     plan = Plan.from_json(read_json(directory / "plan.json"))
     assert len(plan.int8_gemms) >= 4 * LAYERS
 
-    monkeypatch.setattr("qdeploy.deploy.lower_tensorrt.to_half", lambda editor: None)
+    monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.lower.to_half", lambda editor: None)
     plain = dry_run(where, tmp_path / "plain", **PLANS[plan_name])
     original, structure = where.graph()
     fake = saved(fake_quantized(original, plan, structure), tmp_path / "fake.onnx")

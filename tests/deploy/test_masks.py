@@ -9,11 +9,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json
-from qdeploy.calibrate.sites import constant
-from qdeploy.deploy.equivalence import TOLERANCE, compare, padded_feeds
-from qdeploy.deploy.masks import LARGEST_LEAK, MASKED, leak, lighten_masks, softmax_outputs
-from qdeploy.deploy.rewrite import rewrite
+from qdeploy.deploy.passes.attention_mask import (
+    LARGEST_LEAK,
+    MASKED,
+    leak,
+    lighten_masks,
+    softmax_outputs,
+)
+from qdeploy.deploy.passes.equivalence import TOLERANCE, compare, padded_feeds
+from qdeploy.deploy.passes.pipeline import rewrite
+from qdeploy.files.artifact import read_json
+from qdeploy.graph.sites import constant
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import Toy, plan_of
 from tests.tiny import FAMILIES, LAYERS

@@ -15,11 +15,9 @@ import onnx_ir as ir
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_json, write_manifest
 from qdeploy.calibrate.run import load_model
 from qdeploy.calibrate.sample import ROWS as SAMPLE_ROWS
 from qdeploy.calibrate.sample import measuring_sample
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.cli import main, tables
 from qdeploy.data.rows import read_rows
@@ -28,6 +26,8 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.engine import Engine, open_engine
 from qdeploy.deploy.noise_report import FLOOR_DB, measure_noise
 from qdeploy.errors import QDeployWarning
+from qdeploy.files.artifact import read_json, write_manifest
+from qdeploy.graph.sites import find_structure
 from tests.deploy.conftest import DATA, Built, Source
 from tests.tiny import no_progress_bar, tiny_checkpoint, tiny_config, tiny_tokenizer
 

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qdeploy.onnx_messages import read_structure
-from qdeploy.onnx_structure import File, Graph, Tensor, WireError
+from qdeploy.onnx_file.messages import read_structure
+from qdeploy.onnx_file.structure import File, Graph, Tensor, WireError
 from tests.deploy.hostile_onnx import graph_of, node
 
 FILES = 4000

@@ -12,18 +12,19 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.deploy import doctor, openvino_engine
+from qdeploy.deploy import doctor
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import check_int8, tally
 from qdeploy.deploy.engine import open_engine
-from qdeploy.deploy.lower_openvino import lower
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.targets.openvino import engine as openvino_engine
+from qdeploy.deploy.targets.openvino.lower import lower
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
 from qdeploy.errors import DataError, ModelError, TargetError
-from qdeploy.remedies import install_command
+from qdeploy.files.artifact import read_json
+from qdeploy.graph.sites import find_structure
+from qdeploy.machine.remedies import install_command
 from tests.deploy.conftest import Built, Source, sqnr_db
 from tests.deploy.test_lower import (
     SIGNS,

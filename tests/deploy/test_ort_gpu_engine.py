@@ -11,17 +11,19 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from qdeploy.artifact import read_json
-from qdeploy.deploy import ort_gpu_engine, ort_tensorrt_engine, tensorrt_engine
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import certify
 from qdeploy.deploy.inspect import inspect_path
-from qdeploy.deploy.ort_gpu_engine import OrtGpuEngine
-from qdeploy.deploy.ort_tensorrt_engine import OrtTensorRtEngine, wrapper
+from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.simulate import SimulatedEngine
+from qdeploy.deploy.targets.ort_cuda import engine as ort_gpu_engine
+from qdeploy.deploy.targets.ort_cuda.engine import OrtGpuEngine
+from qdeploy.deploy.targets.ort_tensorrt import engine as ort_tensorrt_engine
+from qdeploy.deploy.targets.ort_tensorrt.engine import OrtTensorRtEngine, wrapper
+from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
 from qdeploy.errors import ModelError, RunError, TargetError
 from qdeploy.evaluate.size import engine_size
+from qdeploy.files.artifact import read_json
 from tests.deploy.conftest import Source
 from tests.deploy.test_tensorrt_inspector import text as inspected
 

@@ -13,17 +13,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_manifest
 from qdeploy.calibrate.affine import affine_from_range
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, Treatment
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.calibrate.structure import Site, Structure
-from qdeploy.deploy import rewrite as rewrite_module
-from qdeploy.deploy.equivalence import TOLERANCE, compare
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.permute import ChannelSets, channel_order, fold_permutations
-from qdeploy.deploy.rewrite import rewrite
+from qdeploy.deploy.passes import pipeline as rewrite_module
+from qdeploy.deploy.passes.equivalence import TOLERANCE, compare
+from qdeploy.deploy.passes.permute_channels import ChannelSets, channel_order, fold_permutations
+from qdeploy.deploy.passes.pipeline import rewrite
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
 from qdeploy.errors import VerificationError
+from qdeploy.files.artifact import read_manifest
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import Site, Structure
 from tests.deploy.conftest import Source
 from tests.deploy.tolerances import PERMUTED
 from tests.deploy.toys import plan_of, run

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from qdeploy.artifact import read_json
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor, Plan
-from qdeploy.calibrate.structure import Structure
-from qdeploy.deploy.equivalence import TOLERANCE, compare
-from qdeploy.deploy.prescale import fold_prescales
-from qdeploy.deploy.rewrite import rewrite
+from qdeploy.deploy.passes.equivalence import TOLERANCE, compare
+from qdeploy.deploy.passes.fold_scales import fold_prescales
+from qdeploy.deploy.passes.pipeline import rewrite
+from qdeploy.files.artifact import read_json
+from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import plan_of
 from tests.tiny import FAMILIES, LAYERS

@@ -17,15 +17,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
-from qdeploy.calibrate.products import find_products
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.certificate import expected, tally, unplanned
-from qdeploy.deploy.judge import judge
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
-from qdeploy.deploy.ort_cpu_engine import open_session, session_options
-from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
-from qdeploy.deploy.ort_proof import INT8_KERNELS
+from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.ort.kernels import INT8_KERNELS
+from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.product_flops import any_feeds, count_products
+from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.graph.products import find_products
+from qdeploy.graph.sites import find_structure
 from tests.deploy.product_graphs import (
     BATCH,
     FORMS,

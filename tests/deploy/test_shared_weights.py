@@ -8,10 +8,10 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.run import load_model
-from qdeploy.calibrate.sites import find_structure
 from qdeploy.deploy.build import build_engine
 from qdeploy.errors import QDeployWarning
 from qdeploy.exporter.export import export_checkpoint
+from qdeploy.graph.sites import find_structure
 from tests.tiny import tiny_checkpoint
 
 SHARE = 0.3  # of FP32's bytes: a quarter, and the graph of layers that are written out one by one

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.calibrate.sites import find_structure
-from qdeploy.deploy.lower_ort_cpu import lower as lower_ort_cpu
+from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.graph.sites import find_structure
 from tests.deploy.conftest import Source
 from tests.deploy.tolerances import HALF_STEP, ROUNDING
 from tests.deploy.toys import Toy, plan_of, run, saved

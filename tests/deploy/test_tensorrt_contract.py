@@ -245,7 +245,7 @@ def test_types_of_tensors_become_numpys(bindings: Bindings) -> None:
 def test_without_a_driver_the_reason_is_said(bindings: Bindings, step: str) -> None:
     code = f"""
 from pathlib import Path
-from qdeploy.deploy.tensorrt_api import Opened, Settings, build_plan
+from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan
 from qdeploy.errors import TargetError
 try:
     {step}
@@ -257,7 +257,7 @@ except TargetError as error:
 
 def test_a_logger_and_a_profiler_of_our_own_are_taken(bindings: Bindings) -> None:
     code = """
-from qdeploy.deploy.tensorrt_api import _last, _logger
+from qdeploy.deploy.targets.tensorrt.api import _last, _logger
 logger = _logger()
 logger.log(trt.ILogger.Severity.ERROR, "broken")
 logger.log(trt.ILogger.Severity.INFO, "said")

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qdeploy.deploy import tensorrt_engine as engines
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.tensorrt_engine import TensorRtEngine
+from qdeploy.deploy.targets.tensorrt import engine as engines
+from qdeploy.deploy.targets.tensorrt.engine import TensorRtEngine
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, TargetError
 
 Array = npt.NDArray[Any]

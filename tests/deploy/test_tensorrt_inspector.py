@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from qdeploy.deploy import tensorrt_inspector as inspector
 from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.lowered import Mark
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.errors import ModelError
 
 SAMPLES = Path(__file__).parent / "inspector"

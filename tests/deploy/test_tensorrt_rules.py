@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.deploy.tensorrt_rules import violations
+from qdeploy.deploy.targets.tensorrt.rules import violations
 from tests.deploy.toys import Toy
 
 K, N = 32, 16

@@ -15,10 +15,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.deploy.judge import judge
-from qdeploy.deploy.ort_cpu_engine import open_session, session_options
-from qdeploy.deploy.ort_profile import optimized_graph
-from qdeploy.deploy.ort_proof import INT8_KERNELS
+from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.ort.kernels import INT8_KERNELS
+from qdeploy.deploy.ort.profile import optimized_graph
+from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
 from tests.deploy.toys import Toy, saved
 
 K, N = 64, 48

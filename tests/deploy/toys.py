@@ -20,11 +20,11 @@ from qdeploy.calibrate.plan import (
     SitePlan,
     Treatment,
 )
-from qdeploy.calibrate.structure import Structure
 from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.lowered import Mark
-from qdeploy.deploy.ort_cpu_engine import open_session, session_options
-from qdeploy.deploy.ort_profile import find_kernels, optimized_graph
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
+from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.graph.structure import Structure
 
 Array = npt.NDArray[Any]
 OPSET = 21  # the first whose Q/DQ takes FP16 scales beside the FP32 ones

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.artifact import write_json, write_manifest
 from qdeploy.deploy.engine import KernelTime, Witness
-from qdeploy.deploy.lowered import Mark
-from qdeploy.integrity import SHA256
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.files.artifact import write_json, write_manifest
+from qdeploy.files.integrity import SHA256
 from tests import manifests
 
 Array = npt.NDArray[Any]

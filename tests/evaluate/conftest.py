@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from qdeploy.deploy import certificate
-from qdeploy.evaluate import run, subject
+from qdeploy.evaluate import loaded_engine as subject
+from qdeploy.evaluate import run
 from tests.evaluate.bag import load_bag
 
 INT8: dict[str, Any] = {

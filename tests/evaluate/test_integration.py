@@ -9,9 +9,9 @@ import pytest
 
 from qdeploy.deploy.engine import open_engine
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.evaluate.run import evaluate_engine
-from qdeploy.evaluate.subject import open_subject
 from tests.evaluate.bag import engine_directory, load_bag, write_rows
 
 pytestmark = pytest.mark.integration

@@ -22,7 +22,7 @@ from qdeploy.evaluate.latency import (
     summary,
 )
 from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
-from qdeploy.threads import usable_cores
+from qdeploy.machine.threads import usable_cores
 from tests.evaluate.bag import MAX_LENGTH, BagEngine, table, tokenizer
 
 ENCODER = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=MAX_LENGTH)

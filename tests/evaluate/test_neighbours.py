@@ -14,8 +14,8 @@ import qdeploy
 from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import VerificationError
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.neighbours import neighbours_of
-from qdeploy.evaluate.subject import open_subject
 from qdeploy.head import MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
 from tests.evaluate.bag import MAX_LENGTH, BagEngine, table, tokenizer
 from tests.exports import Exports

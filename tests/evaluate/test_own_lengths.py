@@ -12,9 +12,9 @@ from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.evaluate import own_lengths
 from qdeploy.evaluate.latency import LatencyProtocol
+from qdeploy.evaluate.loaded_engine import Subject
 from qdeploy.evaluate.own_lengths import OwnLengths, about_own_lengths, measure_own_lengths
 from qdeploy.evaluate.rounds import Timed
-from qdeploy.evaluate.subject import Subject
 from qdeploy.head import SEQUENCES, Head
 from tests.evaluate.bag import CLASSES, MAX_LENGTH, BagEngine, table, tokenizer
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdeploy.errors import DataError, ModelError, PlanError
-from qdeploy.evaluate import subject
+from qdeploy.evaluate import loaded_engine as subject
 from qdeploy.evaluate.answers import sigmoid, softmax
 from qdeploy.evaluate.predictor import Predictor
-from qdeploy.integrity import SHA256
+from qdeploy.files.integrity import SHA256
 from tests.evaluate.bag import CLASSES, WORDS, BagEngine, engine_directory, table
 
 pytestmark = pytest.mark.usefixtures("numpy_engines")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import qdeploy
-from qdeploy.artifact import write_json
 from qdeploy.cli import main
 from qdeploy.data.rows import read_rows
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate.accuracy import outputs_of
+from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.metrics import sqnr_db
-from qdeploy.evaluate.subject import open_subject
+from qdeploy.files.artifact import write_json
 from tests.evaluate.bag import CLASSES, engine_directory, table
 from tests.manifests import sign
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 import transformers
 
-from qdeploy import artifact
-from qdeploy.artifact import read_manifest
 from qdeploy.errors import CheckpointError, OutputError, QDeployWarning, VerificationError
 from qdeploy.exporter import export as module
 from qdeploy.exporter.export import export_checkpoint
+from qdeploy.files import artifact
+from qdeploy.files.artifact import read_manifest
 from qdeploy.models import embedded
 from tests.exports import Exports
 from tests.tiny import tiny_adapter

@@ -15,14 +15,14 @@ import numpy.typing as npt
 import pytest
 
 import qdeploy
-from qdeploy.artifact import read_json
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.targets import find_target
+from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import ModelError, TargetError
+from qdeploy.files.artifact import read_json
 from tests.deploy.conftest import sqnr_db
 
 Array = npt.NDArray[Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.artifact import sha256_file
 from qdeploy.errors import CheckpointError
+from qdeploy.files.artifact import sha256_file
 from qdeploy.models import embedded
 
 

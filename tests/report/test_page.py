@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from qdeploy.errors import OutputError
+from qdeploy.files.whole import write_file
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table, render
 from qdeploy.report.pictures import as_png, as_svg, heat_map, intervals, levels, lines, scatter
-from qdeploy.whole import write_file
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.artifact import MANIFEST
 from qdeploy.errors import OutputError
-from qdeploy.lease import holder_of, take
+from qdeploy.files.artifact import MANIFEST
+from qdeploy.files.lease import holder_of, take
 from qdeploy.sweep import claim
 from qdeploy.sweep.claim import LOCK, claimed
 from tests.test_lease import _namespace

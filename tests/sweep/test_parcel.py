@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.artifact import MANIFEST, write_manifest
-from qdeploy.lease import sweep
+from qdeploy.files.artifact import MANIFEST, write_manifest
+from qdeploy.files.lease import sweep
 from qdeploy.sweep import parcel as parcels
 from qdeploy.sweep.parcel import directory_files, pack, release, unpack, unpack_once, unpack_whole
 

@@ -17,7 +17,7 @@ import pytest
 
 import qdeploy
 from qdeploy.errors import DataError, GateError, OutputError, PlanError, QDeployWarning
-from qdeploy.kept import forget, notes
+from qdeploy.files.kept import forget, notes
 from qdeploy.sweep import local
 from qdeploy.sweep.claim import LOCK, claimed
 from qdeploy.sweep.local import failure

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.artifact import write_json, write_manifest
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import ClassOrder
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
+from qdeploy.files.artifact import write_json, write_manifest
 from qdeploy.sweep.stored import STEPS, error_of, is_done, is_whole, listed_files, read_object
 
 ROWS = 5

@@ -6,7 +6,7 @@ import importlib
 import warnings
 from dataclasses import fields
 
-from qdeploy.calibrate.alarms import check_distinct, check_plan
+from qdeploy.calibrate.checks import check_distinct, check_plan
 from qdeploy.calibrate.context import Context, assemble
 from qdeploy.calibrate.options import GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Float, Plan, SitePlan
@@ -25,7 +25,7 @@ STRATEGIES = (
     "smoothquant",
     "peg",
 )
-STRATEGY_NAMES = (*STRATEGIES, "auto")  # what may be typed; auto is in `qdeploy.search`
+STRATEGY_NAMES = (*STRATEGIES, "auto")  # what may be typed; auto is in `qdeploy.autotune.strategy`
 _BASELINES = frozenset({FP32, FP16})
 _WITHOUT_STATISTICS = _BASELINES | {"dynamic"}
 # Rules for one range per tensor: each ought to give other ranges than minimum and maximum.

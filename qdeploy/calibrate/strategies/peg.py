@@ -29,9 +29,9 @@ from qdeploy.calibrate.grouping import (
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import AUTO, FOLDED, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
+from qdeploy.calibrate.pre_quant_scale import best_smoothing
 from qdeploy.calibrate.sharing import plan_sites
-from qdeploy.calibrate.smoothing import best_smoothing
-from qdeploy.calibrate.structure import LAYER_NORM, Site
+from qdeploy.graph.structure import LAYER_NORM, Site
 
 Array = npt.NDArray[Any]
 

@@ -6,10 +6,10 @@ from qdeploy.calibrate.context import Context, assemble, is_gemm_input
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import AUTO
 from qdeploy.calibrate.plan import Plan, SitePlan
+from qdeploy.calibrate.pre_quant_scale import GRID, best_smoothing
 from qdeploy.calibrate.ranges import minmax
 from qdeploy.calibrate.sharing import plan_sites
-from qdeploy.calibrate.smoothing import GRID, best_smoothing
-from qdeploy.calibrate.structure import Site
+from qdeploy.graph.structure import Site
 
 
 def plan(context: Context) -> Plan:

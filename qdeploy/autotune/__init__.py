@@ -1,0 +1,1 @@
+"""Several engines are built and one is kept: strategy, target, treatment, timing."""

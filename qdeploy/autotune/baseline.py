@@ -1,0 +1,135 @@
+"""`--baseline fp32`: the engine to compare with, built beside the engine where it is not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qdeploy.errors import ModelError
+from qdeploy.files.artifact import MANIFEST, read_manifest
+from qdeploy.files.kept import note
+from qdeploy.text import beside
+
+Progress = Callable[[str, int, int], None]
+WORDS = ("fp32", "fp16")  # strategies
+
+
+def find_baseline(
+    engine_dir: str | Path,
+    asked: str | Path,
+    *,
+    model: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """The baseline's directory.
+
+    Args:
+        engine_dir: engine directory.
+        asked: an engine directory, or one of `WORDS`: an engine of that strategy, of the same model
+            and target, in `ENGINE_DIR-fp32`. A directory that is called so comes first.
+        model: model directory to build it from; None looks for the one that the engine was built
+            from beside the engine and in the current directory.
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        ModelError: the model is not found, or is another; something else stands in its place.
+        TargetError, PlanError, OutputError: see `qdeploy.api.build`.
+    """
+    if str(asked) not in WORDS or Path(asked).exists():
+        return Path(asked)
+    manifest = read_manifest(Path(engine_dir), "engine")
+    place = beside(engine_dir, str(asked))
+    if os.path.lexists(place):
+        _require(place, str(asked), manifest)
+        return place
+    from qdeploy.deploy.build import build_engine  # here and below: most baselines are there
+
+    source = model_of(engine_dir, manifest, model)
+    build_engine(
+        source,
+        place,
+        strategy=str(asked),
+        target=manifest["target"],
+        opt_shape=_shape(manifest["opt_shape"]),
+        measure=False,
+        progress=None
+        if progress is None
+        else lambda stage, done, total: progress(f"baseline: {stage}", done, total),
+        **_profile(manifest),
+    )
+    note("baseline", f"{place} was written")
+    return place
+
+
+def model_of(
+    engine_dir: str | Path, manifest: Mapping[str, Any], model: str | Path | None = None
+) -> Path:
+    """The model directory that an engine was built from.
+
+    Raises:
+        ModelError: it is not found, or is another model by now.
+    """
+    from qdeploy.calibrate.run import model_digest
+
+    source = manifest["source"]
+    others = []
+    for place in [Path(model)] if model is not None else _places(engine_dir, source):
+        if model is not None:
+            read_manifest(place, "model")
+        elif not (place / MANIFEST).is_file():
+            continue
+        if model_digest(place) == source["sha256"]:
+            return place
+        others.append(str(place))
+    found = f" {', '.join(others)} holds another model." if others else ""
+    raise ModelError(
+        f"The model that {engine_dir} was built from ({source.get('path') or source.get('id')}) "
+        f"is not beside it, nor in the current directory.{found} Name it with --model MODEL_DIR, "
+        "or an engine to compare with: --baseline ENGINE_DIR."
+    )
+
+
+def _places(engine_dir: str | Path, source: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the model directory may be, without repetition; an engine keeps its name alone."""
+    name = source.get("path")
+    if not name:
+        return
+    home = Path(os.path.abspath(engine_dir)).parent
+    seen = set()
+    for folder in (home, Path.cwd(), home.parent, home.parent / "models", home / "models"):
+        place = Path(os.path.relpath(folder / name))
+        if place not in seen:
+            seen.add(place)
+            yield place
+
+
+def _require(place: Path, strategy: str, manifest: Mapping[str, Any]) -> None:
+    """Refuse what is no such baseline of this engine.
+
+    Raises:
+        ModelError: with the way out.
+    """
+    found = read_manifest(place, "engine")
+    for what, own, other in (
+        ("strategy", strategy, found["strategy"]),
+        ("target", manifest["target"], found["target"]),
+        ("model", manifest["source"]["sha256"], found["source"]["sha256"]),
+    ):
+        if own != other:
+            raise ModelError(
+                f"{place} stands where the {strategy} baseline belongs, and its {what} is another. "
+                "Move it away, or name an engine with --baseline ENGINE_DIR."
+            )
+
+
+def _shape(shape: tuple[int, int]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _profile(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes that a compiled engine takes, for a baseline that takes the same."""
+    shapes = (manifest.get("builder") or {}).get("shapes") or {}
+    names = {"min": "min_shape", "max": "max_shape"}
+    return {names[key]: _shape(shape) for key, shape in shapes.items() if key in names}

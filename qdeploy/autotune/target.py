@@ -1,0 +1,98 @@
+"""`--target auto`: build for every target that works here, time them, keep the fastest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qdeploy.autotune.timing import Progress, calibrate_once, keep, noise_of, times_of
+from qdeploy.autotune.treatment import build_measured, measures
+from qdeploy.calibrate.strategies import needs_statistics
+from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.doctor import CHECKS
+from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
+from qdeploy.files.scratch import scratch
+from qdeploy.machine.threads import usable_cores
+
+NAME = "auto"
+
+
+def build_fastest(
+    model_dir: str | Path,
+    engine_dir: str | Path,
+    *,
+    strategy: str = "peg",
+    opt_shape: str = "8x128",
+    statistics: str | Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    measure: bool = True,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Build for each target, time all engines in alternating rounds at `opt_shape`, keep one.
+
+    Args:
+        model_dir, engine_dir, strategy, opt_shape, statistics, force, dry_run, measure, progress,
+            options: of `qdeploy.api.build`, but for the target.
+
+    Returns:
+        What `build_engine` returns for the engine that was kept, and "auto": {"shape": [B, S],
+        "threads", "p50_ms": {target: ms}, "skipped": {target: reason}}, which stands in the
+        engine's manifest too.
+
+    Raises:
+        TargetError: no target works here, or none takes these options.
+        PlanError, ModelError, DataError, OutputError: see `qdeploy.api.build`.
+    """
+    if dry_run:
+        raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
+    source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
+    check_paths(source, output, options.get("data"), statistics, force=force)
+    asked = dict(options)
+    if needs_statistics(strategy) and statistics is None:
+        statistics = calibrate_once(source, options, progress)
+    with scratch("auto") as folder:
+        built: dict[str, dict[str, Any]] = {}
+        skipped: dict[str, str] = {}
+        for target in CHECKS:
+            if progress is not None:
+                progress(f"build for {target}", 0, 1)
+            try:
+                health = CHECKS[target]()
+                if not health.works:
+                    raise TargetError(health.detail)
+                make = build_measured if measures(target, strategy, options) else build_engine
+                built[target] = make(
+                    source,
+                    folder / target,
+                    strategy=strategy,
+                    target=target,
+                    opt_shape=opt_shape,
+                    statistics=statistics,
+                    measure=False,
+                    **options,
+                )
+            except (TargetError, VerificationError, RunError) as error:
+                skipped[target] = str(error)
+            except QDeployError:  # the model, the rows or an option: the same on every target
+                raise
+            except Exception as error:  # a runtime that breaks is no reason to lose the others
+                skipped[target] = f"{type(error).__name__}: {error}"
+        if not built:
+            reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
+            raise TargetError(f"No target takes this build. {reasons}")
+        shape, p50 = times_of({name: folder / name for name in built}, wanted, progress)
+        best = min(p50, key=p50.__getitem__)
+        choice = {
+            "shape": list(shape),
+            "threads": usable_cores(),
+            "p50_ms": p50,
+            "skipped": skipped,
+        }
+        if measure and progress is not None:
+            progress("measure", 0, 1)
+        noise = noise_of(source, folder / best, statistics, asked) if measure else None
+        keep(folder / best, output, {NAME: choice, "noise": noise}, force=force)
+    return built[best] | {NAME: choice, "noise": noise}

@@ -1,0 +1,97 @@
+"""What builds of several engines share: one calibration, alternating rounds, one that is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from qdeploy.calibrate.run import calibrate_model
+from qdeploy.calibrate.sample import measuring_sample
+from qdeploy.calibrate.statistics import Statistics
+from qdeploy.calibrate.strategies import needs_statistics
+from qdeploy.deploy.certificate import probe_feeds, read_certificate
+from qdeploy.deploy.directory import write_guides
+from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
+from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
+from qdeploy.evaluate.loaded_engine import Subject, open_subject
+from qdeploy.files.artifact import add_to_manifest, read_manifest
+from qdeploy.files.publish import staged
+from qdeploy.graph.session import blaming
+from qdeploy.machine.threads import usable_cores
+from qdeploy.onnx_file.check import GRAPH
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int, int], None]
+_ROWS = ("data", "task", "columns", "calibration_rows", "max_length", "seed")  # of `calibrate`
+
+
+def calibrate_once(source: Path, options: dict[str, Any], progress: Progress | None) -> Path:
+    """Statistics for several builds, from the options of one, which lose what is used up."""
+    rows = {name: options.pop(name) for name in _ROWS if name in options}
+    if "calibration_rows" in rows:
+        rows["rows"] = rows.pop("calibration_rows")
+    options["seed"] = rows.get("seed", 0)
+    return calibrate_model(source, progress=progress, **rows)
+
+
+def noise_of(
+    source: Path, engine: Path, statistics: str | Path | None, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """`measure_noise` of the engine that is kept, with a warning where it says one.
+
+    Args:
+        statistics: that it was built from, or None.
+        options: of the build, for its `max_length` and `seed`.
+    """
+    wanted = ("max_length", "seed")
+    asked = {name: options[name] for name in wanted if options.get(name) is not None}
+    manifest = read_manifest(engine, "engine")
+    observed = None
+    if statistics is not None and needs_statistics(manifest["strategy"]):
+        observed = Statistics.load(Path(statistics))
+    sample = measuring_sample(source, observed=observed, **asked)
+    with blaming(source / GRAPH):
+        found = measure_noise(source, engine, manifest, sample, open_engine(engine))
+    warn_of_noise(found)
+    return found
+
+
+def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> None:
+    """Write an engine directory that is one of several, with more fields in its manifest."""
+    with staged(output, "engine", force=force) as work:
+        shutil.copytree(engine, work, dirs_exist_ok=True)
+        manifest = read_manifest(work, "engine") | fields
+        guides = write_guides(work, manifest, read_certificate(work))
+        add_to_manifest(work, "engine", fields, guides)
+
+
+def rounds_of(
+    subjects: list[Subject],
+    wanted: tuple[int, int],
+    progress: Progress | None,
+    iterations: int = 60,
+) -> tuple[tuple[int, int], list[list[Array]]]:
+    """The shape [B, S], and the alternating rounds of each engine (`measure_alternating`)."""
+    longest = min(subject.encoder.max_length for subject in subjects)
+    batch, tokens = wanted[0], min(wanted[1], longest)
+    protocol = LatencyProtocol(batch_size=batch, seq_len=tokens, warmup=10, iterations=iterations)
+    pairs = [
+        (s.engine, probe_feeds(s.manifest["inputs"], batch=batch, sequence=tokens))
+        for s in subjects
+    ]
+    return (batch, tokens), measure_alternating(pairs, protocol, progress).rounds
+
+
+def times_of(
+    engines: dict[str, Path], wanted: tuple[int, int], progress: Progress | None
+) -> tuple[tuple[int, int], dict[str, float]]:
+    """The shape [B, S], and the median time of a run of each engine directory, ms, by its name."""
+    subjects = [open_subject(engine, usable_cores()) for engine in engines.values()]
+    shape, rounds = rounds_of(subjects, wanted, progress)
+    times = {name: round(median(ms), 3) for name, ms in zip(engines, rounds, strict=True)}
+    return shape, times

@@ -1,0 +1,95 @@
+"""Factors per channel that move range from an activation into the weight behind it.
+
+Xiao et al. 2023 (arXiv 2211.10438), equation 4: s_c = max|x_c|^α / max|W_c|^(1−α); the activation
+is divided by s and the weight's rows multiplied by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qdeploy.calibrate.affine import Affine, quantize_weight
+from qdeploy.calibrate.context import Context
+from qdeploy.calibrate.plan import PerTensor
+from qdeploy.graph.structure import Site
+
+Array = npt.NDArray[Any]
+
+GRID = tuple(i / 20 for i in range(0, 20))
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """One site scaled with one α.
+
+    Attributes:
+        treatment: one scale, with the factors 1/s in front of it.
+        alpha: of equation 4.
+        activation, weights: shares of noise that rounding the scaled activation adds, and rounding
+            the scaled weights.
+        excess: what the weights add beyond their noise without factors.
+    """
+
+    treatment: PerTensor
+    alpha: float
+    activation: float
+    weights: float
+    excess: float
+
+
+def smoothing(context: Context, site: Site, alpha: float) -> Array:
+    """s_c of equation 4, FP64 [C], normalised so that its geometric mean is 1."""
+    activation = np.maximum(context.statistics[site.tensor].absolute, 1e-5)
+    rows = [
+        np.abs(context.weights[g.weight]).max(axis=1)
+        for g in context.structure.consumers(site.tensor)
+    ]
+    weight = np.maximum(np.max(rows, axis=0).astype(np.float64), 1e-5)
+    scale = activation**alpha / weight ** (1 - alpha)
+    result: Array = scale / np.exp(np.log(scale).mean())
+    return result
+
+
+def best_smoothing(context: Context, site: Site, alphas: Iterable[float] = GRID) -> Smoothed:
+    """The α with the least noise of activation and weights together, from statistics alone."""
+    found = [_smoothed(context, site, alpha) for alpha in alphas]
+    return min(found, key=lambda smoothed: smoothed.activation + smoothed.weights)
+
+
+def _smoothed(context: Context, site: Site, alpha: float) -> Smoothed:
+    scale = smoothing(context, site, alpha)
+    affine = _affine(context, site, scale)
+    plain = context.noise.weight_noise(site)
+    weights = plain * _weight_growth(context, site, scale)
+    return Smoothed(
+        treatment=PerTensor(affine, tuple(float(v) for v in (1 / scale).astype(np.float32))),
+        alpha=alpha,
+        activation=context.noise.share(site, affine.scale * scale),
+        weights=weights,
+        excess=max(weights - plain, 0.0),
+    )
+
+
+def _affine(context: Context, site: Site, scale: Array) -> Affine:
+    statistics = context.statistics[site.tensor]
+    low, high = statistics.minimum / scale, statistics.maximum / scale
+    return context.affine((float(low.min()), float(high.max())))
+
+
+def _weight_growth(context: Context, site: Site, scale: Array) -> float:
+    """Weight noise with the factors over that without: steps grow, the activation's power falls."""
+    statistics = context.statistics[site.tensor]
+    power = float((statistics.power / scale**2).sum()) / float(statistics.power.sum())
+    ratio = []
+    for gemm in context.structure.consumers(site.tensor):
+        weight = context.weights[gemm.weight]
+        per_channel = context.options.per_channel_weights
+        _, plain = quantize_weight(weight, per_channel=per_channel)
+        _, scaled = quantize_weight(weight * scale[:, None], per_channel=per_channel)
+        ratio.append(float((scaled**2).sum() / (plain**2).sum()))
+    return power * float(np.mean(ratio))

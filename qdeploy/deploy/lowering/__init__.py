@@ -1,0 +1,1 @@
+"""From a plan to a graph: what the lowerings of all targets share."""

@@ -1,0 +1,281 @@
+"""What the lowerings of all targets share: sites in order, weights, sums of partial products."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.calibrate.affine import quantize_weight
+from qdeploy.calibrate.options import ALL_SCOPE
+from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
+from qdeploy.deploy.lowering.embeddings import lower_tables
+from qdeploy.deploy.lowering.fake_quantize import rounded
+from qdeploy.deploy.lowering.groups import Cuts, column_blocks, rows_of
+from qdeploy.deploy.lowering.lowered import Lowered, Mark
+from qdeploy.deploy.lowering.operands import Operand, OperandWriter
+from qdeploy.graph.editor import GraphEditor
+from qdeploy.graph.sites import ACTIVATION_FUNCTIONS, constant
+from qdeploy.graph.structure import Gemm, Structure
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """An operand and the weight it meets: codes with scales, or floats where scale is None.
+
+    Attributes:
+        shift: mean of what the rounding of the weight adds to each output, FP64 [N] or 0.
+    """
+
+    operand: Operand
+    weight: Array
+    scale: Array | None
+    shift: Array | float = 0.0
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A GEMM in blocks of columns, and the activation function that each passes."""
+
+    activation: ir.Node
+    blocks: list[Array]
+
+
+class Lowering(ABC):
+    """One plan, on its way into the graph of one target.
+
+    Attributes:
+        signed, cuts: see `OperandWriter`.
+        tokens: rows times tokens of the runs that the graph is meant for.
+    """
+
+    signed: ClassVar[bool] = False
+    cuts: ClassVar[Cuts] = Cuts()
+
+    def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
+        self.editor = GraphEditor(model)
+        self.writer = OperandWriter(self.editor, signed=self.signed, cuts=self.cuts)
+        self.plan = plan
+        self.tokens = tokens
+        self._structure = structure
+        self._nodes = {str(node.name): node for node in self.editor.graph}
+        self._lowered = Lowered(model)
+        self._readers = Counter(gemm.weight for gemm in structure.gemms)
+        self._shared: dict[tuple[Any, ...], ir.Value] = {}  # constants of weights by content
+        self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
+
+    @abstractmethod
+    def int8_product(
+        self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
+    ) -> tuple[ir.Value, ir.Node]:
+        """A product of the target: its value, and the node that multiplies.
+
+        Args:
+            operand: codes [B, S, K'].
+            codes: int8 weight [K', N].
+            scale: FP32 of the weight, [N] or scalar.
+            bias: FP32 [N] to add, or None.
+            label: name of the node.
+        """
+
+    def pieces(self, gemm: Gemm) -> int:
+        """Blocks of columns in which a target computes a GEMM before an activation function."""
+        del gemm
+        return 1
+
+    def run(self) -> Lowered:
+        """Lower tables, then each site in graph order; the model is consumed."""
+        lower_tables(self.editor, self.plan, self._structure)
+        planned = set(self.plan.int8_gemms)
+        for site in self._structure.sites:
+            treatment = self.plan.treatment(site.tensor)
+            if not isinstance(treatment, Float):
+                gemms = [g for g in self._structure.consumers(site.tensor) if g.name in planned]
+                self.lower_site(site.tensor, site.name, treatment, gemms)
+        self._lowered.model = self.finish()
+        return self._lowered
+
+    def quantize(self, weight: Array) -> tuple[Array, Array]:
+        """Codes, int8, and scales, FP32 [N] or scalar, of a weight, FP32 [K', N]."""
+        return quantize_weight(weight, per_channel=self.plan.per_channel_weights)
+
+    def finish(self) -> ir.Model:
+        """The graph, when all sites are lowered."""
+        return self.editor.finish()
+
+    def lower_site(self, tensor: str, name: str, treatment: Treatment, gemms: list[Gemm]) -> None:
+        """Quantize one tensor for its GEMMs, and in scope all for every other reader."""
+        value = self.editor.values[tensor]
+        readers = {use.node for use in value.uses()}
+        operands: list[Operand] = []
+        if tensor in self._blocks:
+            operands = self.writer.block_operands(self._blocks[tensor], name, treatment)
+        elif gemms:
+            operands = self.writer.operands(value, name, treatment)
+        products = {self._nodes[g.node] for g in gemms}
+        if self.plan.scope == ALL_SCOPE and readers - products:
+            added = {use.node for use in value.uses()} - readers
+            before = {use.node for use in value.uses()}
+            result = rounded(self.editor, self.writer, value, name, treatment, operands)
+            added |= {use.node for use in value.uses()} - before
+            self.editor.replace_uses(value, result, besides=products | added)
+        for gemm in gemms:
+            self._lower_gemm(gemm, treatment, operands)
+
+    def _lower_gemm(self, gemm: Gemm, treatment: Treatment, operands: list[Operand]) -> None:
+        factors = [self._factor(gemm, treatment, operand) for operand in operands]
+        bias = self._bias(gemm, factors)
+        cut = self._cut(gemm)
+        if cut is None:
+            output = self.editor.values[gemm.output]
+            result = self._product(gemm, factors, bias, gemm.name, slice(None))
+            result.shape = output.shape
+            self.editor.take_over(output, result)
+            self.editor.values[gemm.output] = result
+            return
+        values = []
+        for index, columns in enumerate(cut.blocks, 1):
+            label = f"{gemm.name}/columns{index}"
+            inner = self._product(gemm, factors, bias, label, columns)
+            attributes = {a.name: a.value for a in cut.activation.attributes.values()}
+            node = self.editor.node(
+                cut.activation.op_type,
+                [inner],
+                f"{cut.activation.name}/columns{index}",
+                domain=cut.activation.domain,
+                **attributes,
+            )
+            values.append(node.outputs[0])
+        self._blocks[str(cut.activation.outputs[0].name)] = values
+
+    def _cut(self, gemm: Gemm) -> _Cut | None:
+        """The column blocks that a GEMM is computed in; None where it stays whole.
+
+        An activation function keeps channels apart, and the columns of the GEMM before it are free:
+        where nothing but GEMMs reads what it computes, each group of channels gets a GEMM of its
+        own columns, and neither a slice nor a gather is needed to give it its own scale.
+        """
+        output = self.editor.values[gemm.output]
+        readers = [use.node for use in output.uses()]
+        if self.plan.scope == ALL_SCOPE or len(readers) != 1 or output.is_graph_output():
+            return None
+        (activation,) = readers
+        if activation.op_type not in ACTIVATION_FUNCTIONS or len(activation.inputs) != 1:
+            return None
+        tensor = activation.outputs[0]
+        treatment = self.plan.treatment(str(tensor.name))
+        gemms = self._structure.consumers(str(tensor.name))
+        planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.int8_gemms}
+        plain = isinstance(treatment, PerTensor) and not treatment.prescale
+        if not (plain or isinstance(treatment, Grouped)) or tensor.is_graph_output():
+            return None
+        if {use.node for use in tensor.uses()} != planned:
+            return None
+        assert isinstance(treatment, PerTensor | Grouped)
+        blocks = column_blocks(treatment, gemm.n, self.pieces(gemm), self.cuts)
+        return _Cut(activation, blocks) if len(blocks) > 1 else None
+
+    def _factor(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> _Factor:
+        """The weight rows that an operand meets."""
+        weight = constant(self.editor.graph.initializers[gemm.weight])
+        assert weight is not None
+        weight = weight.astype(np.float32).T if gemm.transposed else weight.astype(np.float32)
+        if isinstance(treatment, PerTensor) and treatment.prescale:
+            weight = weight / np.array(treatment.prescale, np.float32)[:, None]
+        part = rows_of(weight, operand.rows)
+        if operand.scale is None:
+            return _Factor(operand, part, None)
+        codes, scale = self.quantize(part)
+        mean = self._mean(gemm, treatment, operand)
+        shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
+        return _Factor(operand, codes, scale, shift)
+
+    def _mean(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> Array | None:
+        """Mean of each column of an operand, FP64 [K']; None where the plan has none."""
+        mean = np.array(self.plan.sites[gemm.input].mean)
+        if not len(mean):
+            return None
+        if isinstance(treatment, PerTensor) and treatment.prescale:
+            mean = mean * np.array(treatment.prescale)
+        if not len(operand.rows):
+            return mean
+        # a row that stands m times meets an m-th of its channel each time
+        times = np.bincount(operand.rows[operand.rows >= 0], minlength=len(mean))
+        return (mean / np.maximum(times, 1))[operand.rows]
+
+    def _bias(self, gemm: Gemm, factors: list[_Factor]) -> Array | None:
+        """The bias less what rounding the weights adds to it on average, FP32 [N].
+
+        Σ_c E[x_c] · (Ŵ_cn − W_cn) from the calibration rows (Nagel et al. 2019, arXiv 1906.04721,
+        §4.2): it costs nothing at run time.
+        """
+        shift = np.zeros(gemm.n)
+        for factor in factors:
+            shift = shift + factor.shift
+        bias = None
+        if gemm.bias is not None:
+            bias = constant(self.editor.graph.initializers[gemm.bias])
+        if not np.any(shift):
+            return bias
+        corrected: Array = (0 if bias is None else bias.astype(np.float64)) - shift
+        return corrected.astype(np.float32)
+
+    def _stored(self, gemm: Gemm, name: str, array: Array) -> ir.Value:
+        """A constant made of a GEMM's weight; layers that share the weight share it too."""
+        if self._readers[gemm.weight] == 1:
+            return self.editor.constant(name, array)
+        key = (gemm.weight, str(array.dtype), array.shape, array.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self.editor.constant(name, array)
+        return self._shared[key]
+
+    def _product(
+        self,
+        gemm: Gemm,
+        factors: list[_Factor],
+        bias: Array | None,
+        label: str,
+        chosen: Array | slice,
+    ) -> ir.Value:
+        """The chosen columns of a GEMM, with its bias."""
+        added = None
+        if bias is not None:
+            added = self.editor.constant(f"{label}.bias", bias[chosen])
+        result: ir.Value | None = None
+        marks = self._lowered.marks.get(gemm.name, ())
+        floats = self._lowered.float_products.get(gemm.name, ())
+        for index, factor in enumerate(factors, 1):
+            part = label if index == 1 else f"{label}/part{index}"
+            if factor.scale is None:
+                stored = self._stored(gemm, f"{part}.weight_float", factor.weight[:, chosen])
+                operand = factor.operand.value
+                node = self.editor.node("MatMul", [operand, stored], part)
+                floats += (str(node.name),)
+                product = node.outputs[0]
+            else:
+                scale = (
+                    factor.scale[chosen]
+                    if self.plan.per_channel_weights
+                    else factor.scale.reshape(())
+                )
+                codes = self._stored(gemm, f"{part}.weight_int8", factor.weight[:, chosen])
+                steps = self._stored(gemm, f"{part}.weight_scale", scale)
+                first = added if index == 1 else None
+                product, node = self.int8_product(factor.operand, codes, steps, first, part)
+                marks += (Mark(str(codes.name), str(node.name)),)
+            if result is not None:
+                name = f"{label}/sum{index}" if index < len(factors) else f"{label}/sum"
+                product = self.editor.node("Add", [result, product], name).outputs[0]
+            result = product
+        self._lowered.marks[gemm.name] = marks
+        if floats:
+            self._lowered.float_products[gemm.name] = floats
+        assert result is not None
+        return result

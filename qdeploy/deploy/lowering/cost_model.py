@@ -1,0 +1,162 @@
+"""Which form the treatment of a GEMM's input takes on a GPU, by what each is expected to cost.
+
+A loud input can be treated by factors per channel in front of one scale, or by groups and outlier
+channels with products of their own. Both reach the noise target on most sites; which is cheaper is
+estimated by a roofline: kernels times their launch, bytes times bandwidth, multiplications times
+peak (Williams et al. 2009, doi 10.1145/1498765.1498785). Where a GPU is at hand the measured time
+takes over (`qdeploy.autotune.treatment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, SitePlan, Treatment
+from qdeploy.deploy.lowering.groups import Cuts, padded, parts_of
+from qdeploy.graph.structure import Gemm, Structure
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a GPU does in a microsecond.
+
+    Attributes:
+        name: of the device, for reports.
+        launch_us: time of one more kernel within a CUDA graph.
+        bytes_us: bytes of memory read or written.
+        int8_us, half_us: additions and multiplications of dense products.
+    """
+
+    name: str
+    launch_us: float
+    bytes_us: float
+    int8_us: float
+    half_us: float
+
+
+# Data sheet: 300 GB/s; 242 TOPS INT8 and 121 TFLOPS FP16, dense. The launch is a round figure.
+L4 = Gpu("NVIDIA L4", launch_us=2.0, bytes_us=300e3, int8_us=242e6, half_us=121e6)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the forms need on a target, beyond one plain INT8 product.
+
+    Attributes:
+        cuts: in which pieces it multiplies.
+        factor_kernels: kernels that multiply by the factors, where the rounding does not.
+        factor_bytes: read and written by them, per element of the input.
+        product_kernels: kernels of each further product: its rounding, itself, its sum.
+        product_bytes: read and written by them, per element of the output.
+    """
+
+    cuts: Cuts
+    factor_kernels: int
+    factor_bytes: int
+    product_kernels: int
+    product_bytes: int
+
+
+def extra_us(
+    treatment: Treatment,
+    gemms: Sequence[Gemm],
+    shape: tuple[int, int],
+    costs: Costs,
+    gpu: Gpu = L4,
+) -> float:
+    """Microseconds of a treatment beyond plain INT8 products.
+
+    Args:
+        treatment: of an input [B, S, C].
+        gemms: its readers.
+        shape: rows B and tokens S of a run.
+        costs: of the target.
+        gpu: of the estimate.
+    """
+    if isinstance(treatment, PerTensor) and treatment.prescale:
+        elements = shape[0] * shape[1] * len(treatment.prescale)
+        moved = elements * costs.factor_bytes / gpu.bytes_us
+        return costs.factor_kernels * gpu.launch_us + moved
+    if not isinstance(treatment, Grouped):
+        return 0.0
+    parts = parts_of(treatment, costs.cuts)
+    slim = [len(padded(channels, 1, costs.cuts.multiple)[0]) for channels, _ in parts.slim]
+    wide = 0 if parts.wide is None else len(parts.wide_rows())
+    outliers = 0
+    if parts.outliers:
+        outliers = len(padded(parts.outliers, 1, costs.cuts.float_multiple)[0])
+    further = len(slim) + bool(outliers) - (0 if wide else 1)
+    total = 0.0
+    if parts.repeated:  # each is picked and rounded, and all are joined, int8 read and written
+        total += (2 * len(parts.repeated) + 1) * gpu.launch_us
+        total += 2 * shape[0] * shape[1] * wide / gpu.bytes_us
+    for gemm in gemms:
+        outputs = shape[0] * (shape[1] if gemm.rows > 1 else 1) * gemm.n
+        total += further * costs.product_kernels * gpu.launch_us
+        total += further * outputs * costs.product_bytes / gpu.bytes_us
+        more = wide + sum(slim) - parts.total
+        total += 2 * outputs * (more / gpu.int8_us + outliers / gpu.half_us)
+    return total
+
+
+def cheapest(
+    factors: Plan,
+    groups: Plan,
+    structure: Structure,
+    shape: tuple[int, int],
+    costs: Costs,
+) -> tuple[Plan, dict[str, Any]]:
+    """Of two plans, the cheaper form of each site among those that are quiet enough.
+
+    Args:
+        factors: with factors wherever they suffice.
+        groups: with none.
+        structure: of the graph of both.
+        shape: rows and tokens of the runs that the engine is tuned for.
+        costs: of the target.
+
+    Returns:
+        The plan, and {"gpu", "estimated_us": {"factors", "groups", "kept"}} of its sites: time
+        beyond plain INT8 products.
+    """
+    target = float(factors.options["noise_target"])
+    kept, totals = {}, {"factors": 0.0, "groups": 0.0, "kept": 0.0}
+    for tensor, one in factors.sites.items():
+        other = groups.sites[tensor]
+        readers = structure.consumers(tensor)
+        times = {
+            name: extra_us(site.treatment, readers, shape, costs)
+            for name, site in (("factors", one), ("groups", other))
+        }
+        name = "factors"
+        if one.treatment != other.treatment:
+            name = _better({"factors": one, "groups": other}, times, target)
+            kept[tensor] = _explained({"factors": one, "groups": other}[name], times, name)
+        for key, us in (*times.items(), ("kept", times[name])):
+            totals[key] += us
+    found = {"gpu": L4.name, "estimated_us": {key: round(us, 1) for key, us in totals.items()}}
+    return replace(factors, sites=factors.sites | kept), found
+
+
+def _better(sites: dict[str, SitePlan], times: dict[str, float], target: float) -> str:
+    """The cheaper of those that reach the noise target; the quieter where none does."""
+    noise = {name: _level(site) for name, site in sites.items()}
+    quiet = [name for name in sites if noise[name] >= target]
+    if quiet:
+        return min(quiet, key=lambda name: (times[name], -noise[name]))
+    return max(sites, key=noise.__getitem__)
+
+
+def _level(site: SitePlan) -> float:
+    """Expected decibels; a tensor in float has no noise."""
+    if isinstance(site.treatment, Float) or site.sqnr_db is None:
+        return float("inf")
+    return site.sqnr_db
+
+
+def _explained(site: SitePlan, times: dict[str, float], name: str) -> SitePlan:
+    other = "groups" if name == "factors" else "factors"
+    text = f"{site.reason}; estimated {times[name]:.1f} µs, {other} {times[other]:.1f} µs"
+    return replace(site, reason=text)

@@ -1,0 +1,63 @@
+"""Scope all: a tensor that its readers see rounded to 8 bits, in standard ONNX operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from qdeploy.calibrate.affine import MIDDLE, Affine
+from qdeploy.calibrate.plan import Grouped, PerTensor, Treatment
+from qdeploy.deploy.lowering.operands import Operand, OperandWriter
+from qdeploy.graph.editor import GraphEditor
+
+
+def rounded(
+    editor: GraphEditor,
+    writer: OperandWriter,
+    value: ir.Value,
+    name: str,
+    treatment: Treatment,
+    operands: list[Operand],
+) -> ir.Value:
+    """The tensor through Quantize and Dequantize; outlier channels stay as they are.
+
+    Args:
+        operands: what stands for the tensor in products already; its codes are used again.
+    """
+    if isinstance(treatment, Grouped):
+        return _grouped(editor, writer, value, name, treatment)
+    codes = operands or writer.operands(value, name, treatment)
+    result = writer.dequantized(codes[0], name)
+    if isinstance(treatment, PerTensor) and treatment.prescale:
+        # what was scaled before the codes is scaled back behind them
+        back = 1 / np.array(treatment.prescale, np.float32)
+        result = writer.elementwise("Mul", result, back, f"{name}/unscale")
+    return result
+
+
+def _grouped(
+    editor: GraphEditor, writer: OperandWriter, value: ir.Value, name: str, treatment: Grouped
+) -> ir.Value:
+    """A scale per channel, as a Div and a Mul around the rounding.
+
+    Not as Q/DQ along an axis: ONNX Runtime fuses such a pair around an Add into QLinearAdd, which
+    takes scalars only, and then the file does not load (tests/deploy/test_traps.py).
+    """
+    channels = sum(map(len, treatment.groups)) + len(treatment.outlier_channels)
+    scales, shifts = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    for group, affine in zip(treatment.groups, treatment.affines, strict=True):
+        scales[list(group)] = affine.scale
+        shifts[list(group)] = affine.zero_point - MIDDLE
+    steps = writer.elementwise("Div", value, scales, f"{name}/steps")
+    if shifts.any():
+        steps = writer.elementwise("Add", steps, shifts, f"{name}/shift")
+    result = writer.dequantized(writer.quantized(steps, name, Affine(1.0, MIDDLE)), name)
+    if shifts.any():
+        result = writer.elementwise("Sub", result, shifts, f"{name}/unshift")
+    result = writer.elementwise("Mul", result, scales, f"{name}/values")
+    if not treatment.outlier_channels:
+        return result
+    mask = np.zeros(channels, bool)
+    mask[list(treatment.outlier_channels)] = True
+    flags = editor.constant(f"{name}.is_outlier", mask)
+    return editor.node("Where", [flags, value, result], f"{name}/where", like=value).outputs[0]

@@ -1,0 +1,222 @@
+"""The quantized forms of a GEMM's input, and the weight rows that they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.calibrate.affine import MIDDLE, Affine
+from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
+from qdeploy.deploy.lowering.groups import Cuts, Group, Parts, Repeated, padded, parts_of, window
+from qdeploy.graph.editor import GraphEditor
+from qdeploy.graph.sites import constant
+
+Array = npt.NDArray[Any]
+_ALL_ROWS = np.arange(0)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Channels of an input, quantized: codes with a scale, or floats where scale is None.
+
+    Attributes:
+        rows: the weight row that each column of `value` meets; −1 for a row of zeros; empty for
+            all rows in order.
+    """
+
+    rows: Array
+    value: ir.Value
+    scale: ir.Value | None = None
+    zero_point: ir.Value | None = None
+
+
+class OperandWriter:
+    """Adds the nodes that quantize an activation to a graph.
+
+    Attributes:
+        signed: symmetric ranges as int8 with zero point 0; else as uint8 with zero point 128, the
+            same numbers.
+        cuts: in which pieces the target multiplies.
+    """
+
+    def __init__(self, editor: GraphEditor, *, signed: bool, cuts: Cuts) -> None:
+        self._editor = editor
+        self.signed = signed
+        self.cuts = cuts
+
+    def operands(self, value: ir.Value, name: str, treatment: Treatment) -> list[Operand]:
+        """Everything that stands for `value` in a product."""
+        if isinstance(treatment, Dynamic):
+            return [self._dynamic(value, name)]
+        if isinstance(treatment, PerTensor):
+            source = value
+            if treatment.prescale:
+                source = self._scaled(value, np.array(treatment.prescale, np.float32), name)
+            return [self.quantized(source, name, treatment.affine)]
+        assert isinstance(treatment, Grouped)
+        return self._grouped(value, name, parts_of(treatment, self.cuts))
+
+    def quantized(
+        self, source: ir.Value, name: str, affine: Affine, rows: Array = _ALL_ROWS
+    ) -> Operand:
+        """Codes of a tensor on one scale."""
+        scale = self._editor.constant(f"{name}.scale", np.array(affine.scale, np.float32))
+        signed = self.signed and affine.zero_point == MIDDLE
+        number = np.array(0, np.int8) if signed else np.array(affine.zero_point, np.uint8)
+        zero = self._editor.constant(f"{name}.zero_point", number)
+        assert zero.dtype is not None
+        node = self._editor.node(
+            "QuantizeLinear",
+            [source, scale, zero],
+            f"{name}/quantize",
+            dtype=zero.dtype,
+            like=source,
+        )
+        return Operand(rows, node.outputs[0], scale, zero)
+
+    def dequantized(self, operand: Operand, name: str) -> ir.Value:
+        """Values of an operand's codes."""
+        node = self._editor.node(
+            "DequantizeLinear",
+            [operand.value, operand.scale, operand.zero_point],
+            f"{name}/dequantize",
+            like=operand.value,
+        )
+        return node.outputs[0]
+
+    def elementwise(self, op_type: str, value: ir.Value, vector: Array, name: str) -> ir.Value:
+        """A tensor and a constant vector over its channels."""
+        other = self._editor.constant(f"{name}.vector", vector)
+        return self._editor.node(op_type, [value, other], name, like=value).outputs[0]
+
+    def _scaled(self, value: ir.Value, factor: Array, name: str) -> ir.Value:
+        """A tensor times a factor per channel.
+
+        Behind LayerNormalization by one more of it, with the factors in its weights (unless
+        `Cuts.second_norm` says otherwise): that costs less than a multiplication and nothing where
+        only GEMMs read the tensor, as the first one falls away then.
+        """
+        node = value.producer()
+        weights: list[Array | None] = []
+        normed = node is not None and node.op_type == "LayerNormalization"
+        if node is not None and normed and self.cuts.second_norm:
+            weights = [constant(weight) for weight in node.inputs[1:] if weight is not None]
+        if node is None or not weights or any(_other(w, factor) for w in weights):
+            return self.elementwise("Mul", value, factor, f"{name}/prescale")
+        scaled = [
+            self._editor.constant(f"{name}.{part}", (weight * factor).astype(np.float32))
+            for part, weight in zip(("scale", "bias"), weights, strict=False)
+        ]
+        attributes = {a.name: a.value for a in node.attributes.values()}
+        return self._editor.node(
+            node.op_type, [node.inputs[0], *scaled], f"{name}/prescale", like=value, **attributes
+        ).outputs[0]
+
+    def block_operands(
+        self, values: Sequence[ir.Value], name: str, treatment: Treatment
+    ) -> list[Operand]:
+        """Everything that stands for a tensor that was computed in the blocks of `column_blocks`.
+
+        Args:
+            values: one per block, in their order.
+        """
+        if isinstance(treatment, PerTensor):
+            whole = [self.quantized(value, name, treatment.affine) for value in values]
+            return [replace(whole[0], value=self._joined([part.value for part in whole], name))]
+        assert isinstance(treatment, Grouped)
+        parts = parts_of(treatment, self.cuts)
+        least, multiple = self.cuts.least, self.cuts.multiple
+        others = len(parts.repeated) + len(parts.slim) + bool(parts.outliers)
+        base, rest = values[: len(values) - others], iter(values[len(values) - others :])
+        operands = []
+        if parts.wide is not None:
+            wide = [self.quantized(value, f"{name}/wide", parts.wide[1]) for value in base]
+            codes, met = [operand.value for operand in wide], [np.array(parts.wide[0])]
+            for part in parts.repeated:
+                label = f"{name}/times{part.times}"
+                codes += part.times * [self.quantized(next(rest), label, part.affine).value]
+                met += part.times * [padded(part.channels, least, multiple)[1]]
+            joined = self._joined(codes, name)
+            operands.append(replace(wide[0], rows=np.concatenate(met), value=joined))
+        for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
+            label = f"{name}/group{index}"
+            rows = padded(channels, least, multiple)[1]
+            operands.append(self.quantized(next(rest), label, affine, rows))
+        if parts.outliers:
+            rows = padded(parts.outliers, least, self.cuts.float_multiple)[1]
+            operands.append(Operand(rows, next(rest)))
+        return operands
+
+    def _dynamic(self, value: ir.Value, name: str) -> Operand:
+        node = self._editor.node(
+            "DynamicQuantizeLinear",
+            [value],
+            f"{name}/quantize",
+            outputs=3,
+            dtype=ir.DataType.UINT8,
+            like=value,
+        )
+        codes, scale, zero_point = node.outputs
+        return Operand(_ALL_ROWS, codes, scale, zero_point)
+
+    def _grouped(self, value: ir.Value, name: str, parts: Parts) -> list[Operand]:
+        operands = []
+        if parts.wide is not None:
+            operands.append(self._wide(value, name, parts, parts.wide))
+        for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
+            label = f"{name}/group{index}"
+            picked, rows = window(channels, parts.total, self.cuts.least, self.cuts.multiple)
+            operands.append(self.quantized(self._pick(value, picked, label), label, affine, rows))
+        if parts.outliers:
+            multiple = self.cuts.float_multiple
+            picked, rows = window(parts.outliers, parts.total, 1, multiple)
+            operands.append(Operand(rows, self._pick(value, picked, f"{name}/outliers")))
+        return operands
+
+    def _wide(self, value: ir.Value, name: str, parts: Parts, group: Group) -> Operand:
+        """The first group at full width, with the codes of every group that joins it."""
+        wide = self.quantized(value, f"{name}/wide", group[1])
+        codes = [wide.value]
+        for part in parts.repeated:
+            codes += part.times * [self._coarse(value, name, part)]
+        return replace(wide, rows=parts.wide_rows(), value=self._joined(codes, name))
+
+    def _joined(self, codes: list[ir.Value], name: str) -> ir.Value:
+        """Codes side by side."""
+        if len(codes) == 1:
+            return codes[0]
+        dtype = codes[0].dtype
+        assert dtype is not None
+        node = self._editor.node("Concat", [*codes], f"{name}/join", axis=-1, dtype=dtype)
+        return node.outputs[0]
+
+    def _coarse(self, value: ir.Value, name: str, part: Repeated) -> ir.Value:
+        """Codes of some channels on the scale times·s."""
+        label = f"{name}/times{part.times}"
+        picked = self._pick(value, np.array(part.channels), label)
+        return self.quantized(picked, label, part.affine).value
+
+    def _pick(self, value: ir.Value, channels: Array, name: str) -> ir.Value:
+        """Some channels of the last axis: a Slice where they are neighbours, else a Gather."""
+        if np.array_equal(channels, np.arange(channels[0], channels[-1] + 1)):
+            bounds = [
+                self._editor.constant(f"{name}.{part}", np.array([number], np.int64))
+                for part, number in (
+                    ("start", channels[0]),
+                    ("end", channels[-1] + 1),
+                    ("axis", -1),
+                )
+            ]
+            return self._editor.node("Slice", [value, *bounds], f"{name}/slice").outputs[0]
+        index = self._editor.constant(f"{name}.channels", channels.astype(np.int64))
+        return self._editor.node("Gather", [value, index], f"{name}/gather", axis=-1).outputs[0]
+
+
+def _other(weight: Array | None, factor: Array) -> bool:
+    """Whether a weight is unknown, or has not one entry per factor."""
+    return weight is None or weight.shape != factor.shape

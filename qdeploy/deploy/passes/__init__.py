@@ -1,0 +1,1 @@
+"""Rewrites of the whole FP32 graph, one file each."""

@@ -1,0 +1,149 @@
+"""An FP32 graph as FP16, typed node by node as strongly typed TensorRT networks need it.
+
+What FP16 cannot hold stays FP32 between casts: statistics of written-out normalizations, and
+everything that leads into angles (rotary positions) or into an integer (DeBERTa's buckets), where a
+rounded position would be another one. LayerNormalization keeps its FP32 statistics inside
+(`stash_type` 1 is the operator's default). Outputs stay FP32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qdeploy.graph.editor import GraphEditor
+
+Array = npt.NDArray[Any]
+
+# Smallest normal FP16 number: below, TensorRT flushes a scale to zero, and steps lose bits.
+SMALLEST = float(np.finfo(np.float16).tiny)
+# Where a constant is beyond FP16 it is a mask, "never attend": far enough below any score, with
+# room to add a score to it without reaching infinity.
+_LARGEST, _FAR = float(np.finfo(np.float16).max), 3e4
+_FP32_OPERATORS = {
+    "Cos",
+    "Exp",
+    "Log",
+    "Pow",
+    "Reciprocal",
+    "ReduceMean",
+    "ReduceSum",
+    "Sin",
+    "Sqrt",
+}
+_INTEGERS = {
+    ir.DataType.INT64,
+    ir.DataType.INT32,
+    ir.DataType.INT16,
+    ir.DataType.INT8,
+    ir.DataType.UINT8,
+}
+_F32, _F16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
+
+
+def half(array: Array) -> Array:
+    """FP32 as FP16; what is beyond its range becomes ±3e4, infinity stays."""
+    limited = np.where(
+        np.isfinite(array) & (np.abs(array) > _LARGEST), np.sign(array) * _FAR, array
+    )
+    result: Array = limited.astype(np.float16)
+    return result
+
+
+def to_half(editor: GraphEditor, in_fp32: Collection[ir.Node] = ()) -> None:
+    """Turn the editor's FP32 graph into FP16, in place; graph outputs stay FP32.
+
+    Args:
+        in_fp32: nodes that stay FP32 besides those that always do.
+    """
+    graph = editor.graph
+    nodes = list(graph)
+    kept = _kept(nodes) | set(in_fp32)
+    halved: dict[ir.Value, ir.Value] = {}  # FP32 value → its FP16 form
+    widened: dict[ir.Value, ir.Value] = {}  # FP16 value → its FP32 form
+    outputs = [value for value in graph.outputs if value.dtype == _F32]
+    for node in nodes:
+        if node not in kept:
+            _retype(node)
+    for node in nodes:
+        for index, value in enumerate(node.inputs):
+            if value is None:
+                continue
+            if value.is_initializer():
+                if value.dtype == _F32 and node not in kept:
+                    node.replace_input_with(index, _half_constant(editor, value, halved))
+            elif node in kept and value.dtype == _F16:
+                node.replace_input_with(index, _cast(editor, value, _F32, widened))
+            elif node not in kept and value.dtype == _F32 and node.op_type != "Cast":
+                node.replace_input_with(index, _cast(editor, value, _F16, halved))
+    for value in outputs:
+        if value.dtype == _F16:
+            result = _cast(editor, value, _F32, {})
+            position = list(graph.outputs).index(value)
+            name = str(value.name)
+            value.name = editor.unique(f"{name}_half")
+            result.name, result.shape = name, value.shape
+            graph.outputs[position] = result
+
+
+def _kept(nodes: list[ir.Node]) -> set[ir.Node]:
+    """Nodes that compute in FP32."""
+    kept = {node for node in nodes if node.op_type in _FP32_OPERATORS}
+    seeds = [node for node in nodes if node.op_type in ("Cos", "Sin") or _to_integer(node)]
+    seen = set(seeds)
+    while seeds:
+        node = seeds.pop()
+        for value in node.inputs:
+            before = None if value is None else value.producer()
+            if value is None or before is None or value.dtype != _F32 or before in seen:
+                continue
+            seen.add(before)
+            seeds.append(before)
+            kept.add(before)
+    return kept
+
+
+def _to_integer(node: ir.Node) -> bool:
+    """A cast of floats to integers."""
+    attribute = node.attributes.get("to")
+    return node.op_type == "Cast" and attribute is not None and attribute.value in _INTEGERS
+
+
+def _retype(node: ir.Node) -> None:
+    """FP32 outputs become FP16, and attributes that name the type."""
+    for value in node.outputs:
+        if value.dtype == _F32:
+            value.type = ir.TensorType(_F16)
+    to = node.attributes.get("to")
+    if node.op_type == "Cast" and to is not None and to.value == int(_F32):
+        node.attributes["to"] = ir.AttrInt64("to", int(_F16))
+    filled = node.attributes.get("value")
+    if node.op_type in ("Constant", "ConstantOfShape") and filled is not None:
+        tensor = filled.value
+        if tensor.dtype == _F32:
+            node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(half(tensor.numpy())))
+
+
+def _half_constant(
+    editor: GraphEditor, value: ir.Value, known: dict[ir.Value, ir.Value]
+) -> ir.Value:
+    if value not in known:
+        tensor = value.const_value
+        assert tensor is not None
+        known[value] = editor.constant(f"{value.name}.half", half(tensor.numpy()))
+    return known[value]
+
+
+def _cast(
+    editor: GraphEditor, value: ir.Value, to: ir.DataType, known: dict[ir.Value, ir.Value]
+) -> ir.Value:
+    if value not in known:
+        node = editor.node(
+            "Cast", [value], f"{value.name}/to_{to.name.lower()}", to=int(to), dtype=to, like=value
+        )
+        known[value] = node.outputs[0]
+    return known[value]

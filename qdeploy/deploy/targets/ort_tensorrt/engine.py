@@ -1,0 +1,138 @@
+"""The engine of `ort-tensorrt`: a plan that ONNX Runtime's TensorRT provider runs.
+
+The plan is built as that of `tensorrt` is, strongly typed and with detailed verbosity, and wrapped
+in an ONNX file of one node, EPContext, which that provider takes as it is. Left to itself the
+provider builds weakly typed engines whose layers name no types, so that nothing could be proved of
+them; and a node that it does not take would fall to another provider. Here none can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from qdeploy.deploy.cuda import device
+from qdeploy.deploy.engine import Witness
+from qdeploy.deploy.health import ELSEWHERE, both_packages
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.request import Compilation
+from qdeploy.deploy.targets.ort_cuda import engine as ort_gpu_engine
+from qdeploy.deploy.targets.ort_cuda.engine import ONNX, OrtGpuEngine
+from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
+from qdeploy.deploy.targets.tensorrt import inspector
+from qdeploy.deploy.targets.tensorrt.api import Opened, package
+from qdeploy.deploy.targets.tensorrt.engine import PLAN, read_plan
+from qdeploy.errors import TargetError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Array = npt.NDArray[Any]
+TENSORRT = "TensorrtExecutionProvider"
+_MAJOR = "10"  # what onnxruntime-gpu links
+_IR_VERSION, _OPSET = 10, 20
+
+
+class OrtTensorRtEngine(OrtGpuEngine):
+    """See `qdeploy.deploy.engine.Engine`."""
+
+    proof_packages = ()  # layers of the plan name their nodes
+    provider = TENSORRT
+
+    def witness(
+        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
+    ) -> Witness:
+        """Find each GEMM by the ONNX nodes that the plan's layers name; without times.
+
+        A node that ran on another provider stands as the fault of every GEMM.
+        """
+        from qdeploy.deploy.ort.profile import providers_of
+
+        providers = providers_of(self.events(feeds, iterations))
+        layers = inspector.layers(Opened(read_plan(self.path.parent / PLAN)).information())
+        kernels = inspector.kernels(layers, {})
+        strays = sorted({f"{n} on {p}" for n, p in providers.items() if p != TENSORRT})
+        if strays:
+            fault = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
+            kernels = [replace(kernel, int8=False, fault=fault) for kernel in kernels]
+        return Witness(inspector.of_gemms(layers, kernels, gemms), kernels)
+
+
+def require() -> None:
+    """Refuse what cannot be compiled or run here.
+
+    Raises:
+        TargetError: the provider, TensorRT 10, CUDA or a GPU is missing, with the way out.
+    """
+    try:
+        found = package()  # first: it loads the libraries that the provider links
+        ort_gpu_engine.require_provider(TENSORRT)
+        device()
+    except TargetError as error:
+        reason = str(error).split(" Type: ")[0]
+        raise TargetError(f"{reason} {both_packages()}. {ELSEWHERE}") from None
+    version = str(found.__version__)
+    if version.split(".")[0] != _MAJOR:
+        raise TargetError(
+            f"ONNX Runtime's TensorRT provider is of TensorRT {_MAJOR}, and here is {version}. "
+            f"{both_packages()}; or take --target tensorrt. {ELSEWHERE}"
+        )
+
+
+def compile_directory(
+    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: Compilation
+) -> dict[str, Any]:
+    """Compile model.onnx to model.plan; the wrapper takes its place.
+
+    Returns:
+        As `tensorrt_engine.compile_directory`, without "cuda_graph".
+
+    Raises:
+        ModelError, TargetError: see `qdeploy.deploy.targets.tensorrt.api.build_plan`.
+    """
+    import onnx_ir as ir  # which a machine that runs engines does without
+
+    outside = wrapper(ir.load(directory / ONNX))
+    found = tensorrt_engine.compile_directory(directory, manifest, shape, how)
+    ir.save(outside, directory / ONNX)
+    return {"builder": found["builder"]}
+
+
+def wrapper(model: ir.Model) -> ir.Model:
+    """A graph with the inputs and outputs of another, and one node that stands for its plan.
+
+    Source: ONNX Runtime, "EP Context Cache Feature Design".
+    """
+    import onnx_ir as ir
+
+    inputs = [_like(value) for value in model.graph.inputs]
+    outputs = [_like(value) for value in model.graph.outputs]
+    attributes: dict[str, int | str] = {
+        "main_context": 1,
+        "embed_mode": 0,
+        "ep_cache_context": PLAN,
+        "source": TENSORRT,
+    }
+    node = ir.node(
+        "EPContext", inputs, attributes, domain="com.microsoft", outputs=outputs, name="plan"
+    )
+    opsets = {"": _OPSET, "com.microsoft": 1}
+    graph = ir.Graph(inputs, outputs, nodes=[node], opset_imports=opsets, name="plan")
+    return ir.Model(graph, ir_version=_IR_VERSION)
+
+
+def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtTensorRtEngine:
+    """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
+    del manifest
+    require()
+    return OrtTensorRtEngine(directory / ONNX, threads=threads)
+
+
+def _like(value: ir.Value) -> ir.Value:
+    import onnx_ir as ir
+
+    return ir.Value(name=value.name, shape=value.shape, type=value.type)

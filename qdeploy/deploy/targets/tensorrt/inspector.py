@@ -1,0 +1,206 @@
+"""What TensorRT's engine inspector tells of the layers, as kernels of a certificate.
+
+Two forms of its JSON are read: TensorRT 10's, whose tensors have one "Format/Datatype", and 11's,
+which tells "Format" and "DataType" apart (and calls the engine's "Bindings" "I/O Tensors", which
+nothing here needs). Layers are those of the built engine: fused, renamed, and with the names of
+the ONNX nodes that they stand for in "Metadata" (detailed verbosity).
+
+A layer is called INT8 only where its kernel's name says that it sums products of int8, or where it
+is a plain product of two int8 tensors. One that reads int8 and does not say what it multiplies is
+not: the certificate then says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.errors import ModelError
+
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_FUSED_SUFFIX = re.compile(r"(_myl\d+)?(_\d+)?$")  # of names that TensorRT gives fused layers
+_TYPE_KEYS = ("Format/Datatype", "DataType", "Datatype", "Format")  # of 10 first, then of 11
+# Types of layers that are one product and no more. Others ("fusion", "kgen", "Myelin") hold more,
+# and only the name of their kernel ("tactic") tells what.
+_PRODUCTS = ("gemm", "matrixmultiply", "matrix_multiply", "convolution", "caskgemm")
+# In names of kernels: cuBLAS and xmma ("gemm_i8i8_i8i32_f32"), tensor cores ("imma"), CUTLASS
+# ("i16832gemm_s8"), and pairs of types ("s8_s8").
+_INT8_KERNEL = re.compile(r"i8i32|i8i8|(?<![a-z])imma(?![a-z])|i\d{4,}gemm_s8|s8_?s8|int8_int8")
+# What contradicts them: products of floats, and of int8 with floats ("mixed").
+_FLOAT_KERNEL = re.compile(
+    r"f16f16|f32f32|tf32|e4m3|e5m2|s\d{4,}gemm|mixed|(?<![a-z])[hd]mma(?![a-z])"
+)
+_PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)|myl_[a-z]*fc")  # fc: Myelin's
+_ATTENTION = "mha"  # fused attention, which may take the name of a product beside it
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an engine.
+
+    Attributes:
+        name: of the layer, as the profiler reports it too.
+        kind: its type ("gemm", "fusion", "kgen", …).
+        tactic: the name of its kernel; empty where it has none.
+        nodes: names of the ONNX nodes that it stands for.
+        guessed: the nodes are read from the layer's name, where "." is "_" as every other sign is.
+        inputs: types of what it reads ("Int8", "Half", …).
+        weights: type of its weights, where they are told apart; else empty.
+    """
+
+    name: str
+    kind: str
+    tactic: str
+    nodes: tuple[str, ...]
+    guessed: bool
+    inputs: tuple[str, ...]
+    weights: str = ""
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a product, or a fused layer around one; attention is none."""
+        kernel = self.tactic.lower()
+        if _ATTENTION in kernel or _ATTENTION in self.name.lower():
+            return False
+        return self._plain or bool(_PRODUCT_KERNEL.search(kernel))
+
+    @property
+    def int8(self) -> bool:
+        """Whether it is sure to multiply int8."""
+        kernel = self.tactic.lower()
+        if not self.multiplies or _FLOAT_KERNEL.search(kernel):
+            return False
+        if _INT8_KERNEL.search(kernel):
+            return not self.inputs or any(map(_is_int8, self.inputs))
+        operands = (*self.inputs[:1], self.weights or "".join(self.inputs[1:2]))
+        return self._plain and all(map(_is_int8, operands)) and len(operands) == 2
+
+    @property
+    def fault(self) -> str:
+        """Why it is not INT8; empty where it is."""
+        if self.int8:
+            return ""
+        types = ", ".join(self.inputs) or "unknown types"
+        if self.multiplies and any(map(_is_int8, self.inputs)):
+            return f"TensorRT reads {types}, and {self.tactic or self.kind} does not prove INT8"
+        return f"TensorRT reads {types} ({self.tactic or self.kind})"
+
+    @property
+    def _plain(self) -> bool:
+        return any(word in self.kind.lower() for word in _PRODUCTS)
+
+
+def layers(text: str) -> list[Layer]:
+    """Layers of an engine from the inspector's JSON.
+
+    Raises:
+        ModelError: it is no such JSON, or only lists names (verbosity below detailed).
+    """
+    try:
+        listed = _parsed(text)["Layers"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"TensorRT's engine inspector gave no layers: {error}.") from error
+    if listed and all(isinstance(entry, str) for entry in listed):
+        raise ModelError(
+            "TensorRT's engine inspector gives names only: the engine was built without detailed "
+            "verbosity. Build it again with qdeploy."
+        )
+    return [_layer(entry) for entry in listed]
+
+
+def kernels(found: Sequence[Layer], times: Mapping[str, Sequence[float]]) -> list[KernelTime]:
+    """One kernel per layer.
+
+    Args:
+        times: by layer name, ms of each profiled run; empty where none was.
+    """
+    return [_kernel(layer, times.get(layer.name, ())) for layer in found]
+
+
+def of_gemms(
+    found: Sequence[Layer], ran: Sequence[KernelTime], gemms: Mapping[str, Sequence[Mark]]
+) -> dict[str, list[KernelTime]]:
+    """The kernels that stand for each GEMM; none where one of its products is not found.
+
+    Args:
+        found, ran: layers and their kernels, in one order.
+        gemms: GEMM name → its marks, whose nodes are those of the ONNX file.
+    """
+    named: dict[str, list[tuple[Layer, KernelTime]]] = {}
+    guessed: dict[str, list[tuple[Layer, KernelTime]]] = {}
+    for pair in zip(found, ran, strict=True):
+        for node in pair[0].nodes:
+            if pair[0].guessed:
+                guessed.setdefault(_plainly(node), []).append(pair)
+            else:
+                named.setdefault(node, []).append(pair)
+    result = {}
+    for gemm, marks in gemms.items():
+        nodes = [Mark(*mark).node for mark in marks]
+        parts = [_standing(named.get(n) or guessed.get(_plainly(n), [])) for n in nodes]
+        result[gemm] = [kernel for part in parts for kernel in part] if all(parts) else []
+    return result
+
+
+def _parsed(text: str) -> Any:
+    """The inspector's JSON, in which metadata of fused layers are joined by control characters."""
+    return json.loads(text, strict=False)
+
+
+def _layer(entry: Mapping[str, Any]) -> Layer:
+    name = str(entry.get("Name", ""))
+    nodes = _ONNX_LAYER.findall(str(entry.get("Metadata", "")))
+    tactic = entry.get("TacticName", entry.get("TacticValue", ""))
+    weights = entry.get("Weights")
+    return Layer(
+        name,
+        str(entry.get("LayerType", "?")),
+        str(tactic),
+        # what stands behind a bar is the node's own documentation
+        tuple(node.split(" | ")[0].strip() for node in nodes) or _nodes_in(name),
+        not nodes,
+        _types(entry),
+        str(weights.get("Type", "")) if isinstance(weights, Mapping) else "",
+    )
+
+
+def _nodes_in(name: str) -> tuple[str, ...]:
+    """The nodes that the name of a layer without metadata is made of, in braces or joined by +."""
+    inner = name.split("{ForeignNode[")[-1].rstrip("]}")
+    inner = _FUSED_SUFFIX.sub("", inner) if "_myl" in inner else inner
+    return tuple(part.strip() for part in re.split(r"\+|\.\.\.", inner) if part.strip())
+
+
+def _types(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Types of a layer's inputs."""
+    return tuple(
+        next((str(value[key]) for key in _TYPE_KEYS if key in value), "?")
+        for value in entry.get("Inputs", ())
+        if isinstance(value, Mapping)
+    )
+
+
+def _is_int8(kind: str) -> bool:
+    return bool({"int8", "i8"} & set(re.split(r"[^a-z0-9]+", kind.lower())))
+
+
+def _plainly(name: str) -> str:
+    """A node's name as it stands in the names of layers."""
+    return "".join(sign if sign.isalnum() else "_" for sign in name)
+
+
+def _kernel(layer: Layer, times: Sequence[float]) -> KernelTime:
+    ms = sum(times) / len(times) if times else 0.0
+    kind = f"{layer.kind} {layer.tactic}".strip()
+    return KernelTime(layer.name, kind, ms, 1, int8=layer.int8, fault=layer.fault)
+
+
+def _standing(found: Sequence[tuple[Layer, KernelTime]]) -> list[KernelTime]:
+    """Of the kernels that stand for a product those that multiply; all where none says so."""
+    multiplying = [kernel for layer, kernel in found if layer.multiplies]
+    return multiplying or [kernel for _, kernel in found]

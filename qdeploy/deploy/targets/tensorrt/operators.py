@@ -1,0 +1,93 @@
+"""Operators that TensorRT's ONNX parser does not import, or imports with restrictions.
+
+Source: onnx-tensorrt, docs/operators.md of TensorRT 10.15; NVIDIA, "ONNX Opset Guide" of TensorRT
+11 (opsets 9 to 25). Of types only what the quantization rules need is held against a graph
+(`qdeploy.deploy.targets.tensorrt.rules`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from qdeploy.deploy.rules import ERROR, Violation, label
+from qdeploy.graph.sites import constant
+
+INTEGER = (
+    "ConvInteger",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+)
+_UNKNOWN = {
+    *("AffineGrid", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
+    *("CenterCropPad", "Col2Im", "Compress", "ConcatFromSequence", "DFT", "Det", "ImageDecoder"),
+    *("MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "Multinomial", "NegativeLogLikelihoodLoss"),
+    *("Optional", "OptionalGetElement", "OptionalHasElement", "RegexFullMatch", "SequenceAt"),
+    *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
+    *("SequenceMap", "SoftmaxCrossEntropyLoss", "SplitToSequence", "StringConcat"),
+    *("StringNormalizer", "StringSplit", "TfIdfVectorizer", "Unique"),
+}
+# Inputs that have to be known when the engine is built: operator, index, name.
+_FIXED = {"CumSum": (1, "axis"), "OneHot": (1, "depth"), "Squeeze": (1, "axes")}
+_FIXED["Unsqueeze"] = (1, "axes")
+_OPSETS = range(9, 26)
+
+
+def operators(node: ir.Node, opset: int) -> Iterator[Violation]:
+    """What the parser refuses about a node, whatever it is quantized like."""
+    name = label(node)
+    if node.domain not in ("", "ai.onnx", "com.microsoft"):
+        yield Violation(
+            "operator",
+            ERROR,
+            name,
+            f"TensorRT does not import {node.domain}::{node.op_type} without a plugin",
+            "write it with ONNX's own operators, or load a plugin of that name",
+        )
+    elif node.op_type in INTEGER or node.domain == "com.microsoft":
+        where = f"{node.domain}::" if node.domain else ""
+        yield Violation(
+            "operator",
+            ERROR,
+            name,
+            f"TensorRT does not import {where}{node.op_type}",
+            "quantize with QuantizeLinear and DequantizeLinear around a float operator instead",
+        )
+    elif node.op_type in _UNKNOWN:
+        yield Violation(
+            "operator",
+            ERROR,
+            name,
+            f"TensorRT does not import {node.op_type}",
+            "export the model without it, or write it with other operators",
+        )
+    index, what = _FIXED.get(node.op_type, (0, ""))
+    given = node.inputs[index] if what and len(node.inputs) > index else None
+    if given is not None and constant(given) is None:
+        yield Violation(
+            "constant-input",
+            ERROR,
+            name,
+            f"its {what} is computed, and TensorRT needs it when it builds",
+            "fold constants before, or store it as an initializer",
+        )
+    if node.op_type == "LayerNormalization" and any(v.uses() for v in node.outputs[1:]):
+        yield Violation(
+            "one-output",
+            ERROR,
+            name,
+            "TensorRT's LayerNormalization gives its first output only",
+            "compute mean and deviation with operators of their own",
+        )
+    first = node.graph is not None and node is node.graph[0] and isinstance(node.graph, ir.Graph)
+    if first and opset not in _OPSETS:
+        yield Violation(
+            "opset",
+            ERROR,
+            name,
+            f"the graph has opset {opset}, and TensorRT reads {_OPSETS[0]} to {_OPSETS[-1]}",
+            "export with another opset, or convert it",
+        )

@@ -1,0 +1,85 @@
+"""An engine that is about to be measured, with what stands beside it in its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdeploy.data.lengths import RowLengths
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.engine import Engine, open_engine
+from qdeploy.files.artifact import read_manifest
+from qdeploy.files.integrity import SHA256, read_whole, verify
+from qdeploy.head import CONFIG, Head, head_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One engine directory, loaded.
+
+    Attributes:
+        directory: the engine directory.
+        manifest: its `qdeploy.json`.
+        engine: the engine.
+        encoder: its tokenizer.
+        head: what its outputs mean.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    engine: Engine
+    encoder: TextEncoder
+    head: Head
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a row it takes: the model's limit, or that of shapes it was compiled for."""
+        largest = ((self.manifest.get("builder") or {}).get("shapes") or {}).get("max")
+        return min(self.encoder.max_length, largest[1]) if largest else self.encoder.max_length
+
+    @property
+    def taker(self) -> str:
+        """Whose limit `longest` is."""
+        compiled = self.longest < self.encoder.max_length
+        return "the engine (by the --max-shape of its build)" if compiled else "the model"
+
+    @property
+    def calibration_lengths(self) -> RowLengths | None:
+        """Tokens of the rows it was calibrated on; None where none were, or none is known."""
+        found = self.manifest.get("calibration") or {}
+        if not found.get("row_lengths"):
+            return None
+        return RowLengths(tuple(found["row_lengths"]), found["truncated"], found["max_length"])
+
+    @property
+    def calibration_hashes(self) -> frozenset[str]:
+        """`row_hashes` of the rows it was calibrated on; empty where none were."""
+        calibration = self.manifest.get("calibration") or {}
+        return frozenset(calibration.get("row_hashes") or ())
+
+
+def open_subject(
+    engine_dir: str | Path, threads: int, *, simulate: bool = False, how: str = SHA256
+) -> Subject:
+    """Load an engine directory, all of it of one build, whoever replaces it meanwhile.
+
+    Args:
+        simulate: of `open_engine`.
+        how: of `qdeploy.files.integrity.verify`.
+
+    Raises:
+        ModelError: not an engine directory, or files that are missing, broken or others than its
+            manifest lists.
+        TargetError: its target does not work on this machine.
+    """
+    directory = Path(engine_dir)
+
+    def load() -> Subject:
+        manifest = read_manifest(directory, "engine")
+        verify(directory, manifest, [CONFIG], how=how)
+        encoder = TextEncoder.from_directory(directory, how=how)
+        engine = open_engine(directory, threads=threads, simulate=simulate, how=how)
+        return Subject(directory, manifest, engine, encoder, head_of(directory, manifest))
+
+    return read_whole(directory, load)

@@ -1,0 +1,1 @@
+"""What is known of a graph, by calibration and by deployment alike."""

@@ -1,0 +1,1 @@
+"""The machine: what it refuses, what is installed, its cores, its processes."""

@@ -1,0 +1,1 @@
+"""ONNX files of anybody, read as bytes before any library opens them."""
