@@ -14,7 +14,7 @@ import numpy as np
 
 import qdeploy
 from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.size import engine_size
 
@@ -37,7 +37,7 @@ print(json.dumps({'seconds': time.monotonic() - began, 'peak_mb': peak}))
 """
 _LOAD = """
 import sys, time
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 began = time.monotonic()
 open_engine(sys.argv[1], threads=2)
 print(time.monotonic() - began)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.openvino.engine import OpenVinoEngine
 from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine
 

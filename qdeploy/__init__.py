@@ -17,6 +17,7 @@ transformers, onnxruntime and matplotlib: a function loads what it needs when it
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
         sweep,
     )
 
+from qdeploy._callable import CALLABLE, Package
+from qdeploy._package import __version__
 from qdeploy.machine.telemetry import turn_off
 
 turn_off()  # before anything that would report is imported
-
-__version__ = "0.1.0"
+sys.modules[__name__].__class__ = Package
 
 __all__ = [
     "__version__",
@@ -58,7 +60,7 @@ __all__ = [
 ]
 
 # Names that are modules; those that are functions as well are callable modules (docs/adr/0001).
-_MODULES = ("analyze", "calibrate", "demo", "errors", "evaluate", "sweep")
+_MODULES = (*CALLABLE, "errors")
 
 
 def __getattr__(name: str) -> Any:

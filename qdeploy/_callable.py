@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from types import ModuleType
 from typing import Any
+
+# Modules of this package that are functions of `qdeploy.api` too.
+CALLABLE = ("analyze", "calibrate", "demo", "evaluate", "sweep")
 
 
 class CallableModule(ModuleType):
@@ -25,9 +27,14 @@ class CallableModule(ModuleType):
         return _function(self)(*args, **kwargs)
 
 
-def make_callable(name: str) -> None:
-    """Turn the module that is being imported under `name` into a `CallableModule`."""
-    sys.modules[name].__class__ = CallableModule
+class Package(ModuleType):
+    """The package, where the import system binds each subpackage when it is loaded."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Bind a name; a module that is a function too becomes callable."""
+        if name in CALLABLE and isinstance(value, ModuleType):
+            value.__class__ = CallableModule
+        super().__setattr__(name, value)
 
 
 def _function(module: ModuleType) -> Any:

@@ -7,20 +7,17 @@ take `progress`, called as `progress(stage, done, total)` while they work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdeploy.errors import GateError, PlanError
+from qdeploy.errors import GateError
 from qdeploy.machine.faults import explained
-from qdeploy.machine.remedies import require
+from qdeploy.types import PathLike, Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
     from qdeploy.evaluate.predictor import Predictor
-
-Progress = Callable[[str, int, int], None]
-PathLike = str | Path
 
 
 @explained()
@@ -58,13 +55,9 @@ def export(
             explains.
         OutputError: `model_dir` exists or cannot be written.
     """
-    require("torch", "transformers")
-    Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
-    if progress is not None:
-        progress("load PyTorch", 0, 1)  # seconds, and no word of it
-    from qdeploy.exporter.export import export_checkpoint
+    from qdeploy.exporter.entry import export_model
 
-    return export_checkpoint(
+    return export_model(
         checkpoint,
         model_dir,
         force=force,
@@ -260,8 +253,8 @@ def build(
             several plans on rows of `data` that calibrated nothing. It keeps the one with the
             highest SQNR of the logits among those that hold `max_drop` and are within 3 % of the
             fastest of them.
-        target: one of `qdeploy.deploy.targets.registry.TARGETS`, or `"auto"`: builds for every one that
-            works here, times them, and keeps the fastest.
+        target: one of `qdeploy.deploy.targets.registry.TARGETS`, or `"auto"`: builds for every one
+            that works here, times them, and keeps the fastest.
         rest_precision: of what is not INT8: `"f32"`, or `"bf16"` where the target has it; None
             takes the target's own.
         opt_shape: rows and tokens of the runs that the engine is tuned for; every shape works.
@@ -315,9 +308,10 @@ def build(
         ModelError, StatisticsError, PlanError, TargetError, DataError, OutputError: see
             `qdeploy.errors`.
     """
-    if max_drop is not None and strategy != "auto":
-        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
     options: dict[str, Any] = {
+        "strategy": strategy,
+        "target": target,
+        "max_drop": max_drop,
         "rest_precision": rest_precision,
         "opt_shape": opt_shape,
         "data": data,
@@ -352,19 +346,9 @@ def build(
         "dry_run": dry_run,
         "progress": progress,
     }
-    if strategy == "auto":
-        from qdeploy.autotune.strategy import build_within
+    from qdeploy.autotune.build import build_one
 
-        return build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
-    if target == "auto":
-        from qdeploy.autotune.target import build_fastest
-
-        return build_fastest(model_dir, engine_dir, strategy=strategy, **options)
-    from qdeploy.autotune.treatment import build_measured, measures
-    from qdeploy.deploy.build import build_engine
-
-    make = build_measured if measures(target, strategy, options) else build_engine
-    return make(model_dir, engine_dir, strategy=strategy, target=target, **options)
+    return build_one(model_dir, engine_dir, **options)
 
 
 @explained()
@@ -685,7 +669,9 @@ def demo(
     Raises:
         OutputError: `directory` exists or cannot be written.
     """
-    require("torch", "transformers", "peft")
     from qdeploy.demo import run_demo
+    from qdeploy.machine.remedies import require
+
+    require("torch", "transformers", "peft")
 
     return run_demo(directory, force=force, threads=threads, seed=seed, progress=progress)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from qdeploy import api
-from qdeploy._callable import make_callable
+from qdeploy.calibrate.run import calibrate_model
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
+from qdeploy.deploy.build import build_engine
 from qdeploy.evaluate.accuracy import compare, judge, metrics_of
 from qdeploy.evaluate.latency import (
     LatencyProtocol,
@@ -26,15 +25,14 @@ from qdeploy.evaluate.latency import (
 from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.size import engine_size
+from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import MANIFEST, write_json, write_manifest
 from qdeploy.files.kept import note
 from qdeploy.files.publish import check_output
 from qdeploy.machine.threads import check_threads
 from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
+from qdeploy.types import Array, Progress
 
-make_callable(__name__)  # qdeploy.demo(directory) is api.demo: docs/adr/0001
-
-Array = npt.NDArray[Any]
 SCHEMA = 2
 DATA, TASK = "qnli-mini", "qnli"
 CALIBRATION_ROWS = 128
@@ -89,7 +87,7 @@ def run_demo(
     force: bool = False,
     threads: int | None = None,
     seed: int = 0,
-    progress: api.Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Build and measure every exhibit in `directory`; arguments and errors as `api.demo`."""
     threads = check_threads(threads)
@@ -99,9 +97,9 @@ def run_demo(
     # First of all, so that --force knows the directory again even after an interruption.
     write_json(root / MANIFEST, {"schema": 1, "kind": "demo"})
     model = root / "model"
-    api.export("embedded", model, force=True, seed=seed, progress=_named("export", progress))
+    export_model("embedded", model, force=True, seed=seed, progress=_named("export", progress))
     note("demo", f"the model was kept in {root}")
-    statistics = api.calibrate(
+    statistics = calibrate_model(
         model, data=DATA, rows=CALIBRATION_ROWS, seed=seed, progress=progress
     )
     built = {}
@@ -126,12 +124,12 @@ def run_demo(
 
 
 def _build(
-    exhibit: Exhibit, root: Path, statistics: Path, seed: int, progress: api.Progress | None
+    exhibit: Exhibit, root: Path, statistics: Path, seed: int, progress: Progress | None
 ) -> dict[str, Any]:
     """Build one engine, as one step: its stages take a second each."""
     if progress is not None:
         progress(f"build {exhibit.name}", 0, 1)
-    built = api.build(
+    built = build_engine(
         root / "model",
         root / exhibit.name,
         strategy=exhibit.strategy,
@@ -151,7 +149,7 @@ def _measure(
     built: Mapping[str, dict[str, Any]],
     threads: int,
     seed: int,
-    progress: api.Progress | None,
+    progress: Progress | None,
 ) -> tuple[list[dict[str, Any]], list[Array]]:
     """Lines of the table, and FP32's rounds.
 
@@ -224,14 +222,14 @@ def _spread(rounds: Sequence[Array]) -> float:
     return float(high / low)
 
 
-def _named(name: str, progress: api.Progress | None) -> api.Progress | None:
+def _named(name: str, progress: Progress | None) -> Progress | None:
     """The same callback with a name in front of each stage."""
     if progress is None:
         return None
     return lambda stage, done, total: progress(f"{name}: {stage}", done, total)
 
 
-def _part(stage: str, at: int, progress: api.Progress | None) -> api.Progress | None:
+def _part(stage: str, at: int, progress: Progress | None) -> Progress | None:
     """A callback for one engine's share of a stage that counts the rows of all engines."""
     if progress is None:
         return None

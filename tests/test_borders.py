@@ -6,7 +6,7 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,37 +33,41 @@ HEAVY = (
     "cuda",
 )
 
-# Room → modules of our own that it may not import, with or without what lies below them.
-_BUILDERS = ("search", "auto", "measured", "contest", "baseline")  # of several engines
-_ABOVE = ("analyze", "report", "sweep", *_BUILDERS, "api", "demo", "cli")
+# The floors of the house: a room imports from lower floors alone, and none beside it.
+FLOORS = (
+    ("errors", "types", "text", "names", "figures", "_package"),
+    ("machine", "onnx_file", "head"),
+    ("files",),
+    ("data", "graph", "models"),
+    ("exporter", "calibrate"),
+    ("deploy", "analyze"),
+    ("evaluate", "report"),
+    ("autotune", "demo"),
+    ("sweep",),
+    ("api",),
+    ("_callable",),
+    ("__init__",),
+    ("cli",),
+    ("__main__",),
+)
+# Floors below that a room has no business with either.
 FORBIDDEN = {
-    "calibrate": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
-    "data": ("calibrate", "deploy", "evaluate", "exporter", "models", *_ABOVE),
-    "deploy": ("data", "evaluate", "exporter", "models", *_ABOVE),
-    "evaluate": ("calibrate", "exporter", "models", *_ABOVE),
-    "exporter": ("calibrate", "deploy", "evaluate", *_ABOVE),
-    "models": ("calibrate", "data", "deploy", "evaluate", "exporter", *_ABOVE),
-    "analyze": ("deploy", "evaluate", "exporter", "models", *_ABOVE),
-    "report": ("calibrate", "data", "deploy", "evaluate", "exporter", "models", *_ABOVE),
-    "sweep": ("analyze", "report", *_BUILDERS, "exporter", "models", "demo", "cli"),
+    "calibrate": ("models",),
+    "deploy": ("data", "models"),
+    "evaluate": ("calibrate", "models", "graph"),
+    "exporter": ("data", "graph"),
+    "analyze": ("models",),
+    "report": ("calibrate", "data", "graph", "models", "deploy", "onnx_file"),
+    "sweep": ("models",),
     "cli": (
-        *("calibrate", "data", "deploy", "evaluate", "exporter", "models"),
-        *(
-            "analyze",
-            "report",
-            "sweep",
-            *_BUILDERS,
-            "artifact",
-            "publish",
-            "lease",
-            "scratch",
-            "demo",
-        ),
+        *("calibrate", "data", "deploy", "evaluate", "exporter", "models", "graph", "onnx_file"),
+        *("analyze", "report", "sweep", "autotune", "demo"),
     ),
 }
 # evaluate/ knows engines by their interface and by their INT8 check, and no target.
 ENGINE_INTERFACE = {
     "qdeploy.deploy.engine",
+    "qdeploy.deploy.open",
     "qdeploy.deploy.certificate",
     "qdeploy.deploy.int8_gate",
     "qdeploy.deploy.one_process",
@@ -117,7 +121,11 @@ def test_training_packages_are_known_to_the_exporter_alone(package: str) -> None
 
 
 def test_temporary_folders_are_those_that_the_next_run_finds() -> None:
-    assert importers("tempfile") <= {Path("scratch.py"), Path("faults.py"), Path("sweep/parcel.py")}
+    assert importers("tempfile") <= {
+        Path("files/scratch.py"),
+        Path("machine/faults.py"),
+        Path("sweep/parcel.py"),
+    }
 
 
 def test_the_training_script_is_imported_by_nothing() -> None:
@@ -134,9 +142,74 @@ def test_graphs_are_read_and_written_with_onnx_ir_alone(package: str) -> None:
     assert not importers(package)
 
 
-def test_every_room_of_a_border_exists() -> None:
-    rooms = {*FORBIDDEN, *(name for strangers in FORBIDDEN.values() for name in strangers)}
-    assert {r for r in rooms if not ((ROOT / r).is_dir() or (ROOT / f"{r}.py").is_file())} == set()
+def room_of(file: Path) -> str:
+    """The first folder, or the module itself."""
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def rooms_of(file: Path) -> set[str]:
+    """The rooms that a file imports from."""
+    known = {room for floor in FLOORS for room in floor}
+    found = set()
+    for name in imports(file):
+        package, _, rest = name.partition(".")
+        if package == "qdeploy":
+            room = rest.partition(".")[0]
+            found.add(room if room in known else "__init__")
+    return found - {room_of(file)}
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(file) for file in FILES}
+    assert rooms == {room for floor in FLOORS for room in floor}
+    assert {*FORBIDDEN, *(name for strangers in FORBIDDEN.values() for name in strangers)} <= rooms
+
+
+def test_no_import_runs_upwards() -> None:
+    height = {room: at for at, floor in enumerate(FLOORS) for room in floor}
+    upwards = [
+        f"{file.relative_to(ROOT)} imports from {other}"
+        for file in FILES
+        for other in sorted(rooms_of(file))
+        if height[other] >= height[room_of(file)]
+    ]
+    assert upwards == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    known = {_module(file): file for file in FILES}
+    edges = {name: _modules(file, known) - {name} for name, file in known.items()}
+    done: set[str] = set()
+    while ready := {name for name in edges if name not in done and edges[name] <= done}:
+        done |= ready
+    assert sorted(set(edges) - done) == []
+
+
+def _module(file: Path) -> str:
+    parts = ("qdeploy", *file.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _modules(file: Path, known: Mapping[str, Path]) -> set[str]:
+    found = set()
+    for name in imports(file):
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        found |= {name} - {""}
+    return found
+
+
+def test_no_target_knows_another() -> None:
+    targets = {path.name for path in (ROOT / "deploy" / "targets").iterdir() if path.is_dir()}
+    allowed = {("ort_tensorrt", "tensorrt")}
+    found = {
+        (target, name.split(".")[3])
+        for target in targets
+        for file in (ROOT / "deploy" / "targets" / target).glob("*.py")
+        for name in imports(file)
+        if name.startswith("qdeploy.deploy.targets.") and name.split(".")[3] in targets - {target}
+    }
+    assert found - allowed == set()
 
 
 def test_every_module_of_a_border_exists() -> None:

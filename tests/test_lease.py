@@ -89,7 +89,8 @@ def test_what_a_killed_process_left_goes(tmp_path: Path, living: subprocess.Pope
 def test_a_child_that_forked_away_does_not_hold_the_lease(tmp_path: Path) -> None:
     """A worker of a pool that outlives its parent must not make the leftover look alive."""
     script = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom qdeploy.files.lease import leased_folder\n"
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from qdeploy.files.lease import leased_folder\n"
         "with leased_folder(Path(sys.argv[1]), 'out'):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n        time.sleep(20)\n        os._exit(0)\n"

@@ -11,18 +11,15 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, TypeVar
-
-import numpy.typing as npt
+from typing import TypeVar
 
 from qdeploy.analyze.outcome import Outcome, Reference
 from qdeploy.analyze.rounding import Rounding
 from qdeploy.analyze.segments import SegmentedModel, State
 from qdeploy.head import Head
+from qdeploy.types import Array, Progress
 
-Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
-Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 
 # What is kept at the cuts of the two runs that the others start from; of more rows fewer cuts.

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.observer import SiteStatistics, bin_centers
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 # A channel is an outlier where its largest value is this many times the median channel's: one scale
 # for both leaves the median channel less than a sixth of the levels. (Six standard deviations of

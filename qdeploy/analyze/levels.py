@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.analyze.rounding import rounding_of
@@ -14,8 +13,7 @@ from qdeploy.calibrate.affine import quantize
 from qdeploy.calibrate.observe import observed_rows
 from qdeploy.calibrate.plan import Plan
 from qdeploy.graph.structure import Site
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 SPAN = 255  # code − zero point lies in −255 … 255
 

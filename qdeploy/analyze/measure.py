@@ -7,7 +7,7 @@ statistics expect most noise; what mends the costly ones; and last what each is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,9 +24,9 @@ from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import ALL_SCOPE, FOLDED, GEMM_SCOPE, NONE
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.head import Head
+from qdeploy.types import Progress
 
 Feeds = Mapping[str, npt.NDArray[Any]]
-Progress = Callable[[str, int, int], None]
 Roundings = dict[str, Rounding]
 W8A8, PEG = "w8a8", "peg"
 _PLANS = "whole plans"

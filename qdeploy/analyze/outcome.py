@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.noise import decibels
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 _SHIFTS = 64  # rows whose noise each row is tried with
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.affine import LEVELS
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.analyze.advice import is_costly, recommend, treatment_of
 from qdeploy.analyze.figures import figures, recurring
@@ -33,12 +32,11 @@ from qdeploy.graph.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.head import head_of
 from qdeploy.machine.threads import check_threads
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.types import Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
 SCHEMA = 2
 SECONDS = 120.0  # of measuring: BERT-base takes about so long on two cores

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -25,8 +23,8 @@ from qdeploy.analyze.rounding import Rounding
 from qdeploy.graph.session import run_session, session_of
 from qdeploy.graph.structure import Structure
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 State = Mapping[str, Array]  # what stands at a cut, by value name
 # Share of the cuts where fewest values stand: of sixteen sites of a layer four are on the one path

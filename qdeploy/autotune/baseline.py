@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from qdeploy.errors import ModelError
 from qdeploy.files.artifact import MANIFEST, read_manifest
 from qdeploy.files.kept import note
 from qdeploy.text import beside
+from qdeploy.types import Progress
 
-Progress = Callable[[str, int, int], None]
 WORDS = ("fp32", "fp16")  # strategies
 
 

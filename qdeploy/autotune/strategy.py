@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
 from qdeploy.autotune.timing import keep, noise_of, rounds_of
 from qdeploy.calibrate.run import calibrate_model, rows_again
 from qdeploy.calibrate.statistics import Statistics
@@ -41,12 +39,11 @@ from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.head import head_of
 from qdeploy.machine.threads import usable_cores
+from qdeploy.types import Array, Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 HELD_OUT = 512
 FP32 = "fp32"
 MAX_DROP = 0.3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qdeploy.autotune.timing import Progress, calibrate_once, keep, noise_of, times_of
+from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.autotune.treatment import build_measured, measures
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.deploy.build import build_engine
@@ -14,6 +14,7 @@ from qdeploy.deploy.request import check_paths, parse_shape
 from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.threads import usable_cores
+from qdeploy.types import Progress
 
 NAME = "auto"
 

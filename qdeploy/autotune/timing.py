@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy.typing as npt
 
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.sample import measuring_sample
@@ -15,8 +12,8 @@ from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.deploy.certificate import probe_feeds, read_certificate
 from qdeploy.deploy.directory import write_guides
-from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
+from qdeploy.deploy.open import open_engine
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
 from qdeploy.evaluate.loaded_engine import Subject, open_subject
 from qdeploy.files.artifact import add_to_manifest, read_manifest
@@ -24,9 +21,8 @@ from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.machine.threads import usable_cores
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.types import Array, Progress
 
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 _ROWS = ("data", "task", "columns", "calibration_rows", "max_length", "seed")  # of `calibrate`
 
 

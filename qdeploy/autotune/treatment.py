@@ -1,7 +1,7 @@
 """`peg` on a target that compiles: which form its treatment takes, by the time that each needs.
 
-What `qdeploy.deploy.lowering.cost_model` estimates is the first candidate; factors wherever they suffice and
-groups alone are the others. Plans that come out the same are built once.
+What `qdeploy.deploy.lowering.cost_model` estimates is the first candidate; factors wherever they
+suffice and groups alone are the others. Plans that come out the same are built once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.autotune.timing import Progress, calibrate_once, keep, noise_of, times_of
+from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, parse_shape
@@ -18,6 +18,7 @@ from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError, TargetError
 from qdeploy.files.artifact import read_json
 from qdeploy.files.scratch import scratch
+from qdeploy.types import Progress
 
 _DECIDED = ("strategy", "prescale", "dry_run")
 # By name, as it stands in the manifest: the option `prescale` of the build.

@@ -7,14 +7,11 @@ zero point 0, is the same numbers with 128 added. `signed` turns a code into the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.errors import PlanError
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 ASYMMETRIC = "asymmetric"
 SYMMETRIC = "symmetric"

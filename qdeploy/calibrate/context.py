@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import Affine, affine_from_range
@@ -29,8 +27,7 @@ from qdeploy.calibrate.plan import (
 from qdeploy.calibrate.ranges import Range
 from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import GEMM_INPUT, Gemm, Site, Structure
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 # A GEMM below this share of the GEMM FLOPs (pooler and classifier run on one token, or have a
 # handful of outputs) has nothing to win in scope gemm and stays in float, unless its weight is more

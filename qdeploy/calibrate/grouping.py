@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.affine import SYMMETRIC
 from qdeploy.errors import PlanError, choose
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Groups = tuple[tuple[int, ...], ...]
 
 CONTIGUOUS, SORTED, OPTIMAL = "contiguous", "sorted", "optimal"

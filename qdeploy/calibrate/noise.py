@@ -8,16 +8,13 @@ of the GEMM's own output, so that noise is a share and means the same at every d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.graph.structure import Gemm, Site, Structure
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 class NoiseModel:

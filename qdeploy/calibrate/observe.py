@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -17,8 +15,8 @@ from qdeploy.errors import ModelError, StatisticsError
 from qdeploy.graph.session import run_session, session_of
 from qdeploy.graph.structure import Site, Structure
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 
 

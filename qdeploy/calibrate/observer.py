@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.errors import StatisticsError
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 BINS = 8192
 _NARROWEST = -40  # exponent of the half-width where a histogram of zeros starts

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.affine import Affine, quantize_weight
 from qdeploy.calibrate.context import Context
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.graph.structure import Site
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 GRID = tuple(i / 20 for i in range(0, 20))
 

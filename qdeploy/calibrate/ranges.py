@@ -6,15 +6,12 @@ did, loses every negative value; `qdeploy.calibrate.checks` stops such a range.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.affine import LEVELS, SYMMETRIC
 from qdeploy.calibrate.observer import BINS, SiteStatistics, bin_centers
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Range = tuple[float, float]
 
 _SEARCH = 100  # clipping ranges that mse and entropy try

@@ -31,11 +31,11 @@ from qdeploy.files.kept import note
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.onnx_file.check import GRAPH, check_inside, check_names, load_graph
+from qdeploy.types import Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-Progress = Callable[[str, int, int], None]
 Feeds = Mapping[str, npt.NDArray[Any]]
 # Observes the model of a directory on batches: statistics by tensor name.
 Observer = Callable[[Path, Iterable[Feeds]], dict[str, SiteStatistics]]

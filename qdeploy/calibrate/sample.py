@@ -6,9 +6,6 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from qdeploy.calibrate.run import DEFAULT_DATA, rows_again
 from qdeploy.calibrate.statistics import Statistics
@@ -16,8 +13,8 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 MASK = "attention_mask"
 
 # 32 rows tell a collapse from harmless noise (each is a draw of it: their SQNR is known to about

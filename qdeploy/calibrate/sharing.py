@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.context import Context
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.plan import PerTensor, SitePlan
 from qdeploy.graph.structure import Site, Structure
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 def plan_sites(context: Context, treat: Callable[[Context, Site], SitePlan]) -> list[SitePlan]:

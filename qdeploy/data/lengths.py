@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.errors import PlanError
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 # Tokens of a row where no limit is named: what BERT and most encoders take (Devlin et al. 2019,
 # arXiv 1810.04805). Attention costs S², so that a model of 8192 tokens gets them on request only.

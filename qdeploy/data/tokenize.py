@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.excerpt import Excerpts, Part, is_long
 from qdeploy.data.frame import Frame, longest_first
@@ -18,11 +17,11 @@ from qdeploy.errors import DataError, ModelError, PlanError
 from qdeploy.files.artifact import kind_of, read_json, read_manifest
 from qdeploy.files.integrity import SHA256, verify
 from qdeploy.files.schemas import TokenizerConfig, check
+from qdeploy.types import Array
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Array = npt.NDArray[Any]
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 # Keys of tokenizer_config.json.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import ASYMMETRIC
@@ -22,7 +21,6 @@ from qdeploy.deploy.certificate import (
     certify,
     expected,
     largest_unplanned,
-    percent,
     probe_feeds,
     tally,
 )
@@ -44,6 +42,7 @@ from qdeploy.deploy.request import (
 )
 from qdeploy.deploy.targets.registry import HALF, choose_rest, find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
+from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.files.integrity import read_whole
 from qdeploy.files.publish import staged
@@ -51,12 +50,11 @@ from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.types import Array, Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
 # ONNX file is copied while it is parsed, and stays.
 MAPPED_BYTES = 8_000_000

@@ -21,22 +21,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.plan import FLOAT, INT8, Plan
 from qdeploy.deploy.engine import Engine, KernelTime
 from qdeploy.deploy.lowering.lowered import Lowered, Mark
 from qdeploy.errors import ModelError
+from qdeploy.figures import percent
 from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.integrity import GRAPHS, verify
 from qdeploy.files.schemas import Certificate, check
 from qdeploy.graph.structure import Structure
+from qdeploy.types import Array
 
 if TYPE_CHECKING:
     from qdeploy.deploy.product_flops import Count
     from qdeploy.graph.products import Product
 
-Array = npt.NDArray[Any]
 CERTIFICATE = "certificate.json"
 MISSING = "missing"
 _AGAIN = "Build the engine again."
@@ -291,18 +291,6 @@ def largest_unplanned(check: Mapping[str, Any], most: int = 3) -> str:
     ]
     more = len(found) - most
     return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
-
-
-def percent(share: float | None) -> str:
-    """A share in percent, rounded down: only all of it is 100 %.
-
-    >>> percent(0.99999), percent(1.0), percent(0.0)
-    ('99.99 %', '100 %', '0 %')
-    """
-    if share is None:
-        return "none"
-    hundredths = math.floor(1e4 * share + 1e-6)
-    return f"{hundredths / 100:g} %" if hundredths or not share else "below 0.01 %"
 
 
 def _kernel(kernels: Sequence[KernelTime]) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
@@ -21,13 +20,13 @@ from qdeploy.deploy.certificate import tally, unplanned, worded
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import kernel_of, optimized_graph
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.product_flops import any_feeds, count_products
 from qdeploy.deploy.stored_weights import StoredWeight, weight_of
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
 from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import reason_of
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 _REWRITTEN = 8  # nodes behind a product that ONNX Runtime may fuse with it: casts, scales, a bias
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Identity")
 _SIXTEEN_BITS = (ir.DataType.INT16, ir.DataType.UINT16)

@@ -9,12 +9,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import numpy.typing as npt
-
 from qdeploy.errors import TargetError
 from qdeploy.machine.remedies import install_command
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 _MEANING = {
     "cudaErrorInsufficientDriver": ": there is no NVIDIA driver, or one older than this CUDA",
     "cudaErrorNoDevice": ": there is no NVIDIA GPU",

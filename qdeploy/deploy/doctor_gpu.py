@@ -99,10 +99,10 @@ def _in_ort_tensorrt(folder: Path) -> KernelTime:
 
 
 def _in_ort_cuda(folder: Path) -> KernelTime:
-    from qdeploy.deploy.targets.ort_cuda import engine as ort_gpu_engine
+    from qdeploy.deploy.targets.ort_cuda.engine import open_directory
 
-    _save(half_gemm(integer=True), folder / ort_gpu_engine.ONNX)
-    engine = ort_gpu_engine.open_directory(folder, {}, threads=1)
+    _save(half_gemm(integer=True), folder / tensorrt_engine.ONNX)
+    engine = open_directory(folder, {}, threads=1)
     return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.calibrate.strategies import FP16, FP32
-from qdeploy.deploy.certificate import percent
 from qdeploy.deploy.predict_script import PACKAGES, RUNTIMES, SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.figures import percent
 from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
 from qdeploy.text import markdown
 

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import qdeploy
 from qdeploy import errors
+from qdeploy._package import PACKAGE
 from qdeploy.errors import ModelError, QDeployError
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.faults import is_memory
@@ -97,7 +97,7 @@ def _seconds(size: int) -> int:
 
 def _environment(folder: Path) -> dict[str, str]:
     """This process' environment: the same qdeploy, and files in a folder that goes afterwards."""
-    paths = [str(Path(qdeploy.__path__[0]).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     # faster to start, and no more memory than is used: OpenBLAS reserves some for each thread
     fixed = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
     return os.environ | fixed | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qdeploy.deploy.certificate import largest_unplanned, percent
+from qdeploy.deploy.certificate import largest_unplanned
 from qdeploy.errors import PlanError
+from qdeploy.figures import percent
 
 _ROUNDING = 1e-9  # a share of exactly the limit passes, whatever binary fractions make of it
 _SHOWN = 3

@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.sample import MASK, Sample
 from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Outputs = Sequence[Mapping[str, Array]]  # FP32, by output name, one entry a batch
 
 

@@ -13,16 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
 from qdeploy.deploy.engine import inputs_of
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
@@ -31,8 +29,8 @@ from qdeploy.graph.session import reason_of
 from qdeploy.onnx_file.check import load_graph
 from qdeploy.onnx_file.rules import MAX_NUMBERS, shape_text
 from qdeploy.onnx_file.structure import cut
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 _COPY = "counted.onnx"
 

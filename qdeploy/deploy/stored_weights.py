@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, quantize
 from qdeploy.graph.products import Product
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 _LAYOUT = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze")
 # The input that holds the weight's zero point, by operator; the weight's own is the operand.

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.lengths import RowLengths, row_limit
 from qdeploy.data.rows import Rows
@@ -22,10 +21,9 @@ from qdeploy.evaluate import metrics
 from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.loaded_engine import Subject
-from qdeploy.evaluate.predict import Progress, predict_logits, predict_values
+from qdeploy.evaluate.predict import predict_logits, predict_values
 from qdeploy.head import SEQUENCES
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array, Progress
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.head import MULTI_LABEL, SIGMOID, SOFTMAX, Head
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 THRESHOLD = 0.5  # of a multi-label classifier: where a sigmoid says "rather yes"
 
 

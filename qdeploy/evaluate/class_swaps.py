@@ -21,14 +21,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.evaluate.assignment import best_assignment
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 _CHANCE = 1e-4  # p of a cycle
 _AT_ONCE = 1000  # shuffles

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import numpy.typing as npt
-
 from qdeploy.data.rows import Rows
 from qdeploy.errors import PlanError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.head import MULTI_LABEL, NONE, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 _SPANS = ("start_logits", "end_logits")
 
 

@@ -8,12 +8,10 @@ many times, and the drop averaged.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 _DRAWS = 400
 _SIGMAS = 2.0  # a measured drop may lie this many of its standard errors above what is allowed

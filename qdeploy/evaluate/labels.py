@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_number
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
 from qdeploy.errors import DataError, ModelError
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 NAMES, INTEGERS = "names", "integers"
 _BOOLEANS = {"false": 0, "true": 1}

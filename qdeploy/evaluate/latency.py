@@ -6,19 +6,17 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import PlanError
-from qdeploy.evaluate.rounds import SECONDS, Pace, Progress, Timed, alternate
+from qdeploy.evaluate.rounds import SECONDS, Pace, Timed, alternate
 from qdeploy.machine.threads import check_threads, usable_cores
+from qdeploy.types import Array, Progress
 
-Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 
 _RESAMPLES = 1000

@@ -8,7 +8,8 @@ from typing import Any
 
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.tokenize import TextEncoder
-from qdeploy.deploy.engine import Engine, open_engine
+from qdeploy.deploy.engine import Engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.integrity import SHA256, read_whole, verify
 from qdeploy.head import CONFIG, Head, head_of

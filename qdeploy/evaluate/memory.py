@@ -69,7 +69,7 @@ def _resident_peak_of_resource() -> int:
 
 
 def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[str, Any]:
-    from qdeploy.deploy.engine import device_memory_mb, open_engine
+    from qdeploy.deploy.open import device_memory_mb, open_engine
 
     before = resident_peak()
     on_device = device_memory_mb(engine_dir)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 

@@ -18,17 +18,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.metrics import largest_difference
-from qdeploy.evaluate.predict import RUN_TOKENS, Progress, check_finite
+from qdeploy.evaluate.predict import RUN_TOKENS, check_finite
 from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
+from qdeploy.types import Array, Progress
 
-Array = npt.NDArray[Any]
 Outputs = dict[str, Array]  # of one row: [classes], or [S, ...] of its own tokens
 
 CLASSIFIER = Head(SEQUENCES, ("0", "1"))

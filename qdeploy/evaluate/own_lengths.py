@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import Subject
-from qdeploy.evaluate.rounds import ITERATIONS, Progress, Timed, alternate
-
-Array = npt.NDArray[Any]
+from qdeploy.evaluate.rounds import ITERATIONS, Timed, alternate
+from qdeploy.types import Array, Progress
 
 STAGE = "latency at own lengths"
 # Rows times squared tokens of a batch at most, what attention holds per head: 8 rows of 1024.

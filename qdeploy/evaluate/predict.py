@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.tokenize import Batch, Encoded, TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import ModelError, VerificationError
+from qdeploy.types import Array, Progress
 
-Array = npt.NDArray[Any]
 # Tokens of a run at most, and pairs of tokens for attention: what 32 rows of 128 tokens have, and 2
 # of 512. Longer rows come in smaller batches, so that memory does not grow with them.
 RUN_TOKENS = 4096
 RUN_PAIRS = 128 * RUN_TOKENS
-Progress = Callable[[str, int, int], None]
 
 
 def predict_logits(

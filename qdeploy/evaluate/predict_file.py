@@ -21,11 +21,11 @@ from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, PlanError, QDeployWarning, choose
 from qdeploy.evaluate.file_answers import Answerer
 from qdeploy.evaluate.predictor import Predictor
-from qdeploy.evaluate.rounds import Progress
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import TOKENS
 from qdeploy.text import json_text
+from qdeploy.types import Progress
 
 SCHEMA = 1
 JSONL, CSV = "jsonl", "csv"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
@@ -25,8 +24,7 @@ from qdeploy.files.artifact import MANIFEST, sha256_file
 from qdeploy.files.integrity import SHA256
 from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
 from qdeploy.machine.threads import check_threads
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 class Predictor(OfOneProcess):

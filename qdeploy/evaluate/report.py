@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.reading import Reading
@@ -15,8 +14,7 @@ from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.loaded_engine import Subject
 from qdeploy.evaluate.suspicions import of_predictions
 from qdeploy.files.artifact import package_versions
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 SCHEMA = 1
 FP16 = "fp16"  # the strategy

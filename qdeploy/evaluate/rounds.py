@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy.typing as npt
-
 from qdeploy.errors import PlanError
+from qdeploy.types import Array, Progress
 
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 Timer = Callable[[int, int], Array]  # (first run, runs) → ms of each, float64 [runs]
 
 WARMUP, ITERATIONS = 100, 500  # at most, where none is named; those of arXiv 2603.04308

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import reading_for_engine
@@ -34,14 +32,13 @@ from qdeploy.evaluate.loaded_engine import Subject, open_subject
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
-from qdeploy.evaluate.rounds import SECONDS, Progress
+from qdeploy.evaluate.rounds import SECONDS
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.files.artifact import read_manifest
 from qdeploy.head import head_of
 from qdeploy.machine.threads import check_threads
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array, Progress
 
 _REMEDY = (
     "Name their column with --columns label=COLUMN, or pass --baseline ENGINE_DIR: agreement with "

@@ -16,16 +16,14 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import torch
 
 from qdeploy.exporter.fold import fold_constants
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 SCOPES = "pkg.torch.onnx.name_scopes"
 _DIMENSIONS = ("batch", "sequence")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from qdeploy.files.artifact import read_manifest, write_graph, write_manifest
 from qdeploy.files.publish import check_apart, check_output, staged
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
+from qdeploy.types import Progress
 
-Progress = Callable[[str, int, int], None]
 GRAPH = "model.onnx"
 
 

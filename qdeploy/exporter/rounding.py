@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from qdeploy.errors import VerificationError
 from qdeploy.exporter.quiet import quiet
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 # Of outputs of 1 and below, relative to them. FP32 rounding differs by some 1e-6 between two
 # runtimes; a wrong graph by 1e-3 and more. Above 1 it is absolute.
 TOLERANCE = 1e-4

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from qdeploy.errors import VerificationError
 from qdeploy.exporter import sample_texts
 from qdeploy.exporter.quiet import quiet
 from qdeploy.exporter.rounding import REPORT, Agreement, Case, agreement, check_comparable
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 SHAPES = ((1, 8), (2, 37), (8, 128))
 _TOKENS = 128  # length at which truncation is compared
 

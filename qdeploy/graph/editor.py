@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
+
 MICROSOFT = "com.microsoft"
 
 

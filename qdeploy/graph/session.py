@@ -12,18 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
 from qdeploy.errors import QDeployError, RunError
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.faults import library_fault
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.types import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Array = npt.NDArray[Any]
 # Lines of OpenVINO that only say that there is a reason; others that do end in a colon.
 _EMPTY = ("Model wasn't fully converted",)
 _SHOWN = 300  # characters of a reason

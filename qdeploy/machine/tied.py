@@ -18,9 +18,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
-import qdeploy
+from qdeploy._package import PACKAGE
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _ENDED = 74  # exit code of a process whose parent is gone; nobody reads it
@@ -68,7 +67,7 @@ def run_tied(
 
 def _environment() -> dict[str, str]:
     """This process' environment, in which the same qdeploy is found from any folder."""
-    root = str(Path(qdeploy.__path__[0]).parent)
+    root = str(PACKAGE.parent)
     known = os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": os.pathsep.join([root, *([known] if known else [])])}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import resources
 
-import qdeploy
+from qdeploy._package import __version__
 from qdeploy.errors import OutputError
 from qdeploy.machine.remedies import install_command
 from qdeploy.text import visible
@@ -153,5 +153,5 @@ def render(page: Page) -> str:
     )
     source = resources.files("qdeploy.report").joinpath("page.html").read_text("utf-8")
     return environment.from_string(source).render(
-        page=page, card_columns=card_columns(len(page.cards)), version=qdeploy.__version__
+        page=page, card_columns=card_columns(len(page.cards)), version=__version__
     )

@@ -22,6 +22,7 @@ from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
+from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import (
     MANIFEST,
     package_versions,
@@ -50,8 +51,8 @@ from qdeploy.sweep.stored import (
     is_whole,
 )
 from qdeploy.sweep.trial import Request
+from qdeploy.types import Progress
 
-Progress = Callable[[str, int, int], None]
 # Runs one step of many trials and says of each how it ended.
 Runner = Callable[[str, Mapping[str, Request], Ended], None]
 
@@ -200,8 +201,6 @@ def _seen(rows: Rows, origin: Origin) -> str | None:
 
 def _model(model: str | Path, folder: Path, progress: Progress | None) -> Path:
     """The model directory: the one given, or the checkpoint's export inside the folder."""
-    from qdeploy import api
-
     given = Path(model)
     if (given / MANIFEST).is_file():
         return given
@@ -209,7 +208,7 @@ def _model(model: str | Path, folder: Path, progress: Progress | None) -> Path:
     if not is_whole(exported, "model"):
         if exported.exists():
             shutil.rmtree(exported)  # damaged; it is the sweep's own
-        api.export(model, exported, progress=progress)
+        export_model(model, exported, progress=progress)
     return exported
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qdeploy import api
+from qdeploy.autotune.build import build_one
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
@@ -27,6 +27,7 @@ from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import compare, judge, metrics_of
 from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
+from qdeploy.evaluate.run import evaluate_engine
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import swap_text
 from qdeploy.files.artifact import write_json
@@ -91,7 +92,7 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
             statistics = request.statistics if calibrated else None
             # every row is measured below, and whoever compares wants the bad ones too
             settings = {"measure": False} | request.settings
-            api.build(request.model, engine, statistics=statistics, **settings)
+            build_one(request.model, engine, statistics=statistics, **settings)
     subject = open_subject(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
     judged = judge(subject, rows, find_task(request.task), max_length=request.max_length)
@@ -128,7 +129,7 @@ def measure_latency(request: Request) -> dict[str, Any]:
     folder = Path(request.folder)
     shapes = {}
     for rows, tokens in request.shapes:
-        report = api.evaluate(
+        report = evaluate_engine(
             folder / ENGINE,
             data=request.data,
             task=request.task,

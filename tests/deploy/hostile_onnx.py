@@ -1,7 +1,8 @@
 """ONNX files that nobody means well with, made from a seed; some are legal all the same.
 
 `KINDS` of `tests.torture.hostile` are the well-known ones; here stand more, and the ways around the
-rules of `qdeploy.onnx_file.rules`: what is computed, what comes from an attribute, what is only large.
+rules of `qdeploy.onnx_file.rules`: what is computed, what comes from an attribute, what is only
+large.
 """
 
 from __future__ import annotations

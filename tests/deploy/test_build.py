@@ -24,7 +24,7 @@ from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy import build as building
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.errors import (
     ModelError,
     OutputError,

@@ -14,8 +14,8 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
-from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import optimized_graph
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu

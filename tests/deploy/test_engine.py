@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdeploy.deploy.engine import device_memory_mb, open_engine
+from qdeploy.deploy.open import device_memory_mb, open_engine
 from qdeploy.deploy.ort.profile import kernel_times
-from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine, open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
+from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine
 from qdeploy.errors import DataError, ModelError, TargetError
 from tests import manifests
 from tests.deploy.conftest import Built, Source

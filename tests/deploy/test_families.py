@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.plan import PerTensor, Plan
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import optimized_graph
 from qdeploy.files.artifact import read_json

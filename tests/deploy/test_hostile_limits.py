@@ -19,8 +19,8 @@ import qdeploy
 from qdeploy.analyze.segments import SegmentedModel
 from qdeploy.autotune.target import build_fastest
 from qdeploy.deploy import foreign
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.passes.equivalence import run_once
-from qdeploy.deploy.targets.ort_cpu import engine as ort_cpu_engine
 from qdeploy.errors import MachineError, ModelError, RunError, TargetError
 from qdeploy.graph import session as runs
 from qdeploy.onnx_file.check import check_file, check_inside, check_names
@@ -483,6 +483,6 @@ def test_the_line_that_gives_a_reason(text: str, reason: str) -> None:
 def test_a_file_that_does_not_load_is_named_once(tmp_path: Path) -> None:
     path = written(tmp_path, b"no graph")
     with pytest.raises(RunError) as caught, runs.blaming(path):
-        ort_cpu_engine.open_session(path, ort_cpu_engine.session_options(1))
+        open_session(path, session_options(1))
     assert str(caught.value).count(str(tmp_path)) == 1
     assert "cannot be used" not in str(caught.value)

@@ -19,7 +19,7 @@ import qdeploy
 from qdeploy.calibrate.run import load_model
 from qdeploy.deploy import foreign
 from qdeploy.deploy.describe import describe
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.size import engine_size
 from qdeploy.onnx_file import check as onnx_files

@@ -15,12 +15,12 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan, Treatment
 from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.lowering.fp16_scales import SMALLEST, half_scale
 from qdeploy.deploy.lowering.groups import window
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.ort.simulator import SimulatedEngine
-from qdeploy.deploy.passes.to_fp16 import SMALLEST
 from qdeploy.deploy.rules import ERROR
-from qdeploy.deploy.targets.tensorrt.lower import fit, half_scale, lower
+from qdeploy.deploy.targets.tensorrt.lower import fit, lower
 from qdeploy.deploy.targets.tensorrt.rules import violations
 from qdeploy.errors import ModelError, PlanError, QDeployWarning, TargetError
 from qdeploy.files.artifact import read_json

@@ -23,8 +23,9 @@ from qdeploy.cli import main, tables
 from qdeploy.data.rows import read_rows
 from qdeploy.deploy import noise_sources
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.engine import Engine, open_engine
+from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.noise_report import FLOOR_DB, measure_noise
+from qdeploy.deploy.open import open_engine
 from qdeploy.errors import QDeployWarning
 from qdeploy.files.artifact import read_json, write_manifest
 from qdeploy.graph.sites import find_structure

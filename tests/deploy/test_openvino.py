@@ -17,7 +17,7 @@ from qdeploy.calibrate.plan import Grouped, PerTensor
 from qdeploy.deploy import doctor
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import check_int8, tally
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.openvino import engine as openvino_engine
 from qdeploy.deploy.targets.openvino.lower import lower
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu

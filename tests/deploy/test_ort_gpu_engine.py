@@ -14,10 +14,10 @@ import pytest
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import certify
 from qdeploy.deploy.inspect import inspect_path
+from qdeploy.deploy.ort import gpu as ort_gpu
+from qdeploy.deploy.ort.gpu import OrtGpuEngine
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.targets.ort_cuda import engine as ort_gpu_engine
-from qdeploy.deploy.targets.ort_cuda.engine import OrtGpuEngine
 from qdeploy.deploy.targets.ort_tensorrt import engine as ort_tensorrt_engine
 from qdeploy.deploy.targets.ort_tensorrt.engine import OrtTensorRtEngine, wrapper
 from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
@@ -59,7 +59,7 @@ class OnCpu(OrtGpuEngine):
 
 @pytest.fixture(autouse=True)
 def stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort_gpu_engine, "Stream", FakeStream)
+    monkeypatch.setattr(ort_gpu, "Stream", FakeStream)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_int8_on_another_provider_is_no_int8_and_nothing_is_timed(
     assert report["time_share"] is None
     assert any(ms.ms > 0 for ms in engine.profile(bert.feeds(), 1))
 
-    monkeypatch.setattr(ort_gpu_engine, "CUDA", CPU)
+    monkeypatch.setattr(ort_gpu, "CUDA", CPU)
     report = certify(engine, planned, bert.feeds())
     assert report["executed"] == report["planned"]
     assert report["kernels"]["MatMulInteger"] >= report["planned"]
@@ -217,7 +217,7 @@ def everything_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def make(version: str) -> None:
         monkeypatch.setattr(ort_tensorrt_engine, "device", lambda: {"name": "Test GPU"})
-        monkeypatch.setattr(ort_gpu_engine, "require_provider", lambda _: None)
+        monkeypatch.setattr(ort_tensorrt_engine, "require_provider", lambda _: None)
         package = type("package", (), {"__version__": version})
         monkeypatch.setattr(ort_tensorrt_engine, "package", lambda: package)
 

@@ -38,7 +38,7 @@ FUNCTIONS = (
     "int getNvOnnxParserVersion",
     "int initLibNvInferPlugins",
 )
-API = Path(qdeploy.__file__).parent / "deploy" / "tensorrt_api.py"
+API = Path(qdeploy.__file__).parent / "deploy" / "targets" / "tensorrt" / "api.py"
 CUDA = API.with_name("cuda.py")
 
 

@@ -18,7 +18,7 @@ import pytest
 from qdeploy.deploy.certify_file import judge
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import optimized_graph
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
 from tests.deploy.toys import Toy, saved
 
 K, N = 64, 48

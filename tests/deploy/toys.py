@@ -23,7 +23,7 @@ from qdeploy.calibrate.plan import (
 from qdeploy.deploy.certificate import tally
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.graph.structure import Structure
 
 Array = npt.NDArray[Any]

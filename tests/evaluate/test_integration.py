@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdeploy.deploy.engine import open_engine
+from qdeploy.deploy.open import open_engine
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
 from qdeploy.evaluate.loaded_engine import open_subject
 from qdeploy.evaluate.predictor import Predictor

@@ -18,8 +18,8 @@ import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.doctor import CHECKS
-from qdeploy.deploy.engine import open_engine
 from qdeploy.deploy.health import Health
+from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import ModelError, TargetError
 from qdeploy.files.artifact import read_json

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.context import Context, assemble, is_gemm_input
 from qdeploy.calibrate.grouping import (
@@ -32,8 +30,7 @@ from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
 from qdeploy.calibrate.pre_quant_scale import best_smoothing
 from qdeploy.calibrate.sharing import plan_sites
 from qdeploy.graph.structure import LAYER_NORM, Site
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 # A GEMM input whose rounding noise is below the target (by default 30 dB below the GEMM's output,
 # about what int8 weights alone add on the encoders measured) is left with one scale. One that is

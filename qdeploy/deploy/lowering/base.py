@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import quantize_weight
@@ -22,8 +21,7 @@ from qdeploy.deploy.lowering.operands import Operand, OperandWriter
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import ACTIVATION_FUNCTIONS, constant
 from qdeploy.graph.structure import Gemm, Structure
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 @dataclass(frozen=True)

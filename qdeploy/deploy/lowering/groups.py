@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.calibrate.affine import LEVELS, Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Group = tuple[tuple[int, ...], Affine]
 
 # The first group keeps the full width when it holds at least this share of the channels; below, its

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, Affine
@@ -15,8 +13,8 @@ from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
 from qdeploy.deploy.lowering.groups import Cuts, Group, Parts, Repeated, padded, parts_of, window
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import constant
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 _ALL_ROWS = np.arange(0)
 
 

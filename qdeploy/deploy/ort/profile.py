@@ -10,17 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.deploy.engine import KernelTime, inputs_of
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.ort.kernels import fault, load_optimized, products
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import run_session
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 def profiled(

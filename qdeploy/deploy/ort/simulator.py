@@ -17,7 +17,7 @@ import onnxruntime as ort
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.one_process import OfOneProcess
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.graph.session import run_session
 

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.targets.ort_cpu.engine import open_session, session_options
+from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import run_session
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 # Of outputs of 1 and below, relative to them; above 1 absolute. Far below any quantization step.
 TOLERANCE = 1e-4

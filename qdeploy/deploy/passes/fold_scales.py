@@ -2,8 +2,8 @@
 
 Column c of the value's weight and entry c of its bias take the factor that channel c of the context
 would be multiplied by; row c of the weight behind is divided by it. Both stay FP32 here, so the
-graph computes the same (`qdeploy.deploy.passes.pipeline` runs both); with a scale per column neither int8
-weight loses anything.
+graph computes the same (`qdeploy.deploy.passes.pipeline` runs both); with a scale per column
+neither int8 weight loses anything.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import PerTensor, Plan
 from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import Gemm, Structure
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 @dataclass(frozen=True)

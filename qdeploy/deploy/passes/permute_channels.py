@@ -18,14 +18,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
 from qdeploy.graph.sites import ACTIVATION_FUNCTIONS
 from qdeploy.graph.structure import Structure
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 Axis = tuple[str, int]  # value name and axis; −1 for the last
 
 _CHANNELWISE = ACTIVATION_FUNCTIONS | {"Identity", "Dropout", "Sqrt", "Neg", "Abs", "Exp"}

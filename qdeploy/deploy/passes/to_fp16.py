@@ -9,18 +9,13 @@ rounded position would be another one. LayerNormalization keeps its FP32 statist
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.graph.editor import GraphEditor
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
-
-# Smallest normal FP16 number: below, TensorRT flushes a scale to zero, and steps lose bits.
-SMALLEST = float(np.finfo(np.float16).tiny)
 # Where a constant is beyond FP16 it is a mask, "never attend": far enough below any score, with
 # room to add a score to it without reaching infinity.
 _LARGEST, _FAR = float(np.finfo(np.float16).max), 3e4

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
 from qdeploy.deploy.lowering.lowered import Mark
@@ -18,8 +17,7 @@ from qdeploy.errors import TargetError, genuine
 from qdeploy.graph.session import refused, running
 from qdeploy.machine.remedies import install_command
 from qdeploy.machine.telemetry import without_openvino_reports
-
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 REST_PRECISIONS = ("f32", "bf16")
 _PRODUCTS = ("FullyConnected", "MatMul", "Convolution")

@@ -14,12 +14,12 @@ import onnx_ir as ir
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.lowering.base import Lowering
 from qdeploy.deploy.lowering.cost_model import Costs
+from qdeploy.deploy.lowering.fp16_scales import fit_to_half
 from qdeploy.deploy.lowering.groups import Cuts
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.operands import Operand
 from qdeploy.deploy.passes.to_fp16 import to_half
 from qdeploy.deploy.targets.ort_cuda.rules import violations
-from qdeploy.deploy.targets.tensorrt import lower as lower_tensorrt
 from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import Structure
 
@@ -32,7 +32,7 @@ def fit(plan: Plan, structure: Structure) -> Plan:
     Raises:
         TargetError: what the provider has no form for.
     """
-    return lower_tensorrt.fit(plan, structure, target="ort-cuda")
+    return fit_to_half(plan, structure, "ort-cuda")
 
 
 def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) -> Lowered:

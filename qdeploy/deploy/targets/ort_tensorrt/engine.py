@@ -13,25 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import Witness
 from qdeploy.deploy.health import ELSEWHERE, both_packages
 from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.ort.gpu import ONNX, OrtGpuEngine, require_provider
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.targets.ort_cuda import engine as ort_gpu_engine
-from qdeploy.deploy.targets.ort_cuda.engine import ONNX, OrtGpuEngine
 from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, package
 from qdeploy.deploy.targets.tensorrt.engine import PLAN, read_plan
 from qdeploy.errors import TargetError
+from qdeploy.types import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Array = npt.NDArray[Any]
 TENSORRT = "TensorrtExecutionProvider"
 _MAJOR = "10"  # what onnxruntime-gpu links
 _IR_VERSION, _OPSET = 10, 20
@@ -70,7 +67,7 @@ def require() -> None:
     """
     try:
         found = package()  # first: it loads the libraries that the provider links
-        ort_gpu_engine.require_provider(TENSORRT)
+        require_provider(TENSORRT)
         device()
     except TargetError as error:
         reason = str(error).split(" Type: ")[0]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
 from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
@@ -20,8 +19,8 @@ from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan, package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
+from qdeploy.types import Array
 
-Array = npt.NDArray[Any]
 ONNX, PLAN, LOG, LAYERS = "model.onnx", "model.plan", "builder.log", "layers.json"
 
 

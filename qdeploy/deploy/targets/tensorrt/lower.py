@@ -3,107 +3,38 @@
 Strongly typed networks take every type from the graph: DequantizeLinear gives FP16 because its
 scale is FP16. Activations are int8 with zero point 0 and one scale per tensor; a group of channels
 becomes a slice at multiples of 32 with a scale and a GEMM of its own, whose order the permutation
-in front made (`qdeploy.deploy.passes.permute_channels`), and outlier channels an FP16 GEMM of a multiple of 8 rows.
-Attention products stay in FP16: TensorRT's fused attention kernel takes them so. Query, key and
-value read one Q/DQ pair, so that their GEMMs can merge. Embedding tables are FP16.
+in front made (`qdeploy.deploy.passes.permute_channels`), and outlier channels an FP16 GEMM of a
+multiple of 8 rows. Attention products stay in FP16: TensorRT's fused attention kernel takes them
+so. Query, key and value read one Q/DQ pair, so that their GEMMs can merge. Embedding tables are
+FP16.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.calibrate.affine import MIDDLE, SYMMETRIC, Affine
-from qdeploy.calibrate.plan import FLOAT, Float, Grouped, PerTensor, Plan, SitePlan, Treatment
+from qdeploy.calibrate.plan import PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.cost_model import Costs
+from qdeploy.deploy.lowering.fp16_scales import fit_to_half, half_scale
 from qdeploy.deploy.lowering.groups import Cuts
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.qdq import QdqLowering
-from qdeploy.deploy.passes.to_fp16 import SMALLEST, to_half
+from qdeploy.deploy.passes.to_fp16 import to_half
 from qdeploy.deploy.targets.tensorrt.rules import violations
-from qdeploy.errors import TargetError
 from qdeploy.graph.structure import Gemm, Structure
+from qdeploy.types import Array
 
 __all__ = ["COSTS", "fit", "lower", "violations"]
-Array = npt.NDArray[Any]
 CUTS = Cuts(repeats=False, multiple=32, float_multiple=8, second_norm=False)
 # A multiplication in front of a rounding becomes part of its kernel. A further product is a
 # rounding, the GEMM and a sum: FP16 written by the GEMM, and read twice and written by the sum.
 COSTS = Costs(CUTS, factor_kernels=0, factor_bytes=0, product_kernels=3, product_bytes=8)
-# A scale that FP16 does not hold is widened up to this factor; beyond, its GEMMs stay in FP16.
-_COARSER = 2.0
 
 
-def fit(plan: Plan, structure: Structure, target: str = "tensorrt") -> Plan:
-    """The plan with scales that FP16 holds, and without int8 tables.
-
-    Args:
-        target: for the texts.
-
-    Raises:
-        TargetError: what the target has no form for.
-    """
-    if any(site.treatment.kind == "dynamic" for site in plan.sites.values()):
-        raise TargetError(
-            f"{target} has no ranges found at run time (strategy dynamic). Build w8a8 or peg, "
-            "which calibrate."
-        )
-    if plan.sites and plan.activations != SYMMETRIC:
-        raise TargetError(
-            f"{target} quantizes activations with zero point 0 only. Leave --activations out, or "
-            "pass --activations symmetric."
-        )
-    sites = {tensor: _fitted(site) for tensor, site in plan.sites.items()}
-    lost = {t for t, s in sites.items() if isinstance(s.treatment, Float)} - {
-        t for t, s in plan.sites.items() if isinstance(s.treatment, Float)
-    }
-    gemms = dict(plan.gemms)
-    for gemm in structure.gemms:
-        if gemm.input in lost:
-            reason = "its input's scale is too small for FP16"
-            gemms[gemm.name] = replace(gemms[gemm.name], precision=FLOAT, reason=reason)
-    return replace(plan, sites=sites, gemms=gemms, tables=())
-
-
-def _fitted(site: SitePlan) -> SitePlan:
-    treatment = _fit_treatment(site.treatment)
-    if treatment is not None:
-        return replace(site, treatment=treatment)
-    reason = f"a scale below {SMALLEST:.1e} is none in FP16"
-    return replace(site, treatment=Float(), reason=reason, sqnr_db=None)
-
-
-def _fit_treatment(treatment: Treatment) -> Treatment | None:
-    if isinstance(treatment, PerTensor):
-        affine = _fit_scale(treatment.affine)
-        return None if affine is None else replace(treatment, affine=affine)
-    if isinstance(treatment, Grouped):
-        affines = [_fit_scale(affine) for affine in treatment.affines]
-        known = tuple(affine for affine in affines if affine is not None)
-        return replace(treatment, affines=known) if len(known) == len(affines) else None
-    return treatment
-
-
-def _fit_scale(affine: Affine) -> Affine | None:
-    """The scale rounded up to FP16; None where it is too small for that."""
-    scale = half_scale(np.array(affine.scale))
-    never_seen = affine.scale <= 1e-11  # constantly zero: any scale does
-    if not never_seen and scale > _COARSER * affine.scale:
-        return None
-    return Affine(float(scale), MIDDLE)
-
-
-def half_scale(scale: Array) -> Array:
-    """Scales as FP32 values that FP16 holds, none smaller than before, none below its normals."""
-    floored = np.maximum(scale, SMALLEST)
-    rounded = floored.astype(np.float16)
-    up = np.where(rounded < floored, np.nextafter(rounded, np.float16(np.inf)), rounded)
-    result: Array = up.astype(np.float32)
-    return result
+def fit(plan: Plan, structure: Structure) -> Plan:
+    """See `qdeploy.deploy.lowering.fp16_scales.fit_to_half`."""
+    return fit_to_half(plan, structure, "tensorrt")
 
 
 def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) -> Lowered:

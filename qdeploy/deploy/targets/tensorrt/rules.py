@@ -9,13 +9,11 @@ builds, and part of it will not run in INT8 or not in a fused kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from qdeploy.deploy.passes.to_fp16 import SMALLEST
+from qdeploy.deploy.lowering.fp16_scales import SMALLEST
 from qdeploy.deploy.rules import (
     ADVICE,
     DEQUANTIZE,
@@ -36,7 +34,6 @@ from qdeploy.deploy.rules import (
 from qdeploy.deploy.targets.tensorrt.operators import INTEGER, operators
 from qdeploy.graph.sites import constant
 
-Array = npt.NDArray[Any]
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Operators whose float inputs must be of one type; strongly typed networks cast nothing.
 _ONE_TYPE = {

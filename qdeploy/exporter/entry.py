@@ -1,0 +1,26 @@
+"""The way into this room: what it needs is looked for before torch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qdeploy.machine.remedies import require
+from qdeploy.types import PathLike, Progress
+
+
+def export_model(
+    checkpoint: PathLike, model_dir: PathLike, *, progress: Progress | None = None, **options: Any
+) -> dict[str, Any]:
+    """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
+
+    Raises:
+        MachineError: torch or transformers is not installed, with the command that installs them.
+    """
+    require("torch", "transformers")
+    Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
+    if progress is not None:
+        progress("load PyTorch", 0, 1)  # seconds, and no word of it
+    from qdeploy.exporter.export import export_checkpoint
+
+    return export_checkpoint(checkpoint, model_dir, progress=progress, **options)

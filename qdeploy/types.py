@@ -1,0 +1,14 @@
+"""Types that every room uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:  # the command line starts without numpy
+    import numpy.typing as npt
+
+Array: TypeAlias = "npt.NDArray[Any]"
+PathLike: TypeAlias = str | Path
+Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work
