@@ -167,13 +167,15 @@ def build_within(
             **request,
         )
     observed = Statistics.load(Path(statistics))
-    reading = observed.origin.reading
+    reading, stands_in = observed.origin.reading, False
     if data is not None or reading is None:
         asked = reading_for_model(source, max_length=max_length, **request)
-        reading, task = asked.to_json(), asked.task
+        reading, task, stands_in = asked.to_json(), asked.task, asked.stands_in
     else:
         task = reading["task"]
     rows = _held_out(reading, observed, seed)
+    if stands_in:  # their labels are not known to be the model's
+        rows = replace(rows, labels=None)
     longest = int(read_manifest(source, "model")["max_length"])
     limit = row_limit(longest, observed.origin.max_length if max_length is None else max_length)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
@@ -195,7 +197,7 @@ def build_within(
             raise GateError(_refusal(tried, max_drop), report)
         noise = None
         if measure:
-            noise = noise_of(source, best.folder, statistics, {"seed": seed})
+            noise = noise_of(source, best.folder, statistics, {"seed": seed}, reading)
         found = {"search": report, "noise": noise, "data": reading}
         keep(best.folder, output, found, force=force)
     return best.built | {"search": report, "noise": noise}

@@ -64,7 +64,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), talk.noting(ctx):
                 _show_own_warnings(ctx)
                 return super().invoke(ctx)
         except QDeployError as error:

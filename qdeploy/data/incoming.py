@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from qdeploy.data.files import BLOCK, Stream, TextSource, standard_input
 from qdeploy.data.judge import text_fault
+from qdeploy.data.names import TEXTS, check_is_text
+from qdeploy.data.notice import say_texts, unread_texts, warn_of_unread
 from qdeploy.data.readers import (
     Table,
     named,
@@ -23,6 +25,7 @@ from qdeploy.data.readers import (
     read_tsv,
 )
 from qdeploy.data.text_columns import find_text_columns
+from qdeploy.data.values import peek
 from qdeploy.errors import DataError, choose
 
 T = TypeVar("T")
@@ -79,12 +82,47 @@ class Incoming:
         texts = None if known is None else find(known)
         kept = _kept(keep, known, name)
         wanted = {*(texts or ()), *(kept if kept is not None else known or ())}
+        inferred = columns is None and texts != tuple(remembered)
+        if texts is not None:
+            # rows that come one by one are not waited for: the first of them is looked at
+            first = [] if self.waits else peek(self.table, known or ())
+            self._say(known or (), texts, kept, first, inferred=inferred)
         for place, values in self.table.read(wanted):
             if texts is None:  # the first record tells
                 texts = find(tuple(values))
+                inferred = columns is None and texts != tuple(remembered)
+                first = [values] if self.waits else peek(self.table, ())
+                self._say(tuple(values), texts, kept, first, inferred=inferred)
             found = tuple(_text(f"{name}, {place}", values, column) for column in texts)
             own = values if kept is None else {column: values.get(column) for column in kept}
             yield Asked(place, found, own)
+
+    def _say(
+        self,
+        known: Sequence[str],
+        texts: Sequence[str],
+        kept: Sequence[str] | None,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        inferred: bool,
+    ) -> None:
+        """Say which columns are read.
+
+        Raises:
+            DataError: the text was inferred, and holds ids alone.
+        """
+        name, others = self.table.name, known if kept is None else kept
+        if inferred:
+            for column in texts:
+                check_is_text(name, column, records, "--columns COLUMN")
+            if len(texts) == 1:
+                found = unread_texts(known, (*texts, *others), records, TEXTS)
+                single = f"--columns {texts[0]}"
+                warn_of_unread(
+                    name, texts[0], found, single=single, pair=lambda second: f"{single},{second}"
+                )
+        if tuple(known) != ("text",):  # lines of text have no columns
+            say_texts(name, known, texts, others)
 
     def blocks(self, rows: Iterator[T], size: int) -> Iterator[list[T]]:
         """Rows in blocks of `size`, or of those that have come: none waits for the next to come.

@@ -85,12 +85,20 @@ class Compared:
     lengths: RowLengths
 
 
-def no_accuracy(subject: Subject, rows: Rows) -> str | None:
-    """Why an engine has no accuracy on these rows, as a clause; None where it has one."""
+def no_accuracy(subject: Subject, rows: Rows, *, stands_in: bool = False) -> str | None:
+    """Why an engine has no accuracy on these rows, as a clause; None where it has one.
+
+    Args:
+        subject: the engine.
+        rows: with labels or without.
+        stands_in: the rows are the embedded ones, in place of the engine's own.
+    """
     if not subject.head.chooses:
         return (
             f"{subject.directory} is a {subject.head.description}, and accuracy is for classifiers"
         )
+    if stands_in:
+        return f"{rows.source} stands in for rows of your own, and its labels are not the model's"
     if rows.labels is None:
         return f"{rows.source} has no labels"
     return None

@@ -114,11 +114,8 @@ class Lines:
         self._csv, self._ascii = form == CSV, ascii_only
         self._columns: tuple[str, ...] | None = None
 
-    def of(self, records: Sequence[Mapping[str, Any]], places: Sequence[str]) -> str:
+    def of(self, records: Sequence[Mapping[str, Any]]) -> str:
         """The lines of records.
-
-        Args:
-            places: where each row stands, for error texts.
 
         Raises:
             DataError: a record has a column that the first has not, which CSV cannot hold.
@@ -127,13 +124,13 @@ class Lines:
             return "".join(f"{self._json(record)}\n" for record in records)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        for record, place in zip(records, places, strict=True):
+        for record in records:
             if self._columns is None:
                 self._columns = tuple(record)
                 writer.writerow(self._columns)
             if strange := [name for name in record if name not in self._columns]:
                 raise DataError(
-                    f"{place}: column '{strange[0]}' is not in the first row, and CSV has the "
+                    f"column '{strange[0]}' is not in the first row, and CSV has the "
                     "columns of the first row. Name the columns with --keep, or pass "
                     "--output-format jsonl."
                 )
@@ -223,7 +220,7 @@ class _Task:
             {_free(name, fields): _plain(value) for name, value in row.kept.items()} | record
             for row, record in zip(block, answered.records, strict=True)
         ]
-        text = self._lines.of(records, [f"{source}, {row.place}" for row in block])
+        text = self._lines.of(records)
         self.rows += len(block)
         self.truncated += answered.truncated
         self.answers.update(r["label"] for r in answered.records if "label" in r)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from qdeploy.artifact import read_manifest
 from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.reading import reading_for_engine
+from qdeploy.data.reading import Reading, reading_for_engine
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import Columns, Task, find_task
+from qdeploy.data.tasks import Columns, find_task
 from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
@@ -43,10 +43,8 @@ from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
 
-_REMEDY = (
-    "Name their column with --columns label=COLUMN, or pass --baseline ENGINE_DIR: agreement with "
-    "it needs no labels."
-)
+_NAME_COLUMN = "Name their column with --columns label=COLUMN"
+_NAME_ROWS = "Name labelled rows with --data"
 
 
 def evaluate_engine(
@@ -155,11 +153,12 @@ def evaluate_engine(
         report["baseline"] = parts.about_baseline(subjects[1])
     judged = lengths = None
     if accuracy:
-        found = _predictions(report, subjects, rows, known, gates, max_length, progress)
+        found = _predictions(report, subjects, rows, reading, gates, progress)
         judged = found if isinstance(found, Judged) else None
         lengths = found.lengths if found else None
     report["data"] = parts.about_data(rows, subjects[0], lengths)
-    report["data"] |= parts.about_reading(reading, left_out)
+    labelled = rows.labels is not None
+    report["data"] |= parts.about_reading(reading, left_out, labelled=labelled)
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
     if accuracy:
         _neighbours(report, subjects, rows, max_length, progress)
@@ -189,9 +188,8 @@ def _predictions(
     report: dict[str, Any],
     subjects: list[Subject],
     rows: Rows,
-    task: Task,
+    reading: Reading,
     gates: Gates,
-    max_length: int | None,
     progress: Progress | None,
 ) -> Judged | Compared | None:
     """Fill `metrics`, `labels` and `baseline` as far as labels and heads allow; the engine's own
@@ -200,17 +198,22 @@ def _predictions(
     Raises:
         PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
     """
-    reason = no_accuracy(subjects[0], rows)
+    task, max_length = find_task(reading.task), reading.max_length
+    remedy = _NAME_ROWS if reading.stands_in else _NAME_COLUMN
+    reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
     if reason is not None:
         report["no_accuracy"] = reason
         gates.refuse_drop(reason)
         if len(subjects) == 1 and subjects[0].head.chooses:
             if report["simulated"]:
                 raise PlanError(
-                    f"A simulation measures accuracy alone, and {reason}. Name their column with "
-                    "--columns label=COLUMN, or pass --baseline ENGINE_DIR."
+                    f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
+                    "--baseline ENGINE_DIR."
                 )
-            report["warnings"].append(f"Accuracy was not measured: {reason}. {_REMEDY}")
+            report["warnings"].append(
+                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline ENGINE_DIR: "
+                "agreement with it needs no labels."
+            )
             return None
     asked = {
         "max_length": _kept_tokens(subjects, max_length),

@@ -15,6 +15,7 @@ from typing import Any
 from qdeploy.artifact import MANIFEST, package_versions, read_manifest, write_bytes, write_json
 from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
+from qdeploy.data.embedded import refuse_embedded
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.reading import reading_for_model
@@ -140,6 +141,9 @@ def _prepare(
     judged = reading
     if eval_data is not None:
         judged = reading_for_model(model_dir, data=eval_data, split="evaluation", **asked)
+    if judged.stands_in:
+        labels = read_manifest(model_dir, "model")["labels"]
+        refuse_embedded(judged.task, labels, "now or when this model was calibrated")
     recipe = replace(recipe, task=judged.task, max_length=reading.max_length)
     limit = row_limit(longest, recipe.max_length)
     statistics = calibrate_model(

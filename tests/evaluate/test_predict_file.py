@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -199,7 +200,26 @@ def test_csv_has_the_columns_of_the_first_row(engine: Path, tmp_path: Path) -> N
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "yes"}\n{"text": "no", "more": 1}\n')
     given = {"out": tmp_path / "o", "output_format": "csv", "keep": "all"}
-    refused(engine, path, "line 2: column 'more' is not in the first row.*jsonl", **given)
+    once = rf"^{path}, line 2: column 'more' is not in the first row.*jsonl"
+    refused(engine, path, once, **given)
+
+
+@bag
+def test_what_is_read_is_said(
+    engine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "qdeploy")
+    path, given = tmp_path / "rows.jsonl", {"out": tmp_path / "o", "keep": "date"}
+    path.write_text('{"id": 1, "text": "yes", "second_text": "no", "date": "x"}\n' * 3)
+    with pytest.warns(
+        QDeployWarning, match="'second_text' looks like text .*--columns text,second"
+    ):
+        predict_file(engine, path, **given)  # type: ignore[arg-type]
+    assert caplog.messages == [f"{path}: text = text; not read: id, second_text"]
+    predict_file(engine, path, columns="text,second_text", **given)  # type: ignore[arg-type]
+    assert caplog.messages[1:] == [f"{path}: text = text, text_pair = second_text; not read: id"]
+    path.write_text('{"customer": "u1", "label": "yes"}\n' * 3)
+    refused(engine, path, "'customer' would be read as text, and it holds ids.*--columns COLUMN")
 
 
 @bag
@@ -374,7 +394,8 @@ def test_a_reader_that_leaves_ends_it_quietly(onnx_engine: Path, tmp_path: Path)
         assert running.stdout and running.stderr
         assert json.loads(running.stdout.readline())
         running.stdout.close()
-        assert running.stderr.read() == "predict\n" and running.wait() == 0
+        assert running.stderr.read().endswith("text = text; not read: id\npredict\n")
+        assert running.wait() == 0
 
 
 def test_a_bad_line_of_a_pipe(onnx_engine: Path) -> None:
