@@ -234,7 +234,22 @@ def rows_again(origin: Origin, rows: int, seed: int, without: Collection[str] = 
     """
     if origin.reading is None:
         return sample_rows(DEFAULT_DATA, rows, seed, without=without)
-    found = Reading.from_json(origin.reading)
+    return rows_of(origin.reading, rows, seed, without)
+
+
+def rows_of(
+    reading: Mapping[str, Any], rows: int, seed: int, without: Collection[str] = ()
+) -> Rows:
+    """A sample of rows that were named or noted.
+
+    Args:
+        reading: what `Reading.to_json` gave.
+        rows, seed, without: of `qdeploy.data.sample_rows`.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    found = Reading.from_json(reading)
     return sample_rows(
         str(found.source), rows, seed, task=found.task, columns=found.columns, without=without
     )

@@ -146,7 +146,8 @@ def build_engine(
     if "least" in found.takes:
         compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
-    _warn_of_unread(strategy, statistics, data=data, columns=columns, max_length=max_length)
+    if calibrated and statistics is not None:
+        _warn_of_unread(data=data, columns=columns, max_length=max_length)
     observed = None
     if calibrated and statistics is None:
         statistics = calibrate_model(
@@ -165,13 +166,15 @@ def build_engine(
         observed = Statistics.load(Path(statistics))
     weighs = prescale is None and options.prescale == EVERYWHERE
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
-    sample = None
-    if measure:
-        sample = measuring_sample(source, observed=observed, max_length=max_length, seed=seed)
     if observed is not None:
         reading = observed.origin.reading
     else:
         reading = reading_of(source, data, task, columns, max_length)
+    sample = None
+    if measure and (strategy, rest) != (FP32, "f32"):  # plain FP32 has no noise
+        sample = measuring_sample(
+            source, observed=observed, reading=reading, max_length=max_length, seed=seed
+        )
     with staged(output, "engine", force=force) as work, blaming(source / GRAPH):
         built = _write_engine(
             work, request, observed, sample, reading, dry_run=dry_run, progress=progress
@@ -180,17 +183,12 @@ def build_engine(
     return built
 
 
-def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
-    """Warn of calibration data that is not looked at."""
+def _warn_of_unread(**rows: Any) -> None:
+    """Warn of calibration data that is not looked at, since there are statistics."""
     named = [f"--{name.replace('_', '-')}" for name, value in rows.items() if value is not None]
-    if not needs_statistics(strategy):
-        reason = f"{strategy} does not calibrate"
-    elif statistics is not None:
-        reason = "--statistics is given"
-    else:
-        return
     if named:
-        warnings.warn(f"{reason}: {', '.join(named)} not read.", QDeployWarning, stacklevel=3)
+        text = f"--statistics is given: {', '.join(named)} not read."
+        warnings.warn(text, QDeployWarning, stacklevel=3)
 
 
 def _write_engine(
