@@ -85,7 +85,7 @@ def spelled_here(source: str) -> str:
     if Path(source).is_absolute():
         with contextlib.suppress(OSError, ValueError):  # a directory that is gone; another drive
             here = Path.cwd()
-            if Path(source).is_relative_to(here) and source != str(here):
+            if here.parent != here and here in Path(source).parents:
                 return str(Path(source).relative_to(here))
     return source
 

@@ -28,6 +28,8 @@ def test_a_path_is_absolute_and_typed_as_it_would_be_here(
         assert spelled_here(canonical(typed)) == "rows.csv"
     monkeypatch.chdir(tmp_path / "sub")
     assert spelled_here(str(tmp_path / "rows.csv")) == str(tmp_path / "rows.csv")
+    monkeypatch.chdir("/")  # in which everything lies
+    assert spelled_here(str(tmp_path / "rows.csv")) == str(tmp_path / "rows.csv")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert canonical("~/rows.csv") == str(tmp_path / "rows.csv")
 
