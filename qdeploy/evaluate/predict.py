@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 # of 512. Longer rows come in smaller batches, so that memory does not grow with them.
 RUN_TOKENS = 4096
 RUN_PAIRS = 128 * RUN_TOKENS
+MOST_ROWS = RUN_TOKENS  # of a run, whatever was asked for: a row has a token at least
 Progress = Callable[[str, int, int], None]
 
 
