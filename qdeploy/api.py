@@ -584,8 +584,8 @@ def predict_file(
     Args:
         engine_dir: engine directory.
         file: CSV, TSV, JSONL, text (a row a line) or Parquet file; `"-"` is standard input.
-        out: file for the answers, written whole or not at all; None is standard output, where they
-            appear as they are made.
+        out: file for the answers, written whole or not at all; None or `"-"` is standard output,
+            where they appear as they are made.
         format: `"csv"`, `"tsv"`, `"jsonl"`, `"text"` or `"parquet"`; None goes by the suffix, and
             is JSONL for standard input.
         output_format: `"jsonl"` or `"csv"`.
@@ -600,7 +600,8 @@ def predict_file(
         progress: see the module.
 
     Returns:
-        How many `rows` were answered, with the number of each label in `answers`, how many were
+        How many `rows` were read, with the number of each label in `answers`, how many are
+        `unanswered` (they have no text, and null for an answer; a warning names the first) or
         `truncated`, `seconds` and `rows_per_s`, `threads`, and where the answers stand (`out`).
 
     Raises:

@@ -55,6 +55,11 @@ class Head:
         return self.task == SEQUENCES and not values
 
     @property
+    def exclusive(self) -> bool:
+        """Whether its logits compete for one answer: of a row, of a token, of a span's end."""
+        return self.chooses or self.task != SEQUENCES
+
+    @property
     def description(self) -> str:
         """What it is, for a reader: "multi-label classifier"."""
         if self.task != SEQUENCES:

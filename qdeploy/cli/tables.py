@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -25,6 +25,10 @@ _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few f
 
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
 INT8 = "INT8: planned, ran, of all"
+_OF_A_SWEEP = (
+    *("trial", "accuracy\n%", "drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
+    "INT8 of\nall, %",
+)
 
 
 def model(manifest: Mapping[str, Any], directory: Path) -> None:
@@ -168,32 +172,45 @@ def noise(found: Mapping[str, Any]) -> str:
 
 def sweep(result: Mapping[str, Any]) -> None:
     """The result of `sweep`: one line per trial; * stands on the Pareto front."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=f"{result['model']}, {result['data']['n']} rows")
-    names = ("trial", "accuracy %", "drop", "SQNR dB", "p50 ms", "× FP32", "size MB", INT8)
-    for name in names:
-        table.add_column(name, justify="left" if name == "trial" else "right")
+    data = result["data"]
+    title = f"{result['model']}, {data['n']} rows"
+    if data.get("left_out"):
+        title += f" ({data['left_out']} that calibrate are left out)"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for name in _OF_A_SWEEP:
+        left = name == "trial"
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(name, justify=justify, no_wrap=not left, overflow="fold")
     for trial in result["trials"]:
         mark = "* " if trial["key"] in result["pareto"] else "  "
         if trial["error"] is not None:
-            table.add_row(f"{mark}{trial['label']}", f"FAILED: {trial['error']}", style="red")
+            table.add_row(f"{mark}{trial['label']}", "FAILED", style="red")
             continue
         check, speed = trial["int8"], trial["speedup"]
         table.add_row(
             mark + trial["label"],
-            f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
+            f"{100 * trial['accuracy']:.2f}",
             f"{100 * trial['drop']:+.2f}",
             "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
             f"{trial['p50_ms']:.1f}",
             f"{speed['ratio']:.2f}" if speed else "1.00",
             f"{trial['size_mb']['total']:.1f}",
-            check["short"] if check else "",
+            f"{100 * check['flops_share']:.1f}" if check and check["planned"] else "",
+            style="red" if trial["constant_predictor"] else None,
         )
     show(table)
-    if result["cheapest"] is not None:
-        label = next(t["label"] for t in result["trials"] if t["key"] == result["cheapest"])
-        say(f"Fastest within {result['max_drop']:g} points: {label}")
+    for trial in result["trials"]:
+        if trial["error"] is not None:
+            wrapped(f"FAILED {trial['label']}: {trial['error']}")
+    if constant := [t["label"] for t in result["trials"] if t.get("constant_predictor")]:
+        wrapped(f"CONSTANT PREDICTOR, one class for every row: {'; '.join(constant)}")
+    if (chosen := result.get("next")) is not None:
+        label = next(t["label"] for t in result["trials"] if t["key"] == chosen["key"])
+        wrapped(f"Take {label}: {chosen['reason']}.")
+        say(f"Next: {chosen['command']}")
 
 
 def command(*words: object) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from qdeploy.artifact import package_versions
-from qdeploy.deploy.doctor_cpu import cpu_features, memory
+from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
+from qdeploy.free_memory import memory
 from qdeploy.onnx_messages import read_structure
 from qdeploy.remedies import install_command, uninstall_command
 from qdeploy.scratch import scratch

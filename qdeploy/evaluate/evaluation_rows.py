@@ -38,9 +38,25 @@ def evaluation_rows(
         return rows, 0
     built_with = subject.manifest.get("data") or {}
     same = same_source(reading.source, built_with.get("source"))
-    seen = subject.calibration_hashes if same else frozenset()
+    return unseen_rows(reading, subject.calibration_hashes if same else frozenset(), limit)
+
+
+def unseen_rows(reading: Reading, seen: frozenset[str], limit: int | None) -> tuple[Rows, int]:
+    """The rows of a source without those that calibrated; all of them where it has no others.
+
+    Args:
+        reading: what to read.
+        seen: `row_hashes` of the rows that calibrated.
+        limit: the first of the others only.
+
+    Returns:
+        The rows, and how many were left out.
+
+    Raises:
+        DataError: they cannot be read.
+    """
     most = None if limit is None else limit + len(seen)
-    rows = read_rows(reading.source, task=reading.task, columns=reading.columns, limit=most)
+    rows = read_rows(reading.source or MINI, task=reading.task, columns=reading.columns, limit=most)
     others = [at for at, name in enumerate(row_hashes(rows)) if name not in seen] if seen else []
     left_out = len(rows) - len(others) if others else 0
     if left_out:

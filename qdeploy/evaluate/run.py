@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qdeploy.artifact import read_manifest
+from qdeploy.artifact import read_json, read_manifest
 from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading, reading_for_engine
@@ -34,11 +34,13 @@ from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alter
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
+from qdeploy.evaluate.predict import RUN_TOKENS
+from qdeploy.evaluate.room import check_room
 from qdeploy.evaluate.rounds import SECONDS, Progress
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.subject import Subject, open_subject
 from qdeploy.evaluate.suspicions import of_lengths
-from qdeploy.head import head_of
+from qdeploy.head import CONFIG, head_of
 from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
@@ -148,6 +150,8 @@ def evaluate_engine(
             check_packages(subject.engine)
     rows, left_out = evaluation_rows(reading, subjects[0], limit, accuracy=accuracy)
 
+    if latency:
+        _check_room(subjects, protocol)
     report = parts.heading(subjects[0], known.name, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
@@ -256,13 +260,28 @@ def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:
     return row_limit(_longest(subjects), max_length, subjects[0].taker)
 
 
+def _check_room(subjects: list[Subject], protocol: LatencyProtocol) -> None:
+    """Refuse batches that the memory does not hold; an engine of a GPU refuses them itself.
+
+    Raises:
+        PlanError: with the most rows that would do.
+    """
+    for subject in subjects:
+        if not hasattr(subject.engine, "bind"):
+            path = subject.directory / CONFIG
+            config = read_json(path) if path.is_file() else {}
+            check_room(config, protocol.batch_size, protocol.seq_len)
+
+
 def _feeds(
     subject: Subject, rows: Rows, protocol: LatencyProtocol, seed: int, *, exact: bool
 ) -> dict[str, Array]:
-    """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do."""
+    """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do, and
+    a batch of the size that accuracy runs."""
     if not exact:
         limit = min(protocol.seq_len, subject.encoder.max_length)
-        protocol = replace(protocol, seq_len=limit)
+        most = min(protocol.batch_size, max(1, RUN_TOKENS // limit))
+        protocol = replace(protocol, seq_len=limit, batch_size=most)
     return fixed_feeds(subject.encoder, rows.sample(protocol.batch_size, seed), protocol)
 
 

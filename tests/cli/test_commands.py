@@ -48,6 +48,7 @@ REPORT: dict[str, Any] = {
 
 
 PREDICTED: dict[str, Any] = {
+    "unanswered": 0,
     "rows": 40,
     "answers": {"yes": 12, "no": 28},
     "seconds": 0.5,

@@ -100,6 +100,7 @@ def test_pairs_columns_and_what_goes_with_them(engine: Path, tmp_path: Path) -> 
 
 
 @bag
+@pytest.mark.filterwarnings("ignore:Pairs of texts are answered:qdeploy.errors.QDeployWarning")
 def test_the_columns_that_the_engine_was_built_with(tmp_path: Path) -> None:
     columns = {"first": "body", "second": None, "label": "label"}
     data = {"source": "x.csv", "task": "text", "columns": columns, "max_length": None}
@@ -130,12 +131,11 @@ def test_csv_has_one_line_for_each_row(engine: Path, tmp_path: Path) -> None:
 
 
 @bag
-def test_a_bad_row_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) -> None:
+def test_a_bad_line_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
     out.write_text("older")
-    path.write_text('{"text": "yes"}\n' * 30 + '{"text": ""}\n')
-    message = r"rows\.jsonl, line 31: column 'text' holds no text.*Mend or drop that row"
-    refused(engine, path, rf"{message}\. {out} was not written", out=out)
+    path.write_text('{"text": "yes"}\n' * 30 + '{"text": \n')
+    refused(engine, path, rf"rows\.jsonl, line 31: not JSON.*{out} was not written", out=out)
     assert out.read_text() == "older"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         *("answers.jsonl", "engine", "rows.jsonl")
@@ -143,14 +143,12 @@ def test_a_bad_row_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) ->
 
 
 @bag
-def test_what_stands_before_a_bad_row_is_answered(
+def test_what_stands_before_a_bad_line_is_answered(
     engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "yes"}\n' * 30 + '{"txet": "no"}\n')
-    refused(
-        engine, path, r"line 31: there is no column 'text'.*Rows before it that were answered: 30\."
-    )
+    path.write_text('{"text": "yes"}\n' * 30 + "[]\n")
+    refused(engine, path, r"line 31: a JSON list.*Rows before it that were answered: 30\.")
     assert len(capsys.readouterr().out.splitlines()) == 30
 
 
@@ -276,11 +274,11 @@ def test_rows_are_given_as_they_come() -> None:
             block = next(blocks)
             assert len(block) <= 4
             got += len(block)
-    os.write(write, b'{"text": "yes"}\n{"text": 7}\n')
+    os.write(write, b'{"text": "yes"}\n{"text": \n')
     os.close(write)
     last = next(blocks)
     assert last[0].place == "line 14"
-    with pytest.raises(DataError, match="pipe, line 15: column 'text' is 7"):
+    with pytest.raises(DataError, match="pipe, line 15: not JSON"):
         next(blocks)
 
 
