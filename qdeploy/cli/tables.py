@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qdeploy.cli.streams import shown
+from qdeploy.commands import command, free_place
 from qdeploy.text import beside
 
 if TYPE_CHECKING:
@@ -34,33 +35,64 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
         say(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
-    say(f"Next: {command('build', directory, beside(directory, 'peg'))}")
-    if manifest.get("source", {}).get("id") != "embedded":
-        say("      (--data FILE calibrates it on rows of your own, which fits your texts better)")
+    own = manifest.get("source", {}).get("id") != "embedded"
+    following(
+        *("build", directory, free_place(directory, "peg")),
+        note="--data FILE calibrates it on rows of your own, which fits better" if own else "",
+    )
 
 
-def engine(manifest: Mapping[str, Any], directory: Path) -> None:
-    """The result of `build`."""
+def engine(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
+    """The result of `build`.
+
+    Args:
+        manifest: what `api.build` returned.
+        directory: of the engine.
+        model: directory that it was built from.
+    """
     names = (manifest.get(key) for key in ("strategy", "scope", "target"))
     say(f"{directory}: {', '.join(str(name) for name in names)}")
     if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
         rows = f"{calibration['rows']} rows of {calibration['data']}"
-        say(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
+        wrapped(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
     if manifest.get("auto"):
-        say(choice(manifest["auto"]))
+        wrapped(choice(manifest["auto"]))
     if manifest.get("search"):
         search(manifest["search"])
     if manifest.get("forms"):
-        say(_forms(manifest["forms"]))
+        wrapped(_forms(manifest["forms"]))
     if manifest.get("int8"):
-        say(int8(manifest["int8"]))
+        wrapped(int8(manifest["int8"]))
     elif manifest.get("dry_run"):
         share = manifest["plan"]["planned_share"]
-        say(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
+        wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
     if manifest.get("noise"):
-        say(noise(manifest["noise"]))
-    rest = ["--simulate"] if manifest.get("dry_run") else ["--baseline", "fp32"]
-    say(f"Next: {command('eval', directory, *rest)}")
+        wrapped(noise(manifest["noise"]))
+    if manifest.get("label_fault"):
+        wrapped(f"No accuracy can be measured on these rows: {manifest['label_fault']}")
+    _measure(manifest, directory, model)
+
+
+def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
+    """The command that measures an engine, as far as that can be done here."""
+    options: dict[str, object] = {}
+    base = beside(directory, "fp32")
+    taken = os.path.lexists(base) and not (base / "qdeploy.json").is_file()
+    if manifest.get("dry_run"):
+        options["simulate"] = True
+    elif not taken:
+        options["baseline"] = "fp32"
+        home = Path(os.path.abspath(model)).parent
+        if model.name in ("", "..") or home not in (
+            Path(os.path.abspath(directory)).parent,
+            Path.cwd(),
+        ):
+            options["model"] = model  # eval looks for it in these two places
+    if manifest.get("label_fault") and not manifest.get("dry_run"):
+        options["no_accuracy"] = True
+    following("eval", directory, options=options)
+    if taken and not manifest.get("dry_run"):
+        say(f"      (move {base} away, and --baseline fp32 compares with FP32)")
 
 
 def lengths(found: Mapping[str, Any]) -> str:
@@ -196,13 +228,18 @@ def sweep(result: Mapping[str, Any]) -> None:
         say(f"Fastest within {result['max_drop']:g} points: {label}")
 
 
-def command(*words: object) -> str:
-    """A command of qdeploy that can be pasted.
+def following(
+    *words: str | Path, options: Mapping[str, object] | None = None, note: str = ""
+) -> None:
+    """The command to type next, on one line that can be pasted.
 
-    >>> command("eval", "my engine")
-    "qdeploy eval 'my engine'"
+    Args:
+        words, options: of `qdeploy.commands.command`.
+        note: what is to be known of it, under it.
     """
-    return shlex.join(["qdeploy", *map(str, words)])
+    say(f"Next: {command(*words, options=options)}")
+    if note:
+        wrapped(f"({note})", indent="      ", hanging="       ")
 
 
 def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
@@ -231,6 +268,11 @@ def screen_width() -> int:
 
 
 def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
+    """Print a text over as many lines as it takes: see `filled`."""
+    click.echo(filled(text, indent=indent, hanging=hanging))
+
+
+def filled(text: str, *, indent: str = "", hanging: str | None = None) -> str:
     """A text over as many lines as it takes; no word is broken.
 
     Args:
@@ -245,7 +287,7 @@ def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    click.echo("\n".join(lines or [indent]).replace("\u00a0%", " %"))
+    return "\n".join(lines or [indent]).replace("\u00a0%", " %")
 
 
 def pasted(command: str, *, indent: str = "") -> None:

@@ -39,6 +39,7 @@ from qdeploy.deploy.request import (
     Compilation,
     Request,
     check_paths,
+    check_shape,
     check_target,
     names_of,
     parse_shape,
@@ -143,6 +144,7 @@ def build_engine(
         rest = "f32"  # such an engine has no FP16 in it
     check_target(found, strategy, options, compilation, dry_run=dry_run)
     manifest = read_manifest(source, "model")
+    check_shape(shape, manifest["max_length"])
     if "least" in found.takes:
         compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
