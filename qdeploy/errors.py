@@ -129,6 +129,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """
     folded = {choice.casefold(): choice for choice in choices}
     near = difflib.get_close_matches(word.casefold(), folded, n=1)
+    if not near and word:  # the beginning of a long one
+        near = [choice for choice in folded if choice.startswith(word.casefold())][:1]
     return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 

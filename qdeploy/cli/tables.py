@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDEST_TEXT = 100
+_TIMED_TOKENS = 128  # default of `eval --seq-len`; a test holds the two together
 _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
@@ -88,6 +89,9 @@ def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
             Path.cwd(),
         ):
             options["model"] = model  # eval looks for it in these two places
+    longest = manifest.get("max_length")
+    if longest is not None and longest < _TIMED_TOKENS and not manifest.get("dry_run"):
+        options["seq_len"] = longest
     if manifest.get("label_fault") and not manifest.get("dry_run"):
         options["no_accuracy"] = True
     following("eval", directory, options=options)

@@ -49,6 +49,7 @@ from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.integrity import read_whole
+from qdeploy.names import short_name
 from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
 from qdeploy.runs import blaming
@@ -313,7 +314,7 @@ def _certificate(
     worst = int8["fallbacks"][0]
     text = (
         f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
-        f"(first: {worst['site']}: {worst['reason']})."
+        f"(first: {short_name(worst['site'])}: {worst['reason']})."
     )
     if not request.target.compiles:
         raise VerificationError(
