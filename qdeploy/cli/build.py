@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables, talk
+from qdeploy.cli import built, options, sections, talk
 from qdeploy.cli.values import COUNT, POINTS, Number
 from qdeploy.kept import note
 
@@ -233,4 +233,4 @@ def build(model_dir: Path, engine_dir: Path, **settings: Any) -> None:
     with talk.progress() as progress:
         result = api.build(model_dir, engine_dir, progress=progress, **settings)
     note("output", f"{engine_dir} was written")
-    talk.report(result, lambda engine: tables.engine(engine, engine_dir, model_dir))
+    talk.report(result, lambda engine: built.show(engine, engine_dir, model_dir))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -15,13 +14,11 @@ import click
 
 from qdeploy.cli.streams import shown
 from qdeploy.commands import command, free_place
-from qdeploy.text import beside
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDEST_TEXT = 100
-_TIMED_TOKENS = 128  # default of `eval --seq-len`; a test holds the two together
 _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
@@ -43,62 +40,6 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     )
 
 
-def engine(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
-    """The result of `build`.
-
-    Args:
-        manifest: what `api.build` returned.
-        directory: of the engine.
-        model: directory that it was built from.
-    """
-    names = (manifest.get(key) for key in ("strategy", "scope", "target"))
-    say(f"{directory}: {', '.join(str(name) for name in names)}")
-    if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
-        rows = f"{calibration['rows']} rows of {calibration['data']}"
-        wrapped(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
-    if manifest.get("auto"):
-        wrapped(choice(manifest["auto"]))
-    if manifest.get("search"):
-        search(manifest["search"])
-    if manifest.get("forms"):
-        wrapped(_forms(manifest["forms"]))
-    if manifest.get("int8"):
-        wrapped(int8(manifest["int8"]))
-    elif manifest.get("dry_run"):
-        share = manifest["plan"]["planned_share"]
-        wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
-    if manifest.get("noise"):
-        wrapped(noise(manifest["noise"]))
-    if manifest.get("label_fault"):
-        wrapped(f"No accuracy can be measured on these rows: {manifest['label_fault']}")
-    _measure(manifest, directory, model)
-
-
-def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
-    """The command that measures an engine, as far as that can be done here."""
-    options: dict[str, object] = {}
-    base = beside(directory, "fp32")
-    taken = os.path.lexists(base) and not (base / "qdeploy.json").is_file()
-    if manifest.get("dry_run"):
-        options["simulate"] = True
-    elif not taken:
-        options["baseline"] = "fp32"
-        home = Path(os.path.abspath(model)).parent
-        if model.name in ("", "..") or home not in (
-            Path(os.path.abspath(directory)).parent,
-            Path.cwd(),
-        ):
-            options["model"] = model  # eval looks for it in these two places
-    longest = manifest.get("max_length")
-    if longest is not None and longest < _TIMED_TOKENS and not manifest.get("dry_run"):
-        options["seq_len"] = longest
-    if manifest.get("label_fault") and not manifest.get("dry_run"):
-        options["no_accuracy"] = True
-    following("eval", directory, options=options)
-    if taken and not manifest.get("dry_run"):
-        say(f"      (move {base} away, and --baseline fp32 compares with FP32)")
-
-
 def lengths(found: Mapping[str, Any]) -> str:
     """How long rows are and how many were cut; of a report's `data` or a manifest's calibration."""
     figures = found["lengths"]
@@ -107,19 +48,6 @@ def lengths(found: Mapping[str, Any]) -> str:
         return f"{text}; none cut"
     share = 100 * found["truncated_share"]
     return f"{text}; {found['truncated']} rows ({share:.1f} %) cut at {found['max_length']}"
-
-
-def _forms(forms: Mapping[str, Any]) -> str:
-    """What factors and groups cost, as estimated and as measured."""
-    if "p50_ms" in forms:
-        batch, tokens = forms["shape"]
-        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in forms["p50_ms"].items())
-        return f"form: {forms['kept']}, fastest of {times} at {batch} × {tokens}"
-    us = forms["estimated_us"]
-    return (
-        f"form: {us['kept']:.0f} µs beyond plain INT8 by estimate for an {forms['gpu']} (factors "
-        f"{us['factors']:.0f}, groups {us['groups']:.0f}); a build where the target works measures"
-    )
 
 
 def search(found: Mapping[str, Any]) -> None:

@@ -138,8 +138,8 @@ def _warning(
         text = f"The engine gives outputs that are not finite {where}: it answers nothing."
     else:
         text = (
-            f"The logits stand {found.sqnr_db:.1f} dB above the noise of this engine {where}, and "
-            f"at least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
+            f"The logits stand {found.sqnr_db:.1f} dB above this engine's noise {where}, and at "
+            f"least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
             f"{found.max_abs:.3g}."
         )
     if sources:
@@ -170,8 +170,8 @@ def _remedy(report: dict[str, Any], strategy: str) -> str:
     if level is not None and level >= FLOOR_DB + _MARGIN_DB:
         noisiest = "noisiest site" if len(names) == 1 else f"{len(names)} noisiest sites"
         return (
-            f"With the {noisiest} in float it is {level:.1f} dB on the first of these rows: "
-            f"`qdeploy inspect -v` gives the --float-sites to type. Or try {other}. {check}"
+            f"With the {noisiest} in float it is {level:.1f} dB on the first of these rows "
+            f"(`qdeploy inspect -v` gives the option). Or try {other}. {check}"
         )
     reached = (
         "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.cli import cli, main, tables
+from qdeploy.cli import built, cli, main, tables
 from tests.calibrate.encoder import model_directory
 
 pytestmark = [
@@ -102,7 +102,7 @@ def test_export_says_what_can_be_built(
 
 def test_only_a_model_of_short_rows_needs_a_length() -> None:
     default = next(param for param in cli.commands["eval"].params if param.name == "seq_len")
-    assert default.default == tables._TIMED_TOKENS
+    assert default.default == built.TIMED_TOKENS
 
 
 def test_the_others_end_without_one(capsys: pytest.CaptureFixture[str]) -> None:
