@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdeploy.errors import GateError, PlanError
+from qdeploy.errors import GateError, PlanError, choose
 from qdeploy.faults import explained
 from qdeploy.remedies import require
 
@@ -308,13 +308,19 @@ def build(
         progress: see the module.
 
     Returns:
-        The manifest of the engine directory.
+        The manifest of the engine directory, and `label_fault`: why the labels of `data` are no
+        classes of the model, or None.
 
     Raises:
         GateError: no plan holds `max_drop`; its attribute `report` is what was tried.
         ModelError, StatisticsError, PlanError, TargetError, DataError, OutputError: see
             `qdeploy.errors`.
     """
+    from qdeploy.calibrate.strategies import STRATEGY_NAMES
+    from qdeploy.data.infer import check_task
+
+    choose("strategy", strategy, STRATEGY_NAMES, PlanError)
+    check_task(task)
     if max_drop is not None and strategy != "auto":
         raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
     options: dict[str, Any] = {
@@ -352,19 +358,23 @@ def build(
         "dry_run": dry_run,
         "progress": progress,
     }
+    from qdeploy.label_fit import label_fault
+
     if strategy == "auto":
         from qdeploy.search import build_within
 
-        return build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
-    if target == "auto":
+        built = build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
+    elif target == "auto":
         from qdeploy.auto import build_fastest
 
-        return build_fastest(model_dir, engine_dir, strategy=strategy, **options)
-    from qdeploy.deploy.build import build_engine
-    from qdeploy.measured import build_measured, measures
+        built = build_fastest(model_dir, engine_dir, strategy=strategy, **options)
+    else:
+        from qdeploy.deploy.build import build_engine
+        from qdeploy.measured import build_measured, measures
 
-    make = build_measured if measures(target, strategy, options) else build_engine
-    return make(model_dir, engine_dir, strategy=strategy, target=target, **options)
+        make = build_measured if measures(target, strategy, options) else build_engine
+        built = make(model_dir, engine_dir, strategy=strategy, target=target, **options)
+    return built | {"label_fault": label_fault(engine_dir, built)}
 
 
 @explained()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from qdeploy.artifact import read_manifest
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.contest import Progress, calibrate_once, keep, noise_of, times_of
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.doctor import CHECKS
-from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.request import check_paths, check_shape, parse_shape
 from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
 from qdeploy.measured import build_measured, measures
 from qdeploy.scratch import scratch
@@ -49,6 +50,7 @@ def build_fastest(
     if dry_run:
         raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
+    check_shape(wanted, int(read_manifest(source, "model")["max_length"]))
     check_paths(source, output, options.get("data"), statistics, force=force)
     asked = dict(options)
     if needs_statistics(strategy) and statistics is None:

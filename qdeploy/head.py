@@ -19,6 +19,7 @@ SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
 FUNCTIONS = (SOFTMAX, SIGMOID, NONE)
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 SEQUENCES, TOKENS, SPANS = "sequence-classification", "token-classification", "question-answering"
+TASKS = (SEQUENCES, TOKENS, SPANS)
 
 # What sentence-transformers' CrossEncoder may write into config.json; classes are never imported.
 _ACTIVATIONS = {

@@ -31,7 +31,7 @@ from qdeploy.data.reading import reading_for_model
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.request import check_paths, check_shape, parse_shape
 from qdeploy.deploy.targets import HALF, find_target
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.heldout import Harm, harm
@@ -151,8 +151,11 @@ def build_within(
         PlanError, ModelError, StatisticsError, OutputError: see `qdeploy.api.build`.
     """
     max_drop = MAX_DROP if max_drop is None else max_drop
+    if not 0 <= max_drop <= 100:
+        raise PlanError(f"--max-drop is {max_drop:g}; give a number of points from 0 to 100.")
     common = _common(target, options)
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
+    check_shape(wanted, int(read_manifest(source, "model")["max_length"]))
     check_paths(source, output, data, statistics, force=force)
     find_target(target).require()
     _require_classifier(source)

@@ -170,6 +170,12 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
     assert outside <= {
         "qdeploy",
         "qdeploy.api",
+        "qdeploy.commands.command",
+        "qdeploy.commands.free_place",
+        "qdeploy.commands.quoted",
+        "qdeploy.errors.choose",
+        "qdeploy.errors.nearest",
+        "qdeploy.errors.PlanError",
         "qdeploy.errors.GateError",
         "qdeploy.errors.OutputError",
         "qdeploy.errors.QDeployError",

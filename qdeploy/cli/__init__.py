@@ -18,7 +18,7 @@ import click
 
 import qdeploy
 from qdeploy import kept
-from qdeploy.cli import streams, talk
+from qdeploy.cli import streams, tables, talk
 from qdeploy.cli.analyze import analyze
 from qdeploy.cli.build import build
 from qdeploy.cli.calibrate import calibrate
@@ -148,10 +148,14 @@ def _interrupted(asked: Asked) -> int:
 
 
 def _show_own_warnings(ctx: click.Context) -> None:
-    """Print qdeploy's warnings as one line; those of libraries only with --verbose."""
+    """Print qdeploy's warnings; those of libraries only with --verbose.
+
+    A terminal has them wrapped; a log has one line of each.
+    """
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        streams.say(f"Warning: {message}")
+        text = f"Warning: {message}"
+        streams.say(tables.filled(text) if sys.stderr.isatty() else text)
 
     warnings.showwarning = show
     warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ import click
 
 from qdeploy import api
 from qdeploy.cli import analysis_table, options, sections, talk
+from qdeploy.cli.values import Number
 
 
 @sections.command()
@@ -33,7 +34,7 @@ from qdeploy.cli import analysis_table, options, sections, talk
 @sections.option(
     "--cost-rows",
     group=sections.MEASURED,
-    type=click.IntRange(min=0),
+    type=Number(int, least=0),
     default=32,
     show_default=True,
     metavar="N",
@@ -42,7 +43,7 @@ from qdeploy.cli import analysis_table, options, sections, talk
 @sections.option(
     "--seconds",
     group=sections.MEASURED,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(float, above=0),
     default=120.0,
     show_default=True,
     metavar="S",

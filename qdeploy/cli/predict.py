@@ -12,6 +12,7 @@ import click
 
 from qdeploy import api
 from qdeploy.cli import options, sections, streams, tables, talk
+from qdeploy.cli.values import COUNT
 from qdeploy.errors import GateError
 
 _NAMED = 6  # classes
@@ -67,7 +68,7 @@ _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones
 @sections.option(
     "--max-length",
     group=sections.DATA,
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Tokens kept of a row. What the model takes when left out.",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from qdeploy.cli.streams import shown
-from qdeploy.text import beside
+from qdeploy.commands import command, free_place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,33 +37,11 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
         say(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
-    say(f"Next: {command('build', directory, beside(directory, 'peg'))}")
-    if manifest.get("source", {}).get("id") != "embedded":
-        say("      (--data FILE calibrates it on rows of your own, which fits your texts better)")
-
-
-def engine(manifest: Mapping[str, Any], directory: Path) -> None:
-    """The result of `build`."""
-    names = (manifest.get(key) for key in ("strategy", "scope", "target"))
-    say(f"{directory}: {', '.join(str(name) for name in names)}")
-    if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
-        rows = f"{calibration['rows']} rows of {calibration['data']}"
-        say(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
-    if manifest.get("auto"):
-        say(choice(manifest["auto"]))
-    if manifest.get("search"):
-        search(manifest["search"])
-    if manifest.get("forms"):
-        say(_forms(manifest["forms"]))
-    if manifest.get("int8"):
-        say(int8(manifest["int8"]))
-    elif manifest.get("dry_run"):
-        share = manifest["plan"]["planned_share"]
-        say(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
-    if manifest.get("noise"):
-        say(noise(manifest["noise"]))
-    rest = ["--simulate"] if manifest.get("dry_run") else ["--baseline", "fp32"]
-    say(f"Next: {command('eval', directory, *rest)}")
+    own = manifest.get("source", {}).get("id") != "embedded"
+    following(
+        *("build", directory, free_place(directory, "peg")),
+        note="--data FILE calibrates it on rows of your own, which fits better" if own else "",
+    )
 
 
 def lengths(found: Mapping[str, Any]) -> str:
@@ -75,19 +52,6 @@ def lengths(found: Mapping[str, Any]) -> str:
         return f"{text}; none cut"
     share = 100 * found["truncated_share"]
     return f"{text}; {found['truncated']} rows ({share:.1f} %) cut at {found['max_length']}"
-
-
-def _forms(forms: Mapping[str, Any]) -> str:
-    """What factors and groups cost, as estimated and as measured."""
-    if "p50_ms" in forms:
-        batch, tokens = forms["shape"]
-        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in forms["p50_ms"].items())
-        return f"form: {forms['kept']}, fastest of {times} at {batch} × {tokens}"
-    us = forms["estimated_us"]
-    return (
-        f"form: {us['kept']:.0f} µs beyond plain INT8 by estimate for an {forms['gpu']} (factors "
-        f"{us['factors']:.0f}, groups {us['groups']:.0f}); a build where the target works measures"
-    )
 
 
 def search(found: Mapping[str, Any]) -> None:
@@ -213,13 +177,18 @@ def sweep(result: Mapping[str, Any]) -> None:
         say(f"Next: {chosen['command']}")
 
 
-def command(*words: object) -> str:
-    """A command of qdeploy that can be pasted.
+def following(
+    *words: str | Path, options: Mapping[str, object] | None = None, note: str = ""
+) -> None:
+    """The command to type next, on one line that can be pasted.
 
-    >>> command("eval", "my engine")
-    "qdeploy eval 'my engine'"
+    Args:
+        words, options: of `qdeploy.commands.command`.
+        note: what is to be known of it, under it.
     """
-    return shlex.join(["qdeploy", *map(str, words)])
+    say(f"Next: {command(*words, options=options)}")
+    if note:
+        wrapped(f"({note})", indent="      ", hanging="       ")
 
 
 def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
@@ -248,6 +217,11 @@ def screen_width() -> int:
 
 
 def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
+    """Print a text over as many lines as it takes: see `filled`."""
+    click.echo(filled(text, indent=indent, hanging=hanging))
+
+
+def filled(text: str, *, indent: str = "", hanging: str | None = None) -> str:
     """A text over as many lines as it takes; no word is broken.
 
     Args:
@@ -262,7 +236,7 @@ def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    click.echo("\n".join(lines or [indent]).replace("\u00a0%", " %"))
+    return "\n".join(lines or [indent]).replace("\u00a0%", " %")
 
 
 def pasted(command: str, *, indent: str = "") -> None:

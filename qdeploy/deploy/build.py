@@ -39,6 +39,7 @@ from qdeploy.deploy.request import (
     Compilation,
     Request,
     check_paths,
+    check_shape,
     check_target,
     names_of,
     parse_shape,
@@ -48,6 +49,7 @@ from qdeploy.deploy.rewrite import rewrite
 from qdeploy.deploy.targets import HALF, choose_rest, find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.integrity import read_whole
+from qdeploy.names import short_name
 from qdeploy.onnx_files import GRAPH
 from qdeploy.publish import staged
 from qdeploy.runs import blaming
@@ -143,6 +145,7 @@ def build_engine(
         rest = "f32"  # such an engine has no FP16 in it
     check_target(found, strategy, options, compilation, dry_run=dry_run)
     manifest = read_manifest(source, "model")
+    check_shape(shape, manifest["max_length"])
     if "least" in found.takes:
         compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
@@ -309,7 +312,7 @@ def _certificate(
     worst = int8["fallbacks"][0]
     text = (
         f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
-        f"(first: {worst['site']}: {worst['reason']})."
+        f"(first: {short_name(worst['site'])}: {worst['reason']})."
     )
     if not request.target.compiles:
         raise VerificationError(

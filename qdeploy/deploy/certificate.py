@@ -30,6 +30,7 @@ from qdeploy.deploy.engine import Engine, KernelTime
 from qdeploy.deploy.lowered import Lowered, Mark
 from qdeploy.errors import ModelError
 from qdeploy.integrity import GRAPHS, verify
+from qdeploy.names import short_name
 from qdeploy.schemas import Certificate, check
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def largest_unplanned(check: Mapping[str, Any], most: int = 3) -> str:
     """The largest products that were to stay in float, with share and reason; empty for none."""
     found = [entry for entry in check["unplanned"] if entry["flops_share"] > 0]
     named = [
-        f"{entry['site']} ({percent(entry['flops_share'])}: {entry['reason']})"
+        f"{short_name(entry['site'])} ({percent(entry['flops_share'])}: {entry['reason']})"
         for entry in found[:most]
     ]
     more = len(found) - most

@@ -7,6 +7,7 @@ from typing import Any
 
 from qdeploy.deploy.certificate import largest_unplanned, percent
 from qdeploy.errors import PlanError
+from qdeploy.names import short_name
 
 _ROUNDING = 1e-9  # a share of exactly the limit passes, whatever binary fractions make of it
 _SHOWN = 3
@@ -38,7 +39,7 @@ def shortfall(int8: Mapping[str, Any], share: float | None) -> str | None:
     if int8["flops_share"] >= share - _ROUNDING:
         return None
     fallbacks = "; ".join(
-        f"{entry['site']} ran as {entry['kernel']} ({entry['reason']})"
+        f"{short_name(entry['site'])} ran as {entry['kernel']} ({entry['reason']})"
         for entry in int8["fallbacks"][:_SHOWN]
     )
     more = len(int8["fallbacks"]) - _SHOWN
