@@ -389,7 +389,7 @@ def evaluate(
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
-    seq_len: int = 128,
+    seq_len: int | None = None,
     warmup: int | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
@@ -421,7 +421,8 @@ def evaluate(
         limit: rows to take from the start; None takes all.
         max_length: tokens kept of a row for accuracy; None is the model's own limit, at most 512.
         batch_size: rows per run, of the latency and of the accuracy.
-        seq_len: tokens per row of the latency, of it alone.
+        seq_len: tokens per row of the latency, of it alone; None is 128, or what the engine takes
+            where that is less.
         warmup: runs of each engine before the timed ones, exactly so many; None is at most 100,
             as `seconds` allow.
         iterations: timed runs of each engine, exactly so many, however long they take; None is at

@@ -10,8 +10,6 @@ from typing import Any
 from qdeploy.cli import tables
 from qdeploy.text import beside
 
-TIMED_TOKENS = 128  # default of `eval --seq-len`; a test holds the two together
-
 
 def show(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
     """The result of `build`.
@@ -59,9 +57,6 @@ def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
             Path.cwd(),
         ):
             options["model"] = model  # eval looks for it in these two places
-    longest = manifest.get("max_length")
-    if longest is not None and longest < TIMED_TOKENS and not manifest.get("dry_run"):
-        options["seq_len"] = longest
     if manifest.get("label_fault") and not manifest.get("dry_run"):
         options["no_accuracy"] = True
     tables.following("eval", directory, options=options)

@@ -56,10 +56,9 @@ LATENCY = "Latency"  # heading of its options
     "--seq-len",
     group=LATENCY,
     type=Number(int, least=2),
-    default=128,
-    show_default=True,
     metavar="N",
-    help="Tokens per row of the latency; what accuracy keeps is --max-length.",
+    help="Tokens per row of the latency; 128, or what the model takes, when left out. What accuracy"
+    " keeps is --max-length.",
 )
 @sections.option(
     "--warmup",

@@ -30,7 +30,7 @@ from qdeploy.evaluate.accuracy import (
 )
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
-from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
@@ -59,7 +59,7 @@ def evaluate_engine(
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
-    seq_len: int = 128,
+    seq_len: int | None = None,
     warmup: int | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
@@ -86,7 +86,7 @@ def evaluate_engine(
         limit: the first rows only.
         max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
         batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
-        seq_len: tokens per row of the latency.
+        seq_len: tokens per row of the latency; None is 128, or what the engines take.
         warmup, iterations: runs before, and runs in, the timing of each engine: exactly so many.
             None: at most 100 and 500, as `seconds` allow, but at least 1 and 6.
         seconds: for all timed runs of the engine and its baseline; None is 30.
@@ -121,7 +121,8 @@ def evaluate_engine(
             "of the two out."
         )
     allowed = SECONDS if seconds is None else seconds
-    protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads, allowed)
+    asked = SEQ_LEN if seq_len is None else seq_len
+    protocol = LatencyProtocol(batch_size, asked, warmup, iterations, threads, allowed)
     gates = Gates(max_drop, require_int8)
     gates.check_use(baseline=baseline is not None, accuracy=accuracy, simulate=simulate)
     if simulate and not accuracy:
@@ -149,8 +150,8 @@ def evaluate_engine(
         for subject in subjects:
             check_packages(subject.engine)
     rows, left_out = evaluation_rows(reading, subjects[0], limit, accuracy=accuracy)
-
     if latency:
+        protocol = replace(protocol, seq_len=_timed_tokens(subjects, seq_len))
         _check_room(subjects, protocol)
     report = parts.heading(subjects[0], known.name, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
@@ -249,6 +250,23 @@ def _predictions(
 def _longest(subjects: list[Subject]) -> int:
     """Tokens of a row that every engine takes."""
     return min(subject.longest for subject in subjects)
+
+
+def _timed_tokens(subjects: list[Subject], seq_len: int | None) -> int:
+    """Tokens of a row of the latency.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    longest = _longest(subjects)
+    if seq_len is None:
+        return min(SEQ_LEN, longest)
+    if seq_len > longest:
+        raise PlanError(
+            f"--seq-len is {seq_len}, and {subjects[0].taker} takes at most {longest} tokens. Give "
+            "less, or leave it out."
+        )
+    return seq_len
 
 
 def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:

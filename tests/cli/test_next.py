@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.cli import built, cli, main, tables
+from qdeploy.cli import main, tables
 from tests.calibrate.encoder import model_directory
 
 pytestmark = [
@@ -69,9 +69,7 @@ def test_a_model_elsewhere_and_labels_that_do_not_fit(tmp_path: Path) -> None:
     )
     assert "has the class 'pos', and the model knows" in " ".join(said.split())
     line = following(said)
-    assert line == (
-        "qdeploy eval out/e --baseline fp32 --model models/of/mine --seq-len 64 --no-accuracy"
-    )
+    assert line == ("qdeploy eval out/e --baseline fp32 --model models/of/mine --no-accuracy")
     shell(f"{line} --seconds 0.2 --no-own-lengths", tmp_path)
 
 
@@ -79,7 +77,7 @@ def test_something_in_the_place_of_the_baseline(tmp_path: Path) -> None:
     model_directory(tmp_path / "model")
     (tmp_path / "e-fp32").write_text("a file")
     said = shell("qdeploy build model e --calibration-rows 8", tmp_path)
-    assert following(said) == "qdeploy eval e --seq-len 64" and "move e-fp32 away" in said
+    assert following(said) == "qdeploy eval e" and "move e-fp32 away" in said
     shell(f"{following(said)} --seconds 0.2 --no-own-lengths --limit 16", tmp_path)
 
 
@@ -98,11 +96,6 @@ def test_export_says_what_can_be_built(
     (tmp_path / "-m-peg").mkdir()
     tables.model({"model_type": "bert", "task": task}, Path("-m"))
     assert following(capsys.readouterr().out) == "qdeploy build ./-m ./-m-peg-2"
-
-
-def test_only_a_model_of_short_rows_needs_a_length() -> None:
-    default = next(param for param in cli.commands["eval"].params if param.name == "seq_len")
-    assert default.default == built.TIMED_TOKENS
 
 
 def test_the_others_end_without_one(capsys: pytest.CaptureFixture[str]) -> None:

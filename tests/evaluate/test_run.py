@@ -362,8 +362,12 @@ def test_data_that_does_not_fit(tmp_path: Path, engine: Path) -> None:
 
 
 def test_longer_than_the_model_takes(engine: Path, rows: Path) -> None:
-    with pytest.raises(DataError, match=f"the model takes at most {MAX_LENGTH}"):
+    with pytest.raises(
+        PlanError, match=f"--seq-len is 64, and the model takes at most {MAX_LENGTH}"
+    ):
         evaluate_engine(engine, data=rows, seq_len=64)
+    short = evaluate_engine(engine, data=rows, warmup=1, iterations=6, threads=1)
+    assert short["protocol"]["seq_len"] == MAX_LENGTH
     with pytest.raises(
         PlanError, match=f"--max-length is 64, and the model takes at most {MAX_LENGTH} t"
     ):
