@@ -342,7 +342,7 @@ def test_engines_that_are_none(tmp_path: Path, engine: Path, rows: Path) -> None
 
 def test_accuracy_is_for_sequence_classification(tmp_path: Path, rows: Path) -> None:
     engine = engine_directory(tmp_path / "e", task="token-classification")
-    with pytest.raises(PlanError, match=r"is a token classifier .*\(--no-accuracy\)"):
+    with pytest.raises(PlanError, match=r"is a token classifier: .*\(--no-accuracy\)"):
         evaluate_engine(engine, data=rows)
     report = evaluate_engine(engine, data=rows, accuracy=False, **QUICK)
     assert report["latency_ms"] and report["metrics"] is None
