@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own checkpoints
 import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.errors import QDeployError, QDeployWarning
+from qdeploy.sqnr import logit_sqnr_db
 from tests.families import EXPORTED, REFUSED, tiny_config
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
@@ -68,13 +69,12 @@ def measured(family: str, hidden: int) -> dict[str, Any]:
         except QDeployError as error:
             return {"refused": str(error).replace(folder, "")}
         exact, found = (logits(home / name) for name in ("fp32", "int8"))
-        noise = float(np.square(found - exact).sum())
         return {
             "verified": manifest["verification"]["max_abs_diff"],
             "gemms": f"{built['int8']['executed']}/{built['int8']['planned']}",
             "planned": built["int8"]["planned_share"],
             "int8": built["int8"]["flops_share"],
-            "sqnr_db": 10 * float(np.log10(np.square(exact).sum() / noise)),
+            "sqnr_db": logit_sqnr_db([(exact, found)], exclusive=True),
             "flips": int((found.argmax(1) != exact.argmax(1)).sum()),
             "size": built["size_mb"] / (1e-6 * (home / "fp32" / "model.onnx").stat().st_size),
             "largest_float": next((entry["kernel"] for entry in left(built["int8"])), ""),

@@ -32,6 +32,7 @@ from qdeploy.calibrate.run import BATCH_TOKENS
 from qdeploy.data.rows import read_rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import QDeployWarning
+from qdeploy.sqnr import logit_sqnr_db
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -173,15 +174,12 @@ def accuracy(model: Path, opened: dict[str, Runner], data: Path) -> dict[str, An
     return {
         name: {
             "accuracy": float((found.argmax(1) == gold).mean()),
-            "sqnr_db": _decibels(exact, found) if name != "ort-fp32" else None,
+            "sqnr_db": logit_sqnr_db([(exact, found)], exclusive=True)
+            if name != "ort-fp32"
+            else None,
         }
         for name, found in logits.items()
     }
-
-
-def _decibels(exact: Any, found: Any) -> float:
-    noise = float(np.square(found - exact).sum())
-    return 10 * float(np.log10(np.square(exact).sum() / max(noise, 1e-30)))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import GateError
 from qdeploy.machine.faults import explained
+from qdeploy.machine.remedies import require
 from qdeploy.types import PathLike, Progress
 
 if TYPE_CHECKING:
@@ -301,7 +302,8 @@ def build(
         progress: see the module.
 
     Returns:
-        The manifest of the engine directory.
+        The manifest of the engine directory, and `label_fault`: why the labels of `data` are no
+        classes of the model, or None.
 
     Raises:
         GateError: no plan holds `max_drop`; its attribute `report` is what was tried.
@@ -363,7 +365,7 @@ def evaluate(
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
-    seq_len: int = 128,
+    seq_len: int | None = None,
     warmup: int | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
@@ -395,7 +397,8 @@ def evaluate(
         limit: rows to take from the start; None takes all.
         max_length: tokens kept of a row for accuracy; None is the model's own limit, at most 512.
         batch_size: rows per run, of the latency and of the accuracy.
-        seq_len: tokens per row of the latency, of it alone.
+        seq_len: tokens per row of the latency, of it alone; None is 128, or what the engine takes
+            where that is less.
         warmup: runs of each engine before the timed ones, exactly so many; None is at most 100,
             as `seconds` allow.
         iterations: timed runs of each engine, exactly so many, however long they take; None is at
@@ -568,8 +571,8 @@ def predict_file(
     Args:
         engine_dir: engine directory.
         file: CSV, TSV, JSONL, text (a row a line) or Parquet file; `"-"` is standard input.
-        out: file for the answers, written whole or not at all; None is standard output, where they
-            appear as they are made.
+        out: file for the answers, written whole or not at all; None or `"-"` is standard output,
+            where they appear as they are made.
         format: `"csv"`, `"tsv"`, `"jsonl"`, `"text"` or `"parquet"`; None goes by the suffix, and
             is JSONL for standard input.
         output_format: `"jsonl"` or `"csv"`.
@@ -584,7 +587,8 @@ def predict_file(
         progress: see the module.
 
     Returns:
-        How many `rows` were answered, with the number of each label in `answers`, how many were
+        How many `rows` were read, with the number of each label in `answers`, how many are
+        `unanswered` (they have no text, and null for an answer; a warning names the first) or
         `truncated`, `seconds` and `rows_per_s`, `threads`, and where the answers stand (`out`).
 
     Raises:
@@ -670,7 +674,6 @@ def demo(
         OutputError: `directory` exists or cannot be written.
     """
     from qdeploy.demo import run_demo
-    from qdeploy.machine.remedies import require
 
     require("torch", "transformers", "peft")
 

@@ -116,9 +116,22 @@ def choose(kind: str, word: str, choices: Iterable[str], error: type[QDeployErro
     known = list(choices)
     if word in known:
         return word
-    near = difflib.get_close_matches(word, known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise error(f"Unknown {kind} '{word}'.{hint} Choose one of: {', '.join(known)}.")
+    raise error(
+        f"Unknown {kind} '{word}'.{nearest(word, known)} Choose one of: {', '.join(known)}."
+    )
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The question whether the user meant the nearest word, with a space in front; maybe empty.
+
+    >>> nearest("Fp-32", ["fp32", "fp16"])
+    " Did you mean 'fp32'?"
+    """
+    folded = {choice.casefold(): choice for choice in choices}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1)
+    if not near and word:  # the beginning of a long one
+        near = [choice for choice in folded if choice.startswith(word.casefold())][:1]
+    return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 
 def genuine(package: Any, attribute: str, whose: str, install: str) -> Any:

@@ -19,6 +19,7 @@ SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
 FUNCTIONS = (SOFTMAX, SIGMOID, NONE)
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 SEQUENCES, TOKENS, SPANS = "sequence-classification", "token-classification", "question-answering"
+TASKS = (SEQUENCES, TOKENS, SPANS)
 
 # What sentence-transformers' CrossEncoder may write into config.json; classes are never imported.
 _ACTIVATIONS = {
@@ -53,6 +54,11 @@ class Head:
         """Whether exactly one class of a whole row is its answer: what accuracy is about."""
         values = self.problem_type in (REGRESSION, MULTI_LABEL) or len(self.labels) < 2
         return self.task == SEQUENCES and not values
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether its logits compete for one answer: of a row, of a token, of a span's end."""
+        return self.chooses or self.task != SEQUENCES
 
     @property
     def description(self) -> str:

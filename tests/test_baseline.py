@@ -83,6 +83,47 @@ def test_another_model_or_engine_in_its_place_is_refused(home: Path) -> None:
         find(home / "engine")
 
 
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [
+        ("a file", "is a file, and stands where the fp32 baseline is built"),
+        ("an empty directory", "is an empty directory, and stands"),
+        ("a directory of somebody", "is a directory without qdeploy.json, and stands"),
+        ("a model", "is a model directory, and stands"),
+        ("a link to nothing", "is a link that leads nowhere, and stands"),
+    ],
+)
+def test_what_lies_in_its_place_is_said(lies: str, said: str, home: Path) -> None:
+    place = home / "engine-fp32"
+    if lies == "a file":
+        place.write_text("x")
+    elif lies == "a model":
+        shutil.copytree(home / "my model", place)
+    elif lies == "a link to nothing":
+        place.symlink_to("nowhere")
+    else:
+        place.mkdir()
+        if lies != "an empty directory":
+            (place / "notes.txt").write_text("x")
+    with pytest.raises(ModelError) as refused:
+        find(home / "engine")
+    text = str(refused.value)
+    assert text.startswith(f"{place} {said}")
+    assert text.endswith("Move it away, or name an engine with --baseline ENGINE_DIR.")
+    assert os.path.lexists(place)
+
+
+def test_a_shape_that_the_model_cannot_take_is_cut_for_the_baseline(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions built engines for more tokens than the model takes."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr("qdeploy.deploy.build.check_shape", lambda *_: None)
+        qdeploy.build(home / "my model", home / "old", calibration_rows=8, opt_shape="4x10000")
+    longest = read_manifest(home / "my model", "model")["max_length"]
+    assert read_manifest(find(home / "old"), "engine")["opt_shape"] == [4, longest]
+
+
 def test_what_comes_next_can_be_pasted(home: Path, tmp_path: Path) -> None:
     """Every line after `Next:` runs, from export's to eval's, whatever the directory is called."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -96,5 +137,5 @@ def test_what_comes_next_can_be_pasted(home: Path, tmp_path: Path) -> None:
     said = run("build", "my model", "an engine", "--calibration-rows", "8", "--no-measure")
     (line,) = [line for line in said.splitlines() if line.startswith("Next: ")]
     words = shlex.split(line.removeprefix("Next: "))
-    assert words == ["qdeploy", "eval", "an engine", "--baseline", "fp32"]
+    assert words == ["qdeploy", "eval", "an engine", "--baseline", "fp32", "--seq-len", "64"]
     assert "drop" in run(*words[1:], "--no-latency")

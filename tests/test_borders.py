@@ -36,7 +36,7 @@ HEAVY = (
 # The floors of the house: a room imports from lower floors alone, and none beside it.
 FLOORS = (
     ("errors", "types", "text", "names", "figures", "_package"),
-    ("machine", "onnx_file", "head"),
+    ("machine", "onnx_file", "head", "commands", "sqnr"),
     ("files",),
     ("data", "graph", "models"),
     ("exporter", "calibrate"),
@@ -253,6 +253,12 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
     assert outside <= {
         "qdeploy",
         "qdeploy.api",
+        "qdeploy.commands.command",
+        "qdeploy.commands.free_place",
+        "qdeploy.commands.quoted",
+        "qdeploy.errors.choose",
+        "qdeploy.errors.nearest",
+        "qdeploy.errors.PlanError",
         "qdeploy.errors.GateError",
         "qdeploy.errors.OutputError",
         "qdeploy.errors.QDeployError",

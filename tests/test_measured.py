@@ -144,7 +144,7 @@ def test_a_compiler_that_takes_a_float_kernel_is_said_and_not_refused(
     with pytest.warns(QDeployWarning, match=r"1 of 12 planned GEMMs would not run in INT8"):
         built = build(model, tmp_path / "engine", strategy="w8a8")
     assert built["int8"]["fallbacks"][0]["site"] == "layer.0.query"
-    with pytest.raises(GateError, match=r"layer\.0\.query ran as half_gemm"):
+    with pytest.raises(GateError, match="L0 query ran as half_gemm"):
         qdeploy.evaluate(
             tmp_path / "engine", accuracy=False, latency=False, seq_len=32, require_int8=0.99
         )

@@ -91,9 +91,21 @@ def test_every_strategy_of_the_hand_is_tried(model: Path, rows: str, tmp_path: P
     assert {"dynamic", "w8a8", "smoothquant", "mixed", "peg"} <= names
 
 
-def test_none_holds(model: Path, rows: str, tmp_path: Path) -> None:
-    with pytest.raises(GateError, match="No plan loses at most -50 points") as caught:
-        build(model, tmp_path / "engine", rows, max_drop=-50)
+@pytest.mark.parametrize("points", [-50.0, 101.0, float("nan")])
+def test_points_that_make_no_sense_are_refused_before_any_work(
+    points: float, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match="a number of points from 0 to 100"):
+        build(tmp_path / "nowhere", tmp_path / "engine", "rows", max_drop=points)
+
+
+def test_none_holds(
+    model: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Harm.holds
+    monkeypatch.setattr(Harm, "holds", lambda found, points: own(found, points - 50))
+    with pytest.raises(GateError, match="No plan loses at most 0 points") as caught:
+        build(model, tmp_path / "engine", rows, max_drop=0)
     tried = caught.value.report["tried"]
     exceptions = [t["options"]["float_sites"] for t in tried if "float_sites" in t["options"]]
     assert [len(names) for names in exceptions] == [1, 2, 4]

@@ -16,6 +16,7 @@ from qdeploy.graph.structure import (
     Site,
     Structure,
 )
+from qdeploy.names import short_name
 
 FFN_RESIDUAL = "FFN residual sum"
 FFN_OUTPUT, EMBEDDING_SUM, GEMM_OUTPUT = "FFN output", "embedding sum", "GEMM output"
@@ -29,19 +30,6 @@ _BY_ROLE = (
     (ATTENTION_OPERAND, "attention operand"),
     (GEMM_INPUT, "GEMM input"),
 )
-# The same for a narrow table. What feeds a GEMM of a layer and is nothing else is the sum over
-# tokens that attention gives; GEMMs are named by their module.
-_SHORT = {
-    "attention probabilities": "attn.probs",
-    "activation function output": "ffn.act",
-    "LayerNorm output": "attn.norm",
-    "attention residual sum": "attn.sum",
-    "attention product": "attn.scores",
-    "GEMM input": "attn.context",
-    FFN_OUTPUT: "ffn.output",
-    FFN_RESIDUAL: "ffn.sum",
-}
-_GENERIC = frozenset({"output", "input", "dense", "linear"})  # words that tell no module
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,7 @@ class Place:
         kind: what it is, for example "FFN residual sum".
         layer: number of the encoder layer from 0; None before the first and behind the last.
         depth: layers behind which it stands, 0 … number of layers: 0 for embeddings.
-        short: a name of its own for a narrow table, for example "L0 ffn.output".
+        short: `qdeploy.names.short_name` of its name, for example "L0 ffn.output.input".
     """
 
     kind: str
@@ -82,7 +70,7 @@ def places(structure: Structure) -> dict[str, Place]:
         here = layer if inside and layer < len(blocks) else None
         depth = 0 if not inside else min(layer + 1, len(blocks))
         kind = _kind(site, ends, outputs, inside=inside)
-        short = unique_name(_short(site, kind, here, depth, closing=closing), taken)
+        short = unique_name(short_name(site.name), taken)
         found[site.tensor] = Place(kind, here, depth, short)
         closing = closing or site.tensor in ends
     return found
@@ -97,29 +85,3 @@ def _kind(site: Site, ends: dict[str, int], outputs: set[str], *, inside: bool) 
         if role in site.roles:
             return EMBEDDING_SUM if role == RESIDUAL and not inside else kind
     return GEMM_OUTPUT
-
-
-def _short(site: Site, kind: str, layer: int | None, depth: int, *, closing: bool) -> str:
-    if layer is None:
-        part = "sum" if RESIDUAL in site.roles else "norm" if LAYER_NORM in site.roles else "input"
-        return f"{'embeddings' if depth == 0 else 'head'}.{part}"
-    if closing and LAYER_NORM in site.roles:  # behind the residual sum that ends the layer
-        return f"L{layer} ffn.norm"
-    return f"L{layer} {_SHORT.get(kind) or _by_module(site.name)}"
-
-
-def _by_module(name: str) -> str:
-    """The short name of a GEMM's output, from the name of its site.
-
-    >>> _by_module("bert.encoder.layer.0.attention.self.query.output")
-    'attn.query'
-    >>> _by_module("bert.encoder.layer.0.attention.output.dense.output")
-    'attn.output'
-    >>> _by_module("bert.encoder.layer.0.intermediate.dense.output")
-    'ffn.intermediate'
-    """
-    words = name.split(".")
-    attends = any("att" in word for word in words)
-    telling = [word for word in words if word not in _GENERIC and not word.isdigit()]
-    last = telling[-1] if telling else words[-1]
-    return f"{'attn' if attends else 'ffn'}.{'output' if last.startswith('att') else last}"

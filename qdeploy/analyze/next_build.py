@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from qdeploy.analyze.advice import is_costly
 from qdeploy.analyze.remedy import ENOUGH_DB
-from qdeploy.text import beside
+from qdeploy.commands import command, free_place
 
 # A plan with this much less noise is worth one more option, or the time of its groups.
 _WORTH_DB = 1.0
@@ -65,20 +65,8 @@ def build_command(model: str, options: Mapping[str, Any]) -> str:
     >>> build_command("my model", {"strategy": "peg", "max_length": 128})
     "qdeploy build 'my model' 'my model-peg' --strategy peg --max-length 128"
     """
-    words = ["qdeploy", "build", model, _free_place(model, str(options["strategy"]))]
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
-def _free_place(model: str, strategy: str) -> str:
-    """A path beside the model, with a number where something is there already."""
-    wanted = path = beside(model, strategy)
-    number = 1
-    while path.exists():
-        number += 1
-        path = wanted.with_name(f"{wanted.name}-{number}")
-    return str(path)
+    place = free_place(model, str(options["strategy"]))
+    return command("build", Path(model), place, options=options)
 
 
 def _reason(chosen: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:

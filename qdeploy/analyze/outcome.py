@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeploy.calibrate.noise import decibels
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head
+from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 
+_MOST_DB = 200.0  # stands for what is equal: JSON has no infinity
 _SHIFTS = 64  # rows whose noise each row is tried with
 
 
@@ -19,7 +20,7 @@ class Outcome:
     """Logits of one run against FP32's.
 
     Attributes:
-        sqnr_db: 10 · log₁₀(Σ ref² / Σ (ref − other)²), at most 200.
+        sqnr_db: of `qdeploy.sqnr.logit_sqnr_db`, within ± 200.
         flipped: answers that are other ones; None where the head answers with values.
         flip_percent: answers expected to change, percent: the noise of each row is tried on the
             other rows too, so that it tells more than a count. At most so many points of accuracy
@@ -42,7 +43,6 @@ class Reference:
 
     def __init__(self, logits: Sequence[Array], masks: Sequence[Array], head: Head) -> None:
         self._masks, self._head = masks, head
-        self._logits = list(logits)
         self._flat = self._of_answers(logits)
         self._answers = self._choose(self._flat)
 
@@ -53,13 +53,11 @@ class Reference:
 
     def compare(self, logits: Sequence[Array]) -> Outcome:
         """The outcome of a run on the same batches."""
-        pairs = list(zip(self._logits, logits, strict=True))
-        signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
-        noise = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in pairs)
-        sqnr_db = decibels(noise / max(signal, 1e-30))
+        found = self._of_answers(logits)
+        level = logit_sqnr_db([(self._flat, found)], exclusive=self._head.exclusive)
+        sqnr_db = round(min(max(level, -_MOST_DB), _MOST_DB), 2)
         if self._answers is None:
             return Outcome(sqnr_db, None, None)
-        found = self._of_answers(logits)
         flips = _differ(self._answers, self._chosen(found))
         return Outcome(sqnr_db, int(flips.sum()), round(self._expected(found - self._flat), 2))
 
@@ -76,8 +74,8 @@ class Reference:
         return 100 * float(np.mean(changed))
 
     def _of_answers(self, logits: Sequence[Array]) -> Array:
-        """Logits of every answer, float64 [N, classes]."""
-        if self._head.task == TOKENS:
+        """Logits of every answer, or of every token, float64 [N, classes]; without padding."""
+        if self._head.task != SEQUENCES:
             kept = [a[m == 1] for a, m in zip(logits, self._masks, strict=True)]
         else:
             kept = [a.reshape(len(a), -1) for a in logits]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.errors import ModelError
-from qdeploy.files.artifact import MANIFEST, read_manifest
+from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.kept import note
 from qdeploy.text import beside
 from qdeploy.types import Progress
@@ -52,7 +52,7 @@ def find_baseline(
         place,
         strategy=str(asked),
         target=manifest["target"],
-        opt_shape=_shape(manifest["opt_shape"]),
+        opt_shape=_shape(_within(manifest)),
         measure=False,
         progress=None
         if progress is None
@@ -111,6 +111,11 @@ def _require(place: Path, strategy: str, manifest: Mapping[str, Any]) -> None:
     Raises:
         ModelError: with the way out.
     """
+    if lying := _strange(place):
+        raise ModelError(
+            f"{place} is {lying}, and stands where the {strategy} baseline is built. Move it away, "
+            "or name an engine with --baseline ENGINE_DIR."
+        )
     found = read_manifest(place, "engine")
     for what, own, other in (
         ("strategy", strategy, found["strategy"]),
@@ -124,8 +129,29 @@ def _require(place: Path, strategy: str, manifest: Mapping[str, Any]) -> None:
             )
 
 
+def _strange(place: Path) -> str:
+    """What lies in the baseline's place, if it is no directory of qdeploy's; empty where it is."""
+    if not place.exists():
+        return "a link that leads nowhere"
+    if not place.is_dir():
+        return "a file"
+    if (place / MANIFEST).exists():
+        kind = kind_of(place)
+        return "" if kind == "engine" else f"a {kind} directory"
+    if not os.access(place, os.R_OK | os.X_OK):
+        return ""  # reading it says so
+    empty = not any(place.iterdir())
+    return f"{'an empty' if empty else 'a'} directory{'' if empty else f' without {MANIFEST}'}"
+
+
 def _shape(shape: tuple[int, int]) -> str:
     return f"{shape[0]}x{shape[1]}"
+
+
+def _within(manifest: Mapping[str, Any]) -> tuple[int, int]:
+    """The shape that an engine is tuned for; earlier versions took more tokens than the model."""
+    rows, tokens = manifest["opt_shape"]
+    return rows, min(tokens, manifest["max_length"])
 
 
 def _profile(manifest: Mapping[str, Any]) -> dict[str, Any]:

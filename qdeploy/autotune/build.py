@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from qdeploy.calibrate.strategies import STRATEGY_NAMES
+from qdeploy.data.infer import AUTO, check_task
 from qdeploy.deploy.build import build_engine
-from qdeploy.errors import PlanError
+from qdeploy.errors import PlanError, choose
+from qdeploy.evaluate.label_fit import label_fault
 from qdeploy.types import PathLike
 
 
@@ -23,17 +26,21 @@ def build_one(
     Args:
         options: the others of `qdeploy.deploy.build.build_engine`.
     """
+    choose("strategy", strategy, STRATEGY_NAMES, PlanError)
+    check_task(options.get("task", AUTO))
+    if max_drop is not None and strategy != "auto":
+        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
     if strategy == "auto":
         from qdeploy.autotune.strategy import build_within
 
-        return build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
-    if max_drop is not None:
-        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
-    if target == "auto":
+        built = build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
+    elif target == "auto":
         from qdeploy.autotune.target import build_fastest
 
-        return build_fastest(model_dir, engine_dir, strategy=strategy, **options)
-    from qdeploy.autotune.treatment import build_measured, measures
+        built = build_fastest(model_dir, engine_dir, strategy=strategy, **options)
+    else:
+        from qdeploy.autotune.treatment import build_measured, measures
 
-    make = build_measured if measures(target, strategy, options) else build_engine
-    return make(model_dir, engine_dir, strategy=strategy, target=target, **options)
+        make = build_measured if measures(target, strategy, options) else build_engine
+        built = make(model_dir, engine_dir, strategy=strategy, target=target, **options)
+    return built | {"label_fault": label_fault(engine_dir, built)}

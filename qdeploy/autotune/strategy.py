@@ -28,7 +28,7 @@ from qdeploy.data.reading import reading_for_model
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.request import check_paths, check_shape, parse_shape
 from qdeploy.deploy.targets.registry import HALF, find_target
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.heldout import Harm, harm
@@ -148,8 +148,11 @@ def build_within(
         PlanError, ModelError, StatisticsError, OutputError: see `qdeploy.api.build`.
     """
     max_drop = MAX_DROP if max_drop is None else max_drop
+    if not 0 <= max_drop <= 100:
+        raise PlanError(f"--max-drop is {max_drop:g}; give a number of points from 0 to 100.")
     common = _common(target, options)
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
+    check_shape(wanted, int(read_manifest(source, "model")["max_length"]))
     check_paths(source, output, data, statistics, force=force)
     find_target(target).require()
     _require_classifier(source)
@@ -164,13 +167,15 @@ def build_within(
             **request,
         )
     observed = Statistics.load(Path(statistics))
-    reading = observed.origin.reading
+    reading, stands_in = observed.origin.reading, False
     if data is not None or reading is None:
         asked = reading_for_model(source, max_length=max_length, **request)
-        reading, task = asked.to_json(), asked.task
+        reading, task, stands_in = asked.to_json(), asked.task, asked.stands_in
     else:
         task = reading["task"]
     rows = _held_out(reading, observed, seed)
+    if stands_in:  # their labels are not known to be the model's
+        rows = replace(rows, labels=None)
     longest = int(read_manifest(source, "model")["max_length"])
     limit = row_limit(longest, observed.origin.max_length if max_length is None else max_length)
     shared = {"target": target, "opt_shape": opt_shape, "statistics": statistics, **common}
@@ -192,7 +197,7 @@ def build_within(
             raise GateError(_refusal(tried, max_drop), report)
         noise = None
         if measure:
-            noise = noise_of(source, best.folder, statistics, {"seed": seed})
+            noise = noise_of(source, best.folder, statistics, {"seed": seed}, reading)
         found = {"search": report, "noise": noise, "data": reading}
         keep(best.folder, output, found, force=force)
     return best.built | {"search": report, "noise": noise}

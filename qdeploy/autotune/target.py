@@ -10,8 +10,9 @@ from qdeploy.autotune.treatment import build_measured, measures
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.doctor import CHECKS
-from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.request import check_paths, check_shape, parse_shape
 from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
+from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.threads import usable_cores
 from qdeploy.types import Progress
@@ -50,6 +51,7 @@ def build_fastest(
     if dry_run:
         raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
     source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
+    check_shape(wanted, int(read_manifest(source, "model")["max_length"]))
     check_paths(source, output, options.get("data"), statistics, force=force)
     asked = dict(options)
     if needs_statistics(strategy) and statistics is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,18 @@ def calibrate_once(source: Path, options: dict[str, Any], progress: Progress | N
 
 
 def noise_of(
-    source: Path, engine: Path, statistics: str | Path | None, options: dict[str, Any]
+    source: Path,
+    engine: Path,
+    statistics: str | Path | None,
+    options: dict[str, Any],
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """`measure_noise` of the engine that is kept, with a warning where it says one.
 
     Args:
         statistics: that it was built from, or None.
         options: of the build, for its `max_length` and `seed`.
+        reading: rows of an engine that is not calibrated; None for those that its manifest names.
     """
     wanted = ("max_length", "seed")
     asked = {name: options[name] for name in wanted if options.get(name) is not None}
@@ -50,7 +56,8 @@ def noise_of(
     observed = None
     if statistics is not None and needs_statistics(manifest["strategy"]):
         observed = Statistics.load(Path(statistics))
-    sample = measuring_sample(source, observed=observed, **asked)
+    rows = reading or manifest.get("data")
+    sample = measuring_sample(source, observed=observed, reading=rows, **asked)
     with blaming(source / GRAPH):
         found = measure_noise(source, engine, manifest, sample, open_engine(engine))
     warn_of_noise(found)

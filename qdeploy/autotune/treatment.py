@@ -13,10 +13,10 @@ from typing import Any
 from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.request import check_paths, parse_shape
+from qdeploy.deploy.request import check_paths, check_shape, parse_shape
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError, TargetError
-from qdeploy.files.artifact import read_json
+from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.types import Progress
 
@@ -70,6 +70,7 @@ def build_measured(
     options = {name: value for name, value in options.items() if name not in _DECIDED}
     source, output = Path(model_dir), Path(engine_dir)
     TARGETS[target].require()
+    check_shape(parse_shape(opt_shape), int(read_manifest(source, "model")["max_length"]))
     check_paths(source, output, options.get("data"), statistics, force=force)
     asked = dict(options)
     if statistics is None:

@@ -14,6 +14,7 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.plan import PerTensor, Plan
 from qdeploy.calibrate.ranges import clipped_share
 from qdeploy.errors import PlanError, QDeployWarning
+from qdeploy.names import short_name
 
 # A side counts as real when it reaches this share of the other: GELU's negative side reaches about
 # a hundredth, and clipping that away is a choice, not a bug.
@@ -66,7 +67,8 @@ def check_plan(plan: Plan, statistics: Mapping[str, SiteStatistics]) -> None:
         share, worst = max(clipped)
         warnings.warn(
             f"{len(clipped)} sites clip more than {100 * CLIPPED_LIMIT:.0f} % of their values "
-            f"(most: {worst}, {100 * share:.1f} %). Raise --percentile or use another strategy.",
+            f"(most: {short_name(worst)}, {100 * share:.1f} %). Raise --percentile or use another "
+            "strategy.",
             QDeployWarning,
             stacklevel=2,
         )

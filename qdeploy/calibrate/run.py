@@ -21,6 +21,7 @@ from qdeploy.calibrate.tokens import class_names
 from qdeploy.data.infer import AUTO
 from qdeploy.data.lengths import cut_text, row_limit
 from qdeploy.data.reading import Reading, note_reading, reading_for_model
+from qdeploy.data.row_texts import text_columns as text_columns  # for deploy, which knows no data
 from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import Encoded, TextEncoder
@@ -234,7 +235,22 @@ def rows_again(origin: Origin, rows: int, seed: int, without: Collection[str] = 
     """
     if origin.reading is None:
         return sample_rows(DEFAULT_DATA, rows, seed, without=without)
-    found = Reading.from_json(origin.reading)
+    return rows_of(origin.reading, rows, seed, without)
+
+
+def rows_of(
+    reading: Mapping[str, Any], rows: int, seed: int, without: Collection[str] = ()
+) -> Rows:
+    """A sample of rows that were named or noted.
+
+    Args:
+        reading: what `Reading.to_json` gave.
+        rows, seed, without: of `qdeploy.data.sample_rows`.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    found = Reading.from_json(reading)
     return sample_rows(
         str(found.source), rows, seed, task=found.task, columns=found.columns, without=without
     )

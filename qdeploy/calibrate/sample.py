@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from qdeploy.calibrate.run import DEFAULT_DATA, rows_again
+from qdeploy.calibrate.run import DEFAULT_DATA, rows_again, rows_of
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.lengths import row_limit
+from qdeploy.data.notice import say
 from qdeploy.data.rows import Rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError
@@ -48,6 +50,7 @@ def measuring_sample(
     model_dir: Path,
     *,
     observed: Statistics | None,
+    reading: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     seed: int = 0,
 ) -> Sample:
@@ -55,14 +58,21 @@ def measuring_sample(
 
     Args:
         model_dir: model directory; its tokenizer reads the rows.
-        observed: statistics of the calibration. Without any, and where its rows cannot be read
-            again (statistics from elsewhere), the rows are of the embedded set.
-        max_length: tokens kept of a row; with statistics it is theirs.
-        seed: of the sample of the embedded set.
+        observed: statistics of the calibration. Where its rows cannot be read again (statistics
+            from elsewhere), the rows are of the embedded set.
+        reading: without statistics, the rows that were named or noted
+            (`qdeploy.data.reading.Reading.to_json`); None for those of the embedded set.
+        max_length: tokens kept of a row; None is that of the reading; with statistics it is theirs.
+        seed: of the sample where nothing calibrated.
+
+    Raises:
+        DataError: the rows of the reading cannot be read.
     """
     encoder = TextEncoder.from_directory(model_dir)
-    chosen = _rows(observed, seed).take(ROWS)
+    chosen = _rows(observed, reading, seed).take(ROWS)
     wanted = max_length if observed is None else observed.origin.max_length
+    if wanted is None and reading is not None:
+        wanted = reading.get("max_length")
     limit = row_limit(encoder.max_length, wanted)
     fitting = int((encoder.encode(chosen, limit).lengths.cumsum() <= _TOKENS).sum())
     chosen = chosen.take(max(fitting, _FEWEST))
@@ -73,8 +83,11 @@ def measuring_sample(
     return Sample(chosen.source, len(chosen), batches)
 
 
-def _rows(observed: Statistics | None, seed: int) -> Rows:
+def _rows(observed: Statistics | None, reading: Mapping[str, Any] | None, seed: int) -> Rows:
     if observed is not None:
         with contextlib.suppress(DataError):
             return rows_again(observed.origin, observed.origin.rows, observed.origin.seed)
+    elif reading is not None:
+        return rows_of(reading, ROWS, seed)
+    say(f"{DEFAULT_DATA}: the noise is measured on these rows, which stand in for yours (--data).")
     return sample_rows(DEFAULT_DATA, ROWS, seed)

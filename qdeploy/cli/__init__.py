@@ -18,7 +18,7 @@ import click
 
 import qdeploy
 from qdeploy.cli import output as talk
-from qdeploy.cli import streams
+from qdeploy.cli import streams, tables
 from qdeploy.cli.analyze import analyze
 from qdeploy.cli.build import build
 from qdeploy.cli.calibrate import calibrate
@@ -65,7 +65,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), talk.noting(ctx):
                 _show_own_warnings(ctx)
                 return super().invoke(ctx)
         except QDeployError as error:
@@ -149,10 +149,14 @@ def _interrupted(asked: Asked) -> int:
 
 
 def _show_own_warnings(ctx: click.Context) -> None:
-    """Print qdeploy's warnings as one line; those of libraries only with --verbose."""
+    """Print qdeploy's warnings; those of libraries only with --verbose.
+
+    A terminal has them wrapped; a log has one line of each.
+    """
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        streams.say(f"Warning: {message}")
+        text = f"Warning: {message}"
+        streams.say(tables.filled(text) if sys.stderr.isatty() else text)
 
     warnings.showwarning = show
     warnings.simplefilter("ignore")

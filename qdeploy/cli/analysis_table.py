@@ -131,4 +131,4 @@ def _next(report: Mapping[str, Any]) -> None:
             "int8 weights add noise of about 30 dB. `build` measures both together."
         )
     wrapped(text, hanging="")
-    say(f"Next: {chosen['command']}")
+    say(f"Next: {chosen['command']}")  # of `qdeploy.commands` too

@@ -11,6 +11,7 @@ import click
 from qdeploy import api
 from qdeploy.cli import analysis_table, options, sections
 from qdeploy.cli import output as talk
+from qdeploy.cli.values import Number
 
 
 @sections.command()
@@ -34,7 +35,7 @@ from qdeploy.cli import output as talk
 @sections.option(
     "--cost-rows",
     group=sections.MEASURED,
-    type=click.IntRange(min=0),
+    type=Number(int, least=0),
     default=32,
     show_default=True,
     metavar="N",
@@ -43,7 +44,7 @@ from qdeploy.cli import output as talk
 @sections.option(
     "--seconds",
     group=sections.MEASURED,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(float, above=0),
     default=120.0,
     show_default=True,
     metavar="S",

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import options, sections, tables
+from qdeploy.cli import built, options, sections
 from qdeploy.cli import output as talk
+from qdeploy.cli.values import COUNT, POINTS, Number
 from qdeploy.files.kept import note
 
 # Headings of `build --help`; a test holds those of targets against what the targets take.
@@ -53,7 +54,8 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--rest-precision",
     group=ENGINE,
-    metavar="[f32|bf16|f16]",
+    cls=options.NamesOption,
+    names="qdeploy.deploy.targets.registry:REST_PRECISIONS",
     help="Precision of what is not INT8, where a target has several. Its own when left out.",
 )
 @options.calibration_data
@@ -83,7 +85,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--groups",
     group=PEG,
-    type=options.NumberOrWord(int),
+    type=Number(int, least=1, words=("auto",)),
     default="auto",
     show_default=True,
     metavar="[K|auto]",
@@ -101,7 +103,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--outlier-channels",
     group=PEG,
-    type=options.NumberOrWord(int),
+    type=Number(int, least=0, words=("auto", "none")),
     metavar="[N|auto|none]",
     help="Channels per GEMM input that stay in floating point. When left out: auto with automatic"
     " groups, none where --groups is a number.",
@@ -118,7 +120,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--noise-target",
     group=PEG,
-    type=float,
+    type=Number(float, above=0, most=100),
     default=30.0,
     show_default=True,
     metavar="DB",
@@ -127,7 +129,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--percentile",
     group=OTHERS,
-    type=float,
+    type=Number(float, above=50, most=100),
     default=99.99,
     show_default=True,
     metavar="P",
@@ -145,7 +147,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--alpha",
     group=OTHERS,
-    type=options.NumberOrWord(float),
+    type=Number(float, least=0, most=1, words=("auto",)),
     default="auto",
     show_default=True,
     metavar="[A|auto]",
@@ -154,7 +156,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--max-drop",
     group=OTHERS,
-    type=float,
+    type=POINTS,
     metavar="POINTS",
     help="auto: accuracy points that may be lost; 0.3 when left out.",
 )
@@ -173,7 +175,7 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--workspace-mb",
     group=BUILDER,
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="MB",
     help="Scratch memory that kernels may use; all there is when left out.",
 )
@@ -232,4 +234,4 @@ def build(model_dir: Path, engine_dir: Path, **settings: Any) -> None:
     with talk.progress() as progress:
         result = api.build(model_dir, engine_dir, progress=progress, **settings)
     note("output", f"{engine_dir} was written")
-    talk.report(result, lambda engine: tables.engine(engine, engine_dir))
+    talk.report(result, lambda engine: built.show(engine, engine_dir, model_dir))

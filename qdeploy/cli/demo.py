@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from qdeploy import api
 from qdeploy.cli import options, sections, tables
 from qdeploy.cli import output as talk
 
-_WIDEST = 100  # columns of a text that is read
 _HEADS = (
     *("engine", "accuracy\n%", "drop\npoints", "SQNR\ndB", "flipped\nrows", "time\nms"),
     *("× as\nfast", "size\nMB", "INT8\nshare"),
@@ -62,10 +59,8 @@ def table(result: Mapping[str, Any]) -> None:
         f"{result['threads']} threads"
     )
     tables.show(found)
-    width = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _WIDEST
     for paragraph in result["sentences"]:
-        # a sign stays on the line of its number
-        tables.say(click.wrap_text(paragraph.replace(" %", "\u00a0%"), width - 1))
+        tables.wrapped(paragraph, hanging="")
 
 
 def _cells(row: Mapping[str, Any], *, first: bool) -> list[str]:

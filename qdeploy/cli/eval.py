@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import click
 
 from qdeploy import api
-from qdeploy.cli import evaluation, options, sections
+from qdeploy.cli import evaluation, options, sections, tables
 from qdeploy.cli import output as talk
+from qdeploy.cli.values import COUNT, POINTS, Number
 
 LATENCY = "Latency"  # heading of its options
 
@@ -45,7 +47,7 @@ LATENCY = "Latency"  # heading of its options
 @sections.option(
     "--limit",
     group=sections.DATA,
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Only the first N rows.",
 )
@@ -54,16 +56,15 @@ LATENCY = "Latency"  # heading of its options
 @sections.option(
     "--seq-len",
     group=LATENCY,
-    type=click.IntRange(min=2),
-    default=128,
-    show_default=True,
+    type=Number(int, least=2),
     metavar="N",
-    help="Tokens per row of the latency; what accuracy keeps is --max-length.",
+    help="Tokens per row of the latency; 128, or what the model takes, when left out. What accuracy"
+    " keeps is --max-length.",
 )
 @sections.option(
     "--warmup",
     group=LATENCY,
-    type=click.IntRange(min=0),
+    type=Number(int, least=0),
     metavar="N",
     help="Runs before the timed ones, exactly so many. At most 100, as --seconds allow, when left"
     " out.",
@@ -71,7 +72,7 @@ LATENCY = "Latency"  # heading of its options
 @sections.option(
     "--iterations",
     group=LATENCY,
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Timed runs of each engine, exactly so many. At most 500, as --seconds allow, and at least"
     " 6 when left out.",
@@ -79,7 +80,7 @@ LATENCY = "Latency"  # heading of its options
 @sections.option(
     "--seconds",
     group=LATENCY,
-    type=click.FloatRange(min=0),
+    type=Number(float, least=0),
     metavar="S",
     help="Time for all runs of the latency, of the engine and its baseline. 30 when left out.",
 )
@@ -99,7 +100,7 @@ LATENCY = "Latency"  # heading of its options
 @sections.option(
     "--max-drop",
     group=sections.GATES,
-    type=float,
+    type=POINTS,
     metavar="POINTS",
     help="Most accuracy points that may be lost against --baseline.",
 )
@@ -138,6 +139,28 @@ def evaluate(
             **settings,
         )
         result, failure = talk.gated(call)
-    talk.report(result, evaluation.table)
+    talk.report(result, lambda report: _show(report, engine_dir, settings["data"]))
     if failure is not None:
         raise failure
+
+
+def _show(report: Mapping[str, Any], engine_dir: Path, data: str | None) -> None:
+    """The table; where an accuracy was measured also how to use the engine on other rows.
+
+    Args:
+        report: of `api.evaluate`.
+        engine_dir: the engine.
+        data: as typed: its texts may be answered too.
+    """
+    evaluation.table(report)
+    if report.get("simulated") or not report.get("metrics"):
+        return
+    own = data is not None and Path(data).is_file()
+    columns = (report.get("data") or {}).get("columns") or {}
+    texts = [columns[key] for key in ("first", "second") if columns.get(key)]
+    tables.following(
+        *("predict", engine_dir, Path(str(data)) if own else "FILE"),
+        options={"columns": ",".join(texts)} if own and texts else {},
+        note="answers any rows, of CSV, TSV, JSONL, text or Parquet; README.md in the engine says "
+        "how it runs without qdeploy",
+    )

@@ -65,6 +65,8 @@ def _data(data: Mapping[str, Any]) -> str:
     text = f"{data['source']}, {data['n']} rows"
     if data.get("left_out"):
         text += f" without the {data['left_out']} that calibrated it"
+    if data.get("stands_in"):
+        text += " (they stand in for rows of your own)"
     if data.get("how"):
         names = ", ".join(name for name in data["columns"].values() if name is not None)
         text += f" ({names}: {data['how']})"

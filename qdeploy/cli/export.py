@@ -17,7 +17,8 @@ from qdeploy.files.kept import note
 @click.argument("model_dir", type=options.PATH)
 @sections.option(
     "--task",
-    metavar="[sequence-classification|token-classification|question-answering]",
+    cls=options.NamesOption,
+    names="qdeploy.head:TASKS",
     help="What the head does. Taken from the checkpoint's configuration when left out.",
 )
 @sections.option(

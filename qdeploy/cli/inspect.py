@@ -17,7 +17,8 @@ from qdeploy.cli import output as talk
 @sections.option(
     "--target",
     group=sections.GATES,
-    metavar="[ort-cpu|ort-cuda|ort-tensorrt|tensorrt]",
+    cls=options.NamesOption,
+    names="qdeploy.deploy.inspect:JUDGED",
     help="Of an ONNX file or a dry run: hold it against the rules of this target. ort-cpu, which"
     " has kernels to look at, when left out.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.cli import tables
+from qdeploy.commands import command, free_place, quoted
 from qdeploy.names import short_name
 
 _LINES = ("contract", "layers", "float", "int8", "noise", "planned_gemms", "other_products")
@@ -26,6 +27,8 @@ def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None
     tables.facts(_SUMMARIES[found["kind"]](found, path))
     if (noise := found.get("noise")) and noise["warning"]:
         tables.wrapped(f"Warning: {noise['warning']}")
+        if verbose:
+            _noise(noise)
     if contract := found.get("contract"):
         _contract(contract, verbose=verbose)
     if found.get("layers"):
@@ -37,6 +40,18 @@ def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None
             certificate(found["int8"])
     elif found.get("sites") and found["kind"] == "engine":
         tables.say("Every site and GEMM: add -v.")
+
+
+def _noise(found: Mapping[str, Any]) -> None:
+    """Every site that was found noisy, by its whole name, and the option that mends it."""
+    tables.say("")
+    for source in found["sources"]:
+        level = source["alone_db"]
+        text = "not finite" if level is None else f"{level:.1f} dB"
+        tables.say(f"  {text} alone  {source['site']}")
+    if remedy := found["remedy"]:
+        tables.say("The noisiest in float:")
+        tables.say(f"  --float-sites {quoted(','.join(remedy['float_sites']))}")
 
 
 def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
@@ -67,10 +82,9 @@ def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
         ]
         rows.append(("noisiest sites", f"{', '.join(sites)} (expected)"))
     rows.append(("size", f"{found['size_mb']:.1f} MB"))
-    how = ("--simulate",) if dry else ()
-    rows.append(("measure it", tables.command("eval", path, *how)))
+    rows.append(("measure it", command("eval", path, options={"simulate": dry})))
     if not dry:
-        rows.append(("use it", tables.command("predict", path, "FILE")))
+        rows.append(("use it", command("predict", path, "FILE")))
     return rows
 
 
@@ -88,7 +102,7 @@ def _model(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
     if isinstance(difference, float):
         rows.append(("verified", f"logits differ from torch's by {difference:.1e} at most"))
     rows.append(("statistics", _statistics(found["statistics"])))
-    rows.append(("build", tables.command("build", path, "ENGINE_DIR")))
+    rows.append(("build", command("build", path, free_place(path, "peg"))))
     return rows
 
 
@@ -100,6 +114,15 @@ def _file(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
     rows = [("file", str(path)), ("inputs", inputs), ("operators", text)]
     if check := found.get("int8"):
         rows.append(("INT8", f"on ONNX Runtime's CPU provider: {check['summary']}"))
+    if planned := found.get("planned_gemms_of_engine"):
+        rows.append(
+            (
+                "engine",
+                f"the {planned} planned GEMMs of {path.parent} are {found['int8']['planned']} "
+                "products in this file: a GEMM whose channels have groups is a product for each "
+                f"group. By GEMM: {command('inspect', path.parent)}",
+            )
+        )
     return rows
 
 

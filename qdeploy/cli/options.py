@@ -13,6 +13,8 @@ import click
 
 from qdeploy.cli import output as talk
 from qdeploy.cli.sections import DATA, GATES, OUTPUT, Option, option
+from qdeploy.cli.values import COUNT, SEED, SHARE
+from qdeploy.errors import PlanError, choose
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,8 +25,8 @@ _LONGEST_CHOICE = 40  # characters of `[a|b|c]`, so that no line of help is wide
 class NamesOption(Option):
     """An option whose help lists names that another room keeps.
 
-    The list is read when help is shown. A wrong name is refused by that room, with its "did you
-    mean", so that the command line and the Python functions say the same.
+    The list is read when help is shown, and when a name is typed: a wrong one is refused before any
+    work, with the nearest.
     """
 
     def __init__(self, *args: Any, names: str, **kwargs: Any) -> None:
@@ -41,26 +43,20 @@ class NamesOption(Option):
         record = super().get_help_record(ctx)
         return record and (record[0], f"{', '.join(names)}. {record[1]}")
 
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """The name.
+
+        Raises:
+            PlanError: it is none of them.
+        """
+        found = super().type_cast_value(ctx, value)
+        if found is None or found == self.default:
+            return found
+        return choose(str(self.name).replace("_", " "), str(found), self._load(), PlanError)
+
     def _load(self) -> tuple[str, ...]:
         module, constant = self.names.split(":")
         return tuple(getattr(importlib.import_module(module), constant))
-
-
-class NumberOrWord(click.ParamType[int | float | str]):
-    """A number where the text is one; a word goes on as it is, to the room that knows the words."""
-
-    def __init__(self, number: type[int] | type[float]) -> None:
-        self.number = number
-        self.name = number.__name__
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | float | str:
-        """Parse what the user typed."""
-        try:
-            return self.number(value)
-        except ValueError:
-            return str(value)
 
 
 def reporting(function: F) -> F:
@@ -112,10 +108,10 @@ force = option(
     is_flag=True,
     help="Replace the output, if it is a directory that qdeploy wrote.",
 )
-seed = _option("--seed", type=int, default=0, metavar="N", help="Seed of everything random.")
+seed = _option("--seed", type=SEED, default=0, metavar="N", help="Seed of everything random.")
 threads = option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Threads that an engine may use. The cores that the process may use when left out.",
 )
@@ -146,7 +142,7 @@ calibration_data = option(
 calibration_rows = _option(
     "--calibration-rows",
     group=DATA,
-    type=click.IntRange(min=1),
+    type=COUNT,
     default=128,
     metavar="N",
     help="Rows to calibrate on.",
@@ -154,7 +150,7 @@ calibration_rows = _option(
 max_length = option(
     "--max-length",
     group=DATA,
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Tokens kept of a row. The model's own limit, at most 512, when left out.",
 )
@@ -204,7 +200,7 @@ def batch_size(group: str) -> Callable[[F], F]:
     return _option(
         "--batch-size",
         group=group,
-        type=click.IntRange(min=1),
+        type=COUNT,
         default=8,
         metavar="N",
         help="Rows per run.",
@@ -214,7 +210,7 @@ def batch_size(group: str) -> Callable[[F], F]:
 require_int8 = option(
     "--require-int8",
     group=GATES,
-    type=click.FloatRange(0.0, 1.0),
+    type=SHARE,
     metavar="SHARE",
     help="Least share of the FLOPs of all constant-weight products that runs in INT8.",
 )

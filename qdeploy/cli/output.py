@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,35 @@ def guard_inputs(params: Mapping[str, Any]) -> None:
 def is_verbose(ctx: click.Context) -> bool:
     """Whether --verbose was given; `meta` is shared by a context and its children."""
     return bool(ctx.meta.get(_VERBOSE, False))
+
+
+class _Notes(logging.Handler):
+    """Prints what the rooms note, on standard error and once; nothing with --quiet."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        super().__init__(logging.INFO)
+        self._ctx, self._said = ctx, set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a note."""
+        text = record.getMessage()
+        if text not in self._said and not self._ctx.meta.get(_QUIET, False):
+            self._said.add(text)
+            streams.say(text)
+
+
+@contextmanager
+def noting(ctx: click.Context) -> Iterator[None]:
+    """Print what the rooms note while a command runs: which columns are read, for one."""
+    logger, handler = logging.getLogger("qdeploy"), _Notes(ctx)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -13,8 +13,11 @@ import click
 from qdeploy import api
 from qdeploy.cli import options, sections, streams, tables
 from qdeploy.cli import output as talk
+from qdeploy.cli.values import COUNT
+from qdeploy.errors import GateError
 
 _NAMED = 6  # classes
+_TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones)', "text": "texts"}
 
 
 @sections.command("predict")
@@ -25,7 +28,8 @@ _NAMED = 6  # classes
     group=sections.OUTPUT,
     type=options.PATH,
     metavar="FILE",
-    help="File for the answers, written whole or not at all. Standard output when left out.",
+    help="File for the answers, written whole or not at all. Standard output when it is - or left"
+    " out.",
 )
 @sections.option(
     "--format",
@@ -65,7 +69,7 @@ _NAMED = 6  # classes
 @sections.option(
     "--max-length",
     group=sections.DATA,
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Tokens kept of a row. What the model takes when left out.",
 )
@@ -75,23 +79,31 @@ def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> 
     """Answer rows of text, as they come.
 
     FILE is a CSV, TSV, JSONL, text or Parquet file; standard input when it is - or left out.
-    Answers are one line for each row, in the order of the rows.
+    Answers are one line for each row, in the order of the rows. A row without text has null for an
+    answer, and exit code 1 says so.
 
     \b
       qdeploy predict ENGINE_DIR rows.csv --keep id --out answers.jsonl
       echo "a text" | qdeploy predict ENGINE_DIR --format text
     """
+    if out is not None and str(out) in ("-", "/dev/stdout"):
+        out = None
     if out is None and talk.result_goes_to_stdout():
         raise click.UsageError(
             "--json - and the answers would share standard output. Name a file with --out, or one "
             "for --json."
         )
+    if str(file) == "-" and sys.stdin.isatty():
+        form = settings["format"] or "jsonl"
+        streams.say(f"Reading {_TYPED.get(form, form)} from the terminal; Ctrl-D ends them.")
     with talk.progress() as progress:
         drawn = out is not None or not sys.stdout.isatty()  # answers scroll where a bar stands
         result = api.predict_file(
             engine_dir, file, out=out, progress=progress if drawn else None, **settings
         )
     talk.report(result, partial(_summary, print_=streams.say if out is None else tables.say))
+    if result["unanswered"]:
+        raise GateError(f"{result['unanswered']} rows have no answer: see the warning.", result)
 
 
 def _summary(result: Mapping[str, Any], print_: Any) -> None:

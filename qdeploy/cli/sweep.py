@@ -11,6 +11,7 @@ import click
 from qdeploy import api
 from qdeploy.cli import options, sections, tables
 from qdeploy.cli import output as talk
+from qdeploy.cli.values import POINTS
 
 TRIALS = "Trials"  # heading of its options
 
@@ -37,7 +38,7 @@ TRIALS = "Trials"  # heading of its options
 @sections.option(
     "--max-drop",
     group=sections.GATES,
-    type=float,
+    type=POINTS,
     metavar="POINTS",
     help="Name the fastest engine that loses at most this; exit code 1 where none does.",
 )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from qdeploy.cli.streams import shown
-from qdeploy.text import beside
+from qdeploy.commands import command, free_place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +24,10 @@ _PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few f
 
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
 INT8 = "INT8: planned, ran, of all"
+_OF_A_SWEEP = (
+    *("trial", "accuracy\n%", "drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
+    "INT8 of\nall, %",
+)
 
 
 def model(manifest: Mapping[str, Any], directory: Path) -> None:
@@ -34,33 +37,11 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
         say(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
-    say(f"Next: {command('build', directory, beside(directory, 'peg'))}")
-    if manifest.get("source", {}).get("id") != "embedded":
-        say("      (--data FILE calibrates it on rows of your own, which fits your texts better)")
-
-
-def engine(manifest: Mapping[str, Any], directory: Path) -> None:
-    """The result of `build`."""
-    names = (manifest.get(key) for key in ("strategy", "scope", "target"))
-    say(f"{directory}: {', '.join(str(name) for name in names)}")
-    if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
-        rows = f"{calibration['rows']} rows of {calibration['data']}"
-        say(f"calibrated on {rows}; tokens of a row: {lengths(calibration)}")
-    if manifest.get("auto"):
-        say(choice(manifest["auto"]))
-    if manifest.get("search"):
-        search(manifest["search"])
-    if manifest.get("forms"):
-        say(_forms(manifest["forms"]))
-    if manifest.get("int8"):
-        say(int8(manifest["int8"]))
-    elif manifest.get("dry_run"):
-        share = manifest["plan"]["planned_share"]
-        say(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
-    if manifest.get("noise"):
-        say(noise(manifest["noise"]))
-    rest = ["--simulate"] if manifest.get("dry_run") else ["--baseline", "fp32"]
-    say(f"Next: {command('eval', directory, *rest)}")
+    own = manifest.get("source", {}).get("id") != "embedded"
+    following(
+        *("build", directory, free_place(directory, "peg")),
+        note="--data FILE calibrates it on rows of your own, which fits better" if own else "",
+    )
 
 
 def lengths(found: Mapping[str, Any]) -> str:
@@ -71,19 +52,6 @@ def lengths(found: Mapping[str, Any]) -> str:
         return f"{text}; none cut"
     share = 100 * found["truncated_share"]
     return f"{text}; {found['truncated']} rows ({share:.1f} %) cut at {found['max_length']}"
-
-
-def _forms(forms: Mapping[str, Any]) -> str:
-    """What factors and groups cost, as estimated and as measured."""
-    if "p50_ms" in forms:
-        batch, tokens = forms["shape"]
-        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in forms["p50_ms"].items())
-        return f"form: {forms['kept']}, fastest of {times} at {batch} × {tokens}"
-    us = forms["estimated_us"]
-    return (
-        f"form: {us['kept']:.0f} µs beyond plain INT8 by estimate for an {forms['gpu']} (factors "
-        f"{us['factors']:.0f}, groups {us['groups']:.0f}); a build where the target works measures"
-    )
 
 
 def search(found: Mapping[str, Any]) -> None:
@@ -168,41 +136,59 @@ def noise(found: Mapping[str, Any]) -> str:
 
 def sweep(result: Mapping[str, Any]) -> None:
     """The result of `sweep`: one line per trial; * stands on the Pareto front."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=f"{result['model']}, {result['data']['n']} rows")
-    names = ("trial", "accuracy %", "drop", "SQNR dB", "p50 ms", "× FP32", "size MB", INT8)
-    for name in names:
-        table.add_column(name, justify="left" if name == "trial" else "right")
+    data = result["data"]
+    title = f"{result['model']}, {data['n']} rows"
+    if data.get("left_out"):
+        title += f" ({data['left_out']} that calibrate are left out)"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for name in _OF_A_SWEEP:
+        left = name == "trial"
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(name, justify=justify, no_wrap=not left, overflow="fold")
     for trial in result["trials"]:
         mark = "* " if trial["key"] in result["pareto"] else "  "
         if trial["error"] is not None:
-            table.add_row(f"{mark}{trial['label']}", f"FAILED: {trial['error']}", style="red")
+            table.add_row(f"{mark}{trial['label']}", "FAILED", style="red")
             continue
         check, speed = trial["int8"], trial["speedup"]
         table.add_row(
             mark + trial["label"],
-            f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
+            f"{100 * trial['accuracy']:.2f}",
             f"{100 * trial['drop']:+.2f}",
             "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
             f"{trial['p50_ms']:.1f}",
             f"{speed['ratio']:.2f}" if speed else "1.00",
             f"{trial['size_mb']['total']:.1f}",
-            check["short"] if check else "",
+            f"{100 * check['flops_share']:.1f}" if check and check["planned"] else "",
+            style="red" if trial["constant_predictor"] else None,
         )
     show(table)
-    if result["cheapest"] is not None:
-        label = next(t["label"] for t in result["trials"] if t["key"] == result["cheapest"])
-        say(f"Fastest within {result['max_drop']:g} points: {label}")
+    for trial in result["trials"]:
+        if trial["error"] is not None:
+            wrapped(f"FAILED {trial['label']}: {trial['error']}")
+    if constant := [t["label"] for t in result["trials"] if t.get("constant_predictor")]:
+        wrapped(f"CONSTANT PREDICTOR, one class for every row: {'; '.join(constant)}")
+    if (chosen := result.get("next")) is not None:
+        label = next(t["label"] for t in result["trials"] if t["key"] == chosen["key"])
+        wrapped(f"Take {label}: {chosen['reason']}.")
+        say(f"Next: {chosen['command']}")
 
 
-def command(*words: object) -> str:
-    """A command of qdeploy that can be pasted.
+def following(
+    *words: str | Path, options: Mapping[str, object] | None = None, note: str = ""
+) -> None:
+    """The command to type next, on one line that can be pasted.
 
-    >>> command("eval", "my engine")
-    "qdeploy eval 'my engine'"
+    Args:
+        words, options: of `qdeploy.commands.command`.
+        note: what is to be known of it, under it.
     """
-    return shlex.join(["qdeploy", *map(str, words)])
+    say(f"Next: {command(*words, options=options)}")
+    if note:
+        wrapped(f"({note})", indent="      ", hanging="       ")
 
 
 def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
@@ -231,6 +217,11 @@ def screen_width() -> int:
 
 
 def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
+    """Print a text over as many lines as it takes: see `filled`."""
+    click.echo(filled(text, indent=indent, hanging=hanging))
+
+
+def filled(text: str, *, indent: str = "", hanging: str | None = None) -> str:
     """A text over as many lines as it takes; no word is broken.
 
     Args:
@@ -245,7 +236,7 @@ def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    click.echo("\n".join(lines or [indent]).replace("\u00a0%", " %"))
+    return "\n".join(lines or [indent]).replace("\u00a0%", " %")
 
 
 def pasted(command: str, *, indent: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from qdeploy.data.check_rows import text_fault
 from qdeploy.data.files import BLOCK, Stream, TextSource, standard_input
+from qdeploy.data.names import TEXTS, check_is_text
+from qdeploy.data.notice import say_texts, unread_texts, warn_of_unread
 from qdeploy.data.readers import (
+    Record,
     Table,
     named,
     read_csv,
@@ -23,6 +26,7 @@ from qdeploy.data.readers import (
     read_tsv,
 )
 from qdeploy.data.text_columns import find_text_columns
+from qdeploy.data.values import peek
 from qdeploy.errors import DataError, choose
 
 T = TypeVar("T")
@@ -41,11 +45,15 @@ _POLL_S = 0.2  # after which a reader looks whether anybody still wants rows
 
 
 class Asked(NamedTuple):
-    """A row: where it stands ("line 7"), its text or its two, and the values that are kept."""
+    """A row: where it stands ("line 7"), its text or its two, and the values that are kept.
+
+    `fault` says why it cannot be answered ("column 'text' holds no text"); None where it can.
+    """
 
     place: str
     texts: tuple[str, ...]
     kept: Mapping[str, Any]
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,13 @@ class Incoming:
         table: the source.
         waits: whether rows come as somebody writes them.
         expected: how many there are, about; 0 where nobody knows.
+        guessed: nothing says that it holds what it is read as.
     """
 
     table: Table
     waits: bool
     expected: int
+    guessed: bool = False
 
     def rows(
         self, columns: str | None, keep: str | None, remembered: Sequence[str] = ()
@@ -72,19 +82,80 @@ class Incoming:
             keep: names of columns that go with a row, with commas; "all"; None for none.
 
         Raises:
-            DataError: columns that are not there, a row without text, or what the source raises.
+            DataError: columns that are not there, or what the source raises.
         """
         name, known = self.table.name, self.table.columns
         find = partial(find_text_columns, asked=columns, source=name, remembered=remembered)
         texts = None if known is None else find(known)
         kept = _kept(keep, known, name)
         wanted = {*(texts or ()), *(kept if kept is not None else known or ())}
-        for place, values in self.table.read(wanted):
+        inferred = columns is None and texts != tuple(remembered)
+        if texts is not None:
+            # rows that come one by one are not waited for: the first of them is looked at
+            first = [] if self.waits else peek(self.table, known or ())
+            self._say(known or (), texts, kept, first, inferred=inferred)
+        for place, values in self._records(wanted):
             if texts is None:  # the first record tells
                 texts = find(tuple(values))
-            found = tuple(_text(f"{name}, {place}", values, column) for column in texts)
+                inferred = columns is None and texts != tuple(remembered)
+                first = [values] if self.waits else peek(self.table, ())
+                self._say(tuple(values), texts, kept, first, inferred=inferred)
             own = values if kept is None else {column: values.get(column) for column in kept}
-            yield Asked(place, found, own)
+            faults = [fault for column in texts if (fault := _fault(values, column)) is not None]
+            found = tuple(str(values.get(column)) for column in texts)
+            yield Asked(place, found, own, faults[0] if faults else None)
+
+    def kept_columns(self, keep: str | None) -> tuple[str, ...]:
+        """Columns that go with a row, as far as they are known before the first.
+
+        Raises:
+            DataError: of `rows`.
+        """
+        kept = _kept(keep, self.table.columns, self.table.name)
+        return (self.table.columns or ()) if kept is None else kept
+
+    def _records(self, wanted: Collection[str]) -> Iterator[Record]:
+        """The source's own; a first line that is none of them may be of another form."""
+        records = iter(self.table.read(wanted))
+        try:
+            first = next(records, None)
+        except DataError as error:
+            if not self.guessed:
+                raise
+            raise DataError(
+                f"{error} Standard input is read as JSON lines: name another form with --format, "
+                "such as --format text for a text a line."
+            ) from None
+        if first is not None:
+            yield first
+            yield from records
+
+    def _say(
+        self,
+        known: Sequence[str],
+        texts: Sequence[str],
+        kept: Sequence[str] | None,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        inferred: bool,
+    ) -> None:
+        """Say which columns are read.
+
+        Raises:
+            DataError: the text was inferred, and holds ids alone.
+        """
+        name, others = self.table.name, known if kept is None else kept
+        if inferred:
+            for column in texts:
+                check_is_text(name, column, records, "--columns COLUMN")
+            if len(texts) == 1:
+                found = unread_texts(known, (*texts, *others), records, TEXTS)
+                single = f"--columns {texts[0]}"
+                warn_of_unread(
+                    name, texts[0], found, single=single, pair=lambda second: f"{single},{second}"
+                )
+        if tuple(known) != ("text",):  # lines of text have no columns
+            say_texts(name, known, texts, others)
 
     def blocks(self, rows: Iterator[T], size: int) -> Iterator[list[T]]:
         """Rows in blocks of `size`, or of those that have come: none waits for the next to come.
@@ -106,7 +177,8 @@ def open_incoming(source: str | Path, form: str | None) -> Incoming:
     if form is not None:
         choose("format", form, FORMATS, DataError)
     if str(source) == STDIN:
-        return Incoming(_lines(form or "jsonl")(standard_input()), waits=True, expected=0)
+        table = _lines(form or "jsonl")(standard_input())
+        return Incoming(table, waits=True, expected=0, guessed=form is None)
     path = Path(source)
     try:
         mode = path.stat().st_mode
@@ -154,18 +226,12 @@ def _kept(keep: str | None, known: Sequence[str] | None, source: str) -> tuple[s
     return names
 
 
-def _text(where: str, values: Mapping[str, Any], column: str) -> str:
+def _fault(values: Mapping[str, Any], column: str) -> str | None:
+    """Why a column gives no text, as a clause; None where it does."""
     if column not in values:
-        raise DataError(
-            f"{where}: there is no column '{column}', and its text was expected; there are: "
-            f"{named(values)}. Mend or drop that row."
-        )
+        return f"there is no column '{column}'; there are: {named(values)}"
     fault = text_fault(values[column])
-    if fault is not None:
-        raise DataError(
-            f"{where}: column '{column}' {fault}, and text was expected. Mend or drop that row."
-        )
-    return str(values[column])
+    return None if fault is None else f"column '{column}' {fault}"
 
 
 def _line_count(path: Path, form: str) -> int:

@@ -1,50 +1,56 @@
 """`--task auto`: which columns of a source hold the texts and the label, from their names.
 
-The lists are the names that published data sets of text classification use (GLUE, SNLI, MS MARCO,
-SST, Amazon and Yelp reviews, …).
+The first values decide where names leave several labels, and refuse a text that is none.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from qdeploy.data.classes import all_generic, plain_name
+from qdeploy.data.names import (
+    LABELS,
+    SECONDS,
+    TEXTS,
+    check_header,
+    check_is_text,
+    first_of,
+    label_by_name,
+    texts_by_name,
+)
+from qdeploy.data.notice import unread_texts
 from qdeploy.data.readers import Table, named
-from qdeploy.data.sources import open_source
 from qdeploy.data.tasks import TASKS, Columns, Task, find_task, generic_task, parse_columns
+from qdeploy.data.values import (
+    are_class_names,
+    are_classes,
+    is_worded,
+    looks_like_text,
+    of_column,
+    peek,
+)
 from qdeploy.errors import DataError, PlanError, choose
 
 AUTO = "auto"
 TASK_NAMES = (AUTO, *TASKS)
 
-PAIRS = (
-    ("question", "sentence"),
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("text", "text_pair"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("sentence_a", "sentence_b"),
-    ("query", "passage"),
-    ("query", "document"),
-    ("query", "text"),
-    ("question", "context"),
-    ("question", "passage"),
-    ("question", "answer"),
-)
-SINGLES = (
-    *("text", "sentence", "review", "content", "comment", "tweet", "document", "message"),
-    *("utterance", "passage", "body", "query", "question", "description", "title"),
-)
-LABELS = (
-    *("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label"),
-    *("gold", "stars", "rating", "score", "coarse_label", "fine_label", "y"),
-)
-_NUMBERS = ("id", "idx", "index", "guid", "row", "")  # columns that only count rows
-_PEEKED = 100  # records whose labels are looked at
+
+class Inferred(NamedTuple):
+    """What was found of a source.
+
+    Attributes:
+        task, columns: of its rows.
+        labelled: the source has the column of the label.
+        others: columns that look like text and are not read, where nobody named the texts.
+        by_values: the label is not the first column with such a name: values decided.
+    """
+
+    task: Task
+    columns: Columns
+    labelled: bool = True
+    others: Sequence[str] = ()
+    by_values: bool = False
 
 
 def check_task(name: str) -> None:
@@ -56,30 +62,40 @@ def check_task(name: str) -> None:
     choose("task", name, TASK_NAMES, PlanError)
 
 
-def infer(
-    source: str | Path, split: str, labels: Sequence[str], columns: str | None = None
-) -> tuple[Task, Columns]:
+def infer(table: Table, labels: Sequence[str], columns: str | None = None) -> Inferred:
     """The task of a source's rows, and their columns.
 
     Args:
-        source, split: of `qdeploy.data.read_rows`.
+        table: the source, opened.
         labels: class names of the model: a task of GLUE is one only where they are its classes.
         columns: the text of `--columns`, or None; what it names is taken, the rest inferred.
 
     Raises:
-        DataError: there is no such source, or which columns hold the text is not clear.
+        DataError: which columns hold the text is not clear, or what would be it holds ids alone.
     """
     if columns is not None and (task := _task_of(columns)) is not None:
-        return task, parse_columns(columns, task.name)
-    table = open_source(source, split)
-    known = _columns_of(table)
-    label = label_by_name(known)
+        return Inferred(task, parse_columns(columns, task.name))
+    records = peek(table, table.columns or ())
+    known = columns_of(table, records)
+    first = label_by_name(known)
+    label = _label(known, records, labels)
     if columns is not None:  # it names the label alone
         label = parse_columns(columns, "text").label
     texts = _texts(table.name, known, label)
+    for column in texts:
+        check_is_text(table.name, column, records, "--columns text=COLUMN,label=COLUMN")
     second = texts[1] if len(texts) == 2 else None
     found = Columns(texts[0], second, label or "label", label_required=columns is not None)
-    return _task(table, found, labels), found
+    read = (*texts, found.label)
+    others = [] if second is not None else unread_texts(known, read, records, TEXTS)
+    by_values = columns is None and label is not None and label != first
+    return Inferred(
+        _task(records, found, labels),
+        found,
+        labelled=found.label in known,
+        others=others,
+        by_values=by_values,
+    )
 
 
 def fits(task: Task, labels: Sequence[str]) -> bool:
@@ -117,17 +133,17 @@ def _task_of(columns: str) -> Task | None:
     )
 
 
-def _columns_of(table: Table) -> tuple[str, ...]:
-    """The columns; of a source that does not list them, those of its first record."""
+def columns_of(table: Table, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The columns; of a source that does not list them, those of its first records.
+
+    Raises:
+        DataError: it has none, or the first cannot be read.
+    """
     if table.columns is not None:
         return table.columns
-    return next((tuple(values) for _, values in table.read(())), ())
-
-
-def _first(names: Collection[str], known: Collection[str]) -> str | None:
-    """The first of the names that is a column, as the source spells it."""
-    spelled = {column.casefold(): column for column in reversed(list(known))}
-    return next((spelled[name] for name in names if name in spelled), None)
+    if not records and next(table.read(()), None) is None:  # a fault in the first is said now
+        raise DataError(f"{table.name} holds no rows. Pass a data set that has some.")
+    return tuple(dict.fromkeys(column for values in records for column in values))
 
 
 def _texts(source: str, known: Sequence[str], label: str | None) -> tuple[str, ...]:
@@ -136,55 +152,50 @@ def _texts(source: str, known: Sequence[str], label: str | None) -> tuple[str, .
     Raises:
         DataError: no name says so, and more than one column is left.
     """
+    check_header(source, known, "--columns text=COLUMN")
     found = texts_by_name(known, label)
     if found is not None:
         return found
     raise DataError(
         f"{source} has the columns {named(known)}, and their names do not say which holds the "
         "text. Pass --columns text=COLUMN,label=COLUMN, or for pairs --columns text=COLUMN,"
-        "text_pair=COLUMN,label=COLUMN."
+        "text_pair=COLUMN,label=COLUMN. If these are values and no names, write a line of names "
+        "above them."
     )
 
 
-def texts_by_name(known: Sequence[str], label: str | None) -> tuple[str, ...] | None:
-    """The column of the text, or the two of a pair, by their names; None where these do not say.
+def _label(
+    known: Sequence[str], records: Sequence[Mapping[str, Any]], labels: Sequence[str]
+) -> str | None:
+    """The column that holds the class: of those with such a name, the first whose values are the
+    model's classes, else the first that holds no text.
 
-    Args:
-        known: columns of the source.
-        label: the one that holds the class, which is no text.
+    Where none has such a name, it is the one column that holds the model's own class names.
     """
-    rest = [column for column in known if column != label]
-    for pair in PAIRS:
-        found = [_first([name], rest) for name in pair]
-        if found[0] is not None and found[1] is not None:
-            return found[0], found[1]
-    if (single := _first(SINGLES, rest)) is not None:
-        return (single,)
-    left = [column for column in rest if column.casefold() not in _NUMBERS]
-    return (left[0],) if len(left) == 1 else None
+    usual = [column for name in LABELS if (column := first_of([name], known)) is not None]
+    values = {column: of_column(records, column) for column in known}
+    several = len(labels) > 1
+    for column in usual:
+        if several and are_classes(values[column], labels):
+            return column
+    for column in usual:  # what is talked about may be called a target
+        is_text = is_worded if column.casefold() in SECONDS else looks_like_text
+        if not is_text(values[column]):
+            return column
+    own = [column for column in known if several and are_class_names(values[column], labels)]
+    return own[0] if len(own) == 1 else None
 
 
-def label_by_name(known: Sequence[str]) -> str | None:
-    """The column that holds the class, by its name."""
-    return _first(LABELS, known)
-
-
-def _task(table: Table, columns: Columns, labels: Sequence[str]) -> Task:
+def _task(records: Sequence[Mapping[str, Any]], columns: Columns, labels: Sequence[str]) -> Task:
     """The task of GLUE with these columns and classes, or else the one that leaves both to the
     model."""
     texts = (columns.first, columns.second)
     found = [t for t in TASKS.values() if (t.first, t.second) == texts and fits(t, labels)]
     if len(found) > 1 and all_generic(labels):
-        seen = _labels_of(table, columns)
+        seen = {plain_name(str(value)) for value in of_column(records, columns.label)}
         found = [t for t in found if seen <= {plain_name(name) for name in t.classes}]
         if len({t.classes for t in found}) > 1:  # they order the same names differently
             found = []
     if found:
         return found[0]
     return generic_task(columns)
-
-
-def _labels_of(table: Table, columns: Columns) -> set[str]:
-    """Classes of the first rows."""
-    records = itertools.islice(table.read((columns.label,)), _PEEKED)
-    return {plain_name(str(v[columns.label])) for _, v in records if columns.label in v}

@@ -18,6 +18,9 @@ from qdeploy.machine.remedies import install_command
 Record: TypeAlias = tuple[str, Mapping[str, Any]]
 _PARQUET_ROWS, _PARQUET_BUFFER = 256, 1 << 20  # of one batch; bytes read at a time from a column
 _NAMED = 40  # columns, in an error text
+# What may stand between the fields of a file, likeliest first, and the suffixes that say so.
+_SEPARATORS = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "commas"}
+_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
 
 
 def _nothing() -> None:
@@ -69,7 +72,7 @@ def read_tsv(source: Path | TextSource) -> Table:
             if line := whole.removesuffix("\n").removesuffix("\r"):
                 yield number, line.split("\t")
 
-    return _with_header(file, rows)
+    return _with_header(file, rows, "\t")
 
 
 def read_csv(source: Path | TextSource) -> Table:
@@ -90,11 +93,11 @@ def read_csv(source: Path | TextSource) -> Table:
                 "and double the quotation marks inside them; unquoted rows belong in a .tsv."
             ) from None
 
-    return _with_header(file, rows)
+    return _with_header(file, rows, ",")
 
 
 def _with_header(
-    file: TextSource, rows: Callable[[], Iterator[tuple[int, Sequence[str]]]]
+    file: TextSource, rows: Callable[[], Iterator[tuple[int, Sequence[str]]]], separator: str
 ) -> Table:
     """A table from what numbers the rows of fields, the first of them the header."""
     path = file.path
@@ -109,6 +112,7 @@ def _with_header(
             f"{path}, line 1: the header holds NUL bytes, as files in UTF-16 do. Save the file as "
             "UTF-8."
         )
+    _check_separator(path, columns, separator)
     _once(path, columns)
 
     def read(_: Collection[str]) -> Iterator[Record]:
@@ -124,6 +128,27 @@ def _with_header(
             yield f"line {line}", dict(zip(columns, fields, strict=True))
 
     return Table(str(path), columns, read, file.check)
+
+
+def _check_separator(path: Path | str, columns: Sequence[str], separator: str) -> None:
+    """Refuse a header of one name in which another separator stands: its rows would be one text.
+
+    Raises:
+        DataError: with the way out.
+    """
+    found = [mark for mark in _SEPARATORS if mark != separator and mark in columns[0].strip(mark)]
+    if len(columns) > 1 or not found:
+        return
+    mark = found[0]
+    own, other = _SEPARATORS[separator], _SEPARATORS[mark]
+    remedy = f"Write it with {own} between the fields"
+    if mark in _SUFFIXES and separator in _SUFFIXES:
+        remedy += f", or give it the suffix {_SUFFIXES[mark]}"
+    header = columns[0][:80].replace("\t", "\\t")
+    raise DataError(
+        f"{path} has one column, '{header}': is this separated by {other}? {remedy}. If "
+        "it is one column, rename it."
+    )
 
 
 def read_jsonl(source: Path | TextSource) -> Table:

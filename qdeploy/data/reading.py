@@ -9,20 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.data.infer import AUTO, fits, infer
+from qdeploy.data.embedded import QNLI, for_embedded, refuse_embedded
+from qdeploy.data.infer import AUTO, columns_of, infer
 from qdeploy.data.mini import NAME as MINI
-from qdeploy.data.tasks import TASKS, Columns, find_task, generic_task, parse_columns
-from qdeploy.errors import DataError
+from qdeploy.data.notice import say, say_read, warn_of_unread
+from qdeploy.data.readers import Table
+from qdeploy.data.sources import (
+    HUB,
+    canonical,
+    fingerprint,
+    is_hub_name,
+    local_path,
+    open_source,
+    spelled_here,
+)
+from qdeploy.data.tasks import Columns, find_task, generic_task, parse_columns
+from qdeploy.data.values import peek
+from qdeploy.errors import DataError, QDeployWarning
 from qdeploy.files.artifact import read_json, read_manifest, write_json
 from qdeploy.files.schemas import ReadingForm, check
 
 NOTE = "statistics/data.json"  # of a model directory: what it was calibrated on last
-_QNLI = "qnli"
 _REMEDY = "Delete it: it only spares you to name --data again."
 
 
@@ -31,12 +44,15 @@ class Reading:
     """Rows to read.
 
     Attributes:
-        source: as typed after `--data`; None where nothing was named.
+        source: as typed after `--data`, or as it would be here; None where nothing was named.
         task: a name of `qdeploy.data.TASKS`.
         columns: of the source; None are the task's own.
         max_length: tokens kept of a row, where a limit was asked for.
         how: where this comes from, as a clause for the reader; None where all of it was asked for.
         remembered: `source` is what an earlier command was told.
+        fingerprint: of what it held then (`qdeploy.data.sources.fingerprint`); None where unknown.
+        stands_in: nothing was named, and the embedded rows are not known to be of the model's task:
+            their classes are not the model's.
     """
 
     source: str | None
@@ -45,6 +61,8 @@ class Reading:
     max_length: int | None = None
     how: str | None = None
     remembered: bool = False
+    fingerprint: str | None = None
+    stands_in: bool = False
 
     @property
     def places(self) -> Columns:
@@ -52,18 +70,28 @@ class Reading:
         return self.columns or find_task(self.task).columns
 
     def to_json(self) -> dict[str, Any] | None:
-        """What is kept of it; None where there is no source to come back to."""
+        """What is kept of it; None where there is no source to come back to.
+
+        A file has its absolute path, so that from another directory it is the same one.
+        """
         if self.source is None:
             return None
         columns = None if self.columns is None else self.columns.to_json()
-        kept = {"source": self.source, "task": self.task, "columns": columns}
-        return kept | {"max_length": self.max_length}
+        kept = {"source": canonical(self.source), "task": self.task, "columns": columns}
+        return kept | {"max_length": self.max_length, "fingerprint": fingerprint(self.source)}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Reading:
         """What `to_json` gave."""
         columns = None if kept["columns"] is None else Columns(**kept["columns"])
-        return cls(kept["source"], kept["task"], columns, kept["max_length"], remembered=True)
+        return cls(
+            spelled_here(kept["source"]),
+            kept["task"],
+            columns,
+            kept.get("max_length"),
+            remembered=True,
+            fingerprint=kept.get("fingerprint"),
+        )
 
 
 def reading_for_model(
@@ -126,14 +154,11 @@ def reading_for_engine(
     found = _settle(manifest, used, data, task, columns, max_length, "evaluation")
     if before is not None and found.max_length is None:
         found = replace(found, max_length=before.max_length)
-    if found.source is None and not stands_in and not for_embedded(found.task, manifest):
-        classes = f"classes {', '.join(manifest['labels'])}"
-        other = classes if found.task == _QNLI else f"task {found.task}"
-        raise DataError(
-            f"No --data was named, now or when this engine was built, and the embedded rows ({MINI}"
-            f") are not for the {other}. Pass --data with labelled rows: a file, a directory or "
-            "hub:NAME."
-        )
+    if not found.stands_in:
+        return found
+    if not stands_in:
+        refuse_embedded(found.task, manifest["labels"], "now or when this engine was built")
+    say(f"{MINI}: these rows stand in for yours, which --data names.")
     return found
 
 
@@ -159,8 +184,38 @@ def _settle(
     asked = Reading(source, task, None, max_length, remembered=data is None and source is not None)
     if before is not None and max_length is None:
         asked = replace(asked, max_length=before.max_length)
-    if task != AUTO:
-        known = find_task(task).name
+    if source is None or source == MINI:
+        return _embedded(asked, columns, manifest["labels"])
+    table = open_source(source, split)
+    found = _of_table(asked, before, table, columns, manifest["labels"])
+    # a source that does not list its columns is asked for those of its first rows
+    known = columns_of(table, () if table.columns is not None else peek(table, ()))
+    say_read(table.name, known, find_task(found.task), found.places)
+    return found
+
+
+def _embedded(asked: Reading, columns: Columns | str | None, labels: Sequence[str]) -> Reading:
+    """Of the embedded rows, which were named or are to stand in for others."""
+    if asked.task == AUTO and isinstance(columns, Columns):
+        task = generic_task(columns).name
+    else:
+        task = QNLI if asked.task == AUTO else find_task(asked.task).name
+    spelled = parse_columns(columns, task) if isinstance(columns, str) else columns
+    named = asked.source is not None or asked.task != AUTO
+    stands_in = asked.source is None and not for_embedded(task, labels, named=named)
+    return replace(asked, task=task, columns=spelled, stands_in=stands_in)
+
+
+def _of_table(
+    asked: Reading,
+    before: Reading | None,
+    table: Table,
+    columns: Columns | str | None,
+    labels: Sequence[str],
+) -> Reading:
+    """Task and columns: those asked for, those of before, or those that the table says."""
+    if asked.task != AUTO:
+        known = find_task(asked.task).name
         spelled = parse_columns(columns, known) if isinstance(columns, str) else columns
         if columns is None and before is not None and before.task == known:
             spelled = before.columns
@@ -169,30 +224,49 @@ def _settle(
         return replace(asked, task=generic_task(columns).name, columns=columns)
     if before is not None and columns is None:
         return replace(asked, task=before.task, columns=before.columns, how="as when it was built")
-    if source is None or source == MINI:
-        spelled = None if columns is None else parse_columns(columns, _QNLI)
-        return replace(asked, task=_QNLI, columns=spelled)
-    found, places = infer(source, split, manifest["labels"], columns)
-    return replace(asked, task=found.name, columns=places, how="by the names of the columns")
+    found = infer(table, labels, columns)
+    how = "by the names of the columns"
+    if found.by_values:
+        how = "by the names of the columns, the label by its values"
+        say(f"{table.name}: '{found.columns.label}' is taken for the label, because of its values.")
+    text, label = found.columns.first, f",label={found.columns.label}" if found.labelled else ""
+    warn_of_unread(
+        table.name,
+        text,
+        found.others,
+        single=f"--columns text={text}{label}",
+        pair=lambda second: f"--columns text={text},text_pair={second}{label}",
+    )
+    return replace(asked, task=found.task.name, columns=found.columns, how=how)
 
 
 def _require(before: Reading, what: str) -> None:
-    """Refuse to go on without a file that an earlier command was told to read.
+    """Refuse to go on without a file that an earlier command was told to read; warn of one that is
+    not as it was.
 
     Raises:
         DataError: with the way out.
     """
     source = str(before.source)
-    if source == MINI or source.startswith("hub:") or Path(source).expanduser().exists():
+    if source == MINI or source.startswith(HUB):
         return
-    if "/" in source and not Path(source).parent.exists():  # may be a name of the hub
+    if os.path.lexists(local_path(source)):
+        if before.fingerprint not in (None, fingerprint(source)):
+            warnings.warn(
+                f"{source}, which {what}, has changed since. It is read as it is now.",
+                QDeployWarning,
+                stacklevel=4,
+            )
+        return
+    # notes of earlier versions have names of the hub without their hub:
+    if before.fingerprint is None and is_hub_name(source):
         return
     raise DataError(f"{source}, which {what}, is not here. Name your rows with --data.")
 
 
-def for_embedded(task: str, manifest: Mapping[str, Any]) -> bool:
-    """Whether the embedded rows are for a task, and for the model of a manifest."""
-    return task == _QNLI and fits(TASKS[_QNLI], manifest["labels"])
+def same_source(one: str | None, other: str | None) -> bool:
+    """Whether two names are of one source."""
+    return one is not None and other is not None and canonical(one) == canonical(other)
 
 
 def _noted(model_dir: Path) -> Reading | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
+import os
 import re
 import stat
 from pathlib import Path
@@ -15,6 +17,8 @@ from qdeploy.data.readers import READERS, Table, read_table
 from qdeploy.errors import DataError
 
 SPLITS = ("evaluation", "calibration")
+HUB = "hub:"
+_PRINTED = 4 << 20  # bytes of the start and of the end that stand for a large file
 _GLUE_FILES = {"evaluation": "dev.tsv", "calibration": "train.tsv"}
 
 
@@ -30,23 +34,84 @@ def open_source(source: str | Path, split: str) -> Table:
     name = str(source)
     if name == mini.NAME:
         return mini.read_mini(split)
-    if name.startswith("hub:"):
-        return read_hub(name.removeprefix("hub:"), split)
-    path = Path(name)
-    with contextlib.suppress(RuntimeError):  # the ~ of a user that there is not
-        path = path.expanduser()
+    if name.startswith(HUB):
+        return read_hub(name.removeprefix(HUB), split)
+    path = local_path(name)
     try:
         directory = stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError) as error:
         if path.is_symlink():
             raise unreadable(path, error) from None
-        # "glue/qnli" may be a hub name; "data/qnli" beside an existing data/ is a mistyped path
-        if re.fullmatch(r"[\w.-]+(/[\w.-]+){1,2}", name) and not path.parent.exists():
+        if is_hub_name(name):
             return read_hub(name, split)
         raise _missing(name, path) from None
     except (OSError, ValueError) as error:  # a ValueError is a NUL in the name
         raise unreadable(path, error) from error
     return read_table(_glue_file(path, split) if directory else path)
+
+
+def local_path(name: str) -> Path:
+    """The path that a name spells, with the home directory for its ~."""
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # the ~ of a user that there is not
+        return path.expanduser()
+    return path
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name that is no file here may be one of the hub.
+
+    "glue/qnli" may; "data/qnli" beside an existing data/ is a mistyped path, and so is
+    "data/rows.csv".
+    """
+    path = Path(name)
+    spelled = re.fullmatch(r"[\w.-]+(/[\w.-]+){1,2}", name) is not None
+    return spelled and path.suffix.lower() not in READERS and not path.parent.exists()
+
+
+def canonical(source: str) -> str:
+    """A source under the one name that it has from every directory: an absolute path, hub:NAME, or
+    the embedded set."""
+    if source == mini.NAME or source.startswith(HUB):
+        return source
+    path = local_path(source)
+    if not os.path.lexists(path) and is_hub_name(source):
+        return f"{HUB}{source}"
+    return os.path.abspath(path)
+
+
+def spelled_here(source: str) -> str:
+    """What `canonical` gave, as it is typed in the current directory where it lies in there."""
+    if Path(source).is_absolute():
+        with contextlib.suppress(OSError, ValueError):  # a directory that is gone; another drive
+            here = Path.cwd()
+            if here.parent != here and here in Path(source).parents:
+                return str(Path(source).relative_to(here))
+    return source
+
+
+def fingerprint(source: str) -> str | None:
+    """What tells a file from another of its name; of a directory its files of GLUE.
+
+    Of a large file the size, the start and the end count. None of what is no file here, and of what
+    cannot be read.
+    """
+    if source == mini.NAME or source.startswith(HUB):
+        return None
+    path, digest = local_path(source), hashlib.sha256()
+    try:
+        files = [path] if path.is_file() else [path / name for name in _GLUE_FILES.values()]
+        found = [file for file in files if file.is_file()]
+        for file in found:
+            size = file.stat().st_size
+            digest.update(f"{size} ".encode())
+            with file.open("rb") as stream:
+                digest.update(stream.read(_PRINTED))
+                stream.seek(max(size - _PRINTED, stream.tell()))
+                digest.update(stream.read(_PRINTED))
+    except (OSError, ValueError):
+        return None
+    return f"sha256:{digest.hexdigest()}" if found else None
 
 
 def _missing(name: str, path: Path) -> DataError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdeploy.data.infer import label_by_name, texts_by_name
+from qdeploy.data.names import check_header, label_by_name, texts_by_name
 from qdeploy.data.readers import named
 from qdeploy.data.tasks import TASKS
 from qdeploy.errors import DataError
@@ -40,6 +40,7 @@ def find_text_columns(
         return chosen
     if remembered and set(remembered) <= set(columns):
         return tuple(remembered)
+    check_header(source, columns, "--columns COLUMN")
     found = texts_by_name(columns, label_by_name(columns)) or texts_by_name(columns, None)
     if found is not None:
         return found

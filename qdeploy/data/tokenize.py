@@ -340,6 +340,10 @@ class TextEncoder:
             self._frames[pair] = Frame.of(self._tokenizer, 2 if pair else 1)
         return self._frames[pair]
 
+    def least_tokens(self, *, pair: bool) -> int:
+        """Tokens that a row needs at least: one of each text, and the special ones."""
+        return self._frame(pair).special + (2 if pair else 1)
+
     def _limit(self, max_length: int | None, *, pair: bool) -> int:
         limit = self.max_length if max_length is None else max_length
         if limit > self.max_length:
@@ -347,8 +351,7 @@ class TextEncoder:
                 f"Rows of up to {limit} tokens were asked for, and the model takes at most "
                 f"{self.max_length}. Pass a sequence length of {self.max_length} or less."
             )
-        special = self._frame(pair).special
-        least = special + (2 if pair else 1)
+        special, least = self._frame(pair).special, self.least_tokens(pair=pair)
         if limit < least:
             raise DataError(
                 f"A row of {limit} tokens has no room for text beside its {special} special "

@@ -35,6 +35,7 @@ from qdeploy.deploy.request import (
     Compilation,
     Request,
     check_paths,
+    check_shape,
     check_target,
     names_of,
     parse_shape,
@@ -49,6 +50,7 @@ from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
+from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.types import Array, Progress
 
@@ -141,10 +143,12 @@ def build_engine(
         rest = "f32"  # such an engine has no FP16 in it
     check_target(found, strategy, options, compilation, dry_run=dry_run)
     manifest = read_manifest(source, "model")
+    check_shape(shape, manifest["max_length"])
     if "least" in found.takes:
         compilation.profile(shape, manifest["max_length"])
     check_paths(source, output, data, statistics, force=force)
-    _warn_of_unread(strategy, statistics, data=data, columns=columns, max_length=max_length)
+    if calibrated and statistics is not None:
+        _warn_of_unread(data=data, columns=columns, max_length=max_length)
     observed = None
     if calibrated and statistics is None:
         statistics = calibrate_model(
@@ -163,13 +167,15 @@ def build_engine(
         observed = Statistics.load(Path(statistics))
     weighs = prescale is None and options.prescale == EVERYWHERE
     request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
-    sample = None
-    if measure:
-        sample = measuring_sample(source, observed=observed, max_length=max_length, seed=seed)
     if observed is not None:
         reading = observed.origin.reading
     else:
         reading = reading_of(source, data, task, columns, max_length)
+    sample = None
+    if measure and (strategy, rest) != (FP32, "f32"):  # plain FP32 has no noise
+        sample = measuring_sample(
+            source, observed=observed, reading=reading, max_length=max_length, seed=seed
+        )
     with staged(output, "engine", force=force) as work, blaming(source / GRAPH):
         built = _write_engine(
             work, request, observed, sample, reading, dry_run=dry_run, progress=progress
@@ -178,17 +184,12 @@ def build_engine(
     return built
 
 
-def _warn_of_unread(strategy: str, statistics: str | Path | None, **rows: Any) -> None:
-    """Warn of calibration data that is not looked at."""
+def _warn_of_unread(**rows: Any) -> None:
+    """Warn of calibration data that is not looked at, since there are statistics."""
     named = [f"--{name.replace('_', '-')}" for name, value in rows.items() if value is not None]
-    if not needs_statistics(strategy):
-        reason = f"{strategy} does not calibrate"
-    elif statistics is not None:
-        reason = "--statistics is given"
-    else:
-        return
     if named:
-        warnings.warn(f"{reason}: {', '.join(named)} not read.", QDeployWarning, stacklevel=3)
+        text = f"--statistics is given: {', '.join(named)} not read."
+        warnings.warn(text, QDeployWarning, stacklevel=3)
 
 
 def _write_engine(
@@ -309,7 +310,7 @@ def _certificate(
     worst = int8["fallbacks"][0]
     text = (
         f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
-        f"(first: {worst['site']}: {worst['reason']})."
+        f"(first: {short_name(worst['site'])}: {worst['reason']})."
     )
     if not request.target.compiles:
         raise VerificationError(

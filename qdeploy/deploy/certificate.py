@@ -31,6 +31,7 @@ from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.integrity import GRAPHS, verify
 from qdeploy.files.schemas import Certificate, check
 from qdeploy.graph.structure import Structure
+from qdeploy.names import short_name
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def largest_unplanned(check: Mapping[str, Any], most: int = 3) -> str:
     """The largest products that were to stay in float, with share and reason; empty for none."""
     found = [entry for entry in check["unplanned"] if entry["flops_share"] > 0]
     named = [
-        f"{entry['site']} ({percent(entry['flops_share'])}: {entry['reason']})"
+        f"{short_name(entry['site'])} ({percent(entry['flops_share'])}: {entry['reason']})"
         for entry in found[:most]
     ]
     more = len(found) - most

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.deploy.doctor_cpu import cpu_features, memory
+from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.deploy.doctor_gpu import check_ort_cuda, check_ort_tensorrt, check_tensorrt, gpu
 from qdeploy.deploy.health import Health
 from qdeploy.files.artifact import package_versions
 from qdeploy.files.scratch import scratch
+from qdeploy.machine.free_memory import memory
 from qdeploy.machine.remedies import install_command, uninstall_command
 from qdeploy.machine.telemetry import without_openvino_reports
 from qdeploy.onnx_file.messages import read_structure

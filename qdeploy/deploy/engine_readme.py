@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.run import text_columns
 from qdeploy.calibrate.strategies import FP16, FP32
 from qdeploy.deploy.predict_script import PACKAGES, RUNTIMES, SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
@@ -131,28 +132,32 @@ def _noise(noise: Mapping[str, Any]) -> str:
 def _ways(manifest: Mapping[str, Any], head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
     call = {SEQUENCES: "predict", TOKENS: "entities"}.get(head.task, "logits")
-    pairs = "" if head.task == TOKENS else '  # of pairs: [("first text", "second text")]'
+    texts = 1 if head.task == TOKENS else len(text_columns(manifest))  # 0: nobody knows
+    rows = '[("first text", "second text")]' if texts == 2 else '["a text"]'
+    note = "" if texts else '  # of pairs: [("first text", "second text")]'
     yield "### With qdeploy"
     yield _code(
         "python",
-        f'import qdeploy\n\nengine = qdeploy.load(".")\nprint(engine.{call}(["a text"])){pairs}',
+        f'import qdeploy\n\nengine = qdeploy.load(".")\nprint(engine.{call}({rows})){note}',
     )
     yield "`qdeploy predict . ROWS.csv` answers the rows of a file."
     runtime = RUNTIMES.get(manifest["target"])
     if runtime is not None:
         yield f"### With `{SCRIPT}`, without qdeploy"
-        lines = [f"pip install {PACKAGES[runtime]}", f'python {SCRIPT} "a text"']
-        if head.task != TOKENS:
+        lines = [f"pip install {PACKAGES[runtime]}"]
+        if texts != 2:
+            lines.append(f'python {SCRIPT} "a text"')
+        if texts != 1:
             lines.append(f'python {SCRIPT} --pairs "first text" "second text"')
         yield _code("sh", "\n".join([*lines, f"python {SCRIPT} --help"]))
         yield "Its answers are those of `qdeploy.load`. Copy what you need of it."
     if manifest["target"] == "openvino":
         yield "### With OpenVINO alone"
-        yield _code("python", _tokenized(manifest) + _OPENVINO)
+        yield _code("python", _tokenized(manifest, texts) + _OPENVINO)
         yield _WHAT
     elif manifest["target"] in _PROVIDERS:
         yield "### With ONNX Runtime alone"
-        yield _code("python", _tokenized(manifest) + _ort(manifest["target"]))
+        yield _code("python", _tokenized(manifest, texts) + _ort(manifest["target"]))
         yield _WHAT
     else:
         yield "### With TensorRT alone"
@@ -188,8 +193,9 @@ for output, values in zip(engine.get_outputs(), engine.run(None, feeds)):
 """
 
 
-def _tokenized(manifest: Mapping[str, Any]) -> str:
-    """Inputs of one text."""
+def _tokenized(manifest: Mapping[str, Any], texts: int) -> str:
+    """Inputs of one row."""
+    row = '"first text", "second text"' if texts == 2 else '"a text"'
     fields = {
         "input_ids": "tokens.ids",
         "attention_mask": "tokens.attention_mask",
@@ -201,7 +207,7 @@ from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_truncation({manifest["max_length"]})
-tokens = tokenizer.encode("a text")
+tokens = tokenizer.encode({row})
 rows = {{{named}}}
 feeds = {{name: np.array([row], np.int64) for name, row in rows.items()}}
 """

@@ -6,16 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.calibrate.plan import SitePlan, read_plan
+from qdeploy.calibrate.plan import INT8, SitePlan, read_plan
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
 from qdeploy.deploy.certificate import read_certificate, tally
 from qdeploy.deploy.int8_gate import check_share, shortfall
-from qdeploy.errors import GateError, PlanError, StatisticsError, TargetError, choose
-from qdeploy.files.artifact import kind_of, read_manifest
+from qdeploy.errors import (
+    GateError,
+    PlanError,
+    QDeployError,
+    StatisticsError,
+    TargetError,
+    choose,
+)
+from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.integrity import read_whole, verify
 from qdeploy.onnx_file.check import GRAPH
 
-_JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
+JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
 _NOISIEST = 3  # sites that the summary names
 _SHARED = ("model_type", "task", "labels", "head", "max_length", "inputs", "source")
 _ASKED = (
@@ -60,8 +67,8 @@ def inspect_path(
     """
     source = Path(path)
     check_share(require_int8)
-    if target not in (None, *_JUDGED):
-        choose("target of inspect", str(target), _JUDGED, TargetError)
+    if target not in (None, *JUDGED):
+        choose("target of inspect", str(target), JUDGED, TargetError)
     held = None if target == "ort-cpu" else target
     if require_int8 is not None and held is not None:
         raise PlanError(
@@ -78,12 +85,32 @@ def _described(source: Path, held: str | None) -> dict[str, Any]:
     from qdeploy.deploy.foreign import look
 
     if not source.is_dir():
-        return look(source, held)
+        return _of_engine(source, look(source, held))
     if held is not None:
         return look(source / GRAPH, held)
     if kind_of(source) == "engine":
         return read_whole(source, lambda: _engine(source))
     return read_whole(source, lambda: _model(source))
+
+
+def _of_engine(source: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """With the number of GEMMs that an engine plans, where its graph has another one of products.
+
+    A GEMM whose channels have groups is a product for each group in the file.
+    """
+    home = source.parent
+    if source.name != GRAPH or not found.get("int8") or not (home / MANIFEST).is_file():
+        return found
+    try:
+        if kind_of(home) != "engine":
+            return found
+        gemms = read_certificate(home)["planned_gemms"]
+    except QDeployError:  # a damaged engine: the file is described all the same
+        return found
+    planned = sum(gemm["precision"] == INT8 for gemm in gemms.values())
+    if planned == found["int8"]["planned"]:
+        return found
+    return found | {"planned_gemms_of_engine": planned}
 
 
 def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> None:

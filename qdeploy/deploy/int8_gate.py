@@ -8,6 +8,7 @@ from typing import Any
 from qdeploy.deploy.certificate import largest_unplanned
 from qdeploy.errors import PlanError
 from qdeploy.figures import percent
+from qdeploy.names import short_name
 
 _ROUNDING = 1e-9  # a share of exactly the limit passes, whatever binary fractions make of it
 _SHOWN = 3
@@ -39,7 +40,7 @@ def shortfall(int8: Mapping[str, Any], share: float | None) -> str | None:
     if int8["flops_share"] >= share - _ROUNDING:
         return None
     fallbacks = "; ".join(
-        f"{entry['site']} ran as {entry['kernel']} ({entry['reason']})"
+        f"{short_name(entry['site'])} ran as {entry['kernel']} ({entry['reason']})"
         for entry in int8["fallbacks"][:_SHOWN]
     )
     more = len(int8["fallbacks"]) - _SHOWN

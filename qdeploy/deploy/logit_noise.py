@@ -6,7 +6,6 @@ from layer to layer. Only a run of the whole engine shows it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +14,7 @@ import numpy as np
 
 from qdeploy.calibrate.sample import MASK, Sample
 from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
+from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 
 Outputs = Sequence[Mapping[str, Array]]  # FP32, by output name, one entry a batch
@@ -31,8 +31,8 @@ class Difference:
     """Outputs of an engine against those of FP32, without the padding.
 
     Attributes:
-        sqnr_db: 10 · log₁₀(Σ (ref − constant)² / Σ (ref − other)²) over all outputs; the constant
-            is their mean. +inf where they are equal, −inf where an output is not finite.
+        sqnr_db: of `qdeploy.sqnr.logit_sqnr_db`, over all outputs. +inf where they are equal, −inf
+            where an output is not finite.
         max_abs: largest difference of an output.
         flipped: answers that are other ones (rows; tokens of a token classifier); None where the
             head answers with values.
@@ -51,48 +51,26 @@ def outputs_of(engine: Runs, sample: Sample) -> Outputs:
 
 
 def difference(reference: Outputs, found: Outputs, sample: Sample, head: Head) -> Difference:
-    """Compare the outputs of two engines on the same batches.
-
-    The signal is what differs between rows: a constant in the outputs (the mean of a price, an
-    offset that all classes share) says nothing, and would hide any noise.
-    """
-    noise = largest = 0.0
+    """Compare the outputs of two engines on the same batches."""
+    largest = 0.0
     flipped = answers = 0
-    signals: dict[str, list[Array]] = {}
+    both: dict[str, list[tuple[Array, Array]]] = {}
     for exact, other, feeds in zip(reference, found, sample.batches, strict=True):
         own = _own(feeds)
         for name in exact:
-            a = _kept(exact[name], own, head).astype(np.float64)
-            error = a - _kept(other[name], own, head).astype(np.float64)
-            largest = float(np.fmax(largest, np.abs(error).max(initial=0.0)))
-            signals.setdefault(name, []).append(a)
-            noise += float(np.square(error).sum())
+            a, b = (_kept(outputs[name], own, head) for outputs in (exact, other))
+            error = np.abs(a.astype(np.float64) - b)
+            largest = float(np.fmax(largest, error.max(initial=0.0)))
+            both.setdefault(name, []).append((a, b))
         before, after = _answers(exact, own, head), _answers(other, own, head)
         flipped += int((before != after).any(axis=-1).sum())
         answers += len(before)
-    signal = sum(_spread(np.concatenate(parts), head) for parts in signals.values())
-    return Difference(_decibels(signal, noise), largest, flipped if answers else None, answers)
-
-
-def _spread(values: Array, head: Head) -> float:
-    """Squares of the outputs [rows, ...] without their constant; of a single row, of all it is.
-
-    Of classes that exclude each other it is one number, which a softmax ignores; of values one for
-    each output.
-    """
-    if len(values) < 2:
-        return float(np.square(values).sum())
-    classes = head.chooses or head.task != SEQUENCES
-    centre: Array = values.mean() if classes else values.mean(axis=0)
-    return float(np.square(values - centre).sum())
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if not math.isfinite(noise):
-        return -math.inf
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    outputs = [
+        (np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
+        for parts in both.values()
+    ]
+    level = logit_sqnr_db(outputs, exclusive=head.exclusive)
+    return Difference(level, largest, flipped if answers else None, answers)
 
 
 def _own(feeds: Mapping[str, Array]) -> Array:

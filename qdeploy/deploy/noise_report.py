@@ -18,6 +18,7 @@ from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import QDeployWarning
 from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
+from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
@@ -26,7 +27,7 @@ from qdeploy.onnx_file.check import GRAPH
 FLOOR_DB = 15.0
 _COUNTS = (1, 2, 4, 8)  # noisiest sites that are tried in float, until the floor is reached
 _MARGIN_DB = 1.0  # above the floor, as the remedy is measured on fewer rows
-_NAMED = 4
+_NAMED = 3  # the others are in the manifest, and `inspect -v` lists them
 
 
 def measure_noise(
@@ -137,13 +138,14 @@ def _warning(
         text = f"The engine gives outputs that are not finite {where}: it answers nothing."
     else:
         text = (
-            f"The logits stand {found.sqnr_db:.1f} dB above the noise of this engine {where}, and "
-            f"at least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
+            f"The logits stand {found.sqnr_db:.1f} dB above this engine's noise {where}, and at "
+            f"least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
             f"{found.max_abs:.3g}."
         )
     if sources:
-        levels = ", ".join(f"{s.name} ({_level(s.alone_db)} alone)" for s in sources[:_NAMED])
-        text += f" The noisiest that a search of at most 20 seconds found: {levels}."
+        named = [f"{short_name(s.name)} ({_level(s.alone_db)} alone)" for s in sources[:_NAMED]]
+        more = len(sources) - len(named)
+        text += f" Noisiest sites: {', '.join(named)}{f' and {more} more' if more else ''}."
     return f"{text} {_remedy(report, strategy)}"
 
 
@@ -166,9 +168,10 @@ def _remedy(report: dict[str, Any], strategy: str) -> str:
         return f"Try {other}, or another strategy; {check}"
     names, level = found["float_sites"], found["sqnr_db"]
     if level is not None and level >= FLOOR_DB + _MARGIN_DB:
+        noisiest = "noisiest site" if len(names) == 1 else f"{len(names)} noisiest sites"
         return (
-            f"With --float-sites {','.join(names)} it is {level:.1f} dB on the first of these "
-            f"rows; or try {other}. {check}"
+            f"With the {noisiest} in float it is {level:.1f} dB on the first of these rows "
+            f"(`qdeploy inspect -v` gives the option). Or try {other}. {check}"
         )
     reached = (
         "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"

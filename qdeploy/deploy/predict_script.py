@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.run import text_columns
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
@@ -36,7 +37,7 @@ def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
     if runtime is None:
         return None
     head = head_of(directory, manifest)
-    wanted = {runtime, *_of_head(head)}
+    wanted = {runtime, *_of_head(head)} | ({"texts"} if text_columns(manifest) else set())
     constants = _constants(directory, manifest, head, wanted)
 
     def chosen(found: re.Match[str]) -> str:
@@ -89,6 +90,8 @@ def _constants(directory: Path, manifest: Mapping[str, Any], head: Head, section
     }
     if "entities" in sections:
         values["UNKNOWN_ID"] = _token_id(directory, config.get("unk_token"))
+    if "texts" in sections:
+        values["TEXTS"] = list(text_columns(manifest))
     if "openvino" in sections:
         values["REST_PRECISION"] = manifest["rest_precision"]
     return "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())

@@ -8,6 +8,7 @@
     python predict.py --file rows.jsonl     {"text": "...", "text_pair": "..."} a line
     python predict.py --file -              lines of standard input; add --jsonl for JSON
 
+Blank lines are passed over. CSV, TSV and Parquet files are for `qdeploy predict`.
 `qdeploy build` wrote this file. It needs no qdeploy, torch or transformers. From your own code:
 
     from predict import Model
@@ -40,9 +41,11 @@ PAD_ID = 0
 UNKNOWN_ID: int | None = None
 TRUNCATION_SIDE = PADDING_SIDE = "right"
 REST_PRECISION = "f32"
+TEXTS = ["question", "sentence"]
 # </constants>
 BATCH_ROWS, BATCH_TOKENS, BATCH_PAIRS = 8, 4096, 524288  # at most; attention holds pairs of tokens
 BLOCK_ROWS = 256  # read, answered and written at a time
+TABLES = (".csv", ".tsv", ".parquet")
 Row = tuple[str, ...]  # (text,) or (text, text_pair)
 Run = Callable[[dict[str, Any]], list[Any]]  # inputs by name → values of each of OUTPUTS
 
@@ -140,6 +143,9 @@ class Model:
         # <openvino>
         self.run = open_openvino(threads or usable_cores())
         # </openvino>
+        # <texts>
+        self.said = False
+        # </texts>
         self.tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
         self.tokenizer.no_padding()
         # of a pair the longer text is cut first
@@ -148,6 +154,9 @@ class Model:
     def answers(self, rows: list[Row]) -> list[dict[str, Any]]:
         """An answer for each row, in order."""
         encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
+        # <texts>
+        self.compare({len(row) for row in rows} - {len(TEXTS)})
+        # </texts>
         found: list[dict[str, Any]] = [{} for _ in rows]
         for batch in batches([len(tokens) for tokens in encoded]):
             feeds = padded([encoded[at] for at in batch])
@@ -171,6 +180,18 @@ class Model:
                 found[at] = {name: value.tolist() for name, value in named}
                 # </raw>
         return found
+
+    # <texts>
+    def compare(self, others: set[int]) -> None:
+        """Say once that rows are pairs where the engine is for texts, or the other way round."""
+        if others and not self.said:
+            self.said = True
+            named, one, two = ", ".join(TEXTS), "single texts", "pairs of texts"
+            asked, own = (one, two) if 1 in others else (two, one)
+            text = f"{asked.capitalize()} are answered, and this engine is for {own} ({named})"
+            print(f"Warning: {text}: answers may be wrong.", file=sys.stderr)
+
+    # </texts>
 
 
 def batches(lengths: list[int]) -> Iterator[list[int]]:
@@ -203,24 +224,36 @@ def usable_cores() -> int:
     return len(granted(0)) if granted else os.cpu_count() or 1
 
 
-def lines_of(file: str) -> Iterator[str]:
-    """Lines of a file, or of standard input."""
+class WrongInput(Exception):
+    """A line that cannot be read."""
+
+
+def lines_of(file: str) -> Iterator[bytes]:
+    """Lines of a file, or of standard input; they end at LF alone."""
     if file == "-":
-        yield from sys.stdin
+        yield from sys.stdin.buffer
         return
-    with Path(file).open(encoding="utf-8-sig") as stream:
+    with Path(file).open("rb") as stream:
         yield from stream
 
 
-def read(lines: Iterable[str], jsonl: bool, pairs: bool) -> Iterator[Row]:
-    """The texts of each line."""
-    for number, line in enumerate(lines, 1):
-        row = texts_of(line.rstrip("\r\n"), jsonl, pairs)
+def read(lines: Iterable[bytes], jsonl: bool, pairs: bool) -> Iterator[Row]:
+    """The texts of each line that is not blank."""
+    wanted = '{"text": "...", "text_pair": "..."}' if jsonl else "two texts with a tab between"
+    for number, raw in enumerate(lines, 1):
+        raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw  # a byte-order mark
+        try:
+            line = raw.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            byte = f"byte 0x{raw[error.start]:02x}"
+            raise WrongInput(
+                f"line {number}: {byte} is not UTF-8. Save the file as UTF-8."
+            ) from None
+        if not line.strip():
+            continue
+        row = texts_of(line, jsonl, pairs)
         if row is None:
-            wanted = (
-                '{"text": "...", "text_pair": "..."}' if jsonl else "two texts with a tab between"
-            )
-            sys.exit(f"Line {number}: {wanted} was expected.")
+            raise WrongInput(f"line {number}: {wanted} was expected.")
         yield row
 
 
@@ -237,6 +270,24 @@ def texts_of(line: str, jsonl: bool, pairs: bool) -> Row | None:
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return row
+
+
+def blocks(rows: Iterator[Row], source: str) -> Iterator[list[Row]]:
+    """Rows by the block; those in front of a line that cannot be read are answered too."""
+    fault: WrongInput | None = None
+    while fault is None:
+        block: list[Row] = []
+        try:
+            for row in itertools.islice(rows, BLOCK_ROWS):
+                block.append(row)
+        except WrongInput as error:
+            fault = error
+        if block:
+            yield block
+        elif fault is None:
+            return
+    print(f"Error: {source}, {fault}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> None:
@@ -261,10 +312,16 @@ def main() -> None:
         rows = iter([tuple(args.texts[at : at + step]) for at in range(0, len(args.texts), step)])
     elif args.file != "-" and not Path(args.file).is_file():
         parser.error(f"{args.file} is no file")
+    elif (suffix := Path(args.file).suffix.lower()) in TABLES and not args.jsonl:
+        parser.error(
+            f"{args.file} is a table: use `qdeploy predict`, or write one text per line into a .txt"
+        )
     else:
-        rows = read(lines_of(args.file), args.jsonl or args.file.endswith(".jsonl"), args.pairs)
+        if args.file == "-" and sys.stdin.isatty():
+            print("Reading lines from the terminal; Ctrl-D ends them.", file=sys.stderr)
+        rows = read(lines_of(args.file), args.jsonl or suffix == ".jsonl", args.pairs)
     model = Model(args.threads)
-    while block := list(itertools.islice(rows, BLOCK_ROWS)):
+    for block in blocks(rows, "standard input" if args.file == "-" else args.file):
         for found in model.answers(block):
             print(json.dumps(found, ensure_ascii=False), flush=True)
 

@@ -13,6 +13,7 @@ from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.publish import check_apart, check_output
 
 _FLAGS = {"least": "--min-shape", "largest": "--max-shape", "cuda_graph": "--no-cuda-graph"}
+USUAL_SHAPE = "8x128"  # of --opt-shape
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
 
 
@@ -115,6 +116,23 @@ def parse_shape(text: str, flag: str = "--opt-shape") -> tuple[int, int]:
             f"{flag} {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
         )
     return int(match[1]), int(match[2])
+
+
+def check_shape(shape: tuple[int, int], longest: int) -> None:
+    """Refuse a run that the model cannot take; the usual one is cut to what it does take.
+
+    Args:
+        shape: rows and tokens of --opt-shape.
+        longest: tokens that the model takes.
+
+    Raises:
+        PlanError: it has more tokens.
+    """
+    if shape[1] > longest and shape != parse_shape(USUAL_SHAPE):
+        raise PlanError(
+            f"--opt-shape has {shape[1]} tokens, and the model takes at most {longest}. Give "
+            f"{shape[0]}x{longest} or less."
+        )
 
 
 def check_paths(

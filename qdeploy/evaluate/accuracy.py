@@ -7,6 +7,7 @@ that has a baseline.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,8 @@ from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.loaded_engine import Subject
 from qdeploy.evaluate.predict import predict_logits, predict_values
-from qdeploy.head import SEQUENCES
+from qdeploy.head import SEQUENCES, Head
+from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array, Progress
 
 
@@ -75,20 +77,31 @@ class Compared:
     """Outputs of an engine whose answer is not one class of a row.
 
     Attributes:
-        values: float32 [values], of all rows.
+        values: by name, float32 [rows, ...], or [tokens, ...] of all rows.
         lengths: tokens of the rows, and how many were cut.
+        head: what they mean.
     """
 
-    values: Array
+    values: dict[str, Array]
     lengths: RowLengths
+    head: Head
 
 
-def no_accuracy(subject: Subject, rows: Rows) -> str | None:
-    """Why an engine has no accuracy on these rows, as a clause; None where it has one."""
+def no_accuracy(subject: Subject, rows: Rows, *, stands_in: bool = False) -> str | None:
+    """Why an engine has no accuracy on these rows, as a clause; None where it has one.
+
+    Args:
+        subject: the engine.
+        rows: with labels or without.
+        stands_in: the rows are the embedded ones, in place of the engine's own.
+    """
     if not subject.head.chooses:
         return (
-            f"{subject.directory} is a {subject.head.description}, and accuracy is for classifiers"
+            f"{subject.directory} is a {subject.head.description}: accuracy is measured only where "
+            "an engine chooses one class for each row"
         )
+    if stands_in:
+        return f"{rows.source} stands in for rows of your own, and its labels are not the model's"
     if rows.labels is None:
         return f"{rows.source} has no labels"
     return None
@@ -122,10 +135,10 @@ def judge(
     """
     if not subject.head.chooses:
         raise PlanError(
-            "Accuracy is for classifiers of sequences that choose one class, and "
-            f"{subject.directory} is a {subject.head.description} ({subject.head.task}). Pass "
-            "--baseline ENGINE_DIR to see how far its outputs are from that engine's, or measure "
-            "its latency alone (--no-accuracy); qdeploy.load(...).logits() gives its outputs."
+            f"{subject.directory} is a {subject.head.description}: accuracy is measured only where "
+            "an engine chooses one class for each row. Pass --baseline ENGINE_DIR to see how far "
+            "its outputs are from that engine's, or measure its latency alone (--no-accuracy); "
+            "qdeploy.load(...).logits() gives its outputs."
         )
     order = class_order(subject.manifest["labels"], task)
     gold: Gold | None = None if rows.labels is None else gold_of(rows, order)
@@ -163,7 +176,7 @@ def outputs_of(
         progress=progress,
         stage=stage,
     )
-    return Compared(values, encoded.row_lengths)
+    return Compared(values, encoded.row_lengths, subject.head)
 
 
 def metrics_of(judged: Judged) -> dict[str, Any]:
@@ -196,7 +209,7 @@ def compare(judged: Judged, base: Judged) -> dict[str, Any]:
     found: dict[str, Any] = {
         "flipped": metrics.flipped_rows(base_predicted, predicted),
         "agreement": metrics.agreement(base_predicted, predicted),
-        **_noise(judged.logits, base_logits),
+        **_noise([(base_logits, judged.logits)], exclusive=True),
         "constant_predictor": judged.only_class is None
         and metrics.constant_predictor(base_predicted),
     }
@@ -213,24 +226,34 @@ def compare(judged: Judged, base: Judged) -> dict[str, Any]:
 
 
 def compare_outputs(own: Compared, base: Compared) -> dict[str, Any]:
-    """`sqnr_db` (dB; None where nothing differs, or the baseline is all zero), `equal_logits`, and
-    `max_abs_diff` of two engines' outputs on the same rows.
+    """How far two engines' outputs are from each other on the same rows.
+
+    Returns:
+        `sqnr_db` (`qdeploy.sqnr`; None where nothing differs, or the baseline's rows are all
+        alike), `equal_logits`, `max_abs_diff`.
 
     Raises:
         ModelError: the two give outputs of other shapes.
     """
-    if own.values.shape != base.values.shape:
+    shapes, theirs = (
+        [f"{name} {'×'.join(map(str, values.shape))}" for name, values in one.values.items()]
+        for one in (own, base)
+    )
+    if shapes != theirs:
         raise ModelError(
-            f"The baseline gives {len(base.values)} values for these rows, and the engine "
-            f"{len(own.values)}. Take a baseline built from the same model."
+            f"The baseline gives {', '.join(theirs)} for these rows, and the engine "
+            f"{', '.join(shapes)}. Take a baseline built from the same model."
         )
-    return _noise(own.values, base.values)
+    return _noise(
+        [(base.values[name], own.values[name]) for name in own.values], exclusive=own.head.exclusive
+    )
 
 
-def _noise(own: Array, base: Array) -> dict[str, Any]:
-    sqnr = metrics.sqnr_db(base, own)
+def _noise(outputs: Sequence[tuple[Array, Array]], *, exclusive: bool) -> dict[str, Any]:
+    """Of (baseline's, engine's) of each output."""
+    sqnr = logit_sqnr_db(outputs, exclusive=exclusive)
     return {
         "sqnr_db": sqnr if math.isfinite(sqnr) else None,
         "equal_logits": sqnr == math.inf,
-        "max_abs_diff": metrics.largest_difference(base, own),
+        "max_abs_diff": max(metrics.largest_difference(base, own) for base, own in outputs),
     }

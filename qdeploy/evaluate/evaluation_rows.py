@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qdeploy.data.mini import NAME as MINI
-from qdeploy.data.reading import Reading, for_embedded
+from qdeploy.data.reading import Reading, same_source
 from qdeploy.data.rows import Rows, read_rows, row_hashes
 from qdeploy.evaluate.loaded_engine import Subject
 
@@ -16,7 +16,7 @@ def evaluation_rows(
     """The rows asked for, those of the source that the engine remembers, or the embedded ones.
 
     Of the source that the engine was built with, the rows that calibrated it are left out, unless
-    it has no others. Embedded rows that are not for this model have no labels.
+    it has no others. Embedded rows that stand in for others have no labels.
 
     Args:
         reading: what to read.
@@ -33,14 +33,30 @@ def evaluation_rows(
     if reading.source is None or not accuracy:
         rows = read_rows(reading.source or MINI, task=reading.task, columns=reading.columns,
                          limit=limit)  # fmt: skip
-        if reading.source is None and not for_embedded(reading.task, subject.manifest):
+        if reading.stands_in:
             rows = replace(rows, labels=None)
         return rows, 0
     built_with = subject.manifest.get("data") or {}
-    same = reading.source == built_with.get("source")
-    seen = subject.calibration_hashes if same else frozenset()
+    same = same_source(reading.source, built_with.get("source"))
+    return unseen_rows(reading, subject.calibration_hashes if same else frozenset(), limit)
+
+
+def unseen_rows(reading: Reading, seen: frozenset[str], limit: int | None) -> tuple[Rows, int]:
+    """The rows of a source without those that calibrated; all of them where it has no others.
+
+    Args:
+        reading: what to read.
+        seen: `row_hashes` of the rows that calibrated.
+        limit: the first of the others only.
+
+    Returns:
+        The rows, and how many were left out.
+
+    Raises:
+        DataError: they cannot be read.
+    """
     most = None if limit is None else limit + len(seen)
-    rows = read_rows(reading.source, task=reading.task, columns=reading.columns, limit=most)
+    rows = read_rows(reading.source or MINI, task=reading.task, columns=reading.columns, limit=most)
     others = [at for at, name in enumerate(row_hashes(rows)) if name not in seen] if seen else []
     left_out = len(rows) - len(others) if others else 0
     if left_out:

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 
+_MOST_DB = 300.0  # stands for what is equal: JSON has no infinity
 _DRAWS = 400
 _SIGMAS = 2.0  # a measured drop may lie this many of its standard errors above what is allowed
 
@@ -26,7 +28,7 @@ class Harm:
             no labels every flipped answer counts as lost.
         measured_drop: of the rows as they are.
         standard_error: of the measured drop: √(flipped rows) / rows.
-        sqnr_db: of the logits.
+        sqnr_db: of the logits (`qdeploy.sqnr`), within ± 300.
     """
 
     expected_drop: float
@@ -62,13 +64,13 @@ def harm(reference: Array, found: Array, gold: Array | None, seed: int = 0) -> H
         int((_answers(exact + noise[rng.integers(0, rows, rows)]) == truth).sum())
         for _ in range(_DRAWS)
     ]
+    level = logit_sqnr_db([(exact, found)], exclusive=True)
     flipped = int((found.argmax(axis=1) != own).sum())
-    power, error = float(np.square(exact).sum()), float(np.square(noise).sum())
     return Harm(
         expected_drop=100 * (right - float(np.mean(kept))) / rows,
         measured_drop=100 * (right - int((found.argmax(axis=1) == truth).sum())) / rows,
         standard_error=100 * float(np.sqrt(max(flipped, 1))) / rows,
-        sqnr_db=10 * float(np.log10(max(power, 1e-30) / max(error, 1e-30))),
+        sqnr_db=min(max(level, -_MOST_DB), _MOST_DB),
     )
 
 

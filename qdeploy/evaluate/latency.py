@@ -22,6 +22,7 @@ Feeds = Mapping[str, Array]
 _RESAMPLES = 1000
 _MANY_ROUNDS = 20  # fewer leave the bootstrap little to draw from
 _LEVEL = 0.95
+SEQ_LEN = 128  # tokens of a row of the fixed shape, where the engines take as many
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class LatencyProtocol:
     """
 
     batch_size: int = 8
-    seq_len: int = 128
+    seq_len: int = SEQ_LEN
     warmup: int | None = None
     iterations: int | None = None
     threads: int = field(default_factory=usable_cores)

@@ -83,22 +83,6 @@ def agreement(first: Array, second: Array) -> float:
     return 1.0 - flipped_rows(first, second) / len(first)
 
 
-def sqnr_db(reference: Array, other: Array) -> float:
-    """Signal to quantization noise: 10 log₁₀(Σ ref² / Σ (ref - other)²), dB.
-
-    Args:
-        reference, other: float32 [N, classes] logits.
-
-    Returns:
-        +inf for equal logits, -inf for a reference that is zero while the other is not.
-    """
-    signal = float(np.sum(np.square(reference, dtype=np.float64)))
-    noise = float(np.sum(np.square(reference.astype(np.float64) - other)))
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
-
-
 def largest_difference(reference: Array, other: Array) -> float:
     """Largest |reference - other| of two arrays of logits, float32 of one shape."""
     return float(np.max(np.abs(reference.astype(np.float64) - other)))

@@ -15,6 +15,7 @@ from qdeploy.types import Array, Progress
 # of 512. Longer rows come in smaller batches, so that memory does not grow with them.
 RUN_TOKENS = 4096
 RUN_PAIRS = 128 * RUN_TOKENS
+MOST_ROWS = RUN_TOKENS  # of a run, whatever was asked for: a row has a token at least
 
 
 def predict_logits(
@@ -62,31 +63,32 @@ def predict_values(
     batch_size: int = 8,
     progress: Progress | None = None,
     stage: str = "accuracy",
-) -> Array:
-    """Every output of every row, one after the other and without padding, for a comparison.
+) -> dict[str, Array]:
+    """Every output of every row, in row order and without padding, for a comparison.
 
     Args:
         whole: outputs are of rows, [B, …]; else of tokens, [B, S, …], of which the row's own count.
 
     Returns:
-        float32 [values].
+        By name, float32 [N, …]; of tokens [tokens of all rows, …].
 
     Raises:
         VerificationError: a value is not finite.
     """
-    found: list[Array] = [np.empty(0, np.float32)] * len(encoded)
+    found = {name: [np.empty(0, np.float32)] * len(encoded) for name in engine.output_names}
     done = 0
     for batch in bounded_batches(encoder, encoded, batch_size):
         outputs = engine.run(batch.feeds)
         for at, row in enumerate(batch.index):
-            kept = ... if whole else batch.feeds["attention_mask"][at] == 1
-            values = [outputs[name][at][kept].ravel() for name in engine.output_names]
-            found[row] = np.concatenate(values).astype(np.float32)
+            own = None if whole else batch.feeds["attention_mask"][at] == 1  # None: an axis [1, …]
+            for name, rows in found.items():
+                rows[row] = outputs[name][at][own].astype(np.float32)
         done += len(batch.index)
         if progress:
             progress(stage, done, len(encoded))
-    check_finite(found)
-    return np.concatenate(found)
+    for rows in found.values():
+        check_finite(rows)
+    return {name: np.concatenate(rows) for name, rows in found.items()}
 
 
 def bounded_batches(encoder: TextEncoder, encoded: Encoded, batch_size: int) -> Iterator[Batch]:

@@ -19,7 +19,8 @@ from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, PlanError, QDeployWarning, choose
-from qdeploy.evaluate.file_answers import Answerer
+from qdeploy.evaluate.file_answers import Answered, Answerer
+from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
@@ -31,6 +32,7 @@ SCHEMA = 1
 JSONL, CSV = "jsonl", "csv"
 OUTPUT_FORMATS = (JSONL, CSV)
 STAGE = "predict"
+STDOUT = ("-", "/dev/stdout")  # of --out
 _RUNS = 8  # of one block: enough to sort its rows by length, few enough to see answers soon
 
 
@@ -51,7 +53,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Answer every row of a file; arguments, result and errors as `qdeploy.api.predict_file`."""
     choose("output format", output_format, OUTPUT_FORMATS, PlanError)
-    place = None if out is None else Path(out)
+    place = None if out is None or str(out) in STDOUT else Path(out)
     if place is not None:
         check_file("--out", place)
         check_reports({"--out": place}, (engine_dir, file))
@@ -62,13 +64,16 @@ def predict_file(
     incoming = open_incoming(file, format)
     began = time.monotonic()
     with _sink(place) as (write, ascii_only):
-        task = _Task(predictor, answerer, incoming, place, Lines(output_format, ascii_only))
+        lines = Lines(output_format, ascii_only)
+        task = _Task(predictor, answerer, incoming, place, lines, max_length)
         rows = incoming.rows(columns, keep, predictor.text_columns)
-        task.run(rows, write, _RUNS * batch_size, progress)
+        task.run(rows, write, _RUNS * min(batch_size, MOST_ROWS), progress)
+        if not task.rows:
+            write(task.header(keep))
     seconds = time.monotonic() - began
     if place is not None:
         note("--out", f"{place} was written")
-    task.warn(max_length)
+    task.warn()
     return {
         "schema": SCHEMA,
         "kind": "prediction",
@@ -77,6 +82,7 @@ def predict_file(
         "out": None if place is None else str(place),
         "rows": task.rows,
         "answers": dict(task.answers) or None,
+        "unanswered": task.unanswered,
         "fields": list(answerer.fields),
         "truncated": task.truncated,
         "max_length": max_length or predictor.max_length,
@@ -114,11 +120,14 @@ class Lines:
         self._csv, self._ascii = form == CSV, ascii_only
         self._columns: tuple[str, ...] | None = None
 
-    def of(self, records: Sequence[Mapping[str, Any]], places: Sequence[str]) -> str:
-        """The lines of records.
+    def header(self, names: Sequence[str]) -> str:
+        """What stands above no lines at all: the columns of CSV; nothing of JSONL."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(names)
+        return text.getvalue() if self._csv else ""
 
-        Args:
-            places: where each row stands, for error texts.
+    def of(self, records: Sequence[Mapping[str, Any]]) -> str:
+        """The lines of records.
 
         Raises:
             DataError: a record has a column that the first has not, which CSV cannot hold.
@@ -127,13 +136,13 @@ class Lines:
             return "".join(f"{self._json(record)}\n" for record in records)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        for record, place in zip(records, places, strict=True):
+        for record in records:
             if self._columns is None:
                 self._columns = tuple(record)
                 writer.writerow(self._columns)
             if strange := [name for name in record if name not in self._columns]:
                 raise DataError(
-                    f"{place}: column '{strange[0]}' is not in the first row, and CSV has the "
+                    f"column '{strange[0]}' is not in the first row, and CSV has the "
                     "columns of the first row. Name the columns with --keep, or pass "
                     "--output-format jsonl."
                 )
@@ -158,10 +167,13 @@ class _Task:
         incoming: Incoming,
         place: Path | None,
         lines: Lines,
+        max_length: int | None,
     ) -> None:
+        self._max_length = max_length
         self._predictor, self._answerer, self._incoming = predictor, answerer, incoming
         self._place, self._lines = place, lines
-        self.rows = self.truncated = 0
+        self.rows = self.truncated = self.unanswered = 0
+        self._first_fault = ""
         self.answers = Counter[str]()
 
     def run(
@@ -174,7 +186,8 @@ class _Task:
         """Answer row after row.
 
         Raises:
-            DataError: of a row, with what stands on disk or was printed all the same.
+            DataError: of the source, or of a row that the model refuses, with what stands on disk
+                or was printed all the same.
         """
         expected = self._incoming.expected
         try:
@@ -202,40 +215,67 @@ class _Task:
         for row in block:
             yield from self._parts([row])
 
+    def header(self, keep: str | None) -> str:
+        """What is written of a source without rows."""
+        fields = self._answerer.fields
+        kept = [_free(name, set(fields)) for name in self._incoming.kept_columns(keep)]
+        return self._lines.header([*kept, *fields])
+
     def _answer(self, block: list[Asked]) -> str:
+        """Lines of a block. A row without text has one too: every field of its answer is null."""
+        asked = [row for row in block if row.fault is None]
+        answered = self._answers(asked) if asked else Answered([], 0)
+        names = self._answerer.fields
+        found = iter(answered.records)
+        given = [dict.fromkeys(names) if row.fault else next(found) for row in block]
+        source, fields = self._incoming.table.name, set(names)
+        records = [
+            {_free(name, fields): _plain(value) for name, value in row.kept.items()} | record
+            for row, record in zip(block, given, strict=True)
+        ]
+        text = self._lines.of(records)
+        for row in block:
+            if row.fault is not None:
+                self._first_fault = self._first_fault or f"{source}, {row.place}: {row.fault}"
+                self.unanswered += 1
+        self.rows += len(block)
+        self.truncated += answered.truncated
+        self.answers.update(r["label"] for r in answered.records if "label" in r)
+        return text
+
+    def _answers(self, block: list[Asked]) -> Answered:
         pairs = len(block[0].texts) == 2
         if pairs and self._predictor.task == TOKENS:
             raise PlanError(
                 "This engine names the tokens of one text, and pairs of texts were found. Name the "
                 "column of the text with --columns COLUMN."
             )
-        source = self._incoming.table.name
+        if self._max_length is not None:
+            self._predictor.check_room(self._max_length, 1 + pairs)
         rows = Rows(
             tuple(row.texts[0] for row in block),
             tuple(row.texts[1] for row in block) if pairs else None,
             None,
-            source,
+            self._incoming.table.name,
             tuple(range(self.rows, self.rows + len(block))),
         )
-        answered = self._answerer.answer(rows)
-        fields = set(self._answerer.fields)
-        records = [
-            {_free(name, fields): _plain(value) for name, value in row.kept.items()} | record
-            for row, record in zip(block, answered.records, strict=True)
-        ]
-        text = self._lines.of(records, [f"{source}, {row.place}" for row in block])
-        self.rows += len(block)
-        self.truncated += answered.truncated
-        self.answers.update(r["label"] for r in answered.records if "label" in r)
-        return text
+        return self._answerer.answer(rows)
 
     def _all_the_same(self) -> str:
         if self._place is not None:
             return f"{self._place} was not written."
         return f"Rows before it that were answered: {self.rows}." if self.rows else ""
 
-    def warn(self, asked: int | None) -> None:
-        """Say that rows were cut."""
+    def warn(self) -> None:
+        """Say that rows were cut, or have no answer."""
+        if self.unanswered:
+            warnings.warn(
+                f"{self.unanswered} of {self.rows} rows have no text, and null for an answer. The "
+                f"first is {self._first_fault}. Mend these rows, and answer them again.",
+                QDeployWarning,
+                stacklevel=3,
+            )
+        asked = self._max_length
         if self.truncated:
             reason = "--max-length says so" if asked else "the model takes no more"
             warnings.warn(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qdeploy.data.reading import Reading
+from qdeploy.data.row_texts import mismatch, text_columns
 from qdeploy.data.rows import Rows
 from qdeploy.data.texts import Texts, rows_from_texts
 from qdeploy.data.tokenize import Batch, Token
@@ -58,6 +59,7 @@ class Predictor(OfOneProcess):
         self.labels: tuple[str, ...] = self.head.labels
         self.task: str = self.head.task
         self.max_length = self._subject.encoder.max_length
+        self._of_a_row, self._said = text_columns(self._subject.manifest), False
         self._warn()
 
     @property
@@ -223,6 +225,7 @@ class Predictor(OfOneProcess):
     ) -> tuple[list[dict[str, Array]], int]:
         """`logits` of rows, and how many of them were cut."""
         self.check_process()
+        self._compare_texts(1 if rows.second is None else 2)
         encoder = self._subject.encoder
         encoded = encoder.encode(rows, max_length)
         found: list[dict[str, Array]] = [{} for _ in range(len(rows))]
@@ -289,6 +292,30 @@ class Predictor(OfOneProcess):
                 f"{len(self.labels)} classes ({', '.join(self.labels)}). Set id2label in the "
                 "checkpoint's config.json, export again and build; logits() works as it is."
             )
+
+    def check_room(self, max_length: int, texts: int) -> None:
+        """Refuse a limit that leaves no room for text.
+
+        Args:
+            max_length: tokens kept of a row.
+            texts: of a row, 1 or 2.
+
+        Raises:
+            PlanError: with the least limit.
+        """
+        least = self._subject.encoder.least_tokens(pair=texts == 2)
+        if max_length < least:
+            raise PlanError(
+                f"--max-length is {max_length}, and a row needs {least} tokens at least: one of "
+                "each text beside the special ones. Give more, or leave it out."
+            )
+
+    def _compare_texts(self, given: int) -> None:
+        """Say once that rows are pairs where the engine is for texts, or the other way round."""
+        text = None if self._said else mismatch(self._of_a_row, given)
+        if text is not None:
+            self._said = True
+            warnings.warn(text, QDeployWarning, stacklevel=5)  # of who called predict()
 
     def _warn(self) -> None:
         """Say what in the checkpoint is not as it looks."""

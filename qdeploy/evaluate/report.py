@@ -98,11 +98,19 @@ def about_data(rows: Rows, subject: Subject, lengths: RowLengths | None) -> dict
     }
 
 
-def about_reading(reading: Reading, left_out: int) -> dict[str, Any]:
-    """How the rows were read, and how many of them calibrated the engine and were left out."""
+def about_reading(reading: Reading, left_out: int, *, labelled: bool) -> dict[str, Any]:
+    """How the rows were read, and how many of them calibrated the engine and were left out.
+
+    Args:
+        reading: what was read.
+        left_out: rows.
+        labelled: the rows have labels; else no column is named for them.
+    """
+    columns = reading.places.to_json()
     return {
         "task": reading.task,
-        "columns": reading.places.to_json(),
+        "columns": columns if labelled else columns | {"label": None},
+        "stands_in": reading.stands_in,
         "how": reading.how,
         "remembered": reading.remembered,
         "left_out": left_out,

@@ -9,9 +9,9 @@ from typing import Any
 
 from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.reading import reading_for_engine
+from qdeploy.data.reading import Reading, reading_for_engine
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import Columns, Task, find_task
+from qdeploy.data.tasks import Columns, find_task
 from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
@@ -27,23 +27,23 @@ from qdeploy.evaluate.accuracy import (
 )
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
-from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.loaded_engine import Subject, open_subject
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
+from qdeploy.evaluate.predict import RUN_TOKENS
+from qdeploy.evaluate.room import check_room
 from qdeploy.evaluate.rounds import SECONDS
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import of_lengths
-from qdeploy.files.artifact import read_manifest
-from qdeploy.head import head_of
+from qdeploy.files.artifact import read_json, read_manifest
+from qdeploy.head import CONFIG, head_of
 from qdeploy.machine.threads import check_threads
 from qdeploy.types import Array, Progress
 
-_REMEDY = (
-    "Name their column with --columns label=COLUMN, or pass --baseline ENGINE_DIR: agreement with "
-    "it needs no labels."
-)
+_NAME_COLUMN = "Name their column with --columns label=COLUMN"
+_NAME_ROWS = "Name labelled rows with --data"
 
 
 def evaluate_engine(
@@ -56,7 +56,7 @@ def evaluate_engine(
     limit: int | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
-    seq_len: int = 128,
+    seq_len: int | None = None,
     warmup: int | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
@@ -83,7 +83,7 @@ def evaluate_engine(
         limit: the first rows only.
         max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
         batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
-        seq_len: tokens per row of the latency.
+        seq_len: tokens per row of the latency; None is 128, or what the engines take.
         warmup, iterations: runs before, and runs in, the timing of each engine: exactly so many.
             None: at most 100 and 500, as `seconds` allow, but at least 1 and 6.
         seconds: for all timed runs of the engine and its baseline; None is 30.
@@ -118,7 +118,8 @@ def evaluate_engine(
             "of the two out."
         )
     allowed = SECONDS if seconds is None else seconds
-    protocol = LatencyProtocol(batch_size, seq_len, warmup, iterations, threads, allowed)
+    asked = SEQ_LEN if seq_len is None else seq_len
+    protocol = LatencyProtocol(batch_size, asked, warmup, iterations, threads, allowed)
     gates = Gates(max_drop, require_int8)
     gates.check_use(baseline=baseline is not None, accuracy=accuracy, simulate=simulate)
     if simulate and not accuracy:
@@ -146,17 +147,20 @@ def evaluate_engine(
         for subject in subjects:
             check_packages(subject.engine)
     rows, left_out = evaluation_rows(reading, subjects[0], limit, accuracy=accuracy)
-
+    if latency:
+        protocol = replace(protocol, seq_len=_timed_tokens(subjects, seq_len))
+        _check_room(subjects, protocol)
     report = parts.heading(subjects[0], known.name, protocol) | {"simulated": simulate}
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
     judged = lengths = None
     if accuracy:
-        found = _predictions(report, subjects, rows, known, gates, max_length, progress)
+        found = _predictions(report, subjects, rows, reading, gates, progress)
         judged = found if isinstance(found, Judged) else None
         lengths = found.lengths if found else None
     report["data"] = parts.about_data(rows, subjects[0], lengths)
-    report["data"] |= parts.about_reading(reading, left_out)
+    labelled = rows.labels is not None
+    report["data"] |= parts.about_reading(reading, left_out, labelled=labelled)
     feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
     if accuracy:
         _neighbours(report, subjects, rows, max_length, progress)
@@ -186,9 +190,8 @@ def _predictions(
     report: dict[str, Any],
     subjects: list[Subject],
     rows: Rows,
-    task: Task,
+    reading: Reading,
     gates: Gates,
-    max_length: int | None,
     progress: Progress | None,
 ) -> Judged | Compared | None:
     """Fill `metrics`, `labels` and `baseline` as far as labels and heads allow; the engine's own
@@ -197,17 +200,22 @@ def _predictions(
     Raises:
         PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
     """
-    reason = no_accuracy(subjects[0], rows)
+    task, max_length = find_task(reading.task), reading.max_length
+    remedy = _NAME_ROWS if reading.stands_in else _NAME_COLUMN
+    reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
     if reason is not None:
         report["no_accuracy"] = reason
         gates.refuse_drop(reason)
         if len(subjects) == 1 and subjects[0].head.chooses:
             if report["simulated"]:
                 raise PlanError(
-                    f"A simulation measures accuracy alone, and {reason}. Name their column with "
-                    "--columns label=COLUMN, or pass --baseline ENGINE_DIR."
+                    f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
+                    "--baseline ENGINE_DIR."
                 )
-            report["warnings"].append(f"Accuracy was not measured: {reason}. {_REMEDY}")
+            report["warnings"].append(
+                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline ENGINE_DIR: "
+                "agreement with it needs no labels."
+            )
             return None
     asked = {
         "max_length": _kept_tokens(subjects, max_length),
@@ -241,6 +249,23 @@ def _longest(subjects: list[Subject]) -> int:
     return min(subject.longest for subject in subjects)
 
 
+def _timed_tokens(subjects: list[Subject], seq_len: int | None) -> int:
+    """Tokens of a row of the latency.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    longest = _longest(subjects)
+    if seq_len is None:
+        return min(SEQ_LEN, longest)
+    if seq_len > longest:
+        raise PlanError(
+            f"--seq-len is {seq_len}, and {subjects[0].taker} takes at most {longest} tokens. Give "
+            "less, or leave it out."
+        )
+    return seq_len
+
+
 def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:
     """Tokens kept of a row.
 
@@ -250,13 +275,28 @@ def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:
     return row_limit(_longest(subjects), max_length, subjects[0].taker)
 
 
+def _check_room(subjects: list[Subject], protocol: LatencyProtocol) -> None:
+    """Refuse batches that the memory does not hold; an engine of a GPU refuses them itself.
+
+    Raises:
+        PlanError: with the most rows that would do.
+    """
+    for subject in subjects:
+        if not hasattr(subject.engine, "bind"):
+            path = subject.directory / CONFIG
+            config = read_json(path) if path.is_file() else {}
+            check_room(config, protocol.batch_size, protocol.seq_len)
+
+
 def _feeds(
     subject: Subject, rows: Rows, protocol: LatencyProtocol, seed: int, *, exact: bool
 ) -> dict[str, Array]:
-    """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do."""
+    """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do, and
+    a batch of the size that accuracy runs."""
     if not exact:
         limit = min(protocol.seq_len, subject.encoder.max_length)
-        protocol = replace(protocol, seq_len=limit)
+        most = min(protocol.batch_size, max(1, RUN_TOKENS // limit))
+        protocol = replace(protocol, seq_len=limit, batch_size=most)
     return fixed_feeds(subject.encoder, rows.sample(protocol.batch_size, seed), protocol)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdeploy.data.readers import READERS
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.weight_files import adapter_weights, find_weights
 from qdeploy.files.artifact import MANIFEST, sha256_file
@@ -109,10 +110,17 @@ def find_checkpoint(
 def _directory(name: str, consent: dict[str, bool]) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
-        raise CheckpointError(
-            f"{name} is a file; a checkpoint is a directory with {CONFIG}, weights and tokenizer. "
-            f"Pass its directory: {path.parent}."
-        )
+        fact = f"a checkpoint is a directory with {CONFIG}, weights and tokenizer"
+        if path.suffix.lower() in READERS:
+            raise CheckpointError(
+                f"{name} is a file of rows, and {fact}. Pass the checkpoint here, and the rows to "
+                "`qdeploy build --data`."
+            )
+        if any((path.parent / part).is_file() for part in (CONFIG, ADAPTER_CONFIG)):
+            way = f"Pass its directory: {path.parent}."
+        else:
+            way = f"{path.parent} is none, either: pass the directory that has its {CONFIG}."
+        raise CheckpointError(f"{name} is a file; {fact}. {way}")
     if path.is_dir():
         return path
     if not hub.is_hub_id(name):

@@ -102,12 +102,13 @@ class ColumnsForm(_Form, kw_only=True):
 
 
 class ReadingForm(_Form, kw_only=True):
-    """See `qdeploy.data.reading.Reading`."""
+    """See `qdeploy.data.reading.Reading`; `fingerprint` came later."""
 
     source: Text
     task: Text
     columns: ColumnsForm | None = None
     max_length: Positive | None = None
+    fingerprint: Text | None = None
 
 
 class Calibration(_Form, kw_only=True):

@@ -31,11 +31,13 @@ def check_file(flag: str, path: Path) -> None:
         if place.exists() and not place.is_file() and not place.is_dir():
             writable = os.access(place, os.W_OK)  # a device or a pipe
         else:
+            if place.is_dir():
+                raise OutputError(f"{flag} {path} is a directory. Name a file in it.")
             if not place.parent.is_dir():
                 raise OutputError(
                     f"{flag} {path}: the directory {path.parent} does not exist. Make it first."
                 )
-            writable = not place.is_dir() and os.access(place.parent, os.W_OK | os.X_OK)
+            writable = os.access(place.parent, os.W_OK | os.X_OK)
     except OSError as error:
         raise OutputError(f"{flag} {path}: {explain(error)}") from error
     if not writable:

@@ -57,13 +57,25 @@ def page(report: Mapping[str, Any]) -> Page:
 def headline(report: Mapping[str, Any]) -> str:
     """What is wrong with the model, in one sentence."""
     if not report["recommendations"]:
-        return "No site loses accuracy in INT8: one scale per tensor will do."
+        return _nothing_lost(report)
     whole = report["w8a8_db"]
     start = "Outliers were found"
     if whole is not None:
         start = f"One scale per tensor leaves {whole:.1f} dB of the logits"
     sites = sum(len(entry["sites"]) for entry in report["recommendations"])
     return f"{start}; {sites} of {len(report['sites'])} sites ask for treatment."
+
+
+def _nothing_lost(report: Mapping[str, Any]) -> str:
+    """That no site asks for treatment, and how much so few rows can see."""
+    if not report["cost_rows"]:
+        return "No site asks for treatment by its range; no cost was measured."
+    rows, answers = report["cost_rows"], report["answers"]
+    text = f"On {rows} rows no site asks for treatment: one scale per tensor will do."
+    if not answers:
+        return text
+    seen = f"{100 / answers:.2g} points"
+    return f"{text} A drop below {seen} (1 of {answers} answers) does not show on so few."
 
 
 def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:

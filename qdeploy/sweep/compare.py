@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Entry = Mapping[str, Any]
+_CHANCE = 0.05  # McNemar's p above which a drop may be chance
 
 
 def pareto(entries: Sequence[Entry]) -> list[str]:
@@ -30,6 +31,26 @@ def pareto(entries: Sequence[Entry]) -> list[str]:
 def _beats(a: Entry, b: Entry) -> bool:
     better = a["accuracy"] > b["accuracy"] or a["relative"] < b["relative"]
     return bool(a["accuracy"] >= b["accuracy"] and a["relative"] <= b["relative"] and better)
+
+
+def suggested(entries: Sequence[Entry]) -> tuple[str, str] | None:
+    """Key of the entry to build where no drop was named, and why; None where there is none.
+
+    It is the fastest whose drop cannot be told from none; else the most accurate.
+
+    Args:
+        entries: finished trials with `drop`, `mcnemar_p` and `constant_predictor` too, without the
+            baseline.
+    """
+    alive = [entry for entry in entries if not entry["constant_predictor"]]
+    if not alive:
+        return None
+    same = [e for e in alive if e["drop"] <= 0 or e["mcnemar_p"] > _CHANCE]
+    if same:
+        best = min(same, key=lambda e: float(e["relative"]))
+        return str(best["key"]), "the fastest of those whose drop cannot be told from none"
+    best = max(alive, key=lambda e: (float(e["accuracy"]), -float(e["relative"])))
+    return str(best["key"]), "the most accurate; each loses accuracy"
 
 
 def cheapest(entries: Sequence[Entry], max_drop: float) -> str | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.lengths import RowLengths
-from qdeploy.sweep.compare import cheapest, pareto
+from qdeploy.sweep.compare import cheapest, pareto, suggested
 from qdeploy.sweep.recipe import FP32, Recipe, Trial
 from qdeploy.sweep.stored import STEPS, TRIALS, accuracy_of, error_of, latency_of, note_of
 from qdeploy.sweep.trial import Request
+from qdeploy.text import beside
 
 SCHEMA = 1
+_SWITCHES = ("cuda_graph", "measure")  # options of `build` that are on where they are left out
 # What a comparison of the baseline with itself gives.
 _ITSELF = {
     **{"drop": 0.0, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0},
@@ -29,6 +33,7 @@ class Sweep:
         setting: what decides every trial's figures, besides its own options.
         source: where the evaluation rows come from.
         lengths: their tokens, and how many are cut.
+        left_out: rows of the source that calibrate, and are none of them.
         warnings: what should make a reader of the comparison stop.
     """
 
@@ -38,6 +43,7 @@ class Sweep:
     setting: dict[str, Any]
     source: str
     lengths: RowLengths
+    left_out: int
     warnings: tuple[str, ...]
 
     def key(self, trial: Trial) -> str:
@@ -71,7 +77,12 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "sweep",
         "model": str(sweep.shared["model"]),
-        "data": {"source": sweep.source, "n": entries[0].get("n"), **sweep.lengths.to_json()},
+        "data": {
+            "source": sweep.source,
+            "n": entries[0].get("n"),
+            "left_out": sweep.left_out,
+            **sweep.lengths.to_json(),
+        },
         "setting": sweep.setting,
         "machines": sorted({entry["machine"] for entry in finished}),
         "dates": sorted({entry["date"] for entry in finished}),
@@ -79,9 +90,43 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
         "pareto": pareto(finished),
         "max_drop": max_drop,
         "cheapest": None if max_drop is None else cheapest(finished[1:], max_drop),
+        "next": _next(sweep, finished[1:], max_drop),
         "versions": sweep.setting["versions"],
         "warnings": [*sweep.warnings, *_class_order(sweep)],
     }
+
+
+def _next(
+    sweep: Sweep, entries: list[dict[str, Any]], max_drop: float | None
+) -> dict[str, str] | None:
+    """The engine to build: its `key`, the `reason`, and the `command` of a shell."""
+    if max_drop is None:
+        found = suggested(entries)
+    else:
+        key = cheapest(entries, max_drop)
+        found = None if key is None else (key, f"the fastest within {max_drop:g} points")
+    if found is None:
+        return None
+    key, reason = found
+    settings = next(entry["settings"] for entry in entries if entry["key"] == key)
+    output = beside(sweep.folder, str(settings["strategy"]))
+    words = ["qdeploy", "build", str(sweep.shared["model"]), str(output)]
+    if needs_statistics(settings["strategy"]):
+        words += ["--statistics", str(sweep.shared["statistics"])]
+    for name, value in settings.items():
+        words += _flag(name, value)
+    return {"key": key, "reason": reason, "command": shlex.join(words)}
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """An option of `qdeploy build` as words of its command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        off = [flag.replace("--", "--no-", 1)] if name in _SWITCHES else []
+        return [flag] if value else off
+    return [flag, str(value)]
 
 
 def _class_order(sweep: Sweep) -> list[str]:

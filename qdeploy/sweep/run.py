@@ -14,14 +14,15 @@ from typing import Any
 
 from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
+from qdeploy.data.embedded import refuse_embedded
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
-from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.reading import reading_for_model
-from qdeploy.data.rows import Rows, read_rows, row_hashes
+from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
+from qdeploy.evaluate.evaluation_rows import unseen_rows
 from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import (
     MANIFEST,
@@ -147,6 +148,9 @@ def _prepare(
     judged = reading
     if eval_data is not None:
         judged = reading_for_model(model_dir, data=eval_data, split="evaluation", **asked)
+    if judged.stands_in:
+        labels = read_manifest(model_dir, "model")["labels"]
+        refuse_embedded(judged.task, labels, "now or when this model was calibrated")
     recipe = replace(recipe, task=judged.task, max_length=reading.max_length)
     limit = row_limit(longest, recipe.max_length)
     statistics = calibrate_model(
@@ -161,9 +165,10 @@ def _prepare(
         observer=observer,
     )
     write_bytes(folder / STATISTICS, statistics.read_bytes())
-    rows = read_rows(
-        judged.source or MINI, task=judged.task, columns=judged.columns, limit=recipe.limit
-    )
+    origin = Statistics.load(statistics).origin
+    same = judged.source == reading.source  # as for `eval` without --data
+    seen = frozenset(origin.row_hashes) if same else frozenset()
+    rows, left_out = unseen_rows(judged, seen, recipe.limit)
     if rows.labels is None:
         raise DataError(
             f"{rows.source} has no labels, and a sweep compares accuracies. Name their column with "
@@ -178,14 +183,13 @@ def _prepare(
         "versions": package_versions(),
     }
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
-    origin = Statistics.load(statistics).origin
     lengths = TextEncoder.from_directory(model_dir).encode(rows, limit).row_lengths
     cut = cut_text(lengths, "evaluation", longest, recipe.max_length)
     found = (_seen(rows, origin), cut, difference_text(origin.lengths, lengths))
     texts = tuple(text for text in found if text is not None)
     for text in texts:
         warnings.warn(text, QDeployWarning, stacklevel=3)
-    return Sweep(folder, recipe, shared, setting, rows.source, lengths, texts)
+    return Sweep(folder, recipe, shared, setting, rows.source, lengths, left_out, texts)
 
 
 def _seen(rows: Rows, origin: Origin) -> str | None:

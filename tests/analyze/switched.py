@@ -18,8 +18,9 @@ from qdeploy.graph.structure import Structure
 
 
 def sqnr_db(reference: Sequence[Any], found: Sequence[Any]) -> float:
-    """10 · log₁₀(Σ ref² / Σ (ref − found)²)."""
-    signal = sum(float(np.square(a.astype(np.float64)).sum()) for a in reference)
+    """10 · log₁₀(Σ (ref − mean)² / Σ (ref − found)²)."""
+    every = np.concatenate(reference).astype(np.float64)
+    signal = float(np.square(every - every.mean()).sum())
     noise = sum(
         float(np.square(a.astype(np.float64) - b).sum())
         for a, b in zip(reference, found, strict=True)

@@ -30,8 +30,11 @@ def test_equal_logits() -> None:
 
 def test_noise_in_decibels_over_all_batches() -> None:
     a, b = logits(0), logits(1, 3)
-    found = reference(a, b).compare([a * 1.1, b * 1.1])
-    assert found.sqnr_db == pytest.approx(20.0, abs=0.01) and found.flipped == 0
+    every = np.concatenate([a, b])
+    a, b = a - every.mean(), b - every.mean()
+    for offset in (0, 250):  # a constant is no signal
+        found = reference(a + offset, b + offset).compare([a * 1.1 + offset, b * 1.1 + offset])
+        assert found.sqnr_db == pytest.approx(20.0, abs=0.01) and found.flipped == 0
 
 
 def test_expected_flips_tell_what_a_count_cannot() -> None:
@@ -73,7 +76,9 @@ def test_several_labels_change_by_their_sign() -> None:
     "head", [Head(SEQUENCES, ("a",), problem_type=REGRESSION), Head(SPANS, ("a", "b"))]
 )
 def test_values_have_no_answers(head: Head) -> None:
-    known = reference(logits(0), head=head)
-    found = known.compare([logits(0) + 0.1])
+    exact = logits(0, classes=3)
+    noise = 0.1 * logits(1, classes=3)
+    known = reference(exact, head=head)
+    found = known.compare([exact + noise])
     assert known.answers is None and found.flipped is None and found.flip_percent is None
     assert found.sqnr_db < 40

@@ -113,7 +113,7 @@ def test_a_summary_of_an_engine_and_a_row_per_layer(
         "bert-base-qnli",
         "128 rows of qnli-mini",
         "INT8 share of all 99.99 %",
-        "L0 attention.self.query.input 30.0 dB",
+        "L0 attn.query.input 30.0 dB",
         "110.2 MB",
     ):
         assert part in text
@@ -124,7 +124,7 @@ def test_a_summary_of_an_engine_and_a_row_per_layer(
         *("noisiest", "input,", "expected", "dB"),
     ]
     assert table[1].split() == [
-        *("0", "6/6", "8.3", "%", "2", "1", "1", "2", "30.0", "attention.output.dense"),
+        *("0", "6/6", "8.3", "%", "2", "1", "1", "2", "30.0", "attn.output"),
     ]
     assert not any("bert.encoder" in line for line in lines)
     assert lines[-1] == "Every site and GEMM: add -v."
@@ -215,7 +215,7 @@ def test_a_model_and_its_next_step(
         "38 GEMMs, 99 sites that can be rounded, 1 embedding table (30522 × 384)",
         "logits differ from torch's by 3.1e-07 at most",
         "128 rows of qnli-mini, at most 512 tokens; b.npz (damaged",
-        "qdeploy build m ENGINE_DIR",
+        "qdeploy build m m-peg",
     ):
         assert part in text
 
@@ -240,13 +240,13 @@ def test_violations_by_rule_fit_the_screen(
     at = lines.index("error zero-point, 37 places: its zero point is not 0. To do: quantize")
     assert lines[at + 1 :] == [
         "  symmetrically.",
-        *(f"    L{n} attention/self/query/MatMul_quant" for n in range(3)),
+        *(f"    L{n} attn/query/MatMul_quant" for n in range(3)),
         "    and 34 more (all of them: -v)",
     ]
     rule["places"] = [place | {"text": f"its zero point is {n}"} for n, place in enumerate(places)]
     lines = screen(found, ["m.onnx"], monkeypatch, capsys)
     assert "error zero-point, 37 places. To do: quantize symmetrically." in lines
-    assert "    L2 attention/self/query/MatMul_quant: its zero point is 2" in lines
+    assert "    L2 attn/query/MatMul_quant: its zero point is 2" in lines
 
 
 def test_the_path_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,9 +85,12 @@ def test_verbose_shows_the_traceback(
         (["exprot"], "No such command 'exprot'. Did you mean 'export'?"),
         (["build", "m", "e", "--stratgy", "peg"], "'--strategy'"),
         (["eval"], "Missing argument 'ENGINE_DIR'"),
-        (["eval", "e", "--require-int8", "99"], "0.0<=x<=1.0"),
-        (["eval", "e", "--limit", "0"], "x>=1"),
-        (["build", "m", "e", "--calibration-rows", "many"], "'many' is not a valid integer"),
+        (["eval", "e", "--require-int8", "99"], "99. Give a number from 0 to 1."),
+        (["eval", "e", "--limit", "0"], "0. Give a whole number from 1 up."),
+        (
+            ["build", "m", "e", "--calibration-rows", "many"],
+            "'many'. Give a whole number from 1 up.",
+        ),
     ],
 )
 def test_wrong_use_is_2_and_says_what_is_right(

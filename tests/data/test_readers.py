@@ -146,3 +146,29 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_every_format_has_a_reader() -> None:
     assert set(READERS) == {".tsv", ".csv", ".jsonl", ".parquet"}
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "mark", "way"),
+    [
+        ("x.csv", "text;label", "';'", "Write it with commas"),
+        ("x.csv", "text\tlabel", "tabs", "or give it the suffix .tsv"),
+        ("x.csv", "text|label", r"'\|'", "Write it with commas"),
+        ("x.tsv", "text,label", "commas", "or give it the suffix .csv"),
+        ("x.tsv", "text;label", "';'", "Write it with tabs"),
+    ],
+)
+def test_another_separator_is_asked_about(
+    name: str, header: str, mark: str, way: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, f"{header}\na film, good;1\n")
+    with pytest.raises(
+        DataError, match=rf"has one column, .*: is this separated by {mark}\?.*{way}"
+    ):
+        read_table(path)
+
+
+@pytest.mark.parametrize("header", ["text", "text,a;b", "a|b,label", "text,"])
+def test_a_header_that_has_fields_is_taken(header: str, tmp_path: Path) -> None:
+    columns = tuple(header.split(","))
+    assert read_table(write(tmp_path / "x.csv", f"{header}\n")).columns == columns

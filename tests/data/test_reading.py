@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import qdeploy
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.reading import NOTE, Reading, reading_for_model
+from qdeploy.data.sources import fingerprint
 from qdeploy.data.tasks import Columns
 from qdeploy.errors import DataError, ModelError, OutputError, QDeployWarning
 from qdeploy.files.artifact import read_json, read_manifest, write_json
@@ -41,10 +43,11 @@ def test_an_engine_knows_what_to_read(strategy: str, home: Path) -> None:
     build("engine", strategy=strategy, max_length=12)
     columns = {"first": "comment", "second": None, "label": "rating"}
     assert read_manifest(Path("engine"), "engine")["data"] == {
-        "source": "reviews.csv",
+        "source": str(home / "reviews.csv"),
         "task": "text",
         "columns": columns,
         "max_length": 12,
+        "fingerprint": fingerprint("reviews.csv"),
     }
     report = qdeploy.evaluate("engine", latency=False)
     data = report["data"]
@@ -80,10 +83,8 @@ def test_a_model_knows_what_calibrated_it(home: Path) -> None:
     kept = read_json(home / "model" / NOTE)
     assert Reading.from_json(kept).columns == Columns("comment", None, "rating")
     assert qdeploy.calibrate("model", rows=8) == path
-    assert (
-        qdeploy.analyze("model", calibration_rows=8, cost_rows=2)["data"]["source"]
-        == kept["source"]
-    )
+    analyzed = qdeploy.analyze("model", calibration_rows=8, cost_rows=2)["data"]["source"]
+    assert (analyzed, kept["source"]) == ("reviews.csv", str(home / "reviews.csv"))
     again = reading_for_model("model", data=None, task="auto", columns=None, max_length=None)
     assert (again.source, again.task, again.remembered) == ("reviews.csv", "text", True)
 
@@ -94,7 +95,8 @@ def test_the_same_rows_under_another_name_are_observed_once(home: Path) -> None:
     before = Statistics.load(path)
     assert qdeploy.calibrate("model", data="copy.csv", rows=8) == path
     after = Statistics.load(path)
-    assert after.origin.reading is not None and after.origin.reading["source"] == "copy.csv"
+    assert after.origin.reading is not None
+    assert after.origin.reading["source"] == str(home / "copy.csv")
     assert after.sites.keys() == before.sites.keys()
 
 
@@ -142,3 +144,112 @@ def test_a_damaged_note_is_named(home: Path) -> None:
     (home / "model" / NOTE).unlink()
     with pytest.warns(QDeployWarning, match="No calibration data was named"):
         qdeploy.calibrate("model")
+
+
+# From elsewhere, and later
+
+
+def evaluated(engine: Path, **options: Any) -> dict[str, Any]:
+    data: dict[str, Any] = qdeploy.evaluate(engine, latency=False, **options)["data"]
+    return data
+
+
+def test_another_file_of_that_name_is_not_taken_for_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("engine")
+    other = home / "other"
+    other.mkdir()
+    (other / "reviews.csv").write_text("comment,rating\na text,LABEL_0\n")
+    monkeypatch.chdir(other)
+    data = evaluated(home / "engine")
+    assert (data["source"], data["n"]) == (str(home / "reviews.csv"), 52)
+    assert evaluated(home / "engine", data=str(home / "reviews.csv"))["left_out"] == 8
+    assert evaluated(home / "engine", data="../reviews.csv")["left_out"] == 8
+    again = reading_for_model(home / "model", data=None, task="auto", columns=None, max_length=None)
+    assert again.source == str(home / "reviews.csv")
+
+
+@pytest.mark.parametrize("shape", ["rows.csv", "sub/rows.csv", "./rows.csv", "absolute", "sub/two"])
+@pytest.mark.parametrize("gone", ["file", "directory"])
+def test_what_is_gone_is_named_however_it_was_typed(shape: str, gone: str, home: Path) -> None:
+    typed = str(home / "sub" / "rows.csv") if shape == "absolute" else shape
+    path = Path(typed) / "train.tsv" if shape == "sub/two" else Path(typed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = (home / "reviews.csv").read_text()
+    path.write_text(text.replace(",", "\t") if path.suffix == ".tsv" else text)
+    build("engine", data=typed)
+    path.unlink()
+    if path.parent != Path():
+        path.parent.rmdir()
+    if gone == "directory" and (home / "sub").exists():
+        (home / "sub").rmdir()
+    name = str((home / typed).relative_to(home))
+    for attempt in (lambda: evaluated(home / "engine"), lambda: build("other", data=None)):
+        with pytest.raises(DataError, match=rf"^{name}, which .*, is not here. Name .* --data"):
+            attempt()
+
+
+@pytest.mark.filterwarnings("error:.*has changed:qdeploy.errors.QDeployWarning")
+def test_a_file_that_changed_is_said_and_read(home: Path) -> None:
+    build("engine")
+    assert evaluated(home / "engine")["n"] == 52
+    os.utime(home / "reviews.csv", (0, 0))  # touched is not changed
+    assert evaluated(home / "engine")["n"] == 52
+    with (home / "reviews.csv").open("a") as stream:
+        stream.write("another film of long hours,LABEL_1\n")
+    changed = "reviews.csv, which this engine was built with, has changed since. It is read as it"
+    with pytest.warns(QDeployWarning, match=changed):
+        assert evaluated(home / "engine")["n"] == 53
+    with pytest.warns(QDeployWarning, match="model was calibrated on last, has changed since"):
+        qdeploy.calibrate("model", rows=8)
+    assert evaluated(home / "engine", data="reviews.csv")["n"] == 53  # named: no word of it
+
+
+def test_notes_of_earlier_versions_are_read(home: Path) -> None:
+    build("engine")
+    kept = read_manifest(Path("engine"), "engine")["data"]
+    del kept["fingerprint"]
+    manifests.edit(home / "engine", "engine", data=kept | {"source": "reviews.csv"})
+    assert evaluated(home / "engine")["left_out"] == 8
+    (home / "reviews.csv").write_text("comment,rating\na text,LABEL_0\n")
+    assert evaluated(home / "engine")["n"] == 1
+    for source in ("sub/gone.csv", "/nowhere/gone.csv", "gone.csv"):
+        manifests.edit(home / "engine", "engine", data=kept | {"source": source})
+        with pytest.raises(DataError, match=rf"^{source}, which this engine was built with, is"):
+            evaluated(home / "engine")
+    manifests.edit(home / "engine", "engine", data=kept | {"source": "acme/reviews"})
+    with pytest.raises(DataError, match=r"^hub:acme/reviews"):
+        evaluated(home / "engine")
+
+
+# Classes whose names say nothing
+
+
+def test_embedded_rows_do_not_judge_classes_without_names(home: Path) -> None:
+    model_directory(home / "own")
+    manifests.edit(home / "own", "model", labels=["LABEL_0", "LABEL_1"])
+    qdeploy.build("own", "engine", strategy="fp32")
+    qdeploy.build("own", "other", strategy="fp32")
+    told = "are not known to be for the classes LABEL_0, LABEL_1.*pass --task qnli"
+    with pytest.raises(DataError, match=told):
+        evaluated(home / "engine")
+    asked = qdeploy.evaluate("engine", task="qnli", latency=False, limit=20)
+    assert asked["metrics"]["n"] == 20 and not asked["data"]["stands_in"]
+    report = qdeploy.evaluate("engine", baseline="other", latency=False, limit=20)
+    assert report["metrics"] is None and report["baseline"]["agreement"] == 1.0
+    assert report["data"]["stands_in"] and report["data"]["columns"]["label"] is None
+    reason = "qnli-mini stands in for rows of your own, and its labels are not the model's"
+    assert report["no_accuracy"] == reason
+    recipe = home / "recipe.yaml"
+    recipe.write_text("latency: {shapes: [1x16]}\ntrials:\n  - {strategy: dynamic}\n")
+    with pytest.raises(DataError, match=told):
+        qdeploy.sweep("own", "swept", recipe=recipe)
+
+
+def test_a_search_without_data_counts_no_labels_of_others(home: Path) -> None:
+    model_directory(home / "own")
+    manifests.edit(home / "own", "model", labels=["LABEL_0", "LABEL_1"])
+    for task, labelled in (("auto", False), ("qnli", True)):
+        found = qdeploy.build("own", f"e-{task}", strategy="auto", task=task, max_drop=100)
+        assert found["search"]["labelled"] is labelled

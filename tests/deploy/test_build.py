@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from qdeploy.autotune.timing import noise_of
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.data.reading import NOTE
 from qdeploy.data.rows import read_rows, row_hashes
@@ -26,6 +27,7 @@ from qdeploy.deploy import build as building
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.open import open_engine
 from qdeploy.errors import (
+    DataError,
     ModelError,
     OutputError,
     PlanError,
@@ -229,18 +231,23 @@ def test_a_file_that_is_read_is_never_replaced(bert: Source, tmp_path: Path, opt
 
 
 def test_data_that_is_not_read_is_said(bert: Source, tmp_path: Path) -> None:
-    with pytest.warns(QDeployWarning, match=r"dynamic does not calibrate: --data, --columns not"):
-        build_engine(
-            bert.directory,
-            tmp_path / "a",
-            strategy="dynamic",
-            data="nothere.csv",
-            columns="question=x",
-        )
-    with pytest.warns(QDeployWarning, match=r"fp32 does not calibrate: --max-length not read"):
-        build_engine(bert.directory, tmp_path / "c", strategy="fp32", max_length=64)
     with pytest.warns(QDeployWarning, match=r"--statistics is given: --data not read"):
         build_engine(bert.directory, tmp_path / "b", statistics=bert.statistics, data="nothere")
+
+
+def test_noise_is_measured_on_the_rows_that_were_named(bert: Source, tmp_path: Path) -> None:
+    """Whether a strategy calibrates or not, and whichever rows an earlier command was told."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "".join(f"the king of {at},1\n" for at in range(40)))
+    for strategy, options in (("dynamic", {}), ("fp16", {"target": "ort-cuda", "dry_run": True})):
+        output = tmp_path / strategy
+        built = build_engine(bert.directory, output, strategy=strategy, data=str(rows), **options)  # type: ignore[arg-type]
+        assert (built["noise"]["data"], built["noise"]["rows"]) == (str(rows), 32)
+        assert built["data"]["source"] == str(rows)
+        kept = noise_of(bert.directory, output, None, {}) if strategy == "dynamic" else None
+        assert kept is None or kept["data"] == str(rows)
+    with pytest.raises(DataError, match=r"nothere.csv does not exist"):
+        build_engine(bert.directory, tmp_path / "x", strategy="dynamic", data="nothere.csv")
 
 
 def test_the_output_is_never_the_input(bert: Source, tmp_path: Path) -> None:

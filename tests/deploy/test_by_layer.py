@@ -9,7 +9,7 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Treatment
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
-from qdeploy.names import place_of, short_name
+from qdeploy.names import place_of
 
 ONE = Affine(0.1, 128)
 
@@ -31,7 +31,6 @@ ONE = Affine(0.1, 128)
 )
 def test_the_layer_of_a_name(name: str, layer: int | None, rest: str) -> None:
     assert place_of(name) == (layer, rest)
-    assert short_name(name) == (rest if layer is None else f"L{layer} {rest}")
 
 
 def test_treatments_in_words() -> None:

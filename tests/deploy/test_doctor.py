@@ -15,6 +15,7 @@ import pytest
 
 from qdeploy.deploy import doctor, doctor_cpu
 from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.machine.free_memory import memory
 from qdeploy.machine.remedies import install_command
 from tests.modules import importing
 
@@ -108,7 +109,7 @@ def test_memory_is_that_of_the_container(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = doctor_cpu.memory(tmp_path / "meminfo", tmp_path)
+    found = memory(tmp_path / "meminfo", tmp_path)
     assert found == {"total": total, "usable": usable}
 
 
@@ -116,7 +117,7 @@ def test_memory_is_that_of_the_container(
 def test_memory_that_nobody_can_tell_is_none(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "meminfo").write_text(text)
-    assert doctor_cpu.memory(tmp_path / "meminfo", tmp_path) == {"total": None, "usable": None}
+    assert memory(tmp_path / "meminfo", tmp_path) == {"total": None, "usable": None}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from qdeploy.deploy.open import open_engine
 from qdeploy.errors import QDeployWarning
 from qdeploy.files.artifact import read_json, write_manifest
 from qdeploy.graph.sites import find_structure
+from qdeploy.names import short_name
 from tests.deploy.conftest import DATA, Built, Source
 from tests.tiny import no_progress_bar, tiny_checkpoint, tiny_config, tiny_tokenizer
 
@@ -90,7 +91,8 @@ def test_noise_that_adds_up_is_seen(
     sources = noise["sources"]
     levels = [source["alone_db"] for source in sources]
     assert levels == sorted(levels) and len(sources) == 8
-    assert all(source["site"] in text for source in sources[:4])
+    assert all(f"{short_name(source['site'])} (" in text for source in sources[:3])
+    assert "and 5 more" in text and not any(source["site"] in text for source in sources)
     assert {s["site"] for s in sources} <= {
         s["name"] for s in read_json(engine / "plan.json")["sites"]
     }
@@ -222,7 +224,9 @@ def test_every_strategy_and_target_is_measured(
     assert noise["rows"] == (16 if calibrated else SAMPLE_ROWS)
 
 
-def test_one_noisy_site_is_found_and_its_remedy_holds(bert: Source, tmp_path: Path) -> None:
+def test_one_noisy_site_is_found_and_its_remedy_holds(
+    bert: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Statistics with one value that was far too large for a GEMM input: its steps are coarse."""
     model, _ = load_model(bert.directory)
     victim = find_structure(model).gemms[3].input
@@ -240,7 +244,10 @@ def test_one_noisy_site_is_found_and_its_remedy_holds(bert: Source, tmp_path: Pa
     assert noise["sources"][0]["site"] == name
     assert noise["remedy"]["float_sites"][0] == name and noise["remedy"]["sqnr_db"] >= FLOOR_DB
     text = next(str(w.message) for w in caught if "The logits stand" in str(w.message))
-    told = re.search(r"With --float-sites (\S+) it is ([\d.]+) dB", text)
+    assert f"Noisiest sites: {short_name(name)} (" in text and len(text) < 500
+    assert "noisiest site" in text and "`qdeploy inspect -v` gives the option" in text
+    assert main(["inspect", str(tmp_path / "e"), "-v"]) == 0
+    told = re.search(r"--float-sites (\S+)\n", capsys.readouterr().out)
     assert told is not None
     mended = build_engine(
         bert.directory,
@@ -258,7 +265,7 @@ def test_the_command_says_it(
     words = ["build", str(bert.directory), str(tmp_path / "e"), "--data", DATA, "--json"]
     assert main([*words, str(tmp_path / "report.json")]) == 0
     noise = json.loads((tmp_path / "report.json").read_text())["noise"]
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())  # lines are wrapped
     assert f"Against FP32 on {noise['rows']} rows of {DATA}: {noise['sqnr_db']:.1f} dB" in said
     assert f"{noise['flipped']} of {noise['answers']} answers change, largest difference" in said
 

@@ -69,21 +69,6 @@ def test_wilson_solves_its_own_equation(counts: tuple[int, int]) -> None:
             assert error == pytest.approx(z * math.sqrt(end * (1 - end) / n), abs=1e-9)
 
 
-def test_sqnr() -> None:
-    reference = np.array([[3.0, 4.0]], np.float32)
-    assert metrics.sqnr_db(reference, np.array([[3.5, 4.0]], np.float32)) == pytest.approx(20)
-    assert metrics.sqnr_db(reference, reference) == math.inf
-    assert metrics.sqnr_db(0 * reference, reference) == -math.inf
-
-
-@given(st.integers(-3, 3), st.integers(0, 1000))
-def test_sqnr_does_not_depend_on_the_scale(power: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    reference, other = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    scaled = metrics.sqnr_db(reference * 2.0**power, other * 2.0**power)
-    assert scaled == pytest.approx(metrics.sqnr_db(reference, other))
-
-
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
 def test_agreement_and_flips_complete_each_other(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs).T

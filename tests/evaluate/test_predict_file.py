@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def test_pairs_columns_and_what_goes_with_them(engine: Path, tmp_path: Path) -> 
 
 
 @bag
+@pytest.mark.filterwarnings("ignore:Pairs of texts are answered:qdeploy.errors.QDeployWarning")
 def test_the_columns_that_the_engine_was_built_with(tmp_path: Path) -> None:
     columns = {"first": "body", "second": None, "label": "label"}
     data = {"source": "x.csv", "task": "text", "columns": columns, "max_length": None}
@@ -129,12 +131,11 @@ def test_csv_has_one_line_for_each_row(engine: Path, tmp_path: Path) -> None:
 
 
 @bag
-def test_a_bad_row_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) -> None:
+def test_a_bad_line_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
     out.write_text("older")
-    path.write_text('{"text": "yes"}\n' * 30 + '{"text": ""}\n')
-    message = r"rows\.jsonl, line 31: column 'text' holds no text.*Mend or drop that row"
-    refused(engine, path, rf"{message}\. {out} was not written", out=out)
+    path.write_text('{"text": "yes"}\n' * 30 + '{"text": \n')
+    refused(engine, path, rf"rows\.jsonl, line 31: not JSON.*{out} was not written", out=out)
     assert out.read_text() == "older"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         *("answers.jsonl", "engine", "rows.jsonl")
@@ -142,14 +143,12 @@ def test_a_bad_row_is_named_and_no_file_is_left(engine: Path, tmp_path: Path) ->
 
 
 @bag
-def test_what_stands_before_a_bad_row_is_answered(
+def test_what_stands_before_a_bad_line_is_answered(
     engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "yes"}\n' * 30 + '{"txet": "no"}\n')
-    refused(
-        engine, path, r"line 31: there is no column 'text'.*Rows before it that were answered: 30\."
-    )
+    path.write_text('{"text": "yes"}\n' * 30 + "[]\n")
+    refused(engine, path, r"line 31: a JSON list.*Rows before it that were answered: 30\.")
     assert len(capsys.readouterr().out.splitlines()) == 30
 
 
@@ -199,7 +198,26 @@ def test_csv_has_the_columns_of_the_first_row(engine: Path, tmp_path: Path) -> N
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "yes"}\n{"text": "no", "more": 1}\n')
     given = {"out": tmp_path / "o", "output_format": "csv", "keep": "all"}
-    refused(engine, path, "line 2: column 'more' is not in the first row.*jsonl", **given)
+    once = rf"^{path}, line 2: column 'more' is not in the first row.*jsonl"
+    refused(engine, path, once, **given)
+
+
+@bag
+def test_what_is_read_is_said(
+    engine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "qdeploy")
+    path, given = tmp_path / "rows.jsonl", {"out": tmp_path / "o", "keep": "date"}
+    path.write_text('{"id": 1, "text": "yes", "second_text": "no", "date": "x"}\n' * 3)
+    with pytest.warns(
+        QDeployWarning, match="'second_text' looks like text .*--columns text,second"
+    ):
+        predict_file(engine, path, **given)  # type: ignore[arg-type]
+    assert caplog.messages == [f"{path}: text = text; not read: id, second_text"]
+    predict_file(engine, path, columns="text,second_text", **given)  # type: ignore[arg-type]
+    assert caplog.messages[1:] == [f"{path}: text = text, text_pair = second_text; not read: id"]
+    path.write_text('{"customer": "u1", "label": "yes"}\n' * 3)
+    refused(engine, path, "'customer' would be read as text, and it holds ids.*--columns COLUMN")
 
 
 @bag
@@ -256,11 +274,11 @@ def test_rows_are_given_as_they_come() -> None:
             block = next(blocks)
             assert len(block) <= 4
             got += len(block)
-    os.write(write, b'{"text": "yes"}\n{"text": 7}\n')
+    os.write(write, b'{"text": "yes"}\n{"text": \n')
     os.close(write)
     last = next(blocks)
     assert last[0].place == "line 14"
-    with pytest.raises(DataError, match="pipe, line 15: column 'text' is 7"):
+    with pytest.raises(DataError, match="pipe, line 15: not JSON"):
         next(blocks)
 
 
@@ -374,7 +392,8 @@ def test_a_reader_that_leaves_ends_it_quietly(onnx_engine: Path, tmp_path: Path)
         assert running.stdout and running.stderr
         assert json.loads(running.stdout.readline())
         running.stdout.close()
-        assert running.stderr.read() == "predict\n" and running.wait() == 0
+        assert running.stderr.read().endswith("text = text; not read: id\npredict\n")
+        assert running.wait() == 0
 
 
 def test_a_bad_line_of_a_pipe(onnx_engine: Path) -> None:

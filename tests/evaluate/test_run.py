@@ -340,7 +340,7 @@ def test_engines_that_are_none(tmp_path: Path, engine: Path, rows: Path) -> None
 
 def test_accuracy_is_for_sequence_classification(tmp_path: Path, rows: Path) -> None:
     engine = engine_directory(tmp_path / "e", task="token-classification")
-    with pytest.raises(PlanError, match=r"is a token classifier .*\(--no-accuracy\)"):
+    with pytest.raises(PlanError, match=r"is a token classifier: .*\(--no-accuracy\)"):
         evaluate_engine(engine, data=rows)
     report = evaluate_engine(engine, data=rows, accuracy=False, **QUICK)
     assert report["latency_ms"] and report["metrics"] is None
@@ -360,8 +360,12 @@ def test_data_that_does_not_fit(tmp_path: Path, engine: Path) -> None:
 
 
 def test_longer_than_the_model_takes(engine: Path, rows: Path) -> None:
-    with pytest.raises(DataError, match=f"the model takes at most {MAX_LENGTH}"):
+    with pytest.raises(
+        PlanError, match=f"--seq-len is 64, and the model takes at most {MAX_LENGTH}"
+    ):
         evaluate_engine(engine, data=rows, seq_len=64)
+    short = evaluate_engine(engine, data=rows, warmup=1, iterations=6, threads=1)
+    assert short["protocol"]["seq_len"] == MAX_LENGTH
     with pytest.raises(
         PlanError, match=f"--max-length is 64, and the model takes at most {MAX_LENGTH} t"
     ):

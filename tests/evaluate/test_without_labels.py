@@ -16,8 +16,8 @@ from qdeploy.data.rows import read_rows
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate.accuracy import outputs_of
 from qdeploy.evaluate.loaded_engine import open_subject
-from qdeploy.evaluate.metrics import sqnr_db
 from qdeploy.files.artifact import write_json
+from qdeploy.sqnr import logit_sqnr_db
 from tests.evaluate.bag import CLASSES, engine_directory, table
 from tests.manifests import sign
 
@@ -65,7 +65,9 @@ def test_what_needs_no_labels_is_given(engines: tuple[Path, Path], texts: Path) 
     flipped = int((exact.argmax(1) != other.argmax(1)).sum())
     assert 0 < flipped < 50
     assert (found["flipped"], found["agreement"]) == (flipped, pytest.approx(1 - flipped / 50))
-    assert found["sqnr_db"] == pytest.approx(sqnr_db(exact, other), abs=1e-3)
+    assert found["sqnr_db"] == pytest.approx(
+        logit_sqnr_db([(exact, other)], exclusive=True), abs=1e-3
+    )
     assert found["max_abs_diff"] == pytest.approx(float(np.abs(exact - other).max()), rel=1e-5)
     assert not NEEDS_LABELS & set(found)
     assert report["metrics"] is None and report["data"]["labelled"] is False
@@ -173,10 +175,8 @@ def test_other_heads_have_noise_and_no_accuracy(head: str, tmp_path: Path, texts
     assert report["baseline"]["max_abs_diff"] == pytest.approx(0.02 * max(tokens), rel=1e-3)
     assert report["baseline"]["sqnr_db"] > 0 and "agreement" not in report["baseline"]
     kind = head.removesuffix(" of two values")
-    assert f"is a {kind}, and accuracy is for classifiers" in report["no_accuracy"]
-    refusal = (
-        rf"is a {kind} \(sequence-classification\)\. Pass --baseline ENGINE_DIR to see how far"
-    )
+    assert f"is a {kind}: accuracy is measured only where" in report["no_accuracy"]
+    refusal = rf"is a {kind}: accuracy .* each row\. Pass --baseline ENGINE_DIR to see how far"
     with pytest.raises(PlanError, match=refusal):
         evaluate(own, texts)
     with pytest.raises(PlanError, match="--max-drop needs an accuracy"):
@@ -194,7 +194,7 @@ def test_outputs_of_another_shape(tmp_path: Path, texts: Path) -> None:
     one = engine_directory(tmp_path / "one", table()[:, :1], **shared)
     two = engine_directory(tmp_path / "two", table(), **shared)
     with pytest.raises(
-        ModelError, match=r"gives 100 values for these rows, and the engine 50\. Tak"
+        ModelError, match=r"gives logits 50×2 for these rows, and the engine logits 50×1\. Tak"
     ):
         evaluate(one, texts, baseline=two)
 
@@ -219,10 +219,11 @@ def test_outputs_of_tokens_are_compared_without_the_padding(
 
     report = evaluate(tmp_path / "own", data, task=rows, baseline=tmp_path / "fp32")
     kind = "token classifier" if task == "token-classification" else "question answering model"
-    assert f"is a {kind}, and accuracy is for classifiers" in report["no_accuracy"]
+    assert f"is a {kind}: accuracy is measured only where" in report["no_accuracy"]
     assert report["baseline"]["max_abs_diff"] > 0 and "agreement" not in report["baseline"]
     subject, read = open_subject(tmp_path / "fp32", 1), read_rows(data, task=rows)
     alone, together = (outputs_of(subject, read, batch_size=size) for size in (1, 3))
-    np.testing.assert_allclose(together.values, alone.values, atol=1e-4)
-    each = 3 if task == "token-classification" else 2  # classes; a start and an end
-    assert len(alone.values) == each * sum(alone.lengths.kept)
+    assert len(alone.values) == (1 if task == "token-classification" else 2)  # a start and an end
+    for name, values in alone.values.items():
+        np.testing.assert_allclose(together.values[name], values, atol=1e-4)
+        assert len(values) == sum(alone.lengths.kept)

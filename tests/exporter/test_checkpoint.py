@@ -78,6 +78,25 @@ def test_file_instead_of_directory(bert: Path) -> None:
     refused("is a file; a checkpoint is a directory.*Pass its directory", bert / "config.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "rows.csv",
+            "is a file of rows, .*Pass the checkpoint here, and the rows to `qdeploy build",
+        ),
+        ("rows.parquet", "is a file of rows"),
+        (
+            "notes.txt",
+            "is a file; a checkpoint is a directory.* is none, either: pass the directory",
+        ),
+    ],
+)
+def test_a_file_that_is_no_part_of_a_checkpoint(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("text,label\n")
+    refused(text, tmp_path / name)
+
+
 def test_no_config(damaged: Path) -> None:
     (damaged / "config.json").unlink()
     refused("has no config.json, so it is not a Hugging Face checkpoint. Pass the", damaged)

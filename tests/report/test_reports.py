@@ -70,10 +70,15 @@ def test_the_page_of_an_analysis() -> None:
     assert "K = 2 suffices" in text and text.count("<svg") == 2 * 3  # for two widths
     assert "90.0 % (5.0 %)" in text  # [SEP]: energy, and share of the tokens
     quiet = analysis() | {"recommendations": [], "recurring": []}
-    assert (
-        analysis_report.headline(quiet)
-        == "No site loses accuracy in INT8: one scale per tensor will do."
+    # 32 answers: one of them is 3.1 points
+    assert analysis_report.headline(quiet) == (
+        "On 32 rows no site asks for treatment: one scale per tensor will do. "
+        "A drop below 3.1 points (1 of 32 answers) does not show on so few."
     )
+    values = quiet | {"answers": None}
+    assert analysis_report.headline(values).endswith("one scale per tensor will do.")
+    unmeasured = quiet | {"cost_rows": 0, "answers": None}
+    assert "no cost was measured" in analysis_report.headline(unmeasured)
     assert render(analysis_report.page(quiet))
 
 

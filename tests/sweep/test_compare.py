@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.sweep.compare import cheapest, pareto
+from qdeploy.sweep.compare import cheapest, pareto, suggested
 
 
 def entries(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
@@ -48,6 +48,25 @@ def test_whoever_is_left_out_is_beaten_by_the_front(pairs: list[tuple[int, int]]
 def test_the_baseline_is_no_plan_to_take() -> None:
     found = entries((0.90, 10), (0.80, 5))  # FP32 first, as `result_of` has it
     assert cheapest(found[1:], 0.3) is None
+
+
+def test_what_to_build_where_no_drop_was_named() -> None:
+    """(drop, p, time, constant) of each; the fastest that loses nothing, else the best."""
+    table: list[tuple[list[tuple[float, float, float, bool]], str | None]] = [
+        ([(0.0, 1, 3, False), (0.01, 0.3, 2, False), (0.1, 0.001, 1, False)], "1"),
+        ([(0.02, 0.01, 3, False), (0.1, 0.001, 1, False)], "0"),
+        ([(-0.01, 0.01, 2, False), (0.0, 1, 1, True)], "0"),
+        ([(0.0, 1, 1, True)], None),
+        ([], None),
+    ]
+    for rows, expected in table:
+        found = [
+            {"key": str(at), "accuracy": 0.9 - drop, "drop": drop, "mcnemar_p": p,
+             "relative": time, "constant_predictor": constant}
+            for at, (drop, p, time, constant) in enumerate(rows)
+        ]  # fmt: skip
+        chosen = suggested(found)
+        assert (chosen and chosen[0]) == expected
 
 
 def test_the_cheapest_within_a_drop() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import qdeploy
+from qdeploy.cli import main
 from qdeploy.errors import DataError, GateError, OutputError, PlanError, QDeployWarning
 from qdeploy.files.kept import forget, notes
 from qdeploy.sweep import local
@@ -201,15 +203,44 @@ def test_a_failed_trial_does_not_stop_the_others(model: Path, rows: str, tmp_pat
         "calibration: {rows: 4}\n"
         "trials: [{strategy: peg, float_sites: nowhere}, {strategy: w8a8}]\n"
     )
-    with pytest.warns(QDeployWarning, match="4 of 24 evaluation rows .* also calibrate"):
-        result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
-    assert len(result["warnings"]) == 1
+    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
+    assert (result["data"]["left_out"], result["data"]["n"], result["warnings"]) == (4, 20, [])
     _, broken, whole = result["trials"]
     assert "site of this plan 'nowhere'" in broken["error"] and whole["error"] is None
     assert broken["key"] not in result["pareto"]
-    with pytest.warns(QDeployWarning):  # tried once more
-        again = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
+    again = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)  # tried once more
     assert "'nowhere'" in again["trials"][1]["error"]
+
+
+@pytest.mark.filterwarnings("ignore:CONSTANT PREDICTOR:qdeploy.errors.QDeployWarning")
+@pytest.mark.parametrize("limit", [None, 6])
+def test_rows_that_calibrate_are_left_out_as_eval_leaves_them(
+    limit: int | None, model: Path, rows: str, tmp_path: Path
+) -> None:
+    """An engine of the same data and seed, measured by `eval`, has the same figures."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(ONE_TRIAL + (f"accuracy: {{limit: {limit}}}\n" if limit else ""))
+    result = qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=rows)
+    own: dict[str, Any] = {"strategy": "w8a8", "measure": False, "calibration_rows": 8}
+    qdeploy.build(model, tmp_path / "engine", data=rows, **own)
+    report = qdeploy.evaluate(tmp_path / "engine", latency=False, limit=limit)
+    assert (result["data"]["n"], result["trials"][1]["n"]) == (limit or 16, report["metrics"]["n"])
+    assert result["data"]["left_out"] == report["data"]["left_out"] > 0
+    assert result["trials"][1]["accuracy"] == report["metrics"]["accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
+def test_the_next_command_builds_the_engine_that_was_measured(swept: Any, tmp_path: Path) -> None:
+    folder, _, result, _ = swept
+    chosen = result["next"]
+    assert (
+        chosen["key"] == result["cheapest"] and chosen["reason"] == "the fastest within 100 points"
+    )
+    words = shlex.split(chosen["command"])
+    words[3] = str(tmp_path / "engine")
+    assert words[0] == "qdeploy" and main([*words[1:], "--no-measure"]) == 0
+    theirs = folder / "trials" / chosen["key"] / "engine" / "model.onnx"
+    assert (tmp_path / "engine" / "model.onnx").read_bytes() == theirs.read_bytes()
 
 
 def test_a_gate_that_nothing_holds(swept: Any, model: Path, data: dict[str, Any]) -> None:

@@ -188,6 +188,7 @@ ORT_CUDA = Target(
 TARGETS: dict[str, Target] = {
     target.name: target for target in (ORT_CPU, OPENVINO, ORT_CUDA, ORT_TENSORRT, TENSORRT)
 }
+REST_PRECISIONS = tuple(dict.fromkeys(p for t in TARGETS.values() for p in t.rest_precisions))
 TARGET_NAMES = (*TARGETS, "auto")  # what may be typed; auto is in `qdeploy.autotune.target`
 
 

@@ -1,0 +1,77 @@
+"""The result of `build`: what was built, what it does to the logits, and how to measure it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qdeploy.cli import tables
+from qdeploy.text import beside
+
+
+def show(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
+    """The result of `build`.
+
+    Args:
+        manifest: what `api.build` returned.
+        directory: of the engine.
+        model: directory that it was built from.
+    """
+    names = (manifest.get(key) for key in ("strategy", "scope", "target"))
+    tables.say(f"{directory}: {', '.join(str(name) for name in names)}")
+    if (calibration := manifest.get("calibration")) and calibration.get("lengths"):
+        rows = f"{calibration['rows']} rows of {calibration['data']}"
+        tables.wrapped(f"calibrated on {rows}; tokens of a row: {tables.lengths(calibration)}")
+    if manifest.get("auto"):
+        tables.wrapped(tables.choice(manifest["auto"]))
+    if manifest.get("search"):
+        tables.search(manifest["search"])
+    if manifest.get("forms"):
+        tables.wrapped(_forms(manifest["forms"]))
+    if manifest.get("int8"):
+        tables.wrapped(tables.int8(manifest["int8"]))
+    elif manifest.get("dry_run"):
+        share = manifest["plan"]["planned_share"]
+        tables.wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
+    if manifest.get("noise"):
+        tables.wrapped(tables.noise(manifest["noise"]))
+    if manifest.get("label_fault"):
+        tables.wrapped(f"No accuracy can be measured on these rows: {manifest['label_fault']}")
+    _measure(manifest, directory, model)
+
+
+def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
+    """The command that measures an engine, as far as that can be done here."""
+    options: dict[str, object] = {}
+    base = beside(directory, "fp32")
+    taken = os.path.lexists(base) and not (base / "qdeploy.json").is_file()
+    if manifest.get("dry_run"):
+        options["simulate"] = True
+    elif not taken:
+        options["baseline"] = "fp32"
+        home = Path(os.path.abspath(model)).parent
+        if model.name in ("", "..") or home not in (
+            Path(os.path.abspath(directory)).parent,
+            Path.cwd(),
+        ):
+            options["model"] = model  # eval looks for it in these two places
+    if manifest.get("label_fault") and not manifest.get("dry_run"):
+        options["no_accuracy"] = True
+    tables.following("eval", directory, options=options)
+    if taken and not manifest.get("dry_run"):
+        tables.say(f"      (move {base} away, and --baseline fp32 compares with FP32)")
+
+
+def _forms(forms: Mapping[str, Any]) -> str:
+    """What factors and groups cost, as estimated and as measured."""
+    if "p50_ms" in forms:
+        batch, tokens = forms["shape"]
+        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in forms["p50_ms"].items())
+        return f"form: {forms['kept']}, fastest of {times} at {batch} × {tokens}"
+    us = forms["estimated_us"]
+    return (
+        f"form: {us['kept']:.0f} µs beyond plain INT8 by estimate for an {forms['gpu']} (factors "
+        f"{us['factors']:.0f}, groups {us['groups']:.0f}); a build where the target works measures"
+    )

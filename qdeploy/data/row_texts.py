@@ -1,0 +1,49 @@
+"""How many texts a row of an engine has: one, or the two of a pair; where its build tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdeploy.data.classes import all_generic
+from qdeploy.data.infer import fits
+from qdeploy.data.mini import NAME as MINI
+from qdeploy.data.reading import Reading
+from qdeploy.data.tasks import TASKS
+
+
+def text_columns(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns of the texts of a row: one, or the two of a pair; none where nobody knows.
+
+    They are those of the data that the engine was built with. Where none was named, it may have
+    been calibrated on the embedded pairs, which are its own if its classes are QNLI's by name.
+
+    Args:
+        manifest: of the engine.
+    """
+    kept, labels = manifest.get("data"), manifest["labels"]
+    if kept is not None:
+        return Reading.from_json(kept).places.texts
+    qnli, calibration = TASKS["qnli"], manifest.get("calibration") or {}
+    if calibration.get("data") != MINI:
+        return ()
+    return qnli.columns.texts if fits(qnli, labels) and not all_generic(labels) else ()
+
+
+def mismatch(expected: tuple[str, ...], given: int) -> str | None:
+    """A warning that rows have more texts than the engine's own, or fewer; None where they fit.
+
+    Args:
+        expected: of `text_columns`.
+        given: texts of a row.
+
+    >>> mismatch(("text",), 2)
+    'Pairs of texts are answered, and this engine is for single texts (text): answers may be wrong.'
+    """
+    if not expected or len(expected) == given:
+        return None
+    words = {1: "single texts", 2: "pairs of texts"}
+    return (
+        f"{words[given].capitalize()} are answered, and this engine is for "
+        f"{words[len(expected)]} ({', '.join(expected)}): answers may be wrong."
+    )
