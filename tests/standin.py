@@ -9,21 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import pytest
 
-from qdeploy.deploy import doctor
 from qdeploy.deploy.engine import KernelTime, Witness
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets import registry as targets
-from qdeploy.deploy.targets.registry import TARGETS, TENSORRT
+from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.deploy.targets.tensorrt.target import TensorRt
 from qdeploy.files.artifact import read_json
 
 Array = npt.NDArray[Any]
@@ -66,20 +65,26 @@ class StandIn(SimulatedEngine):
         return Witness({gemm: half if gemm in IN_FLOAT else kernels for gemm in gemms}, kernels)
 
 
-def require() -> None:
-    """It is always here."""
+class StandInTarget(TensorRt):
+    """TensorRT's graphs, run by a stand-in that is always here."""
 
+    name = NAME
 
-def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: Compilation
-) -> dict[str, Any]:
-    return {"cuda_graph": True, "builder": {"shapes": {"opt": list(shape)}}}
+    def require(self) -> None:
+        pass
 
+    def compile(
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+    ) -> dict[str, Any]:
+        return {"cuda_graph": True, "builder": {"shapes": {"opt": list(shape)}}}
 
-def open_directory(directory: Path, manifest: Mapping[str, Any], threads: int) -> StandIn:
-    """Each site in groups takes `SITE_MS`; FP16 takes as long as two."""
-    slow = 2 if manifest["strategy"] == "fp16" else grouped_sites(directory)
-    return StandIn(directory / "model.onnx", threads=threads, slow_ms=1.0 + SITE_MS * slow)
+    def open(self, directory: Path, manifest: Mapping[str, Any], threads: int) -> StandIn:
+        """Each site in groups takes `SITE_MS`; FP16 takes as long as two."""
+        slow = 2 if manifest["strategy"] == "fp16" else grouped_sites(directory)
+        return StandIn(directory / "model.onnx", threads=threads, slow_ms=1.0 + SITE_MS * slow)
+
+    def diagnose(self) -> Health:
+        return Health(True, "a stand-in")
 
 
 def grouped_sites(directory: Path) -> int:
@@ -93,6 +98,5 @@ def standin() -> Iterator[None]:
     """While this lasts the target exists, and works."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(targets, "TARGET_NAMES", (*targets.TARGET_NAMES, NAME))
-        patch.setitem(TARGETS, NAME, replace(TENSORRT, name=NAME, runtime=__name__))
-        patch.setitem(doctor.CHECKS, NAME, lambda: Health(True, "a stand-in"))
+        patch.setitem(TARGETS, NAME, StandInTarget())
         yield

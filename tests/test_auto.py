@@ -11,8 +11,8 @@ import pytest
 import qdeploy
 from qdeploy.autotune import target as auto
 from qdeploy.deploy.build import build_engine as own
-from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.health import Health
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import OutputError, PlanError, TargetError, VerificationError
 from qdeploy.files.artifact import read_json
 from tests.exports import Exports
@@ -35,7 +35,7 @@ def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:
 
 def test_the_fastest_is_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    working = [name for name, check in CHECKS.items() if check().works]
+    working = [name for name, target in TARGETS.items() if target.diagnose().works]
     assert working[:2] == ["ort-cpu", "openvino"]
     for best in working:
         times = {target: 1.0 if target == best else 2.0 for target in working}
@@ -72,8 +72,8 @@ def build_without_data(model: Path, engine: Path) -> dict[str, Any]:
 
 
 def test_no_target_works(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = {name: lambda: Health(False, "it is not installed.") for name in CHECKS}
-    monkeypatch.setattr(auto, "CHECKS", broken)
+    for target in TARGETS.values():
+        monkeypatch.setattr(target, "diagnose", lambda: Health(False, "it is not installed."))
     with pytest.raises(TargetError, match=r"No target takes this build\. ort-cpu: it is not inst"):
         build(model, tmp_path / "engine")
     assert not list(tmp_path.iterdir())

@@ -55,9 +55,9 @@ FORBIDDEN = {
     "calibrate": ("models",),
     "deploy": ("data", "models"),
     "evaluate": ("calibrate", "models", "graph"),
-    "exporter": ("data", "graph"),
+    "exporter": ("graph",),
     "analyze": ("models",),
-    "report": ("calibrate", "data", "graph", "models", "deploy", "onnx_file"),
+    "report": ("calibrate", "data", "graph", "models", "onnx_file"),
     "sweep": ("models",),
     "cli": (
         *("calibrate", "data", "deploy", "evaluate", "exporter", "models", "graph", "onnx_file"),
@@ -237,6 +237,16 @@ def test_evaluate_knows_engines_by_their_interface() -> None:
         if name.startswith("qdeploy.deploy")
     }
     assert known <= ENGINE_INTERFACE
+
+
+def test_reports_know_targets_and_nothing_else_of_deploy() -> None:
+    known = {
+        name
+        for file in (ROOT / "report").rglob("*.py")
+        for name in imports(file)
+        if name.startswith("qdeploy.deploy")
+    }
+    assert known <= {"qdeploy.deploy.targets.registry.TARGETS"}
 
 
 def test_nobody_knows_the_command_line() -> None:

@@ -29,7 +29,7 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, check_shape, parse_shape
-from qdeploy.deploy.targets.registry import HALF, find_target
+from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.heldout import Harm, harm
 from qdeploy.evaluate.latency import median, ratio_of_medians
@@ -327,7 +327,7 @@ class _Trial:
         self._build({"strategy": "fp32"}, FP32)
         base = open_subject(self.folder / FP32, usable_cores())
         judge = partial(harm, self._logits(base), gold=self._gold(base))
-        half = HALF in find_target(self.shared["target"]).rest_precisions
+        half = find_target(self.shared["target"]).on_gpu
         tried = list(self._each(_BY_HAND + (_ON_GPU if half else ()), judge))
         if not tried:
             raise PlanError(

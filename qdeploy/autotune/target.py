@@ -9,8 +9,8 @@ from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.autotune.treatment import build_measured, measures
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.request import check_paths, check_shape, parse_shape
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
@@ -59,11 +59,11 @@ def build_fastest(
     with scratch("auto") as folder:
         built: dict[str, dict[str, Any]] = {}
         skipped: dict[str, str] = {}
-        for target in CHECKS:
+        for target in TARGETS:
             if progress is not None:
                 progress(f"build for {target}", 0, 1)
             try:
-                health = CHECKS[target]()
+                health = TARGETS[target].diagnose()
                 if not health.works:
                     raise TargetError(health.detail)
                 make = build_measured if measures(target, strategy, options) else build_engine

@@ -41,7 +41,8 @@ from qdeploy.deploy.request import (
     parse_shape,
     prescale_of,
 )
-from qdeploy.deploy.targets.registry import HALF, choose_rest, find_target
+from qdeploy.deploy.targets.base import HALF
+from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
@@ -138,7 +139,7 @@ def build_engine(
         refit=refit,
         cuda_graph=cuda_graph,
     )
-    rest = choose_rest(found, rest_precision)
+    rest = found.choose_rest(rest_precision)
     if strategy == FP32 and rest == HALF:
         rest = "f32"  # such an engine has no FP16 in it
     check_target(found, strategy, options, compilation, dry_run=dry_run)

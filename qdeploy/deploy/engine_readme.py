@@ -8,7 +8,7 @@ from typing import Any
 
 from qdeploy.calibrate.run import text_columns
 from qdeploy.calibrate.strategies import FP16, FP32
-from qdeploy.deploy.predict_script import PACKAGES, RUNTIMES, SCRIPT
+from qdeploy.deploy.predict_script import SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import percent
 from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
@@ -26,11 +26,6 @@ _FILES = {
     "plan.json": "how each tensor is quantized, and why",
     "certificate.json": "which kernels ran in INT8",
     "qdeploy.json": "how the engine was made, and the sha256 of each file",
-}
-_PROVIDERS = {
-    "ort-cpu": "CPUExecutionProvider",
-    "ort-cuda": "CUDAExecutionProvider",
-    "ort-tensorrt": "TensorrtExecutionProvider",
 }
 
 
@@ -141,27 +136,24 @@ def _ways(manifest: Mapping[str, Any], head: Head) -> Iterator[str]:
         f'import qdeploy\n\nengine = qdeploy.load(".")\nprint(engine.{call}({rows})){note}',
     )
     yield "`qdeploy predict . ROWS.csv` answers the rows of a file."
-    runtime = RUNTIMES.get(manifest["target"])
-    if runtime is not None:
+    target = TARGETS[manifest["target"]]
+    snippet = target.snippet()
+    if target.script is not None:
         yield f"### With `{SCRIPT}`, without qdeploy"
-        lines = [f"pip install {PACKAGES[runtime]}"]
+        lines = [f"pip install {' '.join(snippet.packages)}"]
         if texts != 2:
             lines.append(f'python {SCRIPT} "a text"')
         if texts != 1:
             lines.append(f'python {SCRIPT} --pairs "first text" "second text"')
         yield _code("sh", "\n".join([*lines, f"python {SCRIPT} --help"]))
         yield "Its answers are those of `qdeploy.load`. Copy what you need of it."
-    if manifest["target"] == "openvino":
-        yield "### With OpenVINO alone"
-        yield _code("python", _tokenized(manifest, texts) + _OPENVINO)
-        yield _WHAT
-    elif manifest["target"] in _PROVIDERS:
-        yield "### With ONNX Runtime alone"
-        yield _code("python", _tokenized(manifest, texts) + _ort(manifest["target"]))
+    yield f"### With {snippet.heading} alone"
+    if snippet.language == "python":
+        code = f"{snippet.imports}\n{_tokenized(manifest, texts)}\n{snippet.run}\n{_PRINT}"
+        yield _code("python", code)
         yield _WHAT
     else:
-        yield "### With TensorRT alone"
-        yield _code("sh", "trtexec --loadEngine=model.plan --dumpProfile")
+        yield _code(snippet.language, snippet.run)
         yield (
             "`model.plan` takes int64 inputs [rows, tokens] and gives FP32 logits. It runs with "
             "the version of TensorRT that compiled it (`builder` in `qdeploy.json`)."
@@ -169,28 +161,7 @@ def _ways(manifest: Mapping[str, Any], head: Head) -> Iterator[str]:
 
 
 _WHAT = "This prints the logits. `config.json` names the classes (`id2label`)."
-_OPENVINO = """
-import openvino
-
-engine = openvino.Core().compile_model("model.onnx", "CPU")
-for port, values in engine(feeds).items():
-    print(port.get_any_name(), values)
-"""
-
-
-def _ort(target: str) -> str:
-    """A session and a run; on the CPU one fusion is slower than what it replaces."""
-    given = f'providers=["{_PROVIDERS[target]}"]'
-    given += ', disabled_optimizers=["SkipLayerNormFusion"]' if target == "ort-cpu" else ""
-    return f"""
-import onnxruntime
-
-engine = onnxruntime.InferenceSession(
-    "model.onnx", {given}
-)
-for output, values in zip(engine.get_outputs(), engine.run(None, feeds)):
-    print(output.name, values)
-"""
+_PRINT = "for name, values in outputs.items():\n    print(name, values)"
 
 
 def _tokenized(manifest: Mapping[str, Any], texts: int) -> str:

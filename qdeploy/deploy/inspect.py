@@ -10,6 +10,7 @@ from qdeploy.calibrate.plan import INT8, SitePlan, read_plan
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
 from qdeploy.deploy.certificate import read_certificate, tally
 from qdeploy.deploy.int8_gate import check_share, shortfall
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import (
     GateError,
     PlanError,
@@ -22,7 +23,9 @@ from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.integrity import read_whole, verify
 from qdeploy.onnx_file.check import GRAPH
 
-JUDGED = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt")
+# Kernels of a file are found by running it on this target; others hold it against their rules.
+RUN_ON = "ort-cpu"
+JUDGED = (RUN_ON, *(target.name for target in TARGETS.values() if target.has_rules))
 _NOISIEST = 3  # sites that the summary names
 _SHARED = ("model_type", "task", "labels", "head", "max_length", "inputs", "source")
 _ASKED = (
@@ -69,7 +72,7 @@ def inspect_path(
     check_share(require_int8)
     if target not in (None, *JUDGED):
         choose("target of inspect", str(target), JUDGED, TargetError)
-    held = None if target == "ort-cpu" else target
+    held = None if target == RUN_ON else target
     if require_int8 is not None and held is not None:
         raise PlanError(
             f"--require-int8 needs kernels, and --target {held} judges the graph alone. Leave one "

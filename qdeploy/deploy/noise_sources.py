@@ -20,7 +20,7 @@ from qdeploy.calibrate.plan import FLOAT, Float, Plan, SitePlan
 from qdeploy.calibrate.sample import Sample
 from qdeploy.deploy.logit_noise import Outputs, difference, outputs_of
 from qdeploy.deploy.ort.simulator import SimulatedEngine
-from qdeploy.deploy.targets.registry import Target
+from qdeploy.deploy.targets.base import Target
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.structure import Structure

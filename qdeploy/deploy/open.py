@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.deploy.engine import Engine
-from qdeploy.deploy.targets.registry import HALF, TARGETS, Target
+from qdeploy.deploy.targets.base import Target
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError, TargetError
 from qdeploy.files.artifact import MANIFEST, read_manifest
 from qdeploy.files.integrity import GRAPHS, SHA256, verify
@@ -77,7 +78,7 @@ def device_memory_mb(engine_dir: str | Path) -> float | None:
 
     directory = Path(engine_dir)
     target = _target_of(directory, read_manifest(directory, "engine"))
-    if HALF not in target.rest_precisions:
+    if not target.on_gpu:
         return None
     try:
         return used_memory_mb()

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.calibrate.run import text_columns
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
 
 SCRIPT = "predict.py"
 # Runtimes that have a section, with the packages that the script then needs.
-RUNTIMES = {"ort-cpu": "ort", "openvino": "openvino"}
-PACKAGES = {"ort": "onnxruntime tokenizers numpy", "openvino": "openvino tokenizers numpy"}
 _SECTION = re.compile(r"^ *# <(?P<name>[a-z]+)>\n(?P<body>.*?)^ *# </(?P=name)>\n", re.M | re.S)
 _FOR_CHECKERS = re.compile(r"  # type: ignore\[[a-z-]+\]$", re.M)
 _TEMPLATE = "predict_template.py"
@@ -33,7 +32,8 @@ def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
         directory: of the engine, with its tokenizer.
         manifest: fields of the engine.
     """
-    runtime = RUNTIMES.get(manifest["target"])
+    target = TARGETS[manifest["target"]]
+    runtime = target.script
     if runtime is None:
         return None
     head = head_of(directory, manifest)
@@ -46,7 +46,7 @@ def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
         return _SECTION.sub(chosen, found["body"]) if found["name"] in wanted else ""
 
     template = resources.files("qdeploy.deploy").joinpath(_TEMPLATE).read_text("utf-8")
-    text = _SECTION.sub(chosen, template.replace("PACKAGES", PACKAGES[runtime]))
+    text = _SECTION.sub(chosen, template.replace("PACKAGES", " ".join(target.snippet().packages)))
     return _FOR_CHECKERS.sub("", text)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
-from qdeploy.deploy.targets.registry import HALF, Target
+from qdeploy.deploy.targets.base import Target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.publish import check_apart, check_output
 
@@ -184,7 +184,7 @@ def check_target(
         )
     from qdeploy.calibrate.strategies import FP16  # onnx-ir, which an engine does without
 
-    if strategy == FP16 and HALF not in target.rest_precisions:
+    if strategy == FP16 and not target.on_gpu:
         raise TargetError(
             f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
         )

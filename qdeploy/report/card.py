@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.report.evaluation import int8_text
 from qdeploy.text import markdown
 
 _PIPELINES = {"sequence-classification": "text-classification"}
-# How a target's file is run on `feeds`; other targets are loaded with qdeploy.
-_RUNS = {
-    "ort-cpu": """session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-outputs = session.run({outputs}, feeds)""",
-    "openvino": """settings = {{"PERFORMANCE_HINT": "LATENCY"}}
-model = ov.Core().compile_model("model.onnx", "CPU", settings)
-outputs = [model(feeds)[name] for name in {outputs}]""",
-}
-_IMPORTS = {"ort-cpu": "import onnxruntime as ort", "openvino": "import openvino as ov"}
 _FEEDS = {
     "input_ids": "row.ids",
     "attention_mask": "row.attention_mask",
@@ -152,13 +144,14 @@ def _use(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 def _code(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """A program that runs in the engine's directory."""
     target = report["target"]
-    if target not in _RUNS:
+    snippet = TARGETS[target].snippet() if target in TARGETS else None
+    if snippet is None or TARGETS[target].script is None:
         return (
             'import qdeploy\n\nanswers = qdeploy.load(".").predict([("first text", "second text")])'
         )
     lines = [
         "import numpy as np",
-        _IMPORTS[target],
+        snippet.imports,
         "from tokenizers import Tokenizer",
         "",
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
@@ -171,7 +164,7 @@ def _code(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
             for name in manifest["inputs"]
         ),
         "}",
-        _RUNS[target].format(outputs=json.dumps(list(manifest["outputs"]))),
+        snippet.run,
     ]
     return "\n".join(lines)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from qdeploy.deploy import doctor_gpu
+from qdeploy.deploy import doctor, trial
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import Health
+from qdeploy.deploy.targets.ort_cuda import check as ort_cuda
 from qdeploy.deploy.targets.ort_cuda import rules as cuda_rules
+from qdeploy.deploy.targets.ort_tensorrt import check as ort_tensorrt
 from qdeploy.deploy.targets.tensorrt import api as tensorrt_api
+from qdeploy.deploy.targets.tensorrt import check as tensorrt
 from qdeploy.deploy.targets.tensorrt import rules as tensorrt_rules
 from qdeploy.errors import TargetError
 from qdeploy.machine.remedies import install_command
@@ -26,11 +27,7 @@ FOUND = {"name": "Test GPU", "compute_capability": "8.9", "int8_tensor_cores": T
 INT8 = KernelTime("gemm", "i8_kernel", 1.0, 1, int8=True)
 HALF = KernelTime("gemm", "half_kernel", 1.0, 1, fault="it reads Half")
 PROVIDERS = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-CHECKS: dict[str, tuple[Callable[[], Health], str]] = {
-    "tensorrt": (doctor_gpu.check_tensorrt, "_in_tensorrt"),
-    "ort-tensorrt": (doctor_gpu.check_ort_tensorrt, "_in_ort_tensorrt"),
-    "ort-cuda": (doctor_gpu.check_ort_cuda, "_in_ort_cuda"),
-}
+CHECKS: dict[str, Any] = {"tensorrt": tensorrt, "ort-tensorrt": ort_tensorrt, "ort-cuda": ort_cuda}
 
 
 class Package:
@@ -42,24 +39,22 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every package is there, and so is a GPU; what the test GEMM does is not."""
     monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.api.package", lambda: Package)
     monkeypatch.setattr(ort, "get_available_providers", lambda: PROVIDERS)
-    monkeypatch.setattr(doctor_gpu, "device", lambda: FOUND)
+    monkeypatch.setattr(trial, "device", lambda: FOUND)
     return monkeypatch
 
 
 @pytest.mark.parametrize("target", CHECKS)
 def test_an_int8_kernel_is_the_proof(target: str, installed: pytest.MonkeyPatch) -> None:
-    check, attempt = CHECKS[target]
-    installed.setattr(doctor_gpu, attempt, lambda _: INT8)
-    health = check()
+    installed.setattr(CHECKS[target], "attempt", lambda _: INT8)
+    health = CHECKS[target].diagnose()
     assert health.works and "Test GPU, INT8 kernel i8_kernel" in health.detail
     assert health.remedy == ""
 
 
 @pytest.mark.parametrize("target", CHECKS)
 def test_a_gemm_in_float_is_said(target: str, installed: pytest.MonkeyPatch) -> None:
-    check, attempt = CHECKS[target]
-    installed.setattr(doctor_gpu, attempt, lambda _: HALF)
-    health = check()
+    installed.setattr(CHECKS[target], "attempt", lambda _: HALF)
+    health = CHECKS[target].diagnose()
     assert not health.works
     assert "in float (half_kernel: it reads Half)" in health.detail and health.remedy
 
@@ -69,9 +64,8 @@ def test_whatever_breaks_is_the_diagnosis(target: str, installed: pytest.MonkeyP
     def broken(_: Path) -> KernelTime:
         raise RuntimeError("libcudnn.so.9 is missing")
 
-    check, attempt = CHECKS[target]
-    installed.setattr(doctor_gpu, attempt, broken)
-    health = check()
+    installed.setattr(CHECKS[target], "attempt", broken)
+    health = CHECKS[target].diagnose()
     assert not health.works
     assert "libcudnn.so.9 is missing" in health.detail and "pip install" in health.remedy
 
@@ -81,11 +75,12 @@ def test_no_gpu_is_told_apart_from_no_package(target: str, installed: pytest.Mon
     def none() -> Any:
         raise TargetError("CUDA: no GPU.")
 
-    installed.setattr(doctor_gpu, "device", none)
-    health = CHECKS[target][0]()
+    installed.setattr(trial, "device", none)
+    installed.setattr(doctor, "device", none)
+    health = CHECKS[target].diagnose()
     assert not health.works
     assert "no GPU" in health.detail and "driver" in health.remedy
-    assert doctor_gpu.gpu() == {"found": False, "reason": "CUDA: no GPU."}
+    assert doctor.gpu() == {"found": False, "reason": "CUDA: no GPU."}
 
 
 def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +95,7 @@ def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> 
         "ort-tensorrt": install_command("gpu", "tensorrt", packages=("tensorrt<11",)),
     }
     for name, command in commands.items():
-        health = CHECKS[name][0]()
+        health = CHECKS[name].diagnose()
         assert not health.works
         assert command in health.remedy
 
@@ -116,14 +111,14 @@ def test_a_folder_of_that_name_is_not_the_package(tmp_path: Path) -> None:
 
 def test_no_kernel_is_no_proof() -> None:
     with pytest.raises(TargetError, match="no kernel"):
-        doctor_gpu._only([])
+        trial.only([])
 
 
 @pytest.mark.parametrize("integer", [False, True])
 def test_the_test_gemm_computes_what_it_says_and_keeps_the_rules(
     integer: bool, tmp_path: Path
 ) -> None:
-    model = doctor_gpu.half_gemm(integer=integer)
+    model = trial.half_gemm(integer=integer)
     ir.save(model, tmp_path / "gemm.onnx")
     session = ort.InferenceSession(tmp_path / "gemm.onnx", providers=["CPUExecutionProvider"])
     x = np.ones((256, 512), np.float32)

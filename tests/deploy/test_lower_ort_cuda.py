@@ -14,7 +14,8 @@ from qdeploy.calibrate.plan import PerTensor
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.targets.ort_cuda.engine import require
-from qdeploy.deploy.targets.ort_cuda.lower import fit, lower
+from qdeploy.deploy.targets.ort_cuda.lower import lower
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import TargetError
 from qdeploy.graph.sites import find_structure
 from tests.deploy.conftest import Source, sqnr_db
@@ -35,7 +36,7 @@ def test_a_gemm_is_the_rounded_input_times_the_weight(name: str, tmp_path: Path)
     model = one_gemm(weight)
     structure = find_structure(model)
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
-    plan = fit(replace(plan, activations="symmetric"), structure)
+    plan = TARGETS["ort-cuda"].fit(replace(plan, activations="symmetric"), structure)
     lowered = lower(model, plan, structure)
     operators = [node.op_type for node in lowered.model.graph]
     assert operators.count("MatMulInteger") == len(lowered.marks["gemm"]) >= 1

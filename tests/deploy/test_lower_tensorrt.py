@@ -20,7 +20,8 @@ from qdeploy.deploy.lowering.groups import window
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.rules import ERROR
-from qdeploy.deploy.targets.tensorrt.lower import fit, lower
+from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.deploy.targets.tensorrt.lower import lower
 from qdeploy.deploy.targets.tensorrt.rules import violations
 from qdeploy.errors import ModelError, PlanError, QDeployWarning, TargetError
 from qdeploy.files.artifact import read_json
@@ -83,7 +84,7 @@ def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tupl
     model = one_gemm(weight)
     structure = find_structure(model)
     plan = symmetric(plan_of(structure, {g.input: treatment for g in structure.gemms}))
-    found = lower(model, fit(plan, structure), structure)
+    found = lower(model, TARGETS["tensorrt"].fit(plan, structure), structure)
     return found.model, found.marks["gemm"]
 
 
@@ -186,7 +187,7 @@ def test_a_skip_branch_is_rounded_where_it_is_asked_for(rounded: bool, tmp_path:
     treatment = PerTensor(affine(8))
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
     plan = replace(symmetric(plan), options={"int8_residuals": rounded})
-    found = lower(model, fit(plan, structure), structure).model
+    found = lower(model, TARGETS["tensorrt"].fit(plan, structure), structure).model
     assert violations(found) == []
     (pair,) = [n for n in found.graph if n.op_type == "QuantizeLinear"]
     (sum_,) = [n for n in found.graph if n.op_type == "Add"]
@@ -219,7 +220,7 @@ def test_half_scales_are_fp16_and_never_smaller(scale: float) -> None:
 def fitted(treatment: Treatment) -> tuple[Plan, Structure]:
     structure = find_structure(one_gemm(SIGNS))
     plan = symmetric(plan_of(structure, {g.input: treatment for g in structure.gemms}))
-    return fit(plan, structure), structure
+    return TARGETS["tensorrt"].fit(plan, structure), structure
 
 
 def test_a_scale_that_fp16_does_not_hold_leaves_the_gemm_in_float() -> None:
@@ -249,7 +250,7 @@ def test_what_tensorrt_has_no_form_for(treatment: Treatment, activations: str, t
     structure = find_structure(one_gemm(SIGNS))
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
     with pytest.raises(TargetError, match=text):
-        fit(replace(plan, activations=activations), structure)
+        TARGETS["tensorrt"].fit(replace(plan, activations=activations), structure)
 
 
 # Whole encoders

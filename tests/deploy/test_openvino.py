@@ -14,13 +14,13 @@ import pytest
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
-from qdeploy.deploy import doctor
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import check_int8, tally
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.openvino import engine as openvino_engine
 from qdeploy.deploy.targets.openvino.lower import lower
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import DataError, ModelError, TargetError
 from qdeploy.files.artifact import read_json
 from qdeploy.graph.sites import find_structure
@@ -220,7 +220,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(TargetError, match=re.escape(install_command("openvino"))):
         openvino_engine.compile_file(tmp_path / "m.onnx", threads=1)
-    health = doctor.check_openvino()
+    health = TARGETS["openvino"].diagnose()
     assert not health.works
     assert install_command("openvino", options="--upgrade") in health.remedy
     with pytest.raises(TargetError, match="openvino cannot be imported"):  # before anything is read
@@ -228,6 +228,6 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_doctor_sees_the_int8_kernel() -> None:
-    health = doctor.check_openvino()
+    health = TARGETS["openvino"].diagnose()
     assert health.works, health.detail
     assert "FullyConnected" in health.detail

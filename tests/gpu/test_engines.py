@@ -17,7 +17,6 @@ import pytest
 import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
-from qdeploy.deploy.doctor import CHECKS
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.registry import find_target
@@ -47,7 +46,7 @@ def health() -> Callable[[str], Health]:
 
     def ask(target: str) -> Health:
         if target not in known:
-            known[target] = CHECKS[target]()
+            known[target] = find_target(target).diagnose()
         return known[target]
 
     return ask

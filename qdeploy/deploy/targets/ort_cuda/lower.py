@@ -14,25 +14,12 @@ import onnx_ir as ir
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.lowering.base import Lowering
 from qdeploy.deploy.lowering.cost_model import Costs
-from qdeploy.deploy.lowering.fp16_scales import fit_to_half
 from qdeploy.deploy.lowering.groups import Cuts
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.operands import Operand
 from qdeploy.deploy.passes.to_fp16 import to_half
-from qdeploy.deploy.targets.ort_cuda.rules import violations
 from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import Structure
-
-__all__ = ["COSTS", "fit", "lower", "violations"]
-
-
-def fit(plan: Plan, structure: Structure) -> Plan:
-    """As for TensorRT: symmetric, on scales that FP16 holds, tables in FP16.
-
-    Raises:
-        TargetError: what the provider has no form for.
-    """
-    return fit_to_half(plan, structure, "ort-cuda")
 
 
 def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) -> Lowered:

@@ -1,8 +1,9 @@
-"""Which GPU targets work on this machine: each runs one quantized GEMM, or says why not."""
+"""One quantized GEMM, tried on a target: what `doctor` calls a proof."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,51 +11,21 @@ import numpy as np
 
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import Health, both_packages, gpu_package, tensorrt_package
+from qdeploy.deploy.health import Health
 from qdeploy.deploy.lowering.lowered import Mark
 from qdeploy.deploy.request import Compilation
-from qdeploy.deploy.targets.tensorrt import api as tensorrt_api
-from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
 from qdeploy.errors import TargetError
 from qdeploy.files.scratch import scratch
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
-_MARKS = {"gemm": [Mark("weight", "gemm")]}
+SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
+MARKS = {"gemm": [Mark("weight", "gemm")]}
 _DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
 
 
-def gpu() -> dict[str, Any]:
-    """{"found": True} and what `qdeploy.deploy.cuda.device` tells, or False and the reason."""
-    try:
-        return {"found": True} | device()
-    except TargetError as error:
-        return {"found": False, "reason": str(error)}
-
-
-def check_tensorrt() -> Health:
-    """Build a strongly typed plan of one GEMM, run it, and look for INT8 in its layers."""
-    try:
-        version = f"tensorrt {tensorrt_api.package().__version__}"
-    except TargetError as error:
-        install = tensorrt_package()
-        return Health(False, str(error).removesuffix(f" {install}"), install)
-    return _tried(version, _in_tensorrt, tensorrt_package())
-
-
-def check_ort_cuda() -> Health:
-    """Run MatMulInteger, and see that the CUDA provider took it."""
-    return _of_ort("CUDAExecutionProvider", _in_ort_cuda, gpu_package())
-
-
-def check_ort_tensorrt() -> Health:
-    """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers."""
-    return _of_ort("TensorrtExecutionProvider", _in_ort_tensorrt, both_packages())
-
-
-def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
+def tried_in_provider(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
     try:
         import onnxruntime
     except ImportError as error:
@@ -62,10 +33,10 @@ def _of_ort(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -
     version = f"onnxruntime {onnxruntime.__version__}"
     if provider not in onnxruntime.get_available_providers():
         return Health(False, f"{version} is built without {provider}.", remedy)
-    return _tried(version, attempt, remedy)
+    return tried_on_gpu(version, attempt, remedy)
 
 
-def _tried(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
+def tried_on_gpu(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
     """What the package of this version makes of a quantized GEMM on the GPU that is here."""
     try:
         version = f"{version}, {device()['name']}"
@@ -82,56 +53,41 @@ def _tried(version: str, attempt: Callable[[Path], KernelTime], remedy: str) -> 
     return Health(True, f"{version}, INT8 kernel {kernel.kernel}.")
 
 
-def _in_tensorrt(folder: Path) -> KernelTime:
-    _save(half_gemm(), folder / tensorrt_engine.ONNX)
-    tensorrt_engine.compile_directory(folder, *_BUILD)
-    engine = tensorrt_engine.open_directory(folder, {}, threads=1)
-    return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
-
-
-def _in_ort_tensorrt(folder: Path) -> KernelTime:
-    from qdeploy.deploy.targets.ort_tensorrt import engine as ort_tensorrt_engine
-
-    _save(half_gemm(), folder / tensorrt_engine.ONNX)
-    ort_tensorrt_engine.compile_directory(folder, *_BUILD)
-    engine = ort_tensorrt_engine.open_directory(folder, {}, threads=1)
-    return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
-
-
-def _in_ort_cuda(folder: Path) -> KernelTime:
-    from qdeploy.deploy.targets.ort_cuda.engine import open_directory
-
-    _save(half_gemm(integer=True), folder / tensorrt_engine.ONNX)
-    engine = open_directory(folder, {}, threads=1)
-    return _only(engine.witness(_MARKS, _FEEDS, 1).gemms["gemm"])
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    import onnx_ir as ir  # which a machine that runs engines does without
-
-    ir.save(model, path)
-
-
-def _only(kernels: Any) -> KernelTime:
+def only(kernels: Any) -> KernelTime:
     if not kernels:
         raise TargetError("no kernel of it was found")
     first: KernelTime = kernels[0]
     return first
 
 
-_FEEDS = {"x": np.ones(_SHAPE, np.float32)}
-_BUILD = (
+FEEDS = {"x": np.ones(SHAPE, np.float32)}
+BUILD = (
     {"inputs": ["x"], "max_length": _CHANNELS},
-    _SHAPE,
-    Compilation(least=_SHAPE, largest=_SHAPE),
+    SHAPE,
+    Compilation(least=SHAPE, largest=SHAPE),
 )
+
+
+def quantized_gemm(path: Path) -> None:
+    """Write uint8 [1, 2, 8] × int8 [8, 4] as Q/DQ: the form that runs in INT8 (docs/targets.md).
+
+    The file is kept, so that a machine without onnx-ir can be diagnosed; a test makes it anew.
+    """
+    path.write_bytes(resources.files("qdeploy.deploy").joinpath("gemm.onnx").read_bytes())
+
+
+def save_gemm(path: Path, *, integer: bool = False) -> None:
+    """Write `half_gemm`."""
+    import onnx_ir as ir  # which a machine that runs engines does without
+
+    ir.save(half_gemm(integer=integer), path)
 
 
 def half_gemm(*, integer: bool = False) -> ir.Model:
     """FP32 [256, 512] × int8 [512, 512] in a target's form: Q/DQ in FP16, or MatMulInteger."""
     import onnx_ir as ir
 
-    x = ir.Input("x", shape=ir.Shape(_SHAPE), type=ir.TensorType(ir.DataType.FLOAT))
+    x = ir.Input("x", shape=ir.Shape(SHAPE), type=ir.TensorType(ir.DataType.FLOAT))
     stored: list[ir.Value] = []
 
     def constant(name: str, value: Any) -> ir.Value:
@@ -158,7 +114,7 @@ def half_gemm(*, integer: bool = False) -> ir.Model:
         nodes = [cast, codes, values, weights, gemm]
     last = ir.node("Cast", [gemm.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name="float")
     y = last.outputs[0]
-    y.name, y.shape = "y", ir.Shape(_SHAPE)
+    y.name, y.shape = "y", ir.Shape(SHAPE)
     y.type = ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph(
         [x], [y], nodes=[*nodes, last], initializers=stored, opset_imports={"": 21}, name="gemm"

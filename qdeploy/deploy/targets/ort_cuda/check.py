@@ -1,0 +1,24 @@
+"""Whether `ort-cuda` works on this machine, found out by trying."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.health import Health, gpu_package
+from qdeploy.deploy.trial import FEEDS, MARKS, only, save_gemm, tried_in_provider
+
+
+def diagnose() -> Health:
+    """Run MatMulInteger, and see that the CUDA provider took it."""
+    return tried_in_provider("CUDAExecutionProvider", attempt, gpu_package())
+
+
+def attempt(folder: Path) -> KernelTime:
+    """The kernel of one quantized GEMM."""
+    from qdeploy.deploy.ort.gpu import ONNX
+    from qdeploy.deploy.targets.ort_cuda.engine import open_directory
+
+    save_gemm(folder / ONNX, integer=True)
+    engine = open_directory(folder, {}, threads=1)
+    return only(engine.witness(MARKS, FEEDS, 1).gemms["gemm"])

@@ -1,0 +1,30 @@
+"""Whether `tensorrt` works on this machine, found out by trying."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.health import Health, tensorrt_package
+from qdeploy.deploy.targets.tensorrt import api
+from qdeploy.deploy.targets.tensorrt.engine import ONNX, compile_directory, open_directory
+from qdeploy.deploy.trial import BUILD, FEEDS, MARKS, only, save_gemm, tried_on_gpu
+from qdeploy.errors import TargetError
+
+
+def diagnose() -> Health:
+    """Build a strongly typed plan of one GEMM, run it, and look for INT8 in its layers."""
+    try:
+        version = f"tensorrt {api.package().__version__}"
+    except TargetError as error:
+        install = tensorrt_package()
+        return Health(False, str(error).removesuffix(f" {install}"), install)
+    return tried_on_gpu(version, attempt, tensorrt_package())
+
+
+def attempt(folder: Path) -> KernelTime:
+    """The kernel of one quantized GEMM."""
+    save_gemm(folder / ONNX)
+    compile_directory(folder, *BUILD)
+    engine = open_directory(folder, {}, threads=1)
+    return only(engine.witness(MARKS, FEEDS, 1).gemms["gemm"])

@@ -1,0 +1,85 @@
+"""The target `tensorrt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qdeploy.deploy.health import Health, tensorrt_package
+from qdeploy.deploy.targets.base import HALF, Snippet, Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qdeploy.calibrate.plan import Plan
+    from qdeploy.deploy.engine import Engine
+    from qdeploy.deploy.lowering.cost_model import Costs
+    from qdeploy.deploy.lowering.lowered import Lowered
+    from qdeploy.deploy.request import Compilation
+    from qdeploy.deploy.rules import Violation
+    from qdeploy.graph.structure import Structure
+
+
+class TensorRt(Target):
+    """TensorRT, strongly typed."""
+
+    name = "tensorrt"
+    description = "TensorRT 10 and 11: strongly typed int8 and FP16"
+    activations = "symmetric"
+    rest_precisions = (HALF,)
+    compiles = True
+    takes: ClassVar[tuple[str, ...]] = (
+        *("least", "largest", "workspace_mb", "timing_cache", "refit"),
+        *("version_compatible", "cuda_graph"),
+    )
+    adds_int8 = True
+
+    @property
+    def costs(self) -> Costs:
+        from qdeploy.deploy.targets.tensorrt.lower import COSTS
+
+        return COSTS
+
+    def require(self) -> None:
+        from qdeploy.deploy.targets.tensorrt.engine import require
+
+        require()
+
+    def fit(self, plan: Plan, structure: Structure) -> Plan:
+        from qdeploy.deploy.lowering.fp16_scales import fit_to_half
+
+        return fit_to_half(plan, structure, self.name)
+
+    def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
+        from qdeploy.deploy.targets.tensorrt.lower import lower
+
+        return lower(model, plan, structure, tokens)
+
+    def violations(self, model: ir.Model) -> list[Violation]:
+        from qdeploy.deploy.targets.tensorrt.rules import violations
+
+        return violations(model)
+
+    def compile(
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+    ) -> dict[str, Any]:
+        from qdeploy.deploy.targets.tensorrt.engine import compile_directory
+
+        return compile_directory(directory, manifest, shape, how)
+
+    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+        from qdeploy.deploy.targets.tensorrt.engine import open_directory
+
+        return open_directory(directory, manifest, threads)
+
+    def diagnose(self) -> Health:
+        from qdeploy.deploy.targets.tensorrt.check import diagnose
+
+        return diagnose()
+
+    def install_hint(self) -> str:
+        return tensorrt_package()
+
+    def snippet(self) -> Snippet:
+        run = "trtexec --loadEngine=model.plan --dumpProfile"
+        return Snippet("TensorRT", "", run, language="sh")
