@@ -25,8 +25,8 @@ import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
-from qdeploy.evaluate.accuracy import Judged, judge
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.accuracy import Judged, predict_rows
+from qdeploy.evaluate.loaded_engine import load_engine
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = 1.0  # margin of the rows whose noise is drawn from
@@ -81,12 +81,16 @@ def main() -> None:
         qdeploy.export("embedded", work / "model")
         statistics = qdeploy.calibrate(work / "model", data=str(args.data), max_length=TOKENS)
         qdeploy.build(work / "model", work / "fp32", strategy="fp32")
-        base = judge(open_subject(work / "fp32", 2), rows, task, max_length=TOKENS, batch_size=32)
+        base = predict_rows(
+            load_engine(work / "fp32", 2), rows, task, max_length=TOKENS, batch_size=32
+        )
         result["rows"], result["engines"] = len(rows), {}
         for name, options in ENGINES.items():
             engine = work / name.replace(", ", "-")
             qdeploy.build(work / "model", engine, statistics=statistics, **options)
-            found = judge(open_subject(engine, 2), rows, task, max_length=TOKENS, batch_size=32)
+            found = predict_rows(
+                load_engine(engine, 2), rows, task, max_length=TOKENS, batch_size=32
+            )
             result["engines"][name] = chance(base, found, rng)
     print(json.dumps(keep(RESULTS / f"chance-{result['date']}.json", result), indent=1))
 

@@ -27,9 +27,9 @@ import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.errors import QDeployWarning
-from qdeploy.evaluate.accuracy import Judged, compare, judge, metrics_of
+from qdeploy.evaluate.accuracy import Judged, compare, metrics_of, predict_rows
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
 from qdeploy.evaluate.size import engine_size
 
@@ -100,8 +100,8 @@ def accuracy(
     lines = []
     chosen = [t for t in trials() if t.label == "fp32" or only in t.label]
     for trial in chosen:
-        subject = open_subject(build(trial, model, statistics, work), threads)
-        judged = judge(subject, rows, task, max_length=TOKENS, batch_size=32)
+        subject = load_engine(build(trial, model, statistics, work), threads)
+        judged = predict_rows(subject, rows, task, max_length=TOKENS, batch_size=32)
         size = engine_size(subject.directory)["total"]
         base, base_size = base or judged, base_size or size
         int8 = json.loads((subject.directory / "certificate.json").read_text())["int8"]
@@ -179,7 +179,7 @@ def profile(model: Path, statistics: Path, work: Path, threads: int) -> dict[str
     rows = read_rows("qnli-mini")
     shares = {}
     for strategy in ("fp32", "peg"):
-        subject = open_subject(build(Trial(strategy, strategy), model, statistics, work), threads)
+        subject = load_engine(build(Trial(strategy, strategy), model, statistics, work), threads)
         feeds = fixed_feeds(subject.encoder, rows.take(8), LatencyProtocol())
         times: Counter[str] = Counter()
         for kernel in subject.engine.profile(feeds, iterations=50):

@@ -14,7 +14,7 @@ from qdeploy.calibrate.run import calibrate_model
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
-from qdeploy.evaluate.accuracy import compare, judge, metrics_of
+from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
 from qdeploy.evaluate.latency import (
     LatencyProtocol,
     fixed_feeds,
@@ -22,7 +22,7 @@ from qdeploy.evaluate.latency import (
     median,
     ratio_of_medians,
 )
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.size import engine_size
 from qdeploy.exporter.entry import export_model
@@ -158,10 +158,10 @@ def _measure(
     if progress is not None:
         progress("load the engines", 0, 1)
     names = [exhibit.name for exhibit in EXHIBITS]
-    subjects = [open_subject(root / name, threads) for name in names]
+    subjects = [load_engine(root / name, threads) for name in names]
     data, task = read_rows(DATA, task=TASK), find_task(TASK)
     judged = [
-        judge(subject, data, task, progress=_part("answer every row", at, progress))
+        predict_rows(subject, data, task, progress=_part("answer every row", at, progress))
         for at, subject in enumerate(subjects)
     ]
     beside = {

@@ -15,9 +15,9 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 
-from qdeploy.deploy.engine import KernelTime, Witness
+from qdeploy.deploy.engine import KernelTime, KernelTrace
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets import registry as targets
@@ -57,12 +57,15 @@ class StandIn(SimulatedEngine):
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         return [KernelTime("gemm", "gemm", 1.0, 1, int8=True)]
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         kernels = self.profile(feeds)
         half = [KernelTime("gemm", "half_gemm", 1.0, 1, fault="it reads Half")]
-        return Witness({gemm: half if gemm in IN_FLOAT else kernels for gemm in gemms}, kernels)
+        return KernelTrace({gemm: half if gemm in IN_FLOAT else kernels for gemm in gemms}, kernels)
 
 
 class StandInTarget(TensorRt):

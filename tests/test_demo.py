@@ -126,11 +126,16 @@ def calls(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         assert checkpoint == "embedded"
         shutil.copytree(tiny, model, dirs_exist_ok=True)
 
-    count(api, "export", export)
-    for name in ("calibrate", "build"):
-        count(api, name, getattr(api, name))
     module = sys.modules["qdeploy.demo"]
-    for name in ("open_subject", "judge", "neighbours_of", "measure_alternating"):
+    count(module, "export_model", export)
+    for name in (
+        "calibrate_model",
+        "build_engine",
+        "load_engine",
+        "predict_rows",
+        "neighbours_of",
+        "measure_alternating",
+    ):
         count(module, name, getattr(module, name))
     monkeypatch.setattr(module, "PROTOCOL", LatencyProtocol(4, 16, 1, 20))
     return counted
@@ -144,8 +149,8 @@ def test_the_demo_asks_everything_once(
     root = tmp_path / "demo"
     result = run_demo(root, progress=lambda *told: stages.append(told))
     engines = len(EXHIBITS)
-    once = ("export", "calibrate", "measure_alternating")
-    each = ("build", "open_subject", "judge")
+    once = ("export_model", "calibrate_model", "measure_alternating")
+    each = ("build_engine", "load_engine", "predict_rows")
     expected = dict.fromkeys(once, 1) | dict.fromkeys(each, engines) | {"neighbours_of": 2}
     assert calls == expected
     assert [row["name"] for row in result["rows"]] == [exhibit.name for exhibit in EXHIBITS]

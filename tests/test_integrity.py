@@ -294,10 +294,10 @@ def test_an_engine_that_was_replaced_while_it_was_measured(
     home: Path, copy: Callable[[str], Path]
 ) -> None:
     from qdeploy.deploy.certificate import check_int8
-    from qdeploy.evaluate.loaded_engine import open_subject
+    from qdeploy.evaluate.loaded_engine import load_engine
 
     one, other = copy("engine"), copy("other")
-    subject = open_subject(one, 1)
+    subject = load_engine(one, 1)
     shutil.rmtree(one)
     other.rename(one)
     with pytest.raises(ModelError, match="was replaced while it was measured"):

@@ -15,7 +15,7 @@ from qdeploy.calibrate.sample import Sample
 from qdeploy.data.lengths import RowLengths
 from qdeploy.deploy.logit_noise import difference
 from qdeploy.evaluate.accuracy import Compared, Judged, compare, compare_outputs
-from qdeploy.evaluate.heldout import harm
+from qdeploy.evaluate.heldout import estimate_drop
 from qdeploy.evaluate.labels import ClassOrder
 from qdeploy.head import MULTI_LABEL, REGRESSION, SEQUENCES, Head
 from qdeploy.sqnr import logit_sqnr_db
@@ -68,7 +68,7 @@ def test_every_command_tells_the_same(kind: str | None, offset: float) -> None:
     if head.chooses:
         order = ClassOrder(head.labels, "model")
         first, second = (Judged(order, logits, None, LENGTHS) for logits in (other, exact))
-        found += [compare(first, second)["sqnr_db"], harm(exact, other, None).sqnr_db]
+        found += [compare(first, second)["sqnr_db"], estimate_drop(exact, other, None).sqnr_db]
     else:
         own, base = (Compared({"logits": values}, LENGTHS, head) for values in (other, exact))
         found.append(compare_outputs(own, base)["sqnr_db"])

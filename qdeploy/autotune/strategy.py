@@ -31,9 +31,9 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.request import check_paths, check_shape, parse_shape
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import DataError, GateError, PlanError, TargetError
-from qdeploy.evaluate.heldout import Harm, harm
+from qdeploy.evaluate.heldout import DropEstimate, estimate_drop
 from qdeploy.evaluate.latency import median, ratio_of_medians
-from qdeploy.evaluate.loaded_engine import Subject, open_subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.predict import predict_logits
 from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.scratch import scratch
@@ -74,7 +74,7 @@ class Tried:
         options: of `build`.
         folder: its engine directory.
         built: what `build_engine` said of it.
-        harm: what it does to the held-out rows.
+        drop: what it does to the held-out rows.
         p50_ms: median of a run, once all are timed.
         relative: it over that of the fastest plan that holds (of all plans, where none does), with
             its 95 % interval.
@@ -83,7 +83,7 @@ class Tried:
     options: dict[str, Any]
     folder: Path
     built: dict[str, Any]
-    harm: Harm
+    drop: DropEstimate
     p50_ms: float = 0.0
     relative: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -100,7 +100,7 @@ class Tried:
             "p50_ms": round(self.p50_ms, 3),
             "relative": _rounded(self.relative),
         }
-        return found | self.harm.to_json() | {"holds": self.harm.holds(max_drop)}
+        return found | self.drop.to_json() | {"holds": self.drop.holds(max_drop)}
 
 
 def build_within(
@@ -182,7 +182,7 @@ def build_within(
     with scratch("search") as folder:
         tried = _Trial(source, folder, shared, rows, limit, task, progress).all(max_drop)
         shape, fp32 = _time(tried, folder / FP32, max_drop, wanted, progress)
-        best = choose([one for one in tried if one.harm.holds(max_drop)])
+        best = choose([one for one in tried if one.drop.holds(max_drop)])
         report = {
             "max_drop": max_drop,
             "rows": len(rows),
@@ -234,10 +234,10 @@ def _time(
         The shape that they ran, and "p50_ms" and "relative" of FP32.
     """
     folders = [one.folder for one in tried]
-    subjects = [open_subject(folder, usable_cores()) for folder in (*folders, base)]
+    subjects = [load_engine(folder, usable_cores()) for folder in (*folders, base)]
     shape, rounds = rounds_of(subjects, wanted, progress, _RUNS)
     medians = [median(times) for times in rounds]
-    holding = [at for at, one in enumerate(tried) if one.harm.holds(max_drop)]
+    holding = [at for at, one in enumerate(tried) if one.drop.holds(max_drop)]
     first = min(holding or range(len(tried)), key=medians.__getitem__)
     relative = [ratio_of_medians(times, rounds[first]) for times in rounds]
     for one, ms, ratio in zip(tried, medians, relative, strict=False):
@@ -259,7 +259,7 @@ def choose(finalists: Sequence[Tried]) -> Tried | None:
         finalists: plans that hold, timed against the fastest of them.
     """
     as_fast = [one for one in finalists if one.as_fast]
-    return max(as_fast, key=lambda one: (one.harm.sqnr_db, -one.p50_ms), default=None)
+    return max(as_fast, key=lambda one: (one.drop.sqnr_db, -one.p50_ms), default=None)
 
 
 def _common(target: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -284,10 +284,10 @@ def worded(options: Mapping[str, Any]) -> str:
 
 
 def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
-    best = min(tried, key=lambda one: one.harm.expected_drop)
+    best = min(tried, key=lambda one: one.drop.expected_drop)
     return (
         f"No plan loses at most {max_drop:g} points on the held-out rows; the least harmful, "
-        f"{worded(best.options)}, is expected to lose {best.harm.expected_drop:.2f}. Nothing was "
+        f"{worded(best.options)}, is expected to lose {best.drop.expected_drop:.2f}. Nothing was "
         "written. Allow more with --max-drop, or give more calibration rows."
     )
 
@@ -325,20 +325,20 @@ class _Trial:
         """Every candidate that the target can express, with exceptions where none holds."""
         self._say(f"search: {FP32}", 0, 1)
         self._build({"strategy": "fp32"}, FP32)
-        base = open_subject(self.folder / FP32, usable_cores())
-        judge = partial(harm, self._logits(base), gold=self._gold(base))
+        base = load_engine(self.folder / FP32, usable_cores())
+        estimate = partial(estimate_drop, self._logits(base), gold=self._gold(base))
         half = find_target(self.shared["target"]).on_gpu
-        tried = list(self._each(_BY_HAND + (_ON_GPU if half else ()), judge))
+        tried = list(self._each(_BY_HAND + (_ON_GPU if half else ()), estimate))
         if not tried:
             raise PlanError(
                 f"{self.shared['target']} can express none of the plans that auto tries."
             )
-        if not any(one.harm.holds(max_drop) for one in tried):
-            tried += self._each(list(_with_exceptions(tried)), judge)
+        if not any(one.drop.holds(max_drop) for one in tried):
+            tried += self._each(list(_with_exceptions(tried)), estimate)
         return tried
 
     def _each(
-        self, candidates: Sequence[Mapping[str, Any]], judge: Callable[[Array], Harm]
+        self, candidates: Sequence[Mapping[str, Any]], estimate: Callable[[Array], DropEstimate]
     ) -> Iterator[Tried]:
         for done, options in enumerate(candidates):
             self._say("search", done, len(candidates))
@@ -349,7 +349,7 @@ class _Trial:
             except (TargetError, PlanError):
                 continue
             engine = self.folder / name
-            found = judge(self._logits(open_subject(engine, usable_cores())))
+            found = estimate(self._logits(load_engine(engine, usable_cores())))
             yield Tried(dict(options), engine, built, found)
         self._say("search", len(candidates), len(candidates))
 
@@ -362,11 +362,11 @@ class _Trial:
         shared = self.shared | ({} if calibrated else {"statistics": None})
         return build_engine(self.source, self.folder / name, measure=False, **shared, **options)
 
-    def _logits(self, subject: Subject) -> Array:
+    def _logits(self, subject: LoadedEngine) -> Array:
         encoded = subject.encoder.encode(self.rows, self.limit)
         return predict_logits(subject.engine, subject.encoder, encoded, batch_size=16)
 
-    def _gold(self, subject: Subject) -> Array | None:
+    def _gold(self, subject: LoadedEngine) -> Array | None:
         from qdeploy.evaluate.labels import class_order, gold_of
 
         if self.rows.labels is None:
@@ -378,7 +378,7 @@ class _Trial:
 def _with_exceptions(tried: list[Tried]) -> Iterator[dict[str, Any]]:
     """The least harmful plan of `peg` with its noisiest sites in float."""
     pegs = [t for t in tried if t.options["strategy"] == "peg"]
-    best = min(pegs, key=lambda t: t.harm.expected_drop)
+    best = min(pegs, key=lambda t: t.drop.expected_drop)
     plan = read_json(best.folder / "plan.json")
     levels = {s["name"]: s["sqnr_db"] for s in plan["sites"] if s["sqnr_db"] is not None}
     noisy = sorted(levels, key=levels.__getitem__)

@@ -16,7 +16,7 @@ from qdeploy.deploy.directory import write_guides
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.open import open_engine
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
-from qdeploy.evaluate.loaded_engine import Subject, open_subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.files.artifact import add_to_manifest, read_manifest
 from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
@@ -74,7 +74,7 @@ def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> 
 
 
 def rounds_of(
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     wanted: tuple[int, int],
     progress: Progress | None,
     iterations: int = 60,
@@ -94,7 +94,7 @@ def times_of(
     engines: dict[str, Path], wanted: tuple[int, int], progress: Progress | None
 ) -> tuple[tuple[int, int], dict[str, float]]:
     """The shape [B, S], and the median time of a run of each engine directory, ms, by its name."""
-    subjects = [open_subject(engine, usable_cores()) for engine in engines.values()]
+    subjects = [load_engine(engine, usable_cores()) for engine in engines.values()]
     shape, rounds = rounds_of(subjects, wanted, progress)
     times = {name: round(median(ms), 3) for name, ms in zip(engines, rounds, strict=True)}
     return shape, times

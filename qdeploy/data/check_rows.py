@@ -27,7 +27,7 @@ class Row(NamedTuple):
     label: str | None
 
 
-class Judge:
+class CheckedRows:
     """A table with what is wanted of it.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qdeploy.data.check_rows import Judge, Row
+from qdeploy.data.check_rows import CheckedRows, Row
 from qdeploy.data.sources import SPLITS, open_source
 from qdeploy.data.tasks import Columns, find_task, parse_columns
 from qdeploy.errors import DataError, PlanError, choose
@@ -112,11 +112,11 @@ def read_rows(
     """
     if limit is not None:
         _check_count(limit)
-    judge = _judge(source, task, columns, split)
+    checked = _checked(source, task, columns, split)
     found = _Columns()
-    for at, row in enumerate(judge.rows(limit)):
+    for at, row in enumerate(checked.rows(limit)):
         found.add(at, row)
-    return found.rows(judge, labelled=judge.labelled())
+    return found.rows(checked, labelled=checked.labelled())
 
 
 def sample_rows(
@@ -146,18 +146,18 @@ def sample_rows(
         PlanError: unknown task or split.
     """
     _check_count(n)
-    judge = _judge(source, task, columns, split)
+    checked = _checked(source, task, columns, split)
     count, gone = 0, []
-    for at, row in enumerate(judge.rows()):
+    for at, row in enumerate(checked.rows()):
         count += 1
         if without and _digest(row.first, row.second or "").hex()[:_HASH] in without:
             gone.append(at)
-    labelled, left = judge.labelled(), count - len(gone)
+    labelled, left = checked.labelled(), count - len(gone)
     chosen = sorted(random.Random(seed).sample(range(left), min(n, left)))
     found = _Columns()
-    for at, row in judge.chosen(set(_behind(gone, chosen))):
+    for at, row in checked.chosen(set(_behind(gone, chosen))):
         found.add(at, row)
-    return found.rows(judge, labelled=labelled)
+    return found.rows(checked, labelled=labelled)
 
 
 def _behind(gone: Sequence[int], chosen: Sequence[int]) -> Iterator[int]:
@@ -188,23 +188,25 @@ class _Columns:
         self.labels.append(row.label or "")
         self.ids.append(at)
 
-    def rows(self, judge: Judge, *, labelled: bool) -> Rows:
+    def rows(self, checked: CheckedRows, *, labelled: bool) -> Rows:
         return Rows(
             first=tuple(self.first),
-            second=tuple(self.second) if judge.pairs else None,
+            second=tuple(self.second) if checked.pairs else None,
             labels=tuple(self.labels) if labelled else None,
-            source=judge.source,
+            source=checked.source,
             row_ids=tuple(self.ids),
         )
 
 
-def _judge(source: str | Path, task: str, columns: Columns | str | None, split: str) -> Judge:
+def _checked(
+    source: str | Path, task: str, columns: Columns | str | None, split: str
+) -> CheckedRows:
     """The source, opened, with what is wanted of it."""
     known = find_task(task)
     choose("split", split, SPLITS, PlanError)
     if isinstance(columns, str):
         columns = parse_columns(columns, task)
-    return Judge(open_source(source, split), known, columns or known.columns, split)
+    return CheckedRows(open_source(source, split), known, columns or known.columns, split)
 
 
 def _check_count(n: int) -> None:

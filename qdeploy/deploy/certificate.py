@@ -1,7 +1,7 @@
 """Did the planned GEMMs run as INT8 kernels, how much of the work is that, and if not, why not?
 
 An engine that silently runs in float scores *better*, so the proof is of what ran: each planned
-GEMM is followed by what its lowering left in the graph (`Lowered.marks`) to the kernels of a
+GEMM is followed by what its lowering left in the graph (`Lowered.trace_names`) to the kernels of a
 profiled run. Names that optimizers give prove nothing.
 
 Three figures are told apart, and none stands for another: how much of the work was planned in INT8,
@@ -24,7 +24,7 @@ import numpy as np
 
 from qdeploy.calibrate.plan import FLOAT, INT8, Plan
 from qdeploy.deploy.engine import Engine, KernelTime
-from qdeploy.deploy.lowering.lowered import Lowered, Mark
+from qdeploy.deploy.lowering.lowered import Lowered, TraceName
 from qdeploy.errors import ModelError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_json, read_manifest
@@ -61,7 +61,7 @@ def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -
     flops = {counted.product.name: counted.flops for counted in count.products}
     gemms = {}
     for gemm in structure.gemms:
-        marks = lowered.marks.get(gemm.name, (Mark(gemm.weight, gemm.node),))
+        marks = lowered.trace_names.get(gemm.name, (TraceName(gemm.weight, gemm.node),))
         floats = sum(flops.pop(name, 0) for name in lowered.float_products.get(gemm.name, ()))
         gemms[gemm.name] = {
             "precision": plan.gemms[gemm.name].precision,
@@ -114,13 +114,13 @@ def certify(
     """
     gemms, others = planned["planned_gemms"], planned["other_products"]
     marks = {name: gemm["marks"] for name, gemm in gemms.items()}
-    witness = engine.witness(marks, feeds, iterations)
+    trace = engine.trace_gemms(marks, feeds, iterations)
     calls: Counter[str] = Counter()
-    for kernel in witness.kernels:
+    for kernel in trace.kernels:
         calls[kernel.kernel] += kernel.calls
     products = {k: n for k, n in sorted(calls.items()) if _multiplies(k)}
     shape = list(next(iter(feeds.values())).shape) if feeds else []
-    found = tally(gemms, witness.gemms, witness.ms, others)
+    found = tally(gemms, trace.gemms, trace.ms, others)
     found |= {"flops_measured": planned["flops_measured"]}
     return worded(found) | {"kernels": products, "shape": shape}
 

@@ -1,4 +1,4 @@
-"""Judge any ONNX file: which of its products ONNX Runtime's CPU provider runs in INT8.
+"""Certify any ONNX file: which of its products ONNX Runtime's CPU provider runs in INT8.
 
 What was meant is read from the file as written: a product whose weight is stored in 8 bits, or
 whose operator computes in integers, is planned INT8. What runs is read from the optimized graph.
@@ -32,7 +32,7 @@ _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cas
 _SIXTEEN_BITS = (ir.DataType.INT16, ir.DataType.UINT16)
 
 
-def judge(path: Path) -> dict[str, Any]:
+def certify_file(path: Path) -> dict[str, Any]:
     """`certificate.tally` of an ONNX file that anything may have made; nothing is timed.
 
     Returns:

@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from qdeploy.deploy.by_layer import by_layer, causes_of_float
-from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.rules import ADVICE, ERROR, Violation
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError
@@ -38,7 +38,7 @@ def describe(path: Path, target: str | None = None) -> dict[str, Any]:
     }
     if target is not None:
         return found | {"contract": _contract(path, model, target)}
-    check = judge(path)
+    check = certify_file(path)
     gemms = check["gemms"]
     layers = by_layer([], gemms, ran=True)
     return found | {"int8": check, "layers": layers, "float": causes_of_float(gemms)}

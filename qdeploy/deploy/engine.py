@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.errors import DataError
 from qdeploy.types import Array
 
@@ -33,7 +33,7 @@ class KernelTime:
 
 
 @dataclass(frozen=True)
-class Witness:
+class KernelTrace:
     """What a profiled run saw.
 
     Attributes:
@@ -65,14 +65,17 @@ class Engine(Protocol):
         """Time each kernel over `iterations` runs (after one warm-up run)."""
         ...
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """Profile a run and find the kernels of each GEMM.
 
         Args:
-            gemms: GEMM name → the marks that its lowering left (`Lowered.marks`), or any pairs of
-                a weight and a node.
+            gemms: GEMM name → the names that its lowering left (`Lowered.trace_names`), or any
+                pairs of a weight and a node.
             feeds: int64 [B, S] by input name.
             iterations: profiled runs after one warm-up.
         """

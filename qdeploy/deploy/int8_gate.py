@@ -30,7 +30,7 @@ def shortfall(int8: Mapping[str, Any], share: float | None) -> str | None:
     """What is missing, for the user; None where the gate is met or not set.
 
     Args:
-        int8: of `certificate.certify` or `judge.judge`.
+        int8: of `certificate.certify` or `certify_file.certify_file`.
         share: of the FLOPs of all constant-weight products, planned or not.
     """
     if share is None:

@@ -12,7 +12,7 @@ import numpy as np
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.request import Compilation
 from qdeploy.errors import TargetError
 from qdeploy.files.scratch import scratch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
-MARKS = {"gemm": [Mark("weight", "gemm")]}
+MARKS = {"gemm": [TraceName("weight", "gemm")]}
 _DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
 
 

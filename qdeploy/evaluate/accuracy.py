@@ -21,7 +21,7 @@ from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
-from qdeploy.evaluate.loaded_engine import Subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.predict import predict_logits, predict_values
 from qdeploy.head import SEQUENCES, Head
 from qdeploy.sqnr import logit_sqnr_db
@@ -87,7 +87,7 @@ class Compared:
     head: Head
 
 
-def no_accuracy(subject: Subject, rows: Rows, *, stands_in: bool = False) -> str | None:
+def no_accuracy(subject: LoadedEngine, rows: Rows, *, stands_in: bool = False) -> str | None:
     """Why an engine has no accuracy on these rows, as a clause; None where it has one.
 
     Args:
@@ -107,8 +107,8 @@ def no_accuracy(subject: Subject, rows: Rows, *, stands_in: bool = False) -> str
     return None
 
 
-def judge(
-    subject: Subject,
+def predict_rows(
+    subject: LoadedEngine,
     rows: Rows,
     task: Task,
     *,
@@ -157,7 +157,7 @@ def judge(
 
 
 def outputs_of(
-    subject: Subject,
+    subject: LoadedEngine,
     rows: Rows,
     *,
     max_length: int | None = None,
@@ -165,7 +165,7 @@ def outputs_of(
     progress: Progress | None = None,
     stage: str = "accuracy",
 ) -> Compared:
-    """Every output of every row, of any head; arguments and errors as of `judge`."""
+    """Every output of every row, of any head; arguments and errors as of `predict_rows`."""
     encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
     values = predict_values(
         subject.engine,

@@ -7,11 +7,11 @@ from dataclasses import replace
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.reading import Reading, same_source
 from qdeploy.data.rows import Rows, read_rows, row_hashes
-from qdeploy.evaluate.loaded_engine import Subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine
 
 
 def evaluation_rows(
-    reading: Reading, subject: Subject, limit: int | None, *, accuracy: bool
+    reading: Reading, subject: LoadedEngine, limit: int | None, *, accuracy: bool
 ) -> tuple[Rows, int]:
     """The rows asked for, those of the source that the engine remembers, or the embedded ones.
 

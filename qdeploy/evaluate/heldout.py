@@ -20,7 +20,7 @@ _SIGMAS = 2.0  # a measured drop may lie this many of its standard errors above 
 
 
 @dataclass(frozen=True)
-class Harm:
+class DropEstimate:
     """Points of accuracy lost on held-out rows.
 
     Attributes:
@@ -46,7 +46,9 @@ class Harm:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def harm(reference: Array, found: Array, gold: Array | None, seed: int = 0) -> Harm:
+def estimate_drop(
+    reference: Array, found: Array, gold: Array | None, seed: int = 0
+) -> DropEstimate:
     """Compare an engine's logits with FP32's.
 
     Args:
@@ -66,7 +68,7 @@ def harm(reference: Array, found: Array, gold: Array | None, seed: int = 0) -> H
     ]
     level = logit_sqnr_db([(exact, found)], exclusive=True)
     flipped = int((found.argmax(axis=1) != own).sum())
-    return Harm(
+    return DropEstimate(
         expected_drop=100 * (right - float(np.mean(kept))) / rows,
         measured_drop=100 * (right - int((found.argmax(axis=1) == truth).sum())) / rows,
         standard_error=100 * float(np.sqrt(max(flipped, 1))) / rows,

@@ -16,7 +16,7 @@ from qdeploy.head import CONFIG, Head, head_of
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedEngine:
     """One engine directory, loaded.
 
     Attributes:
@@ -60,9 +60,9 @@ class Subject:
         return frozenset(calibration.get("row_hashes") or ())
 
 
-def open_subject(
+def load_engine(
     engine_dir: str | Path, threads: int, *, simulate: bool = False, how: str = SHA256
-) -> Subject:
+) -> LoadedEngine:
     """Load an engine directory, all of it of one build, whoever replaces it meanwhile.
 
     Args:
@@ -76,11 +76,11 @@ def open_subject(
     """
     directory = Path(engine_dir)
 
-    def load() -> Subject:
+    def load() -> LoadedEngine:
         manifest = read_manifest(directory, "engine")
         verify(directory, manifest, [CONFIG], how=how)
         encoder = TextEncoder.from_directory(directory, how=how)
         engine = open_engine(directory, threads=threads, simulate=simulate, how=how)
-        return Subject(directory, manifest, engine, encoder, head_of(directory, manifest))
+        return LoadedEngine(directory, manifest, engine, encoder, head_of(directory, manifest))
 
     return read_whole(directory, load)

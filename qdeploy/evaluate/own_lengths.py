@@ -17,7 +17,7 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import Encoded, TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians
-from qdeploy.evaluate.loaded_engine import Subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.rounds import ITERATIONS, Timed, alternate
 from qdeploy.types import Array, Progress
 
@@ -45,7 +45,7 @@ class OwnLengths:
 
 
 def measure_own_lengths(
-    subjects: Sequence[Subject],
+    subjects: Sequence[LoadedEngine],
     rows: Rows,
     protocol: LatencyProtocol,
     *,

@@ -19,7 +19,7 @@ from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.predict import bounded_batches, check_finite
 from qdeploy.files.artifact import MANIFEST, sha256_file
 from qdeploy.files.integrity import SHA256
@@ -51,7 +51,7 @@ class Predictor(OfOneProcess):
         self, engine_dir: str | Path, *, threads: int | None = None, verify: str = SHA256
     ) -> None:
         self.threads = check_threads(threads)
-        self._subject = open_subject(engine_dir, self.threads, how=verify)
+        self._subject = load_engine(engine_dir, self.threads, how=verify)
         super().__init__()
         self._made = (os.path.abspath(engine_dir), threads, verify)
         self._manifest = sha256_file(self._subject.directory / MANIFEST)

@@ -11,7 +11,7 @@ from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
-from qdeploy.evaluate.loaded_engine import Subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.suspicions import of_predictions
 from qdeploy.files.artifact import package_versions
 from qdeploy.types import Array
@@ -20,7 +20,7 @@ SCHEMA = 1
 FP16 = "fp16"  # the strategy
 
 
-def heading(subject: Subject, task: str, protocol: LatencyProtocol) -> dict[str, Any]:
+def heading(subject: LoadedEngine, task: str, protocol: LatencyProtocol) -> dict[str, Any]:
     """What was measured and how; every measured section starts as None.
 
     Keys are those of `docs/files.md`, so that a section that was left out reads null and a reader
@@ -73,13 +73,13 @@ def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
     }
 
 
-def about_baseline(subject: Subject) -> dict[str, Any]:
+def about_baseline(subject: LoadedEngine) -> dict[str, Any]:
     """Which engine the baseline is."""
     names = ("target", "strategy", "scope")
     return {"engine": str(subject.directory)} | {name: subject.manifest[name] for name in names}
 
 
-def about_data(rows: Rows, subject: Subject, lengths: RowLengths | None) -> dict[str, Any]:
+def about_data(rows: Rows, subject: LoadedEngine, lengths: RowLengths | None) -> dict[str, Any]:
     """The rows: where from, how long and how many cut, beside those that calibrated the engine.
 
     Args:
@@ -159,7 +159,7 @@ def about_speed(
     return sections | {"speedup": {"ratio": ratio, "ci95": [low, high]}}, summary(times[1])
 
 
-def about_device(subject: Subject, iterations: int) -> dict[str, Any]:
+def about_device(subject: LoadedEngine, iterations: int) -> dict[str, Any]:
     """`device_ms` of a GPU's timed runs, between two events of the device, and `cuda_graph`.
 
     Args:

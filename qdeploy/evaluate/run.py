@@ -20,15 +20,15 @@ from qdeploy.evaluate.accuracy import (
     Judged,
     compare,
     compare_outputs,
-    judge,
     metrics_of,
     no_accuracy,
     outputs_of,
+    predict_rows,
 )
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
-from qdeploy.evaluate.loaded_engine import Subject, open_subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
@@ -139,10 +139,10 @@ def evaluate_engine(
     known, max_length = find_task(reading.task), reading.max_length
     if progress:
         progress("load", 0, 1)
-    subjects = [open_subject(engine_dir, threads, simulate=simulate)]
+    subjects = [load_engine(engine_dir, threads, simulate=simulate)]
     if baseline is not None:
         dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
-        subjects.append(open_subject(baseline, threads, simulate=simulate and dry))
+        subjects.append(load_engine(baseline, threads, simulate=simulate and dry))
     if not simulate:
         for subject in subjects:
             check_packages(subject.engine)
@@ -188,7 +188,7 @@ def evaluate_engine(
 
 def _predictions(
     report: dict[str, Any],
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     rows: Rows,
     reading: Reading,
     gates: Gates,
@@ -229,7 +229,9 @@ def _predictions(
         report["baseline"] |= compare_outputs(values[0], values[1])
         found: Judged | Compared = values[0]
     else:
-        judged = [judge(subject, rows, task, stage=stage, **asked) for subject, stage in both]
+        judged = [
+            predict_rows(subject, rows, task, stage=stage, **asked) for subject, stage in both
+        ]
         found = judged[0]
         report["labels"] = parts.about_labels(judged[0])
         report["metrics"] = None if reason else metrics_of(judged[0])
@@ -244,12 +246,12 @@ def _predictions(
     return found
 
 
-def _longest(subjects: list[Subject]) -> int:
+def _longest(subjects: list[LoadedEngine]) -> int:
     """Tokens of a row that every engine takes."""
     return min(subject.longest for subject in subjects)
 
 
-def _timed_tokens(subjects: list[Subject], seq_len: int | None) -> int:
+def _timed_tokens(subjects: list[LoadedEngine], seq_len: int | None) -> int:
     """Tokens of a row of the latency.
 
     Raises:
@@ -266,7 +268,7 @@ def _timed_tokens(subjects: list[Subject], seq_len: int | None) -> int:
     return seq_len
 
 
-def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:
+def _kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
     """Tokens kept of a row.
 
     Raises:
@@ -275,7 +277,7 @@ def _kept_tokens(subjects: list[Subject], max_length: int | None) -> int:
     return row_limit(_longest(subjects), max_length, subjects[0].taker)
 
 
-def _check_room(subjects: list[Subject], protocol: LatencyProtocol) -> None:
+def _check_room(subjects: list[LoadedEngine], protocol: LatencyProtocol) -> None:
     """Refuse batches that the memory does not hold; an engine of a GPU refuses them itself.
 
     Raises:
@@ -289,7 +291,7 @@ def _check_room(subjects: list[Subject], protocol: LatencyProtocol) -> None:
 
 
 def _feeds(
-    subject: Subject, rows: Rows, protocol: LatencyProtocol, seed: int, *, exact: bool
+    subject: LoadedEngine, rows: Rows, protocol: LatencyProtocol, seed: int, *, exact: bool
 ) -> dict[str, Array]:
     """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do, and
     a batch of the size that accuracy runs."""
@@ -302,7 +304,7 @@ def _feeds(
 
 def _latency(
     report: dict[str, Any],
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     feeds: list[dict[str, Array]],
     protocol: LatencyProtocol,
     seed: int,
@@ -325,7 +327,7 @@ def _latency(
 
 def _own_lengths(
     report: dict[str, Any],
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     rows: Rows,
     protocol: LatencyProtocol,
     max_length: int | None,
@@ -350,7 +352,7 @@ def _own_lengths(
 
 def _neighbours(
     report: dict[str, Any],
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     rows: Rows,
     max_length: int | None,
     progress: Progress | None,
@@ -374,7 +376,7 @@ def _neighbours(
 
 def _memories(
     report: dict[str, Any],
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     protocol: LatencyProtocol,
     progress: Progress | None,
 ) -> None:
@@ -392,7 +394,7 @@ def _memories(
 
 
 def _memory(
-    report: dict[str, Any], subject: Subject, protocol: LatencyProtocol
+    report: dict[str, Any], subject: LoadedEngine, protocol: LatencyProtocol
 ) -> dict[str, float] | None:
     """Peak of a fresh process; when that fails the rest of the report still stands, and says so."""
     try:
@@ -409,7 +411,7 @@ def _memory(
 
 def _structure(
     report: dict[str, Any],
-    subjects: list[Subject],
+    subjects: list[LoadedEngine],
     feeds: list[dict[str, Array]],
     *,
     simulated: bool,

@@ -9,13 +9,13 @@ from qdeploy.data.lengths import RowLengths, cut_text, difference_text
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import INTEGERS
-from qdeploy.evaluate.loaded_engine import Subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine
 
 _SHOWN = 6  # classes that a warning names
 
 
 def of_lengths(
-    lengths: RowLengths, subject: Subject, longest: int, wanted: int | None
+    lengths: RowLengths, subject: LoadedEngine, longest: int, wanted: int | None
 ) -> list[str]:
     """Rows that were cut, and a calibration on rows of other lengths, each as one warning.
 

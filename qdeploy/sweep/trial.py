@@ -24,8 +24,8 @@ from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.errors import QDeployWarning
-from qdeploy.evaluate.accuracy import compare, judge, metrics_of
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.evaluate.run import evaluate_engine
 from qdeploy.evaluate.size import engine_size
@@ -93,9 +93,9 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
             # every row is measured below, and whoever compares wants the bad ones too
             settings = {"measure": False} | request.settings
             build_one(request.model, engine, statistics=statistics, **settings)
-    subject = open_subject(engine, request.threads)
+    subject = load_engine(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
-    judged = judge(subject, rows, find_task(request.task), max_length=request.max_length)
+    judged = predict_rows(subject, rows, find_task(request.task), max_length=request.max_length)
     save_predictions(judged, folder / PREDICTIONS)
     result: dict[str, Any] = {
         "metrics": metrics_of(judged),

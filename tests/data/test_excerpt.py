@@ -1,4 +1,4 @@
-"""Parts of long texts against the whole ones: the tokens that are kept are the same."""
+"""GroupedGemm of long texts against the whole ones: the tokens that are kept are the same."""
 
 from __future__ import annotations
 

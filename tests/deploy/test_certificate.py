@@ -14,7 +14,7 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import optimized_graph
@@ -43,7 +43,7 @@ def two_gemms(path: Path) -> dict[str, Any]:
     plan = plan_of(structure, {"hidden.out": PerTensor(Affine(0.05, 128))})
     lowered = lower_ort_cpu(model, plan, structure)
     saved(lowered.model, path)
-    return planned(plan, structure, lowered.marks)
+    return planned(plan, structure, lowered.trace_names)
 
 
 def test_counts_and_shares(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_outlier_channels_are_not_counted_as_int8(tmp_path: Path) -> None:
 def test_one_float_part_makes_the_whole_gemm_a_fallback(tmp_path: Path) -> None:
     """A GEMM in several parts is INT8 only if all of them are."""
     gemms = two_gemms(tmp_path / "m.onnx")
-    gemms["first"]["marks"].append(Mark("second.weight", "second"))
+    gemms["first"]["marks"].append(TraceName("second.weight", "second"))
     report = certified(tmp_path / "m.onnx", gemms)
     assert (report["executed"], report["flops_share"]) == (0, 0.0)
     assert report["gemms"]["first"]["kernel"] == "MatMul"
@@ -90,8 +90,10 @@ def test_one_float_part_makes_the_whole_gemm_a_fallback(tmp_path: Path) -> None:
     assert "its input is not quantized where it enters the product" in fallback["reason"]
 
 
-@pytest.mark.parametrize("marks", [[], [Mark("a weight that is gone", "first")]])
-def test_a_planned_gemm_without_a_weight_is_a_fallback(marks: list[Mark], tmp_path: Path) -> None:
+@pytest.mark.parametrize("marks", [[], [TraceName("a weight that is gone", "first")]])
+def test_a_planned_gemm_without_a_weight_is_a_fallback(
+    marks: list[TraceName], tmp_path: Path
+) -> None:
     gemms = two_gemms(tmp_path / "m.onnx")
     gemms["first"]["marks"] = marks
     (fallback,) = certified(tmp_path / "m.onnx", gemms)["fallbacks"]

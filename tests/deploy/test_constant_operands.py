@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.graph.products import find_products
 
@@ -87,7 +87,7 @@ def test_what_reads_a_shape_or_a_type_stays_constant(operator: str, tmp_path: Pa
     nodes.append(helper.make_node("MatMul", ["x", "v"], ["y"], "gemm"))
     path = written(tmp_path, nodes, {"w": floats(HIDDEN, HIDDEN)})
     assert count_products(path, {"x": X}).flops == ONE
-    assert judge(path)["gemms"]["gemm"]["planned"] == "float"
+    assert certify_file(path)["gemms"]["gemm"]["planned"] == "float"
 
 
 def scan() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
@@ -195,7 +195,7 @@ def test_weights_in_attributes_are_named(tmp_path: Path) -> None:
             targets=1,
         ),
     ]
-    report = judge(written(tmp_path, nodes, {"axis": np.array([1])}))
+    report = certify_file(written(tmp_path, nodes, {"axis": np.array([1])}))
     (left,) = report["unplanned"]
     assert left["flops_share"] == 1.0 and "is not judged" in left["reason"]
 
@@ -212,4 +212,4 @@ def test_weights_in_a_file_of_any_name(name: str, tmp_path: Path) -> None:
         size_threshold=10,
     )
     assert (tmp_path / name).is_file()
-    assert judge(path)["gemms"]["gemm"]["kernel"] == "MatMul"
+    assert certify_file(path)["gemms"]["gemm"]["kernel"] == "MatMul"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.groups import COARSER, REPEATED_SHARE, repetitions
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.profile import optimized_graph
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
 from qdeploy.graph.sites import find_structure
@@ -106,12 +106,12 @@ def one_gemm(weight: Array, *, form: str = "MatMul") -> ir.Model:
 
 def lower(
     model: ir.Model, treatment: Treatment, **options: Any
-) -> tuple[ir.Model, Plan, Structure, dict[str, tuple[Mark, ...]]]:
+) -> tuple[ir.Model, Plan, Structure, dict[str, tuple[TraceName, ...]]]:
     """Lower with one treatment for every GEMM input."""
     structure = find_structure(model)
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms}, **options)
     lowered = lower_ort_cpu(model, plan, structure)
-    return lowered.model, plan, structure, lowered.marks
+    return lowered.model, plan, structure, lowered.trace_names
 
 
 def reference(x: Array, weight: Array, treatment: Treatment) -> Array:

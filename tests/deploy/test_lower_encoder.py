@@ -146,7 +146,7 @@ def test_each_gemm_of_an_encoder_is_within_its_rounding_errors(
     functions = functions_of(model, structure)
     lowered = lower_ort_cpu(model, plan, structure, tokens)
     report = certified(
-        saved(lowered.model, tmp_path / "b.onnx"), planned(plan, structure, lowered.marks)
+        saved(lowered.model, tmp_path / "b.onnx"), planned(plan, structure, lowered.trace_names)
     )
     assert report["executed"] == report["planned"] == len(structure.gemms)
 

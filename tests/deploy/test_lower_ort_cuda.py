@@ -39,7 +39,7 @@ def test_a_gemm_is_the_rounded_input_times_the_weight(name: str, tmp_path: Path)
     plan = TARGETS["ort-cuda"].fit(replace(plan, activations="symmetric"), structure)
     lowered = lower(model, plan, structure)
     operators = [node.op_type for node in lowered.model.graph]
-    assert operators.count("MatMulInteger") == len(lowered.marks["gemm"]) >= 1
+    assert operators.count("MatMulInteger") == len(lowered.trace_names["gemm"]) >= 1
     assert "DequantizeLinear" not in operators
     path = saved(lowered.model, tmp_path / "model.onnx")
     found = SimulatedEngine(path, threads=1).run({"x": X})["y"].astype(np.float64)

@@ -17,7 +17,7 @@ from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan, Tre
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.lowering.fp16_scales import SMALLEST, half_scale
 from qdeploy.deploy.lowering.groups import window
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.targets.registry import TARGETS
@@ -80,12 +80,12 @@ def one_gemm(weight: Array) -> ir.Model:
     return toy.model(toy.op("Add", product, toy.constant("gemm.bias", BIAS), channels=N))
 
 
-def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tuple[Mark, ...]]:
+def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tuple[TraceName, ...]]:
     model = one_gemm(weight)
     structure = find_structure(model)
     plan = symmetric(plan_of(structure, {g.input: treatment for g in structure.gemms}))
     found = lower(model, TARGETS["tensorrt"].fit(plan, structure), structure)
-    return found.model, found.marks["gemm"]
+    return found.model, found.trace_names["gemm"]
 
 
 def symmetric(plan: Plan) -> Plan:
@@ -396,7 +396,7 @@ def test_only_a_dry_run_can_be_simulated(tmp_path: Path) -> None:
 def test_a_simulation_has_no_kernels(bert: Source) -> None:
     engine = SimulatedEngine(bert.directory / "model.onnx")
     with pytest.raises(PlanError, match="no kernels"):
-        engine.witness({}, {})
+        engine.trace_gemms({}, {})
     with pytest.raises(PlanError, match="no kernels"):
         engine.profile({})
 

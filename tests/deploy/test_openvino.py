@@ -62,8 +62,8 @@ def test_values_and_kernels_of_a_single_gemm(name: str, tmp_path: Path) -> None:
     found = engine.run({"x": X})["y"]
     expected = reference(-X, weight, treatment)
     np.testing.assert_allclose(found, expected, atol=ROUNDING * np.abs(expected).max())
-    witness = engine.witness(lowered.marks, {"x": X}, 1)
-    report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
+    trace = engine.trace_gemms(lowered.trace_names, {"x": X}, 1)
+    report = tally(planned(plan, structure, lowered.trace_names), trace.gemms, trace.ms)
     assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
 
 
@@ -80,14 +80,14 @@ def test_columns_behind_an_activation_function_keep_their_values(form: str, tmp_
     plan = plan_of(structure, treatments)
     lowered = lower(model, plan, structure)
     assert not {"Slice", "Gather"} & {node.op_type for node in lowered.model.graph}
-    assert len(lowered.marks["first"]) == 2
+    assert len(lowered.trace_names["first"]) == 2
     engine = openvino_engine.OpenVinoEngine(saved(lowered.model, tmp_path / "m.onnx"), threads=1)
     found = engine.run({"x": X})["y"]
     there = lower_ort_cpu(one_layer()[0], plan, structure).model
     (expected,) = run(there, tmp_path / "there.onnx", {"x": X})
     assert float((np.abs(found - expected) > ROUNDING * np.abs(expected).max()).mean()) <= TIES
-    witness = engine.witness(lowered.marks, {"x": X}, 1)
-    report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
+    trace = engine.trace_gemms(lowered.trace_names, {"x": X}, 1)
+    report = tally(planned(plan, structure, lowered.trace_names), trace.gemms, trace.ms)
     assert report["executed"] == report["planned"] == 3
 
 
@@ -108,10 +108,10 @@ def test_blocks_of_one_column_stay_products(count: int, times: int, tmp_path: Pa
     treatments["gelu.out"] = Grouped((rest, alone), (whole.affine, coarse))
     plan = plan_of(structure, treatments)
     lowered = lower(model, plan, structure)
-    assert len(lowered.marks["second"]) == (1 if times == 2 else 2)
+    assert len(lowered.trace_names["second"]) == (1 if times == 2 else 2)
     engine = openvino_engine.OpenVinoEngine(saved(lowered.model, tmp_path / "m.onnx"), threads=1)
-    witness = engine.witness(lowered.marks, {"x": X}, 1)
-    report = tally(planned(plan, structure, lowered.marks), witness.gemms, witness.ms)
+    trace = engine.trace_gemms(lowered.trace_names, {"x": X}, 1)
+    report = tally(planned(plan, structure, lowered.trace_names), trace.gemms, trace.ms)
     assert (report["executed"], report["fallbacks"]) == (3, [])
     there = lower_ort_cpu(one_layer()[0], plan, structure).model
     (expected,) = run(there, tmp_path / "there.onnx", {"x": X})
@@ -172,10 +172,10 @@ def test_what_ran_in_float_is_a_fallback(engine: Callable[..., Built], bert: Sou
     gemms = read_json(directory / "certificate.json")["planned_gemms"]
     for gemm in gemms.values():
         gemm["precision"] = "int8"
-    witness = open_engine(directory, threads=1).witness(
+    trace = open_engine(directory, threads=1).trace_gemms(
         {name: gemm["marks"] for name, gemm in gemms.items()}, bert.feeds(2)
     )
-    report = tally(gemms, witness.gemms, witness.ms)
+    report = tally(gemms, trace.gemms, trace.ms)
     assert (report["executed"], report["flops_share"]) == (0, 0.0)
     assert len(report["fallbacks"]) == report["planned"] == len(gemms)
     for fallback in report["fallbacks"]:

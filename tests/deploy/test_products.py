@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.deploy.certificate import expected, tally, unplanned
-from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
@@ -97,7 +97,7 @@ def test_a_foreign_files_share_is_what_int8_kernels_did(
 ) -> None:
     """Beside it, the events of a profile: calls of INT8 kernels, with the shapes that they had."""
     path = written(model_of(layers, hidden), tmp_path)
-    report = judge(path)
+    report = certify_file(path)
     inputs = any_feeds(path)
     rows = math.prod(inputs["x"].shape[:2])
     total = brute_force(model_of(layers, hidden), hidden) // (BATCH * TOKENS) * rows
@@ -191,7 +191,7 @@ def test_a_branch_that_this_run_left_out_counts(varying: bool, tmp_path: Path) -
     count = count_products(path, feeds(hidden) | {"go": np.array(False)})
     assert count.flops == (2 * BATCH * TOKENS * hidden**2 if varying else 0)
     assert not any(product.ran for product in count.products)
-    assert judge(path)["flops_share"] == 0.0
+    assert certify_file(path)["flops_share"] == 0.0
 
 
 def body(node: onnx.NodeProto, constants: list[onnx.TensorProto]) -> onnx.GraphProto:

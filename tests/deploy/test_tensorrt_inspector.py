@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.errors import ModelError
 
@@ -117,7 +117,7 @@ def test_attention_beside_a_product_does_not_speak_for_it() -> None:
     """The sample's fused attention names a query GEMM too; only the GEMM counts."""
     layers = inspector.layers(text(10))
     ran = inspector.kernels(layers, {})
-    (kernel,) = inspector.of_gemms(layers, ran, {"q": [Mark("w", "layer.0.query")]})["q"]
+    (kernel,) = inspector.of_gemms(layers, ran, {"q": [TraceName("w", "layer.0.query")]})["q"]
     assert kernel.name == QKV and kernel.int8
 
 
@@ -126,9 +126,9 @@ def test_the_certificate_counts_what_ran(version: int) -> None:
     layers = inspector.layers(text(version))
     ran = inspector.kernels(layers, {QKV: [0.25, 0.35]})
     marks = {
-        "layer.0.query": [Mark("w", "layer.0.query")],
-        "layer.0.intermediate": [Mark("w", "layer.0.intermediate")],
-        "layer.1.query": [Mark("w", "layer.1.nowhere")],
+        "layer.0.query": [TraceName("w", "layer.0.query")],
+        "layer.0.intermediate": [TraceName("w", "layer.0.intermediate")],
+        "layer.1.query": [TraceName("w", "layer.1.nowhere")],
     }
     found = inspector.of_gemms(layers, ran, marks)
     assert [k.ms for k in found["layer.0.query"]] == [pytest.approx(0.3)]
@@ -143,7 +143,7 @@ def test_the_certificate_counts_what_ran(version: int) -> None:
 def test_a_gemm_in_parts_needs_all_of_them() -> None:
     layers = inspector.layers(text(10))
     ran = inspector.kernels(layers, {})
-    parts = {"g": [Mark("w", "layer.0.query"), Mark("v", "layer.0.query/part2")]}
+    parts = {"g": [TraceName("w", "layer.0.query"), TraceName("v", "layer.0.query/part2")]}
     assert inspector.of_gemms(layers, ran, parts) == {"g": []}
 
 
@@ -168,7 +168,7 @@ def test_signs_do_not_matter_in_names_of_layers_and_do_in_metadata() -> None:
     for metadata, found in (("", 1), ("[ONNX Layer: layer_0_query]", 0)):
         layers = inspector.layers(json.dumps({"Layers": [entry | {"Metadata": metadata}]}))
         ran = inspector.kernels(layers, {})
-        marks = {"g": [Mark("w", "layer.0.query")]}
+        marks = {"g": [TraceName("w", "layer.0.query")]}
         assert len(inspector.of_gemms(layers, ran, marks)["g"]) == found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
@@ -138,7 +138,7 @@ def test_uint8_per_tensor_qdq_becomes_an_int8_kernel(
     path = saved(build(), tmp_path / "toy.onnx")
     assert kernels(path)["MatMulIntegerToFloat"] == 1
     assert kernels(path)["MatMul"] == 0
-    report = judge(path)
+    report = certify_file(path)
     assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
     assert report["flops_share"] == 1.0
 
@@ -157,7 +157,7 @@ def test_silently_float_and_the_judge_says_why(
 ) -> None:
     path = saved(build(), tmp_path / "toy.onnx")
     assert not INT8_KERNELS & set(kernels(path))
-    report = judge(path)
+    report = certify_file(path)
     assert (report["planned"], report["executed"], report["flops_share"]) == (gemms, 0, 0.0)
     for fallback in report["fallbacks"]:
         assert fallback["kernel"] == kernel
@@ -171,14 +171,14 @@ def test_int8_activations_of_a_single_reader_do_become_int8(tmp_path: Path) -> N
     """
     path = saved(int8_activations(1), tmp_path / "toy.onnx")
     assert kernels(path)["MatMulIntegerToFloat"] == 1
-    assert judge(path)["executed"] == 1
+    assert certify_file(path)["executed"] == 1
 
 
 def test_per_axis_activations_are_fused_into_a_kernel_that_refuses_them(tmp_path: Path) -> None:
     """Worse than a float MatMul (what older versions made of it): 1.31.1 loads and then fails."""
     path = saved(per_axis_activations(), tmp_path / "toy.onnx")
     assert kernels(path)["MatMulIntegerToFloat"] == 1
-    (fallback,) = judge(path)["fallbacks"]
+    (fallback,) = certify_file(path)["fallbacks"]
     assert "it loads and stops at the first run" in fallback["reason"]
     session = open_session(path, session_options(1))
     with pytest.raises(Exception, match="zero point must be a scalar"):
@@ -188,14 +188,14 @@ def test_per_axis_activations_are_fused_into_a_kernel_that_refuses_them(tmp_path
 def test_slices_become_one_int8_kernel_each(tmp_path: Path) -> None:
     path = saved(slices_of_groups(), tmp_path / "toy.onnx")
     assert kernels(path)["MatMulIntegerToFloat"] == 2
-    report = judge(path)
+    report = certify_file(path)
     assert (report["planned"], report["executed"]) == (2, 2)
 
 
 def test_dynamic_quantization_becomes_one_kernel(tmp_path: Path) -> None:
     path = saved(dynamic(), tmp_path / "toy.onnx")
     assert kernels(path)["DynamicQuantizeMatMul"] == 1
-    assert judge(path)["executed"] == 1
+    assert certify_file(path)["executed"] == 1
 
 
 def turned_gemm() -> ir.Model:
@@ -226,12 +226,12 @@ def weight_rounded_in_the_graph() -> ir.Model:
 
 
 def test_a_turned_weight_with_a_scale_per_row_is_judged(tmp_path: Path) -> None:
-    report = judge(saved(turned_gemm(), tmp_path / "toy.onnx"))
+    report = certify_file(saved(turned_gemm(), tmp_path / "toy.onnx"))
     assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
 
 
 def test_a_weight_that_is_rounded_in_the_graph_is_not_overlooked(tmp_path: Path) -> None:
-    report = judge(saved(weight_rounded_in_the_graph(), tmp_path / "toy.onnx"))
+    report = certify_file(saved(weight_rounded_in_the_graph(), tmp_path / "toy.onnx"))
     assert report["planned"] == 1
 
 
@@ -242,5 +242,7 @@ def test_scales_per_block_are_judged(tmp_path: Path) -> None:
     weight = toy.op(
         "DequantizeLinear", *stored, name="weight", channels=N, axis=0, block_size=K // 2
     )
-    report = judge(saved(toy.model(toy.op("MatMul", toy.x, weight, channels=N)), tmp_path / "b"))
+    report = certify_file(
+        saved(toy.model(toy.op("MatMul", toy.x, weight, channels=N)), tmp_path / "b")
+    )
     assert (report["planned"], report["executed"]) == (1, 0)

@@ -21,7 +21,7 @@ from qdeploy.calibrate.plan import (
     Treatment,
 )
 from qdeploy.deploy.certificate import tally
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.graph.structure import Structure
@@ -169,7 +169,9 @@ def plan_of(
     )
 
 
-def planned(plan: Plan, structure: Structure, marks: dict[str, tuple[Mark, ...]]) -> dict[str, Any]:
+def planned(
+    plan: Plan, structure: Structure, marks: dict[str, tuple[TraceName, ...]]
+) -> dict[str, Any]:
     """What `tally` wants to know."""
     return {
         gemm.name: {

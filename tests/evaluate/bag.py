@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.deploy.engine import KernelTime, Witness
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.engine import KernelTime, KernelTrace
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.files.artifact import write_json, write_manifest
 from qdeploy.files.integrity import SHA256
 from tests import manifests
@@ -63,11 +63,14 @@ class BagEngine:
         """One kernel: the gather."""
         return [KernelTime("gather", "Gather", 0.01, 1)]
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """It has no GEMM."""
-        return Witness({}, self.profile(feeds))
+        return KernelTrace({}, self.profile(feeds))
 
 
 def tokenizer() -> Any:

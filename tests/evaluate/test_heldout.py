@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdeploy.evaluate.heldout import Harm, harm
+from qdeploy.evaluate.heldout import DropEstimate, estimate_drop
 
 
 def rows(n: int = 4000, seed: int = 0) -> tuple[Any, Any]:
@@ -21,7 +21,7 @@ def rows(n: int = 4000, seed: int = 0) -> tuple[Any, Any]:
 
 def test_nothing_changed_costs_nothing() -> None:
     logits, truth = rows()
-    found = harm(logits, logits, truth)
+    found = estimate_drop(logits, logits, truth)
     assert found.expected_drop == found.measured_drop == 0 and found.holds(0)
 
 
@@ -31,7 +31,7 @@ def test_the_expected_drop_is_that_of_many_engines() -> None:
     drops, estimates = [], []
     for seed in range(30):
         noise = np.random.default_rng(seed + 1).normal(0, 0.4, logits.shape)
-        found = harm(logits, (logits + noise).astype(np.float32), truth)
+        found = estimate_drop(logits, (logits + noise).astype(np.float32), truth)
         drops.append(found.measured_drop)
         estimates.append(found.expected_drop)
     assert np.mean(estimates) == pytest.approx(np.mean(drops), abs=0.1)
@@ -41,13 +41,16 @@ def test_the_expected_drop_is_that_of_many_engines() -> None:
 def test_without_labels_every_flip_counts() -> None:
     logits, truth = rows()
     noisy = logits + np.random.default_rng(1).normal(0, 0.4, logits.shape).astype(np.float32)
-    assert harm(logits, noisy, None).expected_drop > 2 * harm(logits, noisy, truth).expected_drop
+    assert (
+        estimate_drop(logits, noisy, None).expected_drop
+        > 2 * estimate_drop(logits, noisy, truth).expected_drop
+    )
 
 
 def test_a_constant_predictor_is_seen_though_its_noise_is_drawn_anew() -> None:
     logits, truth = rows()
     constant = np.tile(np.array([1.0, 0.0], np.float32), (len(logits), 1))
-    found = harm(logits, constant, truth)
+    found = estimate_drop(logits, constant, truth)
     assert found.measured_drop > 20 and not found.holds(5)
 
 
@@ -56,11 +59,11 @@ def test_more_classes() -> None:
     logits = rng.normal(0, 2, (500, 5)).astype(np.float32)
     truth = logits.argmax(axis=1)
     noise = rng.normal(0, 1, logits.shape).astype(np.float32)
-    found = harm(logits, logits + noise, truth)
+    found = estimate_drop(logits, logits + noise, truth)
     assert found.expected_drop == pytest.approx(found.measured_drop, abs=3 * found.standard_error)
 
 
 def test_both_the_expected_and_the_measured_drop_must_hold() -> None:
-    assert Harm(0.2, 0.5, 0.2, 30).holds(0.3)  # 0.5 is luck, as far as these rows can tell
-    assert not Harm(0.2, 0.9, 0.2, 30).holds(0.3)
-    assert not Harm(0.4, 0.0, 0.2, 30).holds(0.3)
+    assert DropEstimate(0.2, 0.5, 0.2, 30).holds(0.3)  # 0.5 is luck, as far as these rows can tell
+    assert not DropEstimate(0.2, 0.9, 0.2, 30).holds(0.3)
+    assert not DropEstimate(0.4, 0.0, 0.2, 30).holds(0.3)

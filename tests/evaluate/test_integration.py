@@ -9,7 +9,7 @@ import pytest
 
 from qdeploy.deploy.open import open_engine
 from qdeploy.evaluate.latency import LatencyProtocol, fixed_feeds
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.evaluate.run import evaluate_engine
 from tests.evaluate.bag import engine_directory, load_bag, write_rows
@@ -22,7 +22,7 @@ def test_onnx_runtime_and_numpy_agree(tmp_path: Path) -> None:
 
     directory = engine_directory(tmp_path / "engine")
     rows = read_rows(write_rows(tmp_path / "rows.tsv"))
-    encoder = open_subject(directory, 1).encoder
+    encoder = load_engine(directory, 1).encoder
     feeds = fixed_feeds(encoder, rows, LatencyProtocol(batch_size=4, seq_len=32))
     real, numpy = open_engine(directory, threads=1), load_bag(directory)
     assert real.output_names == ("logits",) and set(real.input_names) == set(numpy.input_names)

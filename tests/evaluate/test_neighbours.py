@@ -14,7 +14,7 @@ import qdeploy
 from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import VerificationError
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.head import MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
 from tests.evaluate.bag import MAX_LENGTH, BagEngine, table, tokenizer
@@ -156,7 +156,7 @@ def test_dynamic_depends_and_peg_does_not(exported: Exports, tmp_path: Path) -> 
         qdeploy.build(
             model, tmp_path / strategy, strategy=strategy, calibration_rows=8, measure=False
         )
-        subject = open_subject(tmp_path / strategy, 1)
+        subject = load_engine(tmp_path / strategy, 1)
         found[strategy] = neighbours_of(subject.engine, subject.encoder, rows, head=subject.head)
     assert found["dynamic"] is not None and found["dynamic"]["max_abs_diff"] > 1e-4
     assert found["peg"] is not None and found["peg"]["max_abs_diff"] == 0

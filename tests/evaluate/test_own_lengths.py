@@ -12,7 +12,7 @@ from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.evaluate import own_lengths
 from qdeploy.evaluate.latency import LatencyProtocol
-from qdeploy.evaluate.loaded_engine import Subject
+from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.own_lengths import OwnLengths, about_own_lengths, measure_own_lengths
 from qdeploy.evaluate.rounds import Timed
 from qdeploy.head import SEQUENCES, Head
@@ -22,13 +22,13 @@ TEXTS = ["w1 " * (1 + at % 20) for at in range(41)]
 ROWS = rows_from_texts(TEXTS)
 
 
-def subject(max_length: int = MAX_LENGTH) -> Subject:
+def subject(max_length: int = MAX_LENGTH) -> LoadedEngine:
     encoder = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=max_length)
     head = Head(SEQUENCES, CLASSES)
-    return Subject(Path("e"), {}, BagEngine(table()), encoder, head)
+    return LoadedEngine(Path("e"), {}, BagEngine(table()), encoder, head)
 
 
-def measure(subjects: list[Subject], rows: Any = ROWS, **options: Any) -> OwnLengths:
+def measure(subjects: list[LoadedEngine], rows: Any = ROWS, **options: Any) -> OwnLengths:
     protocol = LatencyProtocol(batch_size=4, warmup=0, iterations=options.pop("iterations", 10))
     given = {"max_length": MAX_LENGTH, "seconds": 1.0} | options
     return measure_own_lengths(subjects, rows, protocol, **given)

@@ -15,7 +15,7 @@ from qdeploy.cli import main
 from qdeploy.data.rows import read_rows
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate.accuracy import outputs_of
-from qdeploy.evaluate.loaded_engine import open_subject
+from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.files.artifact import write_json
 from qdeploy.sqnr import logit_sqnr_db
 from tests.evaluate.bag import CLASSES, engine_directory, table
@@ -221,7 +221,7 @@ def test_outputs_of_tokens_are_compared_without_the_padding(
     kind = "token classifier" if task == "token-classification" else "question answering model"
     assert f"is a {kind}: accuracy is measured only where" in report["no_accuracy"]
     assert report["baseline"]["max_abs_diff"] > 0 and "agreement" not in report["baseline"]
-    subject, read = open_subject(tmp_path / "fp32", 1), read_rows(data, task=rows)
+    subject, read = load_engine(tmp_path / "fp32", 1), read_rows(data, task=rows)
     alone, together = (outputs_of(subject, read, batch_size=size) for size in (1, 3))
     assert len(alone.values) == (1 if task == "token-classification" else 2)  # a start and an end
     for name, values in alone.values.items():

@@ -15,8 +15,8 @@ from qdeploy.calibrate.options import ALL_SCOPE
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.embeddings import lower_tables
 from qdeploy.deploy.lowering.fake_quantize import rounded
-from qdeploy.deploy.lowering.groups import Cuts, column_blocks, rows_of
-from qdeploy.deploy.lowering.lowered import Lowered, Mark
+from qdeploy.deploy.lowering.groups import GemmConstraints, column_blocks, rows_of
+from qdeploy.deploy.lowering.lowered import Lowered, TraceName
 from qdeploy.deploy.lowering.operands import Operand, OperandWriter
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import ACTIVATION_FUNCTIONS, constant
@@ -55,7 +55,7 @@ class Lowering(ABC):
     """
 
     signed: ClassVar[bool] = False
-    cuts: ClassVar[Cuts] = Cuts()
+    cuts: ClassVar[GemmConstraints] = GemmConstraints()
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
         self.editor = GraphEditor(model)
@@ -247,7 +247,7 @@ class Lowering(ABC):
         if bias is not None:
             added = self.editor.constant(f"{label}.bias", bias[chosen])
         result: ir.Value | None = None
-        marks = self._lowered.marks.get(gemm.name, ())
+        marks = self._lowered.trace_names.get(gemm.name, ())
         floats = self._lowered.float_products.get(gemm.name, ())
         for index, factor in enumerate(factors, 1):
             part = label if index == 1 else f"{label}/part{index}"
@@ -267,12 +267,12 @@ class Lowering(ABC):
                 steps = self._stored(gemm, f"{part}.weight_scale", scale)
                 first = added if index == 1 else None
                 product, node = self.int8_product(factor.operand, codes, steps, first, part)
-                marks += (Mark(str(codes.name), str(node.name)),)
+                marks += (TraceName(str(codes.name), str(node.name)),)
             if result is not None:
                 name = f"{label}/sum{index}" if index < len(factors) else f"{label}/sum"
                 product = self.editor.node("Add", [result, product], name).outputs[0]
             result = product
-        self._lowered.marks[gemm.name] = marks
+        self._lowered.trace_names[gemm.name] = marks
         if floats:
             self._lowered.float_products[gemm.name] = floats
         assert result is not None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, SitePlan, Treatment
-from qdeploy.deploy.lowering.groups import Cuts, padded, parts_of
+from qdeploy.deploy.lowering.groups import GemmConstraints, grouped_gemm, padded
 from qdeploy.graph.structure import Gemm, Structure
 
 
@@ -52,7 +52,7 @@ class Costs:
         product_bytes: read and written by them, per element of the output.
     """
 
-    cuts: Cuts
+    cuts: GemmConstraints
     factor_kernels: int
     factor_bytes: int
     product_kernels: int
@@ -81,7 +81,7 @@ def extra_us(
         return costs.factor_kernels * gpu.launch_us + moved
     if not isinstance(treatment, Grouped):
         return 0.0
-    parts = parts_of(treatment, costs.cuts)
+    parts = grouped_gemm(treatment, costs.cuts)
     slim = [len(padded(channels, 1, costs.cuts.multiple)[0]) for channels, _ in parts.slim]
     wide = 0 if parts.wide is None else len(parts.wide_rows())
     outliers = 0

@@ -33,7 +33,7 @@ COARSER = 2.0
 
 
 @dataclass(frozen=True)
-class Cuts:
+class GemmConstraints:
     """In which pieces a target multiplies.
 
     Attributes:
@@ -62,7 +62,7 @@ class Repeated:
 
 
 @dataclass(frozen=True)
-class Parts:
+class GroupedGemm:
     """The products of one grouped input.
 
     Attributes:
@@ -88,12 +88,12 @@ class Parts:
         return np.concatenate([rows, *tiles])
 
 
-def parts_of(treatment: Grouped, cuts: Cuts = Cuts()) -> Parts:
+def grouped_gemm(treatment: Grouped, cuts: GemmConstraints = GemmConstraints()) -> GroupedGemm:
     """Decide the form of every group."""
     pairs = sorted(zip(treatment.groups, treatment.affines, strict=True), key=_size)
     total = sum(len(g) for g in treatment.groups) + len(treatment.outlier_channels)
     if len(pairs[0][0]) < WIDE_SHARE * total:
-        return Parts(total, None, (), tuple(pairs), treatment.outlier_channels)
+        return GroupedGemm(total, None, (), tuple(pairs), treatment.outlier_channels)
     wide, *others = pairs
     repeated, slim, room = [], [], int(REPEATED_SHARE * total)
     for channels, affine in others:
@@ -104,7 +104,7 @@ def parts_of(treatment: Grouped, cuts: Cuts = Cuts()) -> Parts:
         room -= times * len(channels)
         coarse = Affine(float(np.float32(wide[1].scale * times)), wide[1].zero_point)
         repeated.append(Repeated(channels, coarse, times))
-    return Parts(total, wide, tuple(repeated), tuple(slim), treatment.outlier_channels)
+    return GroupedGemm(total, wide, tuple(repeated), tuple(slim), treatment.outlier_channels)
 
 
 def repetitions(wide: Affine, other: Affine) -> int | None:
@@ -163,7 +163,7 @@ def column_blocks(
     treatment: PerTensor | Grouped,
     channels: int,
     pieces: int,
-    cuts: Cuts = Cuts(),
+    cuts: GemmConstraints = GemmConstraints(),
 ) -> list[Array]:
     """The blocks of channels that are quantized alike, as arrays of indices.
 
@@ -177,7 +177,7 @@ def column_blocks(
     """
     if isinstance(treatment, PerTensor):
         return np.array_split(np.arange(channels), pieces)
-    parts = parts_of(treatment, cuts)
+    parts = grouped_gemm(treatment, cuts)
     wide = [] if parts.wide is None else np.array_split(np.array(parts.wide[0]), pieces)
     others = [part.channels for part in parts.repeated] + [group for group, _ in parts.slim]
     blocks = wide + [padded(group, cuts.least, cuts.multiple)[0] for group in others]

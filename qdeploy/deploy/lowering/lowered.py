@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-class Mark(NamedTuple):
+class TraceName(NamedTuple):
     """By what a product is known again in an engine.
 
     Attributes:
@@ -33,6 +33,6 @@ class Lowered:
     """
 
     model: ir.Model
-    marks: dict[str, tuple[Mark, ...]] = field(default_factory=dict)
+    trace_names: dict[str, tuple[TraceName, ...]] = field(default_factory=dict)
     float_products: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rounded_sums: int = 0

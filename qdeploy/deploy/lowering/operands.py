@@ -10,7 +10,15 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
-from qdeploy.deploy.lowering.groups import Cuts, Group, Parts, Repeated, padded, parts_of, window
+from qdeploy.deploy.lowering.groups import (
+    GemmConstraints,
+    Group,
+    GroupedGemm,
+    Repeated,
+    grouped_gemm,
+    padded,
+    window,
+)
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import constant
 from qdeploy.types import Array
@@ -42,7 +50,7 @@ class OperandWriter:
         cuts: in which pieces the target multiplies.
     """
 
-    def __init__(self, editor: GraphEditor, *, signed: bool, cuts: Cuts) -> None:
+    def __init__(self, editor: GraphEditor, *, signed: bool, cuts: GemmConstraints) -> None:
         self._editor = editor
         self.signed = signed
         self.cuts = cuts
@@ -57,7 +65,7 @@ class OperandWriter:
                 source = self._scaled(value, np.array(treatment.prescale, np.float32), name)
             return [self.quantized(source, name, treatment.affine)]
         assert isinstance(treatment, Grouped)
-        return self._grouped(value, name, parts_of(treatment, self.cuts))
+        return self._grouped(value, name, grouped_gemm(treatment, self.cuts))
 
     def quantized(
         self, source: ir.Value, name: str, affine: Affine, rows: Array = _ALL_ROWS
@@ -96,8 +104,8 @@ class OperandWriter:
         """A tensor times a factor per channel.
 
         Behind LayerNormalization by one more of it, with the factors in its weights (unless
-        `Cuts.second_norm` says otherwise): that costs less than a multiplication and nothing where
-        only GEMMs read the tensor, as the first one falls away then.
+        `GemmConstraints.second_norm` says otherwise): that costs less than a multiplication and
+        nothing where only GEMMs read the tensor, as the first one falls away then.
         """
         node = value.producer()
         weights: list[Array | None] = []
@@ -127,7 +135,7 @@ class OperandWriter:
             whole = [self.quantized(value, name, treatment.affine) for value in values]
             return [replace(whole[0], value=self._joined([part.value for part in whole], name))]
         assert isinstance(treatment, Grouped)
-        parts = parts_of(treatment, self.cuts)
+        parts = grouped_gemm(treatment, self.cuts)
         least, multiple = self.cuts.least, self.cuts.multiple
         others = len(parts.repeated) + len(parts.slim) + bool(parts.outliers)
         base, rest = values[: len(values) - others], iter(values[len(values) - others :])
@@ -162,7 +170,7 @@ class OperandWriter:
         codes, scale, zero_point = node.outputs
         return Operand(_ALL_ROWS, codes, scale, zero_point)
 
-    def _grouped(self, value: ir.Value, name: str, parts: Parts) -> list[Operand]:
+    def _grouped(self, value: ir.Value, name: str, parts: GroupedGemm) -> list[Operand]:
         operands = []
         if parts.wide is not None:
             operands.append(self._wide(value, name, parts, parts.wide))
@@ -176,7 +184,7 @@ class OperandWriter:
             operands.append(Operand(rows, self._pick(value, picked, f"{name}/outliers")))
         return operands
 
-    def _wide(self, value: ir.Value, name: str, parts: Parts, group: Group) -> Operand:
+    def _wide(self, value: ir.Value, name: str, parts: GroupedGemm, group: Group) -> Operand:
         """The first group at full width, with the codes of every group that joins it."""
         wide = self.quantized(value, f"{name}/wide", group[1])
         codes = [wide.value]

@@ -15,9 +15,9 @@ import numpy as np
 import onnxruntime as ort
 
 from qdeploy.deploy.cuda import Stream
-from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.health import ELSEWHERE, gpu_package
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import TargetError
 from qdeploy.files.scratch import scratch
@@ -36,7 +36,7 @@ class OrtGpuEngine(OfOneProcess):
     Runs share one stream of the device: those of several threads wait for each other.
 
     Attributes:
-        proof_packages: what `witness` imports to read the graph that ran.
+        proof_packages: what `trace_gemms` imports to read the graph that ran.
         provider, device: where it runs, and where inputs and outputs of bound runs lie.
         graphs: False, as runs are not launched as one CUDA graph.
         device_times: of the bound runs whose clock was read, ms between two events of the device.
@@ -109,9 +109,12 @@ class OrtGpuEngine(OfOneProcess):
 
         return kernel_times(self.events(feeds, iterations), iterations + 1)
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """Find each GEMM by its int8 weights in the graph that ran; without times."""
         from qdeploy.deploy.ort.kernels import load_optimized
         from qdeploy.deploy.ort.profile import find_kernels, kernel_times, providers_of
@@ -122,7 +125,9 @@ class OrtGpuEngine(OfOneProcess):
             graph = load_optimized(optimized)
         kernels = [replace(k, ms=0.0) for k in kernel_times(events, iterations + 1)]
         found, providers = find_kernels(graph, gemms, kernels), providers_of(events)
-        return Witness({g: [_placed(k, providers) for k in ks] for g, ks in found.items()}, kernels)
+        return KernelTrace(
+            {g: [_placed(k, providers) for k in ks] for g, ks in found.items()}, kernels
+        )
 
     def events(
         self, feeds: Mapping[str, Array], iterations: int, optimized: Path | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from qdeploy.deploy.engine import KernelTime, inputs_of
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.kernels import fault, load_optimized, products
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.files.scratch import scratch
@@ -59,7 +59,7 @@ def optimized_graph(path: Path) -> ir.Model:
 
 
 def find_kernels(
-    graph: ir.Model, gemms: Mapping[str, Sequence[Mark]], kernels: Sequence[KernelTime] = ()
+    graph: ir.Model, gemms: Mapping[str, Sequence[TraceName]], kernels: Sequence[KernelTime] = ()
 ) -> dict[str, list[KernelTime]]:
     """The kernels of each GEMM, by the constants that it computes with.
 
@@ -71,14 +71,14 @@ def find_kernels(
     timed = {kernel.name: kernel for kernel in kernels}
     found = {}
     for gemm, marks in gemms.items():
-        nodes = [_marked(graph, Mark(*mark)) for mark in marks]
+        nodes = [_marked(graph, TraceName(*mark)) for mark in marks]
         found[gemm] = (
             [kernel_of(node, timed) for part in nodes for node in part] if all(nodes) else []
         )
     return found
 
 
-def _marked(graph: ir.Model, mark: Mark) -> list[ir.Node]:
+def _marked(graph: ir.Model, mark: TraceName) -> list[ir.Node]:
     """The nodes that compute with a weight; of several that share it the one of that name."""
     found = products(graph, [mark.weight])
     return [node for node in found if str(node.name) == mark.node] or found

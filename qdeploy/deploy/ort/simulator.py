@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import ModelError, PlanError
@@ -55,11 +55,11 @@ class SimulatedEngine(OfOneProcess):
         """Not offered."""
         raise PlanError(_NO_KERNELS)
 
-    def witness(
+    def trace_gemms(
         self,
-        gemms: Mapping[str, Sequence[Mark]],
+        gemms: Mapping[str, Sequence[TraceName]],
         feeds: Mapping[str, npt.NDArray[np.generic]],
         iterations: int = 3,
-    ) -> Witness:
+    ) -> KernelTrace:
         """Not offered."""
         raise PlanError(_NO_KERNELS)

@@ -28,7 +28,7 @@ def diagnose() -> Health:
             path = folder / "gemm.onnx"
             quantized_gemm(path)
             engine = OpenVinoEngine(path, threads=1)
-            ran = engine.witness(MARKS, {"x": np.ones((1, 2, 8), np.float32)})
+            ran = engine.trace_gemms(MARKS, {"x": np.ones((1, 2, 8), np.float32)})
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"A quantized GEMM did not run: {error}", install)
     kernels = ran.gemms["gemm"]

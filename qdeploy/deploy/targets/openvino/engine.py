@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import TargetError, genuine
 from qdeploy.graph.session import refused, running
@@ -122,17 +122,20 @@ class OpenVinoEngine(OfOneProcess):
         self._idle.put(request)  # its memory was copied; one whose run failed is not used again
         return dict(zip(self.output_names, found, strict=True))
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """Find each GEMM by its weights in the runtime model."""
         operations, kernels = self._profiled(feeds, iterations)
         constants = {op.get_friendly_name(): op for op in operations}
         found = {}
         for gemm, marks in gemms.items():
-            names = [_marked(constants, Mark(*mark)) for mark in marks]
+            names = [_marked(constants, TraceName(*mark)) for mark in marks]
             found[gemm] = [kernels[n] for part in names for n in part] if all(names) else []
-        return Witness(found, list(kernels.values()))
+        return KernelTrace(found, list(kernels.values()))
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         """Mean time of each kernel over `iterations` runs after one warm-up."""
@@ -163,7 +166,7 @@ class OpenVinoEngine(OfOneProcess):
         return operations, kernels
 
 
-def _marked(operations: Mapping[str, Any], mark: Mark) -> list[str]:
+def _marked(operations: Mapping[str, Any], mark: TraceName) -> list[str]:
     """Names of the products of a weight; of several that share it those made of that node."""
     found = _products(operations[mark.weight]) if mark.weight in operations else []
     own = [name for name in found if mark.node in _origins(operations[name])]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Dynamic, Plan
-from qdeploy.deploy.lowering.groups import Cuts
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.qdq import QdqLowering
 from qdeploy.errors import TargetError
@@ -67,4 +67,4 @@ def _part_key_transposes(editor: GraphEditor) -> None:
 
 
 class _OpenVino(QdqLowering):
-    cuts = Cuts(least=2)  # of a single row or column it makes a multiplication in float
+    cuts = GemmConstraints(least=2)  # of a single row or column it makes a multiplication in float

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.graph.session import run_session
@@ -24,7 +24,7 @@ class OrtCpuEngine(OfOneProcess):
     """See `qdeploy.deploy.engine.Engine`; a session takes runs of any number of threads.
 
     Attributes:
-        proof_packages: what `witness` imports to read the graph that ran.
+        proof_packages: what `trace_gemms` imports to read the graph that ran.
     """
 
     proof_packages: tuple[str, ...] = ("onnx_ir",)
@@ -54,14 +54,17 @@ class OrtCpuEngine(OfOneProcess):
 
         return profiled(self.path, self.threads, feeds, iterations)[0]
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """Find each GEMM by its weights in the graph that ran."""
         from qdeploy.deploy.ort.profile import find_kernels, profiled
 
         kernels, graph = profiled(self.path, self.threads, feeds, iterations)
-        return Witness(find_kernels(graph, gemms, kernels), kernels)
+        return KernelTrace(find_kernels(graph, gemms, kernels), kernels)
 
 
 def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtCpuEngine:

@@ -21,4 +21,4 @@ def attempt(folder: Path) -> KernelTime:
 
     save_gemm(folder / ONNX, integer=True)
     engine = open_directory(folder, {}, threads=1)
-    return only(engine.witness(MARKS, FEEDS, 1).gemms["gemm"])
+    return only(engine.trace_gemms(MARKS, FEEDS, 1).gemms["gemm"])

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.lowering.base import Lowering
 from qdeploy.deploy.lowering.cost_model import Costs
-from qdeploy.deploy.lowering.groups import Cuts
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.operands import Operand
 from qdeploy.deploy.passes.to_fp16 import to_half
@@ -39,7 +39,7 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
 
 # cuBLAS takes int8 rows of a multiple of 4 and is fastest from 16 on; each further product writes
 # its sums in FP32 and adds them, so that repeated rows are the cheaper form of a group.
-CUTS = Cuts(multiple=16, float_multiple=8)
+CUTS = GemmConstraints(multiple=16, float_multiple=8)
 # Nothing is fused there. Factors are one more kernel over FP16. A further product is a slice,
 # its rounding, the GEMM (int32), Cast and Mul (FP32), Cast to FP16, and a sum.
 COSTS = Costs(CUTS, factor_kernels=1, factor_bytes=4, product_kernels=7, product_bytes=32)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.deploy.cuda import device
-from qdeploy.deploy.engine import Witness
+from qdeploy.deploy.engine import KernelTrace
 from qdeploy.deploy.health import ELSEWHERE, both_packages
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.gpu import ONNX, OrtGpuEngine, require_provider
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
@@ -40,9 +40,12 @@ class OrtTensorRtEngine(OrtGpuEngine):
     proof_packages = ()  # layers of the plan name their nodes
     provider = TENSORRT
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """Find each GEMM by the ONNX nodes that the plan's layers name; without times.
 
         A node that ran on another provider stands as the fault of every GEMM.
@@ -56,7 +59,7 @@ class OrtTensorRtEngine(OrtGpuEngine):
         if strays:
             fault = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
             kernels = [replace(kernel, int8=False, fault=fault) for kernel in kernels]
-        return Witness(inspector.of_gemms(layers, kernels, gemms), kernels)
+        return KernelTrace(inspector.of_gemms(layers, kernels, gemms), kernels)
 
 
 def require() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
-from qdeploy.deploy.engine import KernelTime, Witness, inputs_of
+from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.health import ELSEWHERE
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets.tensorrt import inspector
@@ -131,12 +131,15 @@ class TensorRtEngine(OfOneProcess):
         """Mean time of each layer over `iterations` runs after one warm-up."""
         return self._profiled(feeds, iterations)[1]
 
-    def witness(
-        self, gemms: Mapping[str, Sequence[Mark]], feeds: Mapping[str, Array], iterations: int = 3
-    ) -> Witness:
+    def trace_gemms(
+        self,
+        gemms: Mapping[str, Sequence[TraceName]],
+        feeds: Mapping[str, Array],
+        iterations: int = 3,
+    ) -> KernelTrace:
         """Find each GEMM by the ONNX nodes that the engine inspector names for its layers."""
         layers, kernels = self._profiled(feeds, iterations)
-        return Witness(inspector.of_gemms(layers, kernels, gemms), kernels)
+        return KernelTrace(inspector.of_gemms(layers, kernels, gemms), kernels)
 
     def _profiled(
         self, feeds: Mapping[str, Array], iterations: int

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.lowering.lowered import Mark
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.errors import ModelError
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
@@ -123,7 +123,7 @@ def kernels(found: Sequence[Layer], times: Mapping[str, Sequence[float]]) -> lis
 
 
 def of_gemms(
-    found: Sequence[Layer], ran: Sequence[KernelTime], gemms: Mapping[str, Sequence[Mark]]
+    found: Sequence[Layer], ran: Sequence[KernelTime], gemms: Mapping[str, Sequence[TraceName]]
 ) -> dict[str, list[KernelTime]]:
     """The kernels that stand for each GEMM; none where one of its products is not found.
 
@@ -141,7 +141,7 @@ def of_gemms(
                 named.setdefault(node, []).append(pair)
     result = {}
     for gemm, marks in gemms.items():
-        nodes = [Mark(*mark).node for mark in marks]
+        nodes = [TraceName(*mark).node for mark in marks]
         parts = [_standing(named.get(n) or guessed.get(_plainly(n), [])) for n in nodes]
         result[gemm] = [kernel for part in parts for kernel in part] if all(parts) else []
     return result

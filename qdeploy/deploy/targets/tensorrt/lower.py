@@ -17,14 +17,14 @@ import onnx_ir as ir
 from qdeploy.calibrate.plan import PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.cost_model import Costs
 from qdeploy.deploy.lowering.fp16_scales import half_scale
-from qdeploy.deploy.lowering.groups import Cuts
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.qdq import QdqLowering
 from qdeploy.deploy.passes.to_fp16 import to_half
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
 
-CUTS = Cuts(repeats=False, multiple=32, float_multiple=8, second_norm=False)
+CUTS = GemmConstraints(repeats=False, multiple=32, float_multiple=8, second_norm=False)
 # A multiplication in front of a rounding becomes part of its kernel. A further product is a
 # rounding, the GEMM and a sum: FP16 written by the GEMM, and read twice and written by the sum.
 COSTS = Costs(CUTS, factor_kernels=0, factor_bytes=0, product_kernels=3, product_bytes=8)

@@ -12,7 +12,7 @@ import qdeploy
 from qdeploy.autotune import strategy as search
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, GateError, PlanError
-from qdeploy.evaluate.heldout import Harm
+from qdeploy.evaluate.heldout import DropEstimate
 from tests.calibrate.encoder import model_directory
 
 pytestmark = pytest.mark.integration
@@ -72,7 +72,7 @@ def test_the_choice(
     plans: list[tuple[float, float, float]], kept: int | None, tmp_path: Path
 ) -> None:
     finalists = [
-        search.Tried({}, tmp_path, {}, Harm(0.0, 0.0, 0.0, db), ratio, (ratio, low, 2.0))
+        search.Tried({}, tmp_path, {}, DropEstimate(0.0, 0.0, 0.0, db), ratio, (ratio, low, 2.0))
         for ratio, low, db in plans
     ]
     assert search.choose(finalists) is (None if kept is None else finalists[kept])
@@ -102,8 +102,8 @@ def test_points_that_make_no_sense_are_refused_before_any_work(
 def test_none_holds(
     model: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = Harm.holds
-    monkeypatch.setattr(Harm, "holds", lambda found, points: own(found, points - 50))
+    own = DropEstimate.holds
+    monkeypatch.setattr(DropEstimate, "holds", lambda found, points: own(found, points - 50))
     with pytest.raises(GateError, match="No plan loses at most 0 points") as caught:
         build(model, tmp_path / "engine", rows, max_drop=0)
     tried = caught.value.report["tried"]

@@ -9,7 +9,7 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import GemmPlan, Grouped, PerTensor, Plan, SitePlan, Treatment
 from qdeploy.deploy.lowering.cost_model import L4, Costs, Gpu, cheapest, extra_us
-from qdeploy.deploy.lowering.groups import Cuts
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.targets.ort_cuda import lower as lower_ort_cuda
 from qdeploy.deploy.targets.tensorrt import lower as lower_tensorrt
 from qdeploy.graph.structure import Gemm
@@ -19,7 +19,7 @@ C, N = 128, 64
 AFFINE = Affine(0.1, 128)
 WIDE = tuple(range(32, C))
 GPU = Gpu("round figures", launch_us=2.0, bytes_us=1000.0, int8_us=10_000.0, half_us=5_000.0)
-COSTS = Costs(Cuts(repeats=False, multiple=32, float_multiple=8), 1, 4, 3, 8)
+COSTS = Costs(GemmConstraints(repeats=False, multiple=32, float_multiple=8), 1, 4, 3, 8)
 FACTORS = PerTensor(AFFINE, (1.0,) * C)
 TWO = Grouped((WIDE, tuple(range(32))), (AFFINE, AFFINE))
 OUTLIER = Grouped((tuple(range(1, C)),), (AFFINE,), outlier_channels=(0,))
@@ -56,7 +56,7 @@ def test_outlier_channels_cost_a_float_product_of_eight_rows() -> None:
 
 def test_repeated_rows_cost_their_joining_and_no_product() -> None:
     near = Grouped((WIDE, tuple(range(32))), (Affine(0.1, 128), Affine(0.1, 128)))
-    repeating = replace(COSTS, cuts=Cuts(repeats=True))
+    repeating = replace(COSTS, cuts=GemmConstraints(repeats=True))
     outputs = 8 * 128 * N
     joined = 3 * 2.0 + 2 * 8 * 128 * (C + 32) / 1000
     expected = joined + 2 * outputs * 32 / 10_000

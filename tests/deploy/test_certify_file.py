@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qdeploy.deploy.certify_file import judge
+from qdeploy.deploy.certify_file import certify_file
 from tests.deploy.toys import Toy, saved
 
 K = 64
@@ -22,7 +22,7 @@ SCALE, ZERO = np.float32(0.05), np.uint8(128)
 
 
 def judged(toy: Toy, output: ir.Value, folder: Path) -> dict[str, Any]:
-    report = judge(saved(toy.model(output), folder / "toy.onnx"))
+    report = certify_file(saved(toy.model(output), folder / "toy.onnx"))
     assert report["flops_measured"]
     return report
 
@@ -94,7 +94,7 @@ def test_weight_only_products_count_as_float(bits: int, level: int, tmp_path: Pa
     ]
     constants = {"s": SCALE, "z": ZERO, "codes": CODES, "scales": SCALES}
     constants |= {"stored": stored, "steps": steps}
-    report = judge(file_of(nodes, constants, tmp_path))
+    report = certify_file(file_of(nodes, constants, tmp_path))
     assert (report["planned"], report["executed"]) == (1, 1)
     assert report["planned_share"] == report["flops_share"] == 0.5
     (left,) = report["unplanned"]
@@ -150,7 +150,7 @@ def test_gemms_in_branches_are_judged(tmp_path: Path) -> None:
         ),
     ]
     constants = {"s": SCALE, "z": ZERO, "codes": CODES, "floats": CODES * SCALES}
-    report = judge(file_of(nodes, constants, tmp_path))
+    report = certify_file(file_of(nodes, constants, tmp_path))
     assert (report["planned"], report["executed"], report["flops_share"]) == (1, 1, 0.5)
     assert report["gemms"]["floats"]["planned"] == "float"
 
@@ -161,7 +161,7 @@ def test_a_file_that_does_not_run_on_plain_inputs_is_estimated_and_says_so(tmp_p
         helper.make_node("Reshape", ["a", "shape"], ["y"], "reshape"),
     ]
     constants = {"w": CODES * SCALES, "shape": np.array([7, 11, K], np.int64)}
-    report = judge(file_of(nodes, constants, tmp_path))
+    report = certify_file(file_of(nodes, constants, tmp_path))
     assert not report["flops_measured"]
     assert "did not run" in report["flops_reason"]
     assert report["gemms"]["gemm"]["flops_share"] == 1.0
