@@ -34,11 +34,10 @@ IN_FLOAT: set[str] = set()  # GEMMs for which the stand-in takes a float kernel
 class StandIn(SimulatedEngine):
     """A simulated engine that says that every GEMM ran in INT8, and whose runs take a while."""
 
-    graphs = True
+    graphs, on_device = True, True
 
     def __init__(self, path: Path, *, threads: int, slow_ms: float) -> None:
         super().__init__(path, threads=threads)
-        self.device_times: list[float] = []
         self.bound = 0
         self._slow_ms = slow_ms
 

@@ -131,7 +131,7 @@ def check_packages(engine: Engine) -> None:
     Raises:
         ModuleNotFoundError: a package is missing; `qdeploy.machine.faults` says what to install.
     """
-    for package in getattr(engine, "proof_packages", ()):
+    for package in engine.proof_packages:
         importlib.import_module(package)
 
 

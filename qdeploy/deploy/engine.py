@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import DataError
 from qdeploy.types import Array
 
@@ -50,21 +51,49 @@ class KernelTrace:
         return sum(kernel.ms for kernel in self.kernels)
 
 
-class Engine(Protocol):
-    """A loaded engine: named inputs in, named outputs out."""
+class Engine(OfOneProcess, ABC):
+    """A loaded engine: named inputs in, named outputs out.
+
+    Attributes:
+        input_names, output_names: of the graph.
+        threads: of one run.
+        proof_packages: what `trace_gemms` imports to read the graph that ran.
+        on_device: bound runs keep inputs and outputs on a device, whose memory is its own.
+        graphs: whether runs are launched as one CUDA graph; None where there is no such thing.
+        device_times: of the bound runs whose clock was read, ms between two events of the device.
+    """
 
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     threads: int
+    proof_packages: tuple[str, ...] = ()
+    on_device: bool = False
+    graphs: bool | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.device_times: list[float] = []
+
+    def bind(self, feeds: Mapping[str, Array]) -> Callable[[], None]:
+        """A run on these inputs, to be timed: on a device without the copies to it and back."""
+
+        def run() -> None:
+            self.run(feeds)
+
+        return run
+
+    def read_clock(self) -> None:
+        """Add the last bound run's time on the device to `device_times`."""
+
+    @abstractmethod
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once: int64 [B, S] inputs by name → FP32 outputs by name (`logits` [B, classes])."""
-        ...
 
+    @abstractmethod
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         """Time each kernel over `iterations` runs (after one warm-up run)."""
-        ...
 
+    @abstractmethod
     def trace_gemms(
         self,
         gemms: Mapping[str, Sequence[TraceName]],
@@ -79,7 +108,6 @@ class Engine(Protocol):
             feeds: int64 [B, S] by input name.
             iterations: profiled runs after one warm-up.
         """
-        ...
 
 
 def inputs_of(feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:

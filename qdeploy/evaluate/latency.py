@@ -173,9 +173,7 @@ class _Fixed:
     """
 
     def __init__(self, engine: Engine, feeds: Feeds) -> None:
-        bind = getattr(engine, "bind", None)
-        self._run = (lambda: engine.run(feeds)) if bind is None else bind(feeds)
-        self._read_clock = getattr(engine, "read_clock", None)  # that of the device
+        self._run, self._engine = engine.bind(feeds), engine
 
     def __call__(self, _: int, runs: int) -> Array:
         """Time runs, ms."""
@@ -184,6 +182,5 @@ class _Fixed:
             start = time.perf_counter_ns()
             self._run()
             times[at] = time.perf_counter_ns() - start
-            if self._read_clock is not None:
-                self._read_clock()
+            self._engine.read_clock()
         return times / 1e6

@@ -165,10 +165,10 @@ def about_device(subject: LoadedEngine, iterations: int) -> dict[str, Any]:
     Args:
         iterations: how many of its runs were timed, the last ones.
     """
-    times = getattr(subject.engine, "device_times", [])[-iterations:]
+    times = subject.engine.device_times[-iterations:]
     return {
         "device_ms": summary([np.array(times)]) if times else None,
-        "cuda_graph": getattr(subject.engine, "graphs", None),
+        "cuda_graph": subject.engine.graphs,
     }
 
 

@@ -284,7 +284,7 @@ def _check_room(subjects: list[LoadedEngine], protocol: LatencyProtocol) -> None
         PlanError: with the most rows that would do.
     """
     for subject in subjects:
-        if not hasattr(subject.engine, "bind"):
+        if not subject.engine.on_device:
             path = subject.directory / CONFIG
             config = read_json(path) if path.is_file() else {}
             check_room(config, protocol.batch_size, protocol.seq_len)

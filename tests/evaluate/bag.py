@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qdeploy.deploy.engine import KernelTime, KernelTrace
+from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.files.artifact import write_json, write_manifest
 from qdeploy.files.integrity import SHA256
@@ -36,13 +36,14 @@ def table(noise: float = 0.05, seed: int = 0) -> Array:
     return votes
 
 
-class BagEngine:
-    """The Engine protocol over a table of votes."""
+class BagEngine(Engine):
+    """An engine over a table of votes."""
 
     input_names: tuple[str, ...] = ("input_ids", "attention_mask")
     output_names: tuple[str, ...] = ("logits",)
 
     def __init__(self, votes: Array, threads: int = 1, pause_ms: float = 0.0) -> None:
+        super().__init__()
         self.votes = votes
         self.threads = threads
         self.pause_ms = pause_ms

@@ -136,22 +136,22 @@ def test_bound_runs_leave_the_same_logits(target: str, build: Build) -> None:
     engine = open_engine(build(target, "w8a8", opt_shape="32x128"))
     given = feeds(build(target, "w8a8", opt_shape="32x128"))
     before = logits(engine, given)
-    run = engine.bind(given)  # type: ignore[attr-defined]
+    run = engine.bind(given)
     for _ in range(3):
         run()
-        engine.read_clock()  # type: ignore[attr-defined]
-    assert all(0 < ms < 1000 for ms in engine.device_times)  # type: ignore[attr-defined]
+        engine.read_clock()
+    assert all(0 < ms < 1000 for ms in engine.device_times)
     assert sqnr_db(before, logits(engine, given)) > 60
 
 
 def test_a_cuda_graph_changes_no_number(build: Build) -> None:
     with_graph = open_engine(build("tensorrt", "w8a8", opt_shape="32x128"))
     without = open_engine(build("tensorrt", "w8a8", opt_shape="32x128"))
-    without.graphs = False  # type: ignore[attr-defined]
+    without.graphs = False
     given = feeds(build("tensorrt", "w8a8", opt_shape="32x128"))
     for _ in range(3):
         np.testing.assert_array_equal(logits(with_graph, given), logits(without, given))
-    assert with_graph.graphs is True  # type: ignore[attr-defined]
+    assert with_graph.graphs is True
 
 
 def test_shapes_beyond_the_profile_are_refused_and_harm_nothing(build: Build) -> None:

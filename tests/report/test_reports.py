@@ -137,7 +137,7 @@ def test_the_code_of_a_card_runs(tmp_path: Path) -> None:
     with pytest.warns(QDeployWarning):
         qdeploy.evaluate(tmp_path / "engine", limit=4, latency=False, card=tmp_path / "card.md")
     code = (tmp_path / "card.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
-    code += "\nprint(outputs[0].shape)"
+    code += "\nprint(outputs['logits'].shape)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "engine", capture_output=True, text=True
     )

@@ -15,10 +15,9 @@ import numpy as np
 import onnxruntime as ort
 
 from qdeploy.deploy.cuda import Stream
-from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.health import ELSEWHERE, gpu_package
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import TargetError
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import reason_of, refused, running
@@ -30,7 +29,7 @@ CUDA = "CUDAExecutionProvider"
 _OF_DEVICE = re.compile("CUDA (failure|error)|CUDNN|CUBLAS|TensorRT", re.IGNORECASE)
 
 
-class OrtGpuEngine(OfOneProcess):
+class OrtGpuEngine(Engine):
     """See `qdeploy.deploy.engine.Engine`.
 
     Runs share one stream of the device: those of several threads wait for each other.
@@ -43,6 +42,7 @@ class OrtGpuEngine(OfOneProcess):
     """
 
     proof_packages: tuple[str, ...] = ("onnx_ir",)
+    on_device = True
     provider, device = CUDA, "cuda"
     graphs = False
 
@@ -58,7 +58,6 @@ class OrtGpuEngine(OfOneProcess):
         self._turn = threading.Lock()
         self.path = path
         self.threads = threads
-        self.device_times: list[float] = []
         self._stream = Stream()  # the session's own, so that events can be put into it
         self._session = self._open()
         self.input_names = tuple(value.name for value in self._session.get_inputs())

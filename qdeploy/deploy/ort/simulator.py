@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.graph.session import run_session
@@ -24,7 +23,7 @@ from qdeploy.graph.session import run_session
 _NO_KERNELS = "A simulated engine has no kernels: it runs on the CPU, whatever its target."
 
 
-class SimulatedEngine(OfOneProcess):
+class SimulatedEngine(Engine):
     """See `qdeploy.deploy.engine.Engine`; it has no kernels to tell of."""
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:

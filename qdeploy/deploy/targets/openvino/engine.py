@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.errors import TargetError, genuine
 from qdeploy.graph.session import refused, running
 from qdeploy.machine.remedies import install_command
@@ -83,7 +82,7 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
         raise refused(error, path, "does not compile in OpenVINO", "Build it again.") from error
 
 
-class OpenVinoEngine(OfOneProcess):
+class OpenVinoEngine(Engine):
     """See `qdeploy.deploy.engine.Engine`.
 
     Runs of several threads each have an infer request: one request is for one run at a time.

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.graph.session import run_session
 from qdeploy.types import Array
@@ -20,14 +19,14 @@ def require() -> None:
     """Nothing more is needed than the package that this module imports."""
 
 
-class OrtCpuEngine(OfOneProcess):
+class OrtCpuEngine(Engine):
     """See `qdeploy.deploy.engine.Engine`; a session takes runs of any number of threads.
 
     Attributes:
         proof_packages: what `trace_gemms` imports to read the graph that ran.
     """
 
-    proof_packages: tuple[str, ...] = ("onnx_ir",)
+    proof_packages = ("onnx_ir",)
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
         super().__init__()

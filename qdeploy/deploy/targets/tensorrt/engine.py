@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
-from qdeploy.deploy.engine import KernelTime, KernelTrace, inputs_of
+from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.health import ELSEWHERE
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.one_process import OfOneProcess
 from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan, package
@@ -24,7 +23,7 @@ from qdeploy.types import Array
 ONNX, PLAN, LOG, LAYERS = "model.onnx", "model.plan", "builder.log", "layers.json"
 
 
-class TensorRtEngine(OfOneProcess):
+class TensorRtEngine(Engine):
     """See `qdeploy.deploy.engine.Engine`.
 
     Runs share one context with its buffers: those of several threads wait for each other.
@@ -34,6 +33,8 @@ class TensorRtEngine(OfOneProcess):
         device_times: of the bound runs whose clock was read, ms between two events of the device.
     """
 
+    on_device = True
+
     def __init__(
         self, path: Path, *, threads: int = 1, graphs: bool = True, host_code: bool = False
     ) -> None:
@@ -42,7 +43,6 @@ class TensorRtEngine(OfOneProcess):
         self.path = path
         self.threads = threads
         self.graphs = graphs
-        self.device_times: list[float] = []
         self._host_code = host_code
         self._opened = Opened(read_plan(path), host_code=host_code)
         self._stream = Stream()
