@@ -15,17 +15,17 @@ from qdeploy.data.tasks import TASKS
 def text_columns(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """Columns of the texts of a row: one, or the two of a pair; none where nobody knows.
 
-    They are those of the data that the engine was built with. Where none was named, it may have
-    been calibrated on the embedded pairs, which are its own if its classes are QNLI's by name.
+    They are those of the data that the engine was built with. The embedded pairs may stand in
+    for them, and are its own only if its classes are QNLI's by name.
 
     Args:
         manifest: of the engine.
     """
     kept, labels = manifest.get("data"), manifest["labels"]
-    if kept is not None:
+    if kept is not None and kept["source"] != MINI:
         return Reading.from_json(kept).places.texts
     qnli, calibration = TASKS["qnli"], manifest.get("calibration") or {}
-    if calibration.get("data") != MINI:
+    if kept is None and calibration.get("data") != MINI:
         return ()
     return qnli.columns.texts if fits(qnli, labels) and not all_generic(labels) else ()
 

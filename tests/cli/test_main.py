@@ -236,7 +236,7 @@ def test_a_json_file_that_cannot_be_is_refused_before_the_work(
     assert main(["inspect", "x", "--json", str(tmp_path / "no" / "x.json")]) == 2
     assert "does not exist. Make it first." in capsys.readouterr().err
     assert main(["inspect", "x", "--json", str(tmp_path)]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "is a directory. Name a file in it." in capsys.readouterr().err
 
 
 def test_quiet_says_nothing(
