@@ -115,7 +115,7 @@ def engines(
     model: Path, checkpoint: Path | str, data: Path, work: Path, rows: int, peers: Iterable[str]
 ) -> tuple[dict[str, Runner], dict[str, Any]]:
     """Everything that runs, opened by name, and what building each said."""
-    statistics = qdeploy.calibrate(model, data=str(data), rows=rows, max_length=TOKENS)
+    statistics = qdeploy.calibrate(model, data=str(data), calibration_rows=rows, max_length=TOKENS)
     opened: dict[str, Runner] = {
         "ort-fp32": RUNNERS["ort"](model / "model.onnx"),
         "openvino-fp32": RUNNERS["openvino"](model / "model.onnx"),

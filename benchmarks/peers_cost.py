@@ -73,7 +73,7 @@ def footprint(model: Path, data: Path, work: Path) -> dict[str, Any]:
     Kernels are in ms of a profiled run; engines are profiled one after the other, so only shares
     of one engine compare.
     """
-    statistics = qdeploy.calibrate(model, data=str(data), rows=64, max_length=TOKENS)
+    statistics = qdeploy.calibrate(model, data=str(data), calibration_rows=64, max_length=TOKENS)
     found = {}
     for name, options in ENGINES.items():
         given = {} if options["strategy"] == "fp32" else {"statistics": statistics}

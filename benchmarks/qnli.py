@@ -211,7 +211,8 @@ def peak_of_statistics(model: Path, data: Path, rows: int) -> float:
     code = (
         "import re, sys, qdeploy\n"
         "rows, tokens = map(int, sys.argv[3:])\n"
-        "qdeploy.calibrate(sys.argv[1], data=sys.argv[2], rows=rows, max_length=tokens)\n"
+        "how = {'calibration_rows': rows, 'max_length': tokens}\n"
+        "qdeploy.calibrate(sys.argv[1], data=sys.argv[2], **how)\n"
         "status = open('/proc/self/status').read()\n"
         "print(int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) / 1000)\n"
     )
@@ -265,7 +266,7 @@ def main() -> None:
         work = Path(folder)
         qdeploy.export("embedded", work / "model")
         statistics = qdeploy.calibrate(
-            work / "model", data=str(args.data), rows=128, max_length=TOKENS
+            work / "model", data=str(args.data), calibration_rows=128, max_length=TOKENS
         )
         if "accuracy" in args.sections:
             made = work / "model", statistics, args.data, work, args.threads

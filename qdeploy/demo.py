@@ -100,7 +100,7 @@ def run_demo(
     export_model("embedded", model, force=True, seed=seed, progress=_named("export", progress))
     note("demo", f"the model was kept in {root}")
     statistics = calibrate_model(
-        model, data=DATA, rows=CALIBRATION_ROWS, seed=seed, progress=progress
+        model, data=DATA, calibration_rows=CALIBRATION_ROWS, seed=seed, progress=progress
     )
     built = {}
     for done, exhibit in enumerate(EXHIBITS, 1):

@@ -18,8 +18,8 @@ import pytest
 from qdeploy.deploy.engine import KernelTime, KernelTrace
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort.simulator import SimulatedEngine
-from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets import registry as targets
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.deploy.targets.tensorrt.target import TensorRt
@@ -76,7 +76,7 @@ class StandInTarget(TensorRt):
         pass
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
     ) -> dict[str, Any]:
         return {"cuda_graph": True, "builder": {"shapes": {"opt": list(shape)}}}
 

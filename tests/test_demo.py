@@ -185,9 +185,9 @@ def test_an_interrupted_demo_can_be_run_again(
         raise KeyboardInterrupt
 
     root = tmp_path / "demo"
-    for name in ("build", "calibrate"):
+    for name in ("build_engine", "calibrate_model"):
         with monkeypatch.context() as patch:
-            patch.setattr(api, name, interrupt)
+            patch.setattr(sys.modules["qdeploy.demo"], name, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 run_demo(root, force=True)
         assert (root / MANIFEST).is_file()

@@ -190,7 +190,7 @@ def test_impossible_statistics_are_refused_and_made_anew(
     with pytest.raises(StatisticsError, match=rf"{kept}.*Leave --statistics out") as found:
         qdeploy.build(model, tmp_path / "out", strategy="w8a8", statistics=kept)
     assert "again" not in str(found.value)
-    assert qdeploy.calibrate(model, rows=ROWS) == kept
+    assert qdeploy.calibrate(model, calibration_rows=ROWS) == kept
     after = Statistics.load(kept)
     assert after.origin == before.origin
     for name, site in before.sites.items():

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 import qdeploy
+from docs import generate_stub
 from qdeploy import api
+from qdeploy.calibrate.options import PlanOptions
+from qdeploy.deploy.options import BuildOptions
+from qdeploy.errors import PlanError
+from qdeploy.options import changed, flat, make
 
 FUNCTIONS = (
     "build",
@@ -49,7 +54,24 @@ def test_version_is_that_of_the_project_file() -> None:
 
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'evalaute'"):
-        _ = qdeploy.evalaute
+        _ = qdeploy.evalaute  # type: ignore[attr-defined]
+
+
+def test_the_stub_has_every_function_with_its_options() -> None:
+    stub = Path(qdeploy.__file__).with_name("__init__.pyi").read_text("utf-8")
+    assert stub == generate_stub.stub(), "Type: python docs/generate_stub.py"
+    assert "noise_target: float" in stub and "seq_len: int | None" in stub
+
+
+def test_options_are_an_object_or_keywords(tmp_path: Path) -> None:
+    asked = BuildOptions(strategy="fp32", plan=PlanOptions(groups=4))
+    assert make(BuildOptions, flat(asked)) == asked
+    assert changed(asked, groups=8).plan.groups == 8 and changed(asked, groups=8).strategy == "fp32"
+    assert "Groups of channels per site" in (inspect.getdoc(api.build) or "")
+    with pytest.raises(TypeError, match="argument 'stratgy'. Did you mean 'strategy'"):
+        api.build("model", tmp_path / "engine", stratgy="peg")
+    with pytest.raises(PlanError, match="--groups is 0. Give a whole number from 1 up, or 'auto'"):
+        api.build("model", tmp_path / "engine", asked, groups=0)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -19,7 +19,7 @@ MOST_GROUPS = 8
 
 def grouped(context: Context, site: Site, k: int) -> Rounding:
     """The rounding of a site cut into K optimal groups."""
-    statistics, scheme = context.statistics[site.tensor], context.options.activations
+    statistics, scheme = context.statistics[site.tensor], context.options.scheme
     low, high = statistics.minimum, statistics.maximum
     weight = context.noise.channel_weight(site)
     groups = group_channels(low, high, weight, k, grouping=OPTIMAL, scheme=scheme)

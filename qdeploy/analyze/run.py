@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,15 @@ from qdeploy.analyze.layers import FFN_RESIDUAL, Place, places
 from qdeploy.analyze.levels import compare_levels
 from qdeploy.analyze.measure import Measured, as_built, measure
 from qdeploy.analyze.next_build import next_build
+from qdeploy.analyze.options import AnalyzeOptions
 from qdeploy.calibrate.context import Context, weights_of
-from qdeploy.calibrate.options import GEMM_SCOPE, PlanOptions
+from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.data.infer import AUTO
 from qdeploy.data.tasks import find_task
-from qdeploy.errors import PlanError
 from qdeploy.files.artifact import package_versions, read_manifest
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
@@ -32,7 +31,8 @@ from qdeploy.graph.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.head import head_of
 from qdeploy.machine.threads import check_threads
 from qdeploy.onnx_file.check import GRAPH
-from qdeploy.types import Progress
+from qdeploy.options import defaults, flat, given_or
+from qdeploy.types import PathLike, Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -44,38 +44,23 @@ _PICTURED = 3  # costliest sites whose levels are counted
 
 
 def analyze_model(
-    model_dir: str | Path,
+    model_dir: PathLike,
+    options: AnalyzeOptions | None = None,
     *,
-    data: str | None = None,
-    task: str = AUTO,
-    columns: Columns | str | None = None,
-    calibration_rows: int = 128,
-    max_length: int | None = None,
-    statistics: str | Path | None = None,
-    scope: str = GEMM_SCOPE,
-    activations: str = "asymmetric",
-    cost_rows: int = 32,
-    seconds: float = SECONDS,
-    seed: int = 0,
-    threads: int | None = None,
     progress: Progress | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """The outlier report of a model; see `qdeploy.api.analyze`."""
-    directory = Path(model_dir)
-    threads = check_threads(threads)
-    if not 0 < seconds < math.inf:
-        raise PlanError(f"--seconds is {seconds}; give a number above 0, such as {SECONDS:g}.")
-    request: dict[str, Any] = {"data": data, "task": task, "columns": columns, "seed": seed}
-    asked = _not_default(
-        request
-        | {"columns": _columns_text(columns, task)}
-        | {"calibration_rows": calibration_rows, "max_length": max_length}
-        | {"statistics": statistics, "scope": scope, "activations": activations}
-    )
+    """The outlier report of a model; see `qdeploy.api.analyze`.
+
+    Args:
+        fields: of the options, by name.
+    """
+    asked = given_or(AnalyzeOptions, options, fields)
+    directory, given = Path(model_dir), asked.calibration
+    threads = check_threads(asked.threads)
+    statistics, max_length = given.statistics, given.max_length
     if statistics is None:
-        statistics = calibrate_model(
-            directory, **request, rows=calibration_rows, max_length=max_length, progress=progress
-        )
+        statistics = calibrate_model(directory, given, progress=progress)
     observed = Statistics.load(Path(statistics))
     if max_length is None:  # rows as those that the statistics were made of
         max_length = observed.origin.max_length
@@ -83,44 +68,50 @@ def analyze_model(
     observed.require_model(digest)
     structure = find_structure(model, directory / GRAPH)
     observed.require_sites(structure)
-    options = PlanOptions(scope=scope, activations=activations)
-    context = Context(structure, observed.sites, weights_of(model, structure), options)
+    chosen = PlanOptions(scope=asked.scope, activations=asked.activations)
+    context = Context(structure, observed.sites, weights_of(model, structure), chosen)
     plain, treated = make_plan("w8a8", context), make_plan("peg", as_built(context))
     where = places(structure)
     entries = {
         site.tensor: _entry(site, observed, where[site.tensor], plain, treated)
         for site in context.sites
     }
-    report = _heading(directory, observed, options)
-    if cost_rows:
+    report = _heading(directory, observed, chosen)
+    if asked.cost_rows:
         batches = list(
             calibration_batches(
-                directory, observed.origin, rows=cost_rows, max_length=max_length, **request
+                directory, observed.origin, replace(given, max_length=max_length), asked.cost_rows
             )
         )
         head = head_of(directory, read_manifest(directory, "model"))
         with blaming(directory / GRAPH):
             found = measure(
-                model, context, batches, head, threads=threads, seconds=seconds, progress=progress
+                *(model, context, batches, head),
+                threads=threads,
+                seconds=asked.seconds,
+                progress=progress,
             )
             _fill(report, entries, found)
             worst = [structure.by_tensor[tensor] for tensor in _costliest(entries, structure)]
             levels = compare_levels(model, worst, plain, treated, batches, threads=threads)
         for tensor, counted in levels.items():
             entries[tensor]["levels"] = counted
-        report |= {"cost_rows": cost_rows, "seconds": seconds}
+        report |= {"cost_rows": asked.cost_rows, "seconds": asked.seconds}
     report["recommendations"] = recommend(entries)
-    report["build"] = next_build(str(directory), report["plans"], entries, asked)
+    report["build"] = next_build(str(directory), report["plans"], entries, _told(asked))
     report["recurring"] = recurring(entries)
     report["heat_map"] = _heat_map(entries, observed)
     report["sites"] = list(entries.values())
     return report
 
 
-def _not_default(given: dict[str, Any]) -> dict[str, Any]:
+def _told(asked: AnalyzeOptions) -> dict[str, Any]:
     """The options that `build` has to be told too: those that are not their default."""
-    defaults = inspect.signature(analyze_model).parameters
-    changed = {name: value for name, value in given.items() if value != defaults[name].default}
+    given, plain = flat(asked), defaults(AnalyzeOptions)
+    calibration = asked.calibration
+    given["columns"] = _columns_text(calibration.columns, calibration.task)
+    mine = ("cost_rows", "seconds", "threads")
+    changed = {n: v for n, v in given.items() if n not in mine and v != plain[n]}
     return {name: v if isinstance(v, int) else str(v) for name, v in changed.items()}
 
 
@@ -156,7 +147,7 @@ def _heading(directory: Path, observed: Statistics, options: PlanOptions) -> dic
         "model": str(directory),
         "data": {"source": origin.data, "rows": origin.rows, **origin.lengths.to_json()},
         "scope": options.scope,
-        "activations": options.activations,
+        "activations": options.scheme,
         "versions": package_versions(),
         "w8a8_db": None,
         "cost_rows": 0,

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qdeploy.errors import ModelError
+from qdeploy.evaluate.options import EvalOptions
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.kept import note
 from qdeploy.text import beside
-from qdeploy.types import Progress
+from qdeploy.types import PathLike, Progress
 
 WORDS = ("fp32", "fp16")  # strategies
+
+
+def with_baseline(
+    engine_dir: PathLike, asked: EvalOptions, *, progress: Progress | None = None
+) -> EvalOptions:
+    """Options of an evaluation whose baseline is a directory, built where there is none yet.
+
+    Raises:
+        ModelError, TargetError, PlanError, OutputError: see `find_baseline`.
+    """
+    assert asked.baseline is not None
+    found = find_baseline(engine_dir, asked.baseline, model=asked.model, progress=progress)
+    return replace(asked, baseline=found)
 
 
 def find_baseline(

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from qdeploy.calibrate.strategies import STRATEGY_NAMES
-from qdeploy.data.infer import AUTO, check_task
+from qdeploy.autotune.treatment import build_measured, measures
+from qdeploy.data.infer import check_task
 from qdeploy.deploy.build import build_engine
-from qdeploy.errors import PlanError, choose
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.label_fit import label_fault
-from qdeploy.types import PathLike
+from qdeploy.options import given_or
+from qdeploy.types import PathLike, Progress
 
 
 def build_one(
     model_dir: PathLike,
     engine_dir: PathLike,
+    options: BuildOptions | None = None,
     *,
-    strategy: str = "peg",
-    target: str = "ort-cpu",
-    max_drop: float | None = None,
-    **options: Any,
+    force: bool = False,
+    progress: Progress | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
     """Build an engine directory; see `qdeploy.api.build`.
 
     Args:
-        options: the others of `qdeploy.deploy.build.build_engine`.
+        fields: of the options, by name.
     """
-    choose("strategy", strategy, STRATEGY_NAMES, PlanError)
-    check_task(options.get("task", AUTO))
-    if max_drop is not None and strategy != "auto":
-        raise PlanError("--max-drop of build is for --strategy auto; `qdeploy eval` has one too.")
-    if strategy == "auto":
-        from qdeploy.autotune.strategy import build_within
-
-        built = build_within(model_dir, engine_dir, target=target, max_drop=max_drop, **options)
-    elif target == "auto":
-        from qdeploy.autotune.target import build_fastest
-
-        built = build_fastest(model_dir, engine_dir, strategy=strategy, **options)
-    else:
-        from qdeploy.autotune.treatment import build_measured, measures
-
-        make = build_measured if measures(target, strategy, options) else build_engine
-        built = make(model_dir, engine_dir, strategy=strategy, target=target, **options)
+    asked = given_or(BuildOptions, options, fields)
+    check_task(asked.calibration.task)
+    make = build_measured if measures(asked) else build_engine
+    if asked.strategy == "auto":
+        from qdeploy.autotune.strategy import build_within as make
+    elif asked.target == "auto":
+        from qdeploy.autotune.target import build_fastest as make
+    built = make(model_dir, engine_dir, asked, force=force, progress=progress)
     return built | {"label_fault": label_fault(engine_dir, built)}

@@ -7,37 +7,32 @@ from typing import Any
 
 from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.autotune.treatment import build_measured, measures
-from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.request import check_paths, check_shape, parse_shape
+from qdeploy.deploy.options import BuildOptions
+from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError, QDeployError, RunError, TargetError, VerificationError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.threads import usable_cores
-from qdeploy.types import Progress
+from qdeploy.options import changed
+from qdeploy.types import PathLike, Progress
 
 NAME = "auto"
 
 
 def build_fastest(
-    model_dir: str | Path,
-    engine_dir: str | Path,
+    model_dir: PathLike,
+    engine_dir: PathLike,
+    asked: BuildOptions,
     *,
-    strategy: str = "peg",
-    opt_shape: str = "8x128",
-    statistics: str | Path | None = None,
     force: bool = False,
-    dry_run: bool = False,
-    measure: bool = True,
     progress: Progress | None = None,
-    **options: Any,
 ) -> dict[str, Any]:
     """Build for each target, time all engines in alternating rounds at `opt_shape`, keep one.
 
     Args:
-        model_dir, engine_dir, strategy, opt_shape, statistics, force, dry_run, measure, progress,
-            options: of `qdeploy.api.build`, but for the target.
+        asked: of the build; its target is not read.
 
     Returns:
         What `build_engine` returns for the engine that was kept, and "auto": {"shape": [B, S],
@@ -48,14 +43,12 @@ def build_fastest(
         TargetError: no target works here, or none takes these options.
         PlanError, ModelError, DataError, OutputError: see `qdeploy.api.build`.
     """
-    if dry_run:
+    if asked.dry_run:
         raise PlanError("--dry-run builds nothing that could be timed. Name a target with it.")
-    source, output, wanted = Path(model_dir), Path(engine_dir), parse_shape(opt_shape)
-    check_shape(wanted, int(read_manifest(source, "model")["max_length"]))
-    check_paths(source, output, options.get("data"), statistics, force=force)
-    asked = dict(options)
-    if needs_statistics(strategy) and statistics is None:
-        statistics = calibrate_once(source, options, progress)
+    source, output = Path(model_dir), Path(engine_dir)
+    check_shape(asked.shape, int(read_manifest(source, "model")["max_length"]))
+    check_paths(source, output, asked, force=force)
+    shared = changed(calibrate_once(source, asked, progress), measure=False)
     with scratch("auto") as folder:
         built: dict[str, dict[str, Any]] = {}
         skipped: dict[str, str] = {}
@@ -66,17 +59,9 @@ def build_fastest(
                 health = TARGETS[target].diagnose()
                 if not health.works:
                     raise TargetError(health.detail)
-                make = build_measured if measures(target, strategy, options) else build_engine
-                built[target] = make(
-                    source,
-                    folder / target,
-                    strategy=strategy,
-                    target=target,
-                    opt_shape=opt_shape,
-                    statistics=statistics,
-                    measure=False,
-                    **options,
-                )
+                own = changed(shared, target=target)
+                make = build_measured if measures(own) else build_engine
+                built[target] = make(source, folder / target, own)
             except (TargetError, VerificationError, RunError) as error:
                 skipped[target] = str(error)
             except QDeployError:  # the model, the rows or an option: the same on every target
@@ -86,7 +71,7 @@ def build_fastest(
         if not built:
             reasons = " ".join(f"{target}: {reason}" for target, reason in skipped.items())
             raise TargetError(f"No target takes this build. {reasons}")
-        shape, p50 = times_of({name: folder / name for name in built}, wanted, progress)
+        shape, p50 = times_of({name: folder / name for name in built}, asked.shape, progress)
         best = min(p50, key=p50.__getitem__)
         choice = {
             "shape": list(shape),
@@ -94,8 +79,11 @@ def build_fastest(
             "p50_ms": p50,
             "skipped": skipped,
         }
-        if measure and progress is not None:
+        if asked.measure and progress is not None:
             progress("measure", 0, 1)
-        noise = noise_of(source, folder / best, statistics, asked) if measure else None
+        noise = None
+        if asked.measure:
+            statistics = shared.calibration.statistics
+            noise = noise_of(source, folder / best, statistics, asked.calibration)
         keep(folder / best, output, {NAME: choice, "noise": noise}, force=force)
     return built[best] | {NAME: choice, "noise": noise}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.statistics import Statistics
@@ -15,6 +17,7 @@ from qdeploy.deploy.certificate import probe_feeds, read_certificate
 from qdeploy.deploy.directory import write_guides
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.open import open_engine
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.latency import LatencyProtocol, measure_alternating, median
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.files.artifact import add_to_manifest, read_manifest
@@ -22,42 +25,47 @@ from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.machine.threads import usable_cores
 from qdeploy.onnx_file.check import GRAPH
-from qdeploy.types import Array, Progress
-
-_ROWS = ("data", "task", "columns", "calibration_rows", "max_length", "seed")  # of `calibrate`
+from qdeploy.types import Array, PathLike, Progress
 
 
-def calibrate_once(source: Path, options: dict[str, Any], progress: Progress | None) -> Path:
-    """Statistics for several builds, from the options of one, which lose what is used up."""
-    rows = {name: options.pop(name) for name in _ROWS if name in options}
-    if "calibration_rows" in rows:
-        rows["rows"] = rows.pop("calibration_rows")
-    options["seed"] = rows.get("seed", 0)
-    return calibrate_model(source, progress=progress, **rows)
+def calibrate_once(source: Path, asked: BuildOptions, progress: Progress | None) -> BuildOptions:
+    """The options with statistics that several builds share, calibrated here where none are named.
+
+    What was read for them is not named again; a strategy without statistics stays as it is.
+    """
+    if asked.calibration.statistics is not None or not needs_statistics(asked.strategy):
+        return asked
+    path = calibrate_model(source, asked.calibration, progress=progress)
+    rows = CalibrationOptions(statistics=path, seed=asked.calibration.seed)
+    return replace(asked, calibration=rows)
 
 
 def noise_of(
     source: Path,
     engine: Path,
-    statistics: str | Path | None,
-    options: dict[str, Any],
+    statistics: PathLike | None,
+    options: CalibrationOptions,
     reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """`measure_noise` of the engine that is kept, with a warning where it says one.
 
     Args:
         statistics: that it was built from, or None.
-        options: of the build, for its `max_length` and `seed`.
+        options: of the build, of which `max_length` and `seed` are read.
         reading: rows of an engine that is not calibrated; None for those that its manifest names.
     """
-    wanted = ("max_length", "seed")
-    asked = {name: options[name] for name in wanted if options.get(name) is not None}
     manifest = read_manifest(engine, "engine")
     observed = None
     if statistics is not None and needs_statistics(manifest["strategy"]):
         observed = Statistics.load(Path(statistics))
     rows = reading or manifest.get("data")
-    sample = measuring_sample(source, observed=observed, reading=rows, **asked)
+    sample = measuring_sample(
+        source,
+        observed=observed,
+        reading=rows,
+        max_length=options.max_length,
+        seed=options.seed,
+    )
     with blaming(source / GRAPH):
         found = measure_noise(source, engine, manifest, sample, open_engine(engine))
     warn_of_noise(found)

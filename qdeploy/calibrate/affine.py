@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdeploy.calibrate.schemes import SYMMETRIC
 from qdeploy.errors import PlanError
 from qdeploy.types import Array
-
-ASYMMETRIC = "asymmetric"
-SYMMETRIC = "symmetric"
-SCHEMES = (ASYMMETRIC, SYMMETRIC)
 
 LEVELS = 255  # steps between the codes 0 and 255
 MIDDLE = 128  # uint8 code that stands for int8 zero

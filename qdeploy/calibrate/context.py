@@ -85,7 +85,7 @@ class Context:
 
     def affine(self, bounds: Range) -> Affine:
         """Scale and zero point of a range, in the chosen scheme."""
-        return affine_from_range(*bounds, self.options.activations)
+        return affine_from_range(*bounds, self.options.scheme)
 
     def per_tensor(self, site: Site, bounds: Range, reason: str) -> SitePlan:
         """A site with one scale, and its expected noise."""
@@ -118,7 +118,7 @@ def assemble(context: Context, strategy: str, sites: dict[str, SitePlan]) -> Pla
     return Plan(
         strategy=strategy,
         scope=context.options.scope,
-        activations=context.options.activations,
+        activations=context.options.scheme,
         per_channel_weights=context.options.per_channel_weights,
         sites=sites,
         gemms={g.name: _gemm_plan(context, g, sites) for g in context.structure.gemms},

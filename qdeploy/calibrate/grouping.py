@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from qdeploy.calibrate.affine import SYMMETRIC
+from qdeploy.calibrate.schemes import SYMMETRIC
 from qdeploy.errors import PlanError, choose
 from qdeploy.types import Array
 

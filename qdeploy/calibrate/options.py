@@ -1,13 +1,18 @@
-"""The options of a plan, checked once, with the field's defaults."""
+"""The options of a calibration and of a plan."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from qdeploy.calibrate.affine import ASYMMETRIC, SCHEMES
-from qdeploy.calibrate.grouping import GROUPINGS, OPTIMAL
-from qdeploy.errors import PlanError, choose
+from qdeploy import common_options as common
+from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES
+from qdeploy.options import Options, flat, option
+from qdeploy.types import PathLike
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
 
 GEMM_SCOPE, ALL_SCOPE = "gemm", "all"
 SCOPES = (GEMM_SCOPE, ALL_SCOPE)
@@ -18,66 +23,148 @@ FOLDED, EVERYWHERE = "folded", "everywhere"
 PRESCALES = (NONE, FOLDED, EVERYWHERE)
 
 
+# Headings of help.
+ROUNDED, HOW = "What is rounded", "How it is rounded"
+PEG = "Only with --strategy peg"
+OTHERS = "Only with another --strategy, named first"
+BUILDER = "Only with --target tensorrt or ort-tensorrt"
+
+
 @dataclass(frozen=True)
-class PlanOptions:
+class CalibrationOptions(Options):
+    """Which rows are observed. `columns` may be `qdeploy.data.Columns` too."""
+
+    data: str | None = common.calibration_data()
+    task: str = common.task()
+    columns: Columns | str | None = common.columns()
+    calibration_rows: int = common.calibration_rows()
+    max_length: int | None = common.max_length()
+    statistics: PathLike | None = common.statistics()
+    seed: int = common.seed()
+
+
+@dataclass(frozen=True)
+class PlanOptions(Options):
     """What a user may choose about a plan.
 
-    Attributes:
-        scope: "gemm" (inputs and weights of GEMMs, embedding tables) or "all" (every activation).
-        activations: "asymmetric" (uint8 with zero point) or "symmetric" (int8).
-        weights: "per-channel" or "per-tensor" scales.
-        percentile: of the `percentile` strategy, percent kept on each side.
-        mixed: "ffn" (FFN input, FFN output, residual sum in float) or "auto" (the noisiest sites).
-        alpha: of `smoothquant`, 0 to 1, or "auto" for the best of a grid per site.
-        grouping: "contiguous", "sorted" or "optimal".
-        groups: K, or "auto" for the smallest that reaches the noise target, site by site.
-        outlier_channels: N per GEMM input kept in float, "auto", or "none"; the default None means
-            "auto" with automatic groups and "none" where K is given, so that groupings compare.
-        prescale: GEMM inputs that `peg` scales by channel before they are rounded: "none",
-            "folded" (where the factors become part of weights before: the value's, or those of one
-            more LayerNormalization) or "everywhere"; where it helps. Scope gemm only.
-        noise_target: decibels below a GEMM's output where the rounding noise of its input is quiet
-            enough for `peg`.
-        float_sites: names of sites that stay in float whatever the strategy says, and the GEMMs
-            that read them with them.
-        int8_residuals: targets that add in INT8 read the skip branch of a residual sum rounded
-            too, on the scale of the GEMMs that read the same tensor; where it has one scale.
+    `outlier_channels` is None for "auto" with automatic groups and "none" where K is given, so that
+    groupings compare. `float_sites` may be one text with commas.
     """
 
-    scope: str = GEMM_SCOPE
-    activations: str = ASYMMETRIC
-    weights: str = "per-channel"
-    percentile: float = 99.99
-    mixed: str = "ffn"
-    alpha: float | str = AUTO
-    grouping: str = OPTIMAL
-    groups: int | str = AUTO
-    outlier_channels: int | str | None = None
-    prescale: str = NONE
-    noise_target: float = 30.0
-    float_sites: tuple[str, ...] = ()
-    int8_residuals: bool = False
+    scope: str = option(
+        GEMM_SCOPE,
+        "Inputs and weights of GEMMs and embedding tables, or every activation.",
+        group=ROUNDED,
+        choices=SCOPES,
+    )
+    activations: str | None = option(
+        None,
+        "uint8 with a zero point, or int8 without one. The target's own when left out.",
+        group=HOW,
+        choices=SCHEMES,
+    )
+    weights: str = option("per-channel", "Scales of the int8 weights.", group=HOW, choices=WEIGHTS)
+    percentile: float = option(
+        99.99,
+        "percentile: percent of the values kept on each side.",
+        group=OTHERS,
+        number=float,
+        above=50,
+        most=100,
+        metavar="P",
+    )
+    mixed: str = option(
+        "ffn",
+        "mixed: sites in float; ffn is FFN input, FFN output and residual sum, auto the noisiest.",
+        group=OTHERS,
+        choices=MIXED_SETS,
+    )
+    alpha: float | str = option(
+        AUTO,
+        "smoothquant: 0 to 1, how much of the range moves from activations into weights.",
+        group=OTHERS,
+        number=float,
+        least=0,
+        most=1,
+        words=(AUTO,),
+        metavar="[A|auto]",
+    )
+    grouping: str = option(
+        "optimal",
+        "How channels are cut into groups.",
+        group=PEG,
+        choices="qdeploy.calibrate.grouping:GROUPINGS",
+    )
+    groups: int | str = option(
+        AUTO,
+        "Groups of channels per site; auto takes what the noise asks for.",
+        group=PEG,
+        number=int,
+        least=1,
+        words=(AUTO,),
+        metavar="[K|auto]",
+    )
+    outlier_channels: int | str | None = option(
+        None,
+        "Channels per GEMM input that stay in floating point. When left out: auto with automatic"
+        " groups, none where --groups is a number.",
+        group=PEG,
+        number=int,
+        least=0,
+        words=(AUTO, NONE),
+        metavar="[N|auto|none]",
+    )
+    prescale: str | None = option(
+        None,
+        "GEMM inputs that are scaled by channel in front of one scale where that helps; folded is"
+        " where the factors become part of weights before. Scope gemm only. When left out: where it"
+        " costs nothing on the target with automatic groups, none where --groups is a number.",
+        group=PEG,
+        choices=PRESCALES,
+    )
+    noise_target: float = option(
+        30.0,
+        "A GEMM input whose rounding noise is less than this below the output is treated.",
+        group=PEG,
+        number=float,
+        above=0,
+        most=100,
+        metavar="DB",
+    )
+    float_sites: Sequence[str] | str = option(
+        (),
+        "Sites that stay in float, with the GEMMs that read them; `qdeploy analyze` names them.",
+        group=ROUNDED,
+        metavar="NAME,...",
+    )
+    int8_residuals: bool = option(
+        False,
+        "Round the skip branch of residual sums too, so that the sum can run in INT8.",
+        group=BUILDER,
+    )
 
     def __post_init__(self) -> None:
-        choose("scope", self.scope, SCOPES, PlanError)
-        choose("activation scheme", self.activations, SCHEMES, PlanError)
-        choose("weight granularity", self.weights, WEIGHTS, PlanError)
-        choose("grouping", self.grouping, GROUPINGS, PlanError)
-        choose("mixed set", self.mixed, MIXED_SETS, PlanError)
-        choose("prescale", self.prescale, PRESCALES, PlanError)
-        if not 50 < self.percentile <= 100:
-            raise PlanError(
-                f"--percentile is {self.percentile}; give a percentage above 50, such as 99.99."
-            )
-        if self.alpha != AUTO and not _is_share(self.alpha):
-            raise PlanError(f"--alpha is {self.alpha}; give a number from 0 to 1, or 'auto'.")
-        if not 0 < self.noise_target <= 100:
-            raise PlanError(
-                f"--noise-target is {self.noise_target}; give decibels above 0, such as 30."
-            )
-        _check_count("--groups", self.groups, (AUTO,), least=1)
-        if self.outlier_channels is not None:
-            _check_count("--outlier-channels", self.outlier_channels, (AUTO, NONE), least=0)
+        super().__post_init__()
+        object.__setattr__(self, "float_sites", _names_of(self.float_sites))
+
+    @property
+    def scheme(self) -> str:
+        """The activation scheme; uint8 where no target has filled in its own."""
+        return self.activations or ASYMMETRIC
+
+    def resolved(self, activations: str, prescale: str) -> PlanOptions:
+        """With what is left out filled in.
+
+        Args:
+            activations, prescale: the target's own.
+        """
+        automatic = self.scope == GEMM_SCOPE and self.groups == AUTO
+        own = prescale if automatic else NONE
+        return replace(
+            self,
+            activations=self.activations or activations,
+            prescale=own if self.prescale is None else self.prescale,
+        )
 
     @property
     def per_channel_weights(self) -> bool:
@@ -86,17 +173,11 @@ class PlanOptions:
 
     def to_json(self) -> dict[str, Any]:
         """For plan.json."""
-        return asdict(self) | {"float_sites": list(self.float_sites)}
+        left = {"activations": self.scheme, "prescale": self.prescale or NONE}
+        return flat(self) | left | {"float_sites": list(self.float_sites)}
 
 
-def _is_share(value: float | str) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= float(value) <= 1
-
-
-def _check_count(flag: str, value: int | str, words: tuple[str, ...], *, least: int) -> None:
-    if isinstance(value, bool) or not (
-        value in words or (isinstance(value, int) and value >= least)
-    ):
-        choices = " or ".join(f"'{word}'" for word in words)
-        raise PlanError(f"{flag} is {value!r}; give a whole number from {least} up, or {choices}.")
+def _names_of(names: Sequence[str] | str) -> tuple[str, ...]:
+    """A list of names, also as one text with commas."""
+    found = names.split(",") if isinstance(names, str) else names
+    return tuple(name.strip() for name in found if name.strip())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qdeploy.calibrate.affine import LEVELS, SYMMETRIC
+from qdeploy.calibrate.affine import LEVELS
 from qdeploy.calibrate.observer import BINS, SiteStatistics, bin_centers
+from qdeploy.calibrate.schemes import SYMMETRIC
 from qdeploy.types import Array
 
 Range = tuple[float, float]

@@ -16,9 +16,9 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
-from qdeploy.data.infer import AUTO
 from qdeploy.data.lengths import cut_text, row_limit
 from qdeploy.data.reading import Reading, note_reading, reading_for_model
 from qdeploy.data.row_texts import text_columns as text_columns  # for deploy, which knows no data
@@ -32,7 +32,8 @@ from qdeploy.files.kept import note
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.onnx_file.check import GRAPH, check_inside, check_names, load_graph
-from qdeploy.types import Progress
+from qdeploy.options import given_or
+from qdeploy.types import PathLike, Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
@@ -107,32 +108,27 @@ def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, Si
 
 
 def calibrate_model(
-    model_dir: str | Path,
+    model_dir: PathLike,
+    options: CalibrationOptions | None = None,
     *,
-    data: str | None = None,
-    task: str = AUTO,
-    columns: Columns | str | None = None,
-    rows: int = 128,
-    max_length: int | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
     observer: Observer = observe_directory,
+    **fields: Any,
 ) -> Path:
     """Observe the model on calibration rows in one pass; see `qdeploy.api.calibrate`.
 
     Kept under a key of model, data, rows and their limit; the same request finds it again. What is
     kept there and does not match, or is damaged, is made anew.
     """
-    directory = Path(model_dir)
+    asked = given_or(CalibrationOptions, options, fields)
+    directory, rows = Path(model_dir), asked.calibration_rows
     longest = int(read_manifest(directory, "model")["max_length"])
     report = progress or (lambda stage, done, total: None)
     report("read calibration rows", 0, 1)
-    reading = reading_for_model(
-        directory, data=data, task=task, columns=columns, max_length=max_length
-    )
+    reading = _reading_of(directory, asked)
     max_length = reading.max_length
     limit = row_limit(longest, max_length)
-    sample = calibration_rows(reading.source, reading.task, reading.columns, rows, seed)
+    sample = calibration_rows(reading.source, reading.task, reading.columns, rows, asked.seed)
     if len(sample) < rows:
         warnings.warn(
             f"{sample.source} has {len(sample)} calibration rows, and {rows} were asked for.",
@@ -142,7 +138,7 @@ def calibrate_model(
     encoder = TextEncoder.from_directory(directory)
     encoded = _encode(encoder, sample, limit)
     origin = replace(
-        _origin(directory, sample, seed, encoded, class_names(encoder.special_tokens)),
+        _origin(directory, sample, asked.seed, encoded, class_names(encoder.special_tokens)),
         reading=reading.to_json(),
     )
     if (text := cut_text(origin.lengths, "calibration", longest, max_length)) is not None:
@@ -160,34 +156,36 @@ def calibrate_model(
     return path
 
 
+def _reading_of(directory: Path, asked: CalibrationOptions) -> Reading:
+    return reading_for_model(
+        directory,
+        data=asked.data,
+        task=asked.task,
+        columns=asked.columns,
+        max_length=asked.max_length,
+    )
+
+
 def calibration_batches(
-    model_dir: str | Path,
-    origin: Origin,
-    *,
-    data: str | None,
-    task: str,
-    columns: Columns | str | None,
-    rows: int,
-    seed: int,
-    max_length: int | None = None,
+    model_dir: PathLike, origin: Origin, asked: CalibrationOptions, rows: int
 ) -> Iterator[Feeds]:
     """Batches of rows as those that calibrated, for who runs the model himself.
 
     Args:
-        origin: of the statistics; its source is read again where `data` is None.
-        data, task, columns, max_length: as typed.
-        rows, seed: of the sample.
+        origin: of the statistics; its source is read again where no data are named.
+        asked: data, task, columns, max_length and seed.
+        rows: of the sample.
     """
     directory = Path(model_dir)
-    if data is None:
-        sample = rows_again(origin, rows, seed)
+    if asked.data is None:
+        sample = rows_again(origin, rows, asked.seed)
     else:
-        reading = reading_for_model(
-            directory, data=data, task=task, columns=columns, max_length=max_length
+        reading = _reading_of(directory, asked)
+        sample = sample_rows(
+            asked.data, rows, asked.seed, task=reading.task, columns=reading.columns
         )
-        sample = sample_rows(data, rows, seed, task=reading.task, columns=reading.columns)
     encoder = TextEncoder.from_directory(directory)
-    limit = row_limit(encoder.max_length, max_length)
+    limit = row_limit(encoder.max_length, asked.max_length)
     yield from _batches(encoder, _encode(encoder, sample, limit), None)
 
 

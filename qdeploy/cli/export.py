@@ -18,7 +18,7 @@ from qdeploy.files.kept import note
 @sections.option(
     "--task",
     cls=options.NamesOption,
-    names="qdeploy.head:TASKS",
+    names=options.named("qdeploy.head:TASKS"),
     help="What the head does. Taken from the checkpoint's configuration when left out.",
 )
 @sections.option(

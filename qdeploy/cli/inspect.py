@@ -10,15 +10,16 @@ import click
 from qdeploy import api
 from qdeploy.cli import inspection, options, sections
 from qdeploy.cli import output as talk
+from qdeploy.options import GATES
 
 
 @sections.command()
 @click.argument("path", type=options.PATH)
 @sections.option(
     "--target",
-    group=sections.GATES,
+    group=GATES,
     cls=options.NamesOption,
-    names="qdeploy.deploy.inspect:JUDGED",
+    names=options.named("qdeploy.deploy.inspect:JUDGED"),
     help="Of an ONNX file or a dry run: hold it against the rules of this target. ort-cpu, which"
     " has kernels to look at, when left out.",
 )

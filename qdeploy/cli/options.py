@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
+from qdeploy import common_options as common
 from qdeploy.cli import output as talk
-from qdeploy.cli.sections import DATA, GATES, OUTPUT, Option, option
-from qdeploy.cli.values import COUNT, SEED, SHARE
+from qdeploy.cli.sections import Option, option
+from qdeploy.cli.values import Number
 from qdeploy.errors import PlanError, choose
+from qdeploy.options import OUTPUT, Options, Spec, defaults, specs
+from qdeploy.options import option as spec_of
+from qdeploy.types import PathLike
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,13 +32,13 @@ class NamesOption(Option):
     work, with the nearest.
     """
 
-    def __init__(self, *args: Any, names: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, names: Callable[[], tuple[str, ...]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.names = names  # "module:CONSTANT"
+        self.names = names
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Put the names where the value stands; in front of the help text where they are many."""
-        names = self._load()
+        names = self.names()
         self.metavar = "[" + "|".join(names) + "]"
         if len(self.metavar) <= _LONGEST_CHOICE:
             return super().get_help_record(ctx)
@@ -52,11 +55,12 @@ class NamesOption(Option):
         found = super().type_cast_value(ctx, value)
         if found is None or found == self.default:
             return found
-        return choose(str(self.name).replace("_", " "), str(found), self._load(), PlanError)
+        return choose(str(self.name).replace("_", " "), str(found), self.names(), PlanError)
 
-    def _load(self) -> tuple[str, ...]:
-        module, constant = self.names.split(":")
-        return tuple(getattr(importlib.import_module(module), constant))
+
+def named(place: str) -> Callable[[], tuple[str, ...]]:
+    """Names that another room keeps, as "module:CONSTANT"; read when they are needed."""
+    return Spec("", "", choices=place).names
 
 
 def reporting(function: F) -> F:
@@ -100,122 +104,74 @@ def reporting(function: F) -> F:
     return wrapped
 
 
-_option = partial(option, show_default=True)
+def of(kind: type[Options], *names: str, omit: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """The options of a class, as its fields say.
 
-force = option(
-    "--force",
-    group=OUTPUT,
-    is_flag=True,
-    help="Replace the output, if it is a directory that qdeploy wrote.",
-)
-seed = _option("--seed", type=SEED, default=0, metavar="N", help="Seed of everything random.")
-threads = option(
-    "--threads",
-    type=COUNT,
-    metavar="N",
-    help="Threads that an engine may use. The cores that the process may use when left out.",
-)
-task = option(
-    "--task",
-    group=DATA,
-    cls=NamesOption,
-    names="qdeploy.data.infer:TASK_NAMES",
-    default="auto",
-    show_default=True,
-    help="What the rows of --data ask for, and so which columns hold their text. auto takes it from"
-    " the names of the columns, or as an earlier command was told.",
-)
-columns = option(
-    "--columns",
-    group=DATA,
-    metavar="NAME=COLUMN,...",
-    help="Columns of --data under other names: text=comment,label=rating, or for pairs"
-    " text=question,text_pair=answer,label=gold.",
-)
-calibration_data = option(
-    "--data",
-    group=DATA,
-    metavar="DATA",
-    help="Calibration rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME, or"
-    " qnli-mini. When left out: what the model was calibrated on last, else qnli-mini.",
-)
-calibration_rows = _option(
-    "--calibration-rows",
-    group=DATA,
-    type=COUNT,
-    default=128,
-    metavar="N",
-    help="Rows to calibrate on.",
-)
-max_length = option(
-    "--max-length",
-    group=DATA,
-    type=COUNT,
-    metavar="N",
-    help="Tokens kept of a row. The model's own limit, at most 512, when left out.",
-)
-statistics = option(
-    "--statistics",
-    group=DATA,
-    type=PATH,
-    metavar="FILE",
-    help="Use these statistics of `qdeploy calibrate` instead of calibrating.",
-)
+    Args:
+        kind: options class.
+        names: those that a command takes; none for all of them.
+        omit: those that it does not take.
+    """
+    known, plain = specs(kind), defaults(kind)
+    chosen = [name for name in (names or known) if name not in omit]
+
+    def mark(function: F) -> F:
+        for name in reversed(chosen):
+            function = _option(name, known[name], plain[name])(function)
+        return function
+
+    return mark
 
 
-ROUNDED, HOW = "What is rounded", "How it is rounded"
+def _option(name: str, spec: Spec, default: Any) -> Callable[[F], F]:
+    flag = f"--{name.replace('_', '-')}"
+    if spec.off is not None:
+        return option(
+            *(spec.off, name),
+            group=spec.group,
+            is_flag=True,
+            callback=lambda ctx, param, value: not value,
+            help=spec.help,
+        )
+    if spec.negated:
+        both = f"{flag}/--no-{flag.removeprefix('--')}"
+        return option(both, group=spec.group, default=True, show_default=True, help=spec.help)
+    if default is False:
+        return option(flag, group=spec.group, is_flag=True, help=spec.help)
+    known: dict[str, Any] = {"metavar": spec.metavar}
+    if spec.choices:
+        known |= {"cls": NamesOption, "names": spec.names}
+    elif spec.number is not None:
+        known |= {"type": Number(spec)}
+    elif spec.is_path:
+        known |= {"type": PATH}
+    if default == ():
+        known |= {"default": ""}
+    elif default is not None:
+        known |= {"default": default, "show_default": True}
+    return option(flag, group=spec.group, help=spec.help, **known)
 
 
-def scope(default: str) -> Callable[[F], F]:
-    """--scope, whose default depends on what a command is for."""
-    return option(
-        "--scope",
-        group=ROUNDED,
-        cls=NamesOption,
-        names="qdeploy.calibrate.options:SCOPES",
-        default=default,
-        show_default=True,
-        help="Inputs and weights of GEMMs and embedding tables, or every activation.",
+@dataclass(frozen=True)
+class _Own(Options):
+    """Options of no room: what the command line or a single command adds."""
+
+    force: bool = spec_of(
+        False, "Replace the output, if it is a directory that qdeploy wrote.", group=OUTPUT
+    )
+    seed: int = common.seed()
+    threads: int | None = common.threads()
+    ray_address: str | None = common.ray_address()
+    require_int8: float | None = common.require_int8()
+    html: PathLike | None = spec_of(
+        None,
+        "Write the report as one self-contained HTML file.",
+        group=OUTPUT,
+        is_path=True,
+        metavar="FILE",
     )
 
 
-activations = option(
-    "--activations",
-    group=HOW,
-    cls=NamesOption,
-    names="qdeploy.calibrate.affine:SCHEMES",
-    help="uint8 with a zero point, or int8 without one. The target's own when left out.",
-)
-html = option(
-    "--html",
-    group=OUTPUT,
-    type=PATH,
-    metavar="FILE",
-    help="Write the report as one self-contained HTML file.",
-)
-
-
-def batch_size(group: str) -> Callable[[F], F]:
-    """--batch-size, under a heading of the command."""
-    return _option(
-        "--batch-size",
-        group=group,
-        type=COUNT,
-        default=8,
-        metavar="N",
-        help="Rows per run.",
-    )
-
-
-require_int8 = option(
-    "--require-int8",
-    group=GATES,
-    type=SHARE,
-    metavar="SHARE",
-    help="Least share of the FLOPs of all constant-weight products that runs in INT8.",
-)
-ray_address = option(
-    "--ray-address",
-    metavar="[auto|ADDRESS]",
-    help="Share the work out over this Ray cluster; auto is the one of this machine.",
-)
+force, seed, threads = of(_Own, "force"), of(_Own, "seed"), of(_Own, "threads")
+ray_address, html = of(_Own, "ray_address"), of(_Own, "html")
+require_int8 = of(_Own, "require_int8")

@@ -13,8 +13,8 @@ import click
 from qdeploy import api
 from qdeploy.cli import options, sections, streams, tables
 from qdeploy.cli import output as talk
-from qdeploy.cli.values import COUNT
 from qdeploy.errors import GateError
+from qdeploy.evaluate.options import PredictOptions
 
 _NAMED = 6  # classes
 _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones)', "text": "texts"}
@@ -23,57 +23,7 @@ _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones
 @sections.command("predict")
 @click.argument("engine_dir", type=options.PATH)
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
-@sections.option(
-    "--out",
-    group=sections.OUTPUT,
-    type=options.PATH,
-    metavar="FILE",
-    help="File for the answers, written whole or not at all. Standard output when it is - or left"
-    " out.",
-)
-@sections.option(
-    "--format",
-    group=sections.DATA,
-    cls=options.NamesOption,
-    names="qdeploy.data.incoming:FORMATS",
-    help="What FILE holds. By its suffix when left out, and jsonl for standard input.",
-)
-@sections.option(
-    "--output-format",
-    group=sections.OUTPUT,
-    cls=options.NamesOption,
-    names="qdeploy.evaluate.predict_file:OUTPUT_FORMATS",
-    default="jsonl",
-    show_default=True,
-    help="How answers are written.",
-)
-@sections.option(
-    "--columns",
-    group=sections.DATA,
-    metavar="COLUMN[,COLUMN]",
-    help="Column of the text, or the two of a pair. Columns with usual names when left out.",
-)
-@sections.option(
-    "--keep",
-    group=sections.OUTPUT,
-    metavar="[all|COLUMN,...]",
-    help="Columns of the input that go with the answers.",
-)
-@sections.option(
-    "--logits",
-    group=sections.OUTPUT,
-    is_flag=True,
-    help="Put the raw outputs beside the answers.",
-)
-@options.batch_size(sections.GENERAL)
-@sections.option(
-    "--max-length",
-    group=sections.DATA,
-    type=COUNT,
-    metavar="N",
-    help="Tokens kept of a row. What the model takes when left out.",
-)
-@options.threads
+@options.of(PredictOptions)
 @options.reporting
 def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> None:
     """Answer rows of text, as they come.

@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 
-# Headings that several commands share; those of one command stand in its file.
-DATA = "Data"
-MEASURED = "What is measured"
-GATES = "Gates (exit code 1)"
-OUTPUT = "Output"
-GENERAL = "General"
+from qdeploy.options import GENERAL
 
 _WIDEST_TERM = 30  # of click's own lists: longer terms have a line of their own
 
@@ -30,11 +25,19 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help lists options by heading, in the order that headings first appear."""
+    """A command whose help lists options by heading.
+
+    Args:
+        headings: their order; those that are not named follow as they first appear.
+    """
+
+    def __init__(self, *args: Any, headings: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.headings = headings
 
     def sections(self, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
         """Heading → (term, help) of its options; those that every command has come last."""
-        found: dict[str, list[tuple[str, str]]] = {}
+        found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self.headings}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None and not isinstance(param, click.Argument):

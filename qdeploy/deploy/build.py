@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
-from qdeploy.calibrate.affine import ASYMMETRIC
-from qdeploy.calibrate.options import AUTO, EVERYWHERE, PlanOptions
+from qdeploy.calibrate.options import EVERYWHERE
 from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model, model_digest, reading_of
 from qdeploy.calibrate.sample import Sample, measuring_sample
@@ -28,21 +26,11 @@ from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, 
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.passes.pipeline import rewrite
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
-from qdeploy.deploy.request import (
-    Compilation,
-    Request,
-    check_paths,
-    check_shape,
-    check_target,
-    names_of,
-    parse_shape,
-    prescale_of,
-)
-from qdeploy.deploy.targets.base import HALF
-from qdeploy.deploy.targets.registry import find_target
+from qdeploy.deploy.request import Request
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
@@ -53,10 +41,8 @@ from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
-from qdeploy.types import Array, Progress
-
-if TYPE_CHECKING:
-    from qdeploy.data.tasks import Columns
+from qdeploy.options import given_or
+from qdeploy.types import Array, PathLike, Progress
 
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
 # ONNX file is copied while it is parsed, and stays.
@@ -67,122 +53,54 @@ MUCH_OUTSIDE = 0.1
 
 
 def build_engine(
-    model_dir: str | Path,
-    engine_dir: str | Path,
+    model_dir: PathLike,
+    engine_dir: PathLike,
+    options: BuildOptions | None = None,
     *,
-    strategy: str = "peg",
-    target: str = "ort-cpu",
-    rest_precision: str | None = None,
-    opt_shape: str = "8x128",
-    data: str | None = None,
-    task: str = AUTO,
-    columns: Columns | str | None = None,
-    calibration_rows: int = 128,
-    max_length: int | None = None,
-    statistics: str | Path | None = None,
-    scope: str = "gemm",
-    activations: str | None = None,
-    weights: str = "per-channel",
-    grouping: str = "optimal",
-    groups: int | str = "auto",
-    outlier_channels: int | str | None = None,
-    prescale: str | None = None,
-    percentile: float = 99.99,
-    mixed: str = "ffn",
-    alpha: float | str = "auto",
-    noise_target: float = 30.0,
-    float_sites: Sequence[str] | str = "",
-    int8_residuals: bool = False,
-    min_shape: str | None = None,
-    max_shape: str | None = None,
-    workspace_mb: int | None = None,
-    timing_cache: str | Path | None = None,
-    version_compatible: bool = False,
-    refit: bool = False,
-    cuda_graph: bool = True,
-    seed: int = 0,
     force: bool = False,
-    dry_run: bool = False,
-    measure: bool = True,
     progress: Progress | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """Build an engine directory; see `qdeploy.api.build` for the arguments and errors.
+    """Build an engine directory; see `qdeploy.api.build`.
 
     Args:
-        measure: hold the engine against FP32 on a few rows; False for one of several candidates,
-            of which the one that is kept is measured.
+        options: `measure` is False for one of several candidates, of which the one that is kept is
+            measured.
+        fields: of the options, by name.
     """
+    asked = given_or(BuildOptions, options, fields)
     source, output = Path(model_dir), Path(engine_dir)
-    found, shape = find_target(target), parse_shape(opt_shape)
-    calibrated = needs_statistics(strategy)
-    options = PlanOptions(
-        scope=scope,
-        activations=activations or (found.activations if calibrated else ASYMMETRIC),
-        weights=weights,
-        percentile=percentile,
-        mixed=mixed,
-        alpha=alpha,
-        noise_target=noise_target,
-        float_sites=names_of(float_sites),
-        int8_residuals=int8_residuals,
-        grouping=grouping,
-        groups=groups,
-        outlier_channels=outlier_channels,
-        prescale=prescale_of(found, strategy, scope, groups) if prescale is None else prescale,
-    )
-    compilation = Compilation(
-        least=None if min_shape is None else parse_shape(min_shape, "--min-shape"),
-        largest=None if max_shape is None else parse_shape(max_shape, "--max-shape"),
-        workspace_mb=workspace_mb,
-        timing_cache=None if timing_cache is None else Path(timing_cache),
-        version_compatible=version_compatible,
-        refit=refit,
-        cuda_graph=cuda_graph,
-    )
-    rest = found.choose_rest(rest_precision)
-    if strategy == FP32 and rest == HALF:
-        rest = "f32"  # such an engine has no FP16 in it
-    check_target(found, strategy, options, compilation, dry_run=dry_run)
-    manifest = read_manifest(source, "model")
-    check_shape(shape, manifest["max_length"])
-    if "least" in found.takes:
-        compilation.profile(shape, manifest["max_length"])
-    check_paths(source, output, data, statistics, force=force)
-    if calibrated and statistics is not None:
-        _warn_of_unread(data=data, columns=columns, max_length=max_length)
-    observed = None
-    if calibrated and statistics is None:
-        statistics = calibrate_model(
-            source,
-            data=data,
-            task=task,
-            columns=columns,
-            rows=calibration_rows,
-            max_length=max_length,
-            seed=seed,
-            progress=progress,
-        )
-    if progress is not None:
-        progress("plan", 0, 1)
-    if calibrated and statistics is not None:
-        observed = Statistics.load(Path(statistics))
-    weighs = prescale is None and options.prescale == EVERYWHERE
-    request = Request(source, strategy, found, rest, options, shape, seed, weighs, compilation)
+    request = Request.of(source, output, asked, force=force)
+    observed = _observed(request, progress)
+    rows = asked.calibration
     if observed is not None:
         reading = observed.origin.reading
     else:
-        reading = reading_of(source, data, task, columns, max_length)
+        reading = reading_of(source, rows.data, rows.task, rows.columns, rows.max_length)
     sample = None
-    if measure and (strategy, rest) != (FP32, "f32"):  # plain FP32 has no noise
+    if asked.measure and (asked.strategy, request.rest) != (FP32, "f32"):  # that has no noise
         sample = measuring_sample(
-            source, observed=observed, reading=reading, max_length=max_length, seed=seed
+            source, observed=observed, reading=reading, max_length=rows.max_length, seed=rows.seed
         )
     with staged(output, "engine", force=force) as work, blaming(source / GRAPH):
-        built = _write_engine(
-            work, request, observed, sample, reading, dry_run=dry_run, progress=progress
-        )
+        built = _write_engine(work, request, observed, sample, reading, progress)
     warn_of_noise(built["noise"])
     return built
+
+
+def _observed(request: Request, progress: Progress | None) -> Statistics | None:
+    """The statistics that a plan is made from, calibrated here where none were named."""
+    rows, found = request.asked.calibration, None
+    if needs_statistics(request.asked.strategy):
+        if rows.statistics is None:
+            path = calibrate_model(request.model_dir, rows, progress=progress)
+        else:
+            path = Path(rows.statistics)
+            _warn_of_unread(data=rows.data, columns=rows.columns, max_length=rows.max_length)
+        found = path
+    if progress is not None:
+        progress("plan", 0, 1)
+    return None if found is None else Statistics.load(found)
 
 
 def _warn_of_unread(**rows: Any) -> None:
@@ -199,8 +117,6 @@ def _write_engine(
     observed: Statistics | None,
     sample: Sample | None,
     reading: dict[str, Any] | None,
-    *,
-    dry_run: bool,
     progress: Progress | None,
 ) -> dict[str, Any]:
     report = progress or (lambda stage, done, total: None)
@@ -217,7 +133,7 @@ def _write_engine(
     report("lower", 0, 1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
     request.target.check(lowered.model)
-    if request.options.int8_residuals and not lowered.rounded_sums:
+    if request.plan.int8_residuals and not lowered.rounded_sums:
         warnings.warn(
             "--int8-residuals changed nothing: no residual sum has one scale in this plan.",
             QDeployWarning,
@@ -231,13 +147,15 @@ def _write_engine(
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
     planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
-    if request.strategy not in (FP32, FP16):
+    if request.asked.strategy not in (FP32, FP16):
         _warn_of_unplanned(certificate, planned)
     fields = manifest_fields(manifest, request, digest, observed) | forms
-    fields |= {"data": reading, "dry_run": dry_run}
+    fields |= {"data": reading, "dry_run": request.asked.dry_run}
     engine = None
-    if not dry_run:
-        fields |= request.target.compile(work, fields, request.shape, request.compilation)
+    if not request.asked.dry_run:
+        fields |= request.target.compile(
+            work, fields, request.asked.shape, request.asked.compilation
+        )
         engine = request.target.open(work, fields, threads=2)
         certificate["int8"] = _certificate(engine, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
@@ -263,11 +181,11 @@ def _lower(
     request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
 ) -> tuple[Lowered, dict[str, Any]]:
     """The lowered graph, and what was rewritten in FP32 before."""
-    if request.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
+    if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
     fold = request.target.prescale != EVERYWHERE
     plan, rewrites = rewrite(model, plan, structure, manifest, fold=fold)
-    rows, tokens = request.shape
+    rows, tokens = request.asked.shape
     tokens = min(tokens, manifest["max_length"])
     return request.target.lower(model, plan, structure, rows * tokens), rewrites
 
@@ -289,7 +207,7 @@ def _warn_of_unplanned(certificate: dict[str, Any], planned: dict[str, Any]) -> 
 
 def _probe(request: Request, manifest: dict[str, Any]) -> dict[str, Array]:
     """Inputs of the shape that the engine is tuned for."""
-    rows, tokens = request.shape
+    rows, tokens = request.asked.shape
     longest = min(tokens, manifest["max_length"])
     return probe_feeds(manifest["inputs"], batch=rows, sequence=longest)
 

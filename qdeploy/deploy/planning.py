@@ -25,15 +25,15 @@ def plan_of(
         structure=structure,
         statistics={} if observed is None else observed.sites,
         weights=weights_of(model, structure),
-        options=request.options,
+        options=request.plan,
     )
-    plan = make_plan(request.strategy, context)
+    plan = make_plan(request.asked.strategy, context)
     costs = request.target.costs if request.weighs else None
     if costs is None:
         return plan, {}
-    without = replace(context, options=replace(request.options, prescale=NONE))
-    groups = make_plan(request.strategy, without)
-    plan, found = cheapest(plan, groups, structure, request.shape, costs)
+    without = replace(context, options=replace(request.plan, prescale=NONE))
+    groups = make_plan(request.asked.strategy, without)
+    plan, found = cheapest(plan, groups, structure, request.asked.shape, costs)
     return plan, {"forms": found}
 
 

@@ -13,7 +13,7 @@ from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.request import Compilation
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.errors import TargetError
 from qdeploy.files.scratch import scratch
 
@@ -64,7 +64,7 @@ FEEDS = {"x": np.ones(SHAPE, np.float32)}
 BUILD = (
     {"inputs": ["x"], "max_length": _CHANNELS},
     SHAPE,
-    Compilation(least=SHAPE, largest=SHAPE),
+    CompileOptions(min_shape="256x512", max_shape="256x512"),
 )
 
 

@@ -18,15 +18,17 @@ from typing import Any
 from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
-from qdeploy.errors import DataError, PlanError, QDeployWarning, choose
+from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.file_answers import Answered, Answerer
+from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import TOKENS
+from qdeploy.options import given_or
 from qdeploy.text import json_text
-from qdeploy.types import Progress
+from qdeploy.types import PathLike, Progress
 
 SCHEMA = 1
 JSONL, CSV = "jsonl", "csv"
@@ -37,37 +39,37 @@ _RUNS = 8  # of one block: enough to sort its rows by length, few enough to see 
 
 
 def predict_file(
-    engine_dir: str | Path,
-    file: str | Path = "-",
+    engine_dir: PathLike,
+    file: PathLike = "-",
+    options: PredictOptions | None = None,
     *,
-    out: str | Path | None = None,
-    format: str | None = None,
-    output_format: str = JSONL,
-    columns: str | None = None,
-    keep: str | None = None,
-    logits: bool = False,
-    batch_size: int = 8,
-    max_length: int | None = None,
-    threads: int | None = None,
     progress: Progress | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """Answer every row of a file; arguments, result and errors as `qdeploy.api.predict_file`."""
-    choose("output format", output_format, OUTPUT_FORMATS, PlanError)
+    """Answer every row of a file; result and errors as `qdeploy.api.predict_file`.
+
+    Args:
+        fields: of the options, by name.
+    """
+    asked = given_or(PredictOptions, options, fields)
+    out, max_length, keep = asked.out, asked.max_length, asked.keep
     place = None if out is None or str(out) in STDOUT else Path(out)
     if place is not None:
         check_file("--out", place)
         check_reports({"--out": place}, (engine_dir, file))
-    predictor = Predictor(engine_dir, threads=threads)
+    predictor = Predictor(engine_dir, threads=asked.threads)
     if max_length is not None:
         row_limit(predictor.max_length, max_length)
-    answerer = Answerer(predictor, logits=logits, batch_size=batch_size, max_length=max_length)
-    incoming = open_incoming(file, format)
+    answerer = Answerer(
+        predictor, logits=asked.logits, batch_size=asked.batch_size, max_length=max_length
+    )
+    incoming = open_incoming(file, asked.format)
     began = time.monotonic()
     with _sink(place) as (write, ascii_only):
-        lines = Lines(output_format, ascii_only)
+        lines = Lines(asked.output_format, ascii_only)
         task = _Task(predictor, answerer, incoming, place, lines, max_length)
-        rows = incoming.rows(columns, keep, predictor.text_columns)
-        task.run(rows, write, _RUNS * min(batch_size, MOST_ROWS), progress)
+        rows = incoming.rows(asked.columns, keep, predictor.text_columns)
+        task.run(rows, write, _RUNS * min(asked.batch_size, MOST_ROWS), progress)
         if not task.rows:
             write(task.header(keep))
     seconds = time.monotonic() - began
@@ -86,7 +88,7 @@ def predict_file(
         "fields": list(answerer.fields),
         "truncated": task.truncated,
         "max_length": max_length or predictor.max_length,
-        "batch_size": batch_size,
+        "batch_size": asked.batch_size,
         "threads": predictor.threads,
         "seconds": round(seconds, 3),
         "rows_per_s": task.rows / seconds if seconds else None,

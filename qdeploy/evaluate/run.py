@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.data.infer import AUTO, check_task
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading, reading_for_engine
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import Columns, find_task
+from qdeploy.data.tasks import find_task
 from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import ModelError, PlanError, QDeployWarning
 from qdeploy.evaluate import report as parts
@@ -31,6 +30,7 @@ from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, meas
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
+from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
 from qdeploy.evaluate.predict import RUN_TOKENS
 from qdeploy.evaluate.room import check_room
@@ -40,64 +40,25 @@ from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.head import CONFIG, head_of
 from qdeploy.machine.threads import check_threads
-from qdeploy.types import Array, Progress
+from qdeploy.options import given_or
+from qdeploy.types import Array, PathLike, Progress
 
 _NAME_COLUMN = "Name their column with --columns label=COLUMN"
 _NAME_ROWS = "Name labelled rows with --data"
 
 
 def evaluate_engine(
-    engine_dir: str | Path,
+    engine_dir: PathLike,
+    options: EvalOptions | None = None,
     *,
-    task: str = AUTO,
-    data: str | Path | None = None,
-    columns: Columns | str | None = None,
-    baseline: str | Path | None = None,
-    limit: int | None = None,
-    max_length: int | None = None,
-    batch_size: int = 8,
-    seq_len: int | None = None,
-    warmup: int | None = None,
-    iterations: int | None = None,
-    seconds: float | None = None,
-    threads: int | None = None,
-    latency: bool = True,
-    own_lengths: bool = True,
-    accuracy: bool = True,
-    seed: int = 0,
-    max_drop: float | None = None,
-    require_int8: float | None = None,
-    simulate: bool = False,
     progress: Progress | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
 
     Args:
-        engine_dir: engine directory.
-        task: a name of `qdeploy.data.TASKS`, or "auto": as when the engine was built, or as the
-            columns of the data say.
-        data: evaluation rows; None takes what the engine was built with, less the rows that
-            calibrated it, or else `qnli-mini`.
-        columns: the file's columns, or the text of `--columns`.
-        baseline: engine directory to compare with, on the same rows and in alternating rounds.
-        limit: the first rows only.
-        max_length: tokens kept of a row for accuracy; None is what the engines take, at most 512.
-        batch_size: rows per run, of accuracy and latency; fewer for accuracy where rows are long.
-        seq_len: tokens per row of the latency; None is 128, or what the engines take.
-        warmup, iterations: runs before, and runs in, the timing of each engine: exactly so many.
-            None: at most 100 and 500, as `seconds` allow, but at least 1 and 6.
-        seconds: for all timed runs of the engine and its baseline; None is 30.
-        threads: of each engine; None takes the cores that the process may use.
-        latency: measure latency and memory.
-        own_lengths: time batches of the data's own lengths too.
-        accuracy: measure accuracy; of rows without labels, and of engines that do not choose one
-            class of a row, how far the outputs are from the baseline's.
-        seed: of the latency's rows and of the bootstrap.
-        max_drop: gate: accuracy points that may be lost against the baseline.
-        require_int8: gate: least share of all constant-weight FLOPs in INT8, 0 … 1.
-        simulate: run the engine's graph on the CPU, and that of a baseline that is a dry run;
-            accuracy and size are all that is measured.
-        progress: called as progress(stage, done, total).
+        options: its `baseline` is an engine directory.
+        fields: of the options, by name.
 
     Returns:
         report.json, schema 1. Shares (accuracy, drop, agreement, ci95) are 0 … 1, times ms, sizes
@@ -111,70 +72,54 @@ def evaluate_engine(
         VerificationError: logits that are not finite.
         GateError: a gate was not met; its attribute `report` is the whole report.
     """
-    threads = check_threads(threads)
-    if seconds is not None and iterations is not None:
-        raise PlanError(
-            "--seconds bounds runs whose number is left open, and --iterations names it. Leave one "
-            "of the two out."
-        )
-    allowed = SECONDS if seconds is None else seconds
-    asked = SEQ_LEN if seq_len is None else seq_len
-    protocol = LatencyProtocol(batch_size, asked, warmup, iterations, threads, allowed)
-    gates = Gates(max_drop, require_int8)
-    gates.check_use(baseline=baseline is not None, accuracy=accuracy, simulate=simulate)
-    if simulate and not accuracy:
-        raise PlanError("A simulation measures accuracy alone. Leave --no-accuracy out.")
-    latency = latency and not simulate
-    check_task(task)
-    manifest = read_manifest(Path(engine_dir), "engine")
-    head = head_of(Path(engine_dir), manifest)
-    reading = reading_for_engine(
-        manifest,
-        data=None if data is None else str(data),
-        task=task,
-        columns=columns,
-        max_length=max_length,
-        stands_in=not accuracy or baseline is not None or not head.chooses,
+    asked = given_or(EvalOptions, options, fields)
+    threads = check_threads(asked.threads)
+    protocol = LatencyProtocol(
+        asked.batch_size,
+        SEQ_LEN if asked.seq_len is None else asked.seq_len,
+        asked.warmup,
+        asked.iterations,
+        threads,
+        SECONDS if asked.seconds is None else asked.seconds,
     )
+    gates = Gates(asked.max_drop, asked.require_int8)
+    gates.check_use(
+        baseline=asked.baseline is not None, accuracy=asked.accuracy, simulate=asked.simulate
+    )
+    reading = _reading(Path(engine_dir), asked)
     known, max_length = find_task(reading.task), reading.max_length
     if progress:
         progress("load", 0, 1)
-    subjects = [load_engine(engine_dir, threads, simulate=simulate)]
-    if baseline is not None:
-        dry = read_manifest(Path(baseline), "engine").get("dry_run", False)
-        subjects.append(load_engine(baseline, threads, simulate=simulate and dry))
-    if not simulate:
-        for subject in subjects:
-            check_packages(subject.engine)
-    rows, left_out = evaluation_rows(reading, subjects[0], limit, accuracy=accuracy)
-    if latency:
-        protocol = replace(protocol, seq_len=_timed_tokens(subjects, seq_len))
+    subjects = _loaded(engine_dir, asked, threads)
+    rows, left_out = evaluation_rows(reading, subjects[0], asked.limit, accuracy=asked.accuracy)
+    if asked.timed:
+        protocol = replace(protocol, seq_len=_timed_tokens(subjects, asked.seq_len))
         _check_room(subjects, protocol)
-    report = parts.heading(subjects[0], known.name, protocol) | {"simulated": simulate}
+    report = parts.heading(subjects[0], known.name, protocol) | {"simulated": asked.simulate}
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
     judged = lengths = None
-    if accuracy:
+    if asked.accuracy:
         found = _predictions(report, subjects, rows, reading, gates, progress)
         judged = found if isinstance(found, Judged) else None
         lengths = found.lengths if found else None
     report["data"] = parts.about_data(rows, subjects[0], lengths)
     labelled = rows.labels is not None
     report["data"] |= parts.about_reading(reading, left_out, labelled=labelled)
-    feeds = [_feeds(s, rows, protocol, seed, exact=latency) for s in subjects]
-    if accuracy:
+    feeds = [_feeds(s, rows, protocol, asked.seed, exact=asked.timed) for s in subjects]
+    if asked.accuracy:
         _neighbours(report, subjects, rows, max_length, progress)
-    if latency:
-        _latency(report, subjects, feeds, protocol, seed, progress)
-        if own_lengths:
-            _own_lengths(report, subjects, rows, protocol, max_length, seed, progress)
+    if asked.timed:
+        _latency(report, subjects, feeds, protocol, asked.seed, progress)
+        if asked.own_lengths:
+            _own_lengths(report, subjects, rows, protocol, max_length, asked.seed, progress)
         _memories(report, subjects, protocol, progress)
     if progress:
         progress("kernels", 0, 1)
-    _structure(report, subjects, feeds, simulated=simulate)
+    _structure(report, subjects, feeds, simulated=asked.simulate)
     if progress:
         progress("kernels", 1, 1)
-    if simulate:
+    if asked.simulate:
         report["warnings"].append(
             f"Simulated: the graph for {report['target']} ran on the CPU. Its accuracy is that of "
             "the graph; nothing was timed, and no kernel was seen."
@@ -184,6 +129,32 @@ def evaluate_engine(
         warnings.warn(text, QDeployWarning, stacklevel=2)
     gates.check(report)
     return report
+
+
+def _reading(engine_dir: Path, asked: EvalOptions) -> Reading:
+    """The rows that are asked for, or that the engine remembers."""
+    manifest = read_manifest(engine_dir, "engine")
+    head = head_of(engine_dir, manifest)
+    return reading_for_engine(
+        manifest,
+        data=None if asked.data is None else str(asked.data),
+        task=asked.task,
+        columns=asked.columns,
+        max_length=asked.max_length,
+        stands_in=not asked.accuracy or asked.baseline is not None or not head.chooses,
+    )
+
+
+def _loaded(engine_dir: PathLike, asked: EvalOptions, threads: int) -> list[LoadedEngine]:
+    """The engine, and its baseline; what proves their kernels is there."""
+    subjects = [load_engine(engine_dir, threads, simulate=asked.simulate)]
+    if asked.baseline is not None:
+        dry = read_manifest(Path(asked.baseline), "engine").get("dry_run", False)
+        subjects.append(load_engine(asked.baseline, threads, simulate=asked.simulate and dry))
+    if not asked.simulate:
+        for subject in subjects:
+            check_packages(subject.engine)
+    return subjects
 
 
 def _predictions(

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from qdeploy.calibrate.options import AUTO, NONE, PlanOptions
+from qdeploy.calibrate.options import AUTO, NONE
 from qdeploy.calibrate.strategies import STRATEGIES
-from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.request import names_of, parse_shape
+from qdeploy.deploy.options import BuildOptions, parse_shape
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError, choose
 from qdeploy.machine.faults import explain
 from qdeploy.machine.threads import check_threads
+from qdeploy.options import make, specs
 
 _SECTIONS = (
     *("task", "columns", "max_length", "calibration", "accuracy"),
@@ -27,13 +26,11 @@ _SECTIONS = (
 # What `build` decides by itself or a sweep decides for all trials.
 _NOT_OF_A_TRIAL = frozenset(
     {
-        *("model_dir", "engine_dir", "data", "task", "columns", "calibration_rows", "max_length"),
-        *("statistics", "seed", "force", "dry_run", "progress"),
+        *("data", "task", "columns", "calibration_rows", "max_length", "statistics", "seed"),
+        *("dry_run", "max_drop"),
     }
 )
-BUILD_OPTIONS = tuple(
-    name for name in inspect.signature(build_engine).parameters if name not in _NOT_OF_A_TRIAL
-)
+BUILD_OPTIONS = tuple(name for name in specs(BuildOptions) if name not in _NOT_OF_A_TRIAL)
 FP32 = {"strategy": "fp32"}
 _RESOURCES = ("num_cpus", "num_gpus", "resources")  # as Ray's tasks take them
 
@@ -198,13 +195,8 @@ def _check_options(settings: Mapping[str, Any], where: str) -> None:
     Raises:
         PlanError: with the trial's number.
     """
-    known = {entry.name for entry in fields(PlanOptions)}
-    given = {name: value for name, value in settings.items() if name in known and value is not None}
-    if "float_sites" in given:
-        given["float_sites"] = names_of(given["float_sites"])
     try:
-        PlanOptions(**given)
-        parse_shape(str(settings.get("opt_shape", "8x128")))
+        make(BuildOptions, settings)
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from None
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.embedded import refuse_embedded
@@ -33,10 +34,12 @@ from qdeploy.files.artifact import (
 )
 from qdeploy.files.kept import note
 from qdeploy.files.lease import Lease
+from qdeploy.options import given_or
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.local import Ended, Run, TrialError, run_step
+from qdeploy.sweep.options import SweepOptions
 from qdeploy.sweep.recipe import FP32, Recipe, Trial, read_recipe
 from qdeploy.sweep.result import Sweep, result_of
 from qdeploy.sweep.shards import observer_on
@@ -52,7 +55,7 @@ from qdeploy.sweep.stored import (
     is_whole,
 )
 from qdeploy.sweep.trial import Request
-from qdeploy.types import Progress
+from qdeploy.types import PathLike, Progress
 
 # Runs one step of many trials and says of each how it ended.
 Runner = Callable[[str, Mapping[str, Request], Ended], None]
@@ -77,32 +80,34 @@ class _Kept:
 
 
 def run_sweep(
-    model: str | Path,
-    output: str | Path,
+    model: PathLike,
+    output: PathLike,
+    recipe: PathLike,
+    options: SweepOptions | None = None,
     *,
-    recipe: str | Path,
-    data: str | None = None,
-    eval_data: str | None = None,
-    max_length: int | None = None,
-    max_drop: float | None = None,
-    ray_address: str | None = None,
     progress: Progress | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """Build, measure and compare a recipe's engines; see `qdeploy.api.sweep`."""
+    """Build, measure and compare a recipe's engines; see `qdeploy.api.sweep`.
+
+    Args:
+        fields: of the options, by name.
+    """
+    asked = given_or(SweepOptions, options, fields)
     wanted, folder = read_recipe(recipe), Path(output)
-    if max_length is not None:
-        wanted = replace(wanted, max_length=max_length)
-    connection = None if ray_address is None else Connection(ray_address)
+    if asked.max_length is not None:
+        wanted = replace(wanted, max_length=asked.max_length)
+    connection = None if asked.ray_address is None else Connection(asked.ray_address)
     observer = observe_directory if connection is None else observer_on(connection)
     with claimed(folder, model) as lease:
         kept = _Kept(folder, 1 + len(wanted.trials))
         kept.add("accuracy", ())
-        sweep = _prepare(model, folder, wanted, data, eval_data, progress, observer)
+        sweep = _prepare(model, folder, wanted, asked, progress, observer)
         runner: Runner = partial(_locally, lease=lease)
         if connection is not None:
             runner = runner_on(connection, sweep.shared, wanted.resources)
         _all(sweep, runner, progress, kept)
-        result = result_of(sweep, max_drop)
+        result = result_of(sweep, asked.max_drop)
         for text in result["warnings"][len(sweep.warnings) :]:
             warnings.warn(text, QDeployWarning, stacklevel=2)
         write_json(folder / RESULT, result)
@@ -127,8 +132,7 @@ def _prepare(
     model: str | Path,
     folder: Path,
     recipe: Recipe,
-    data: str | None,
-    eval_data: str | None,
+    given: SweepOptions,
     progress: Progress | None,
     observer: Observer,
 ) -> Sweep:
@@ -144,26 +148,24 @@ def _prepare(
         "columns": recipe.columns,
         "max_length": recipe.max_length,
     }
-    reading = reading_for_model(model_dir, data=data, **asked)
+    reading = reading_for_model(model_dir, data=given.data, **asked)
     judged = reading
-    if eval_data is not None:
-        judged = reading_for_model(model_dir, data=eval_data, split="evaluation", **asked)
+    if given.eval_data is not None:
+        judged = reading_for_model(model_dir, data=given.eval_data, split="evaluation", **asked)
     if judged.stands_in:
         labels = read_manifest(model_dir, "model")["labels"]
         refuse_embedded(judged.task, labels, "now or when this model was calibrated")
     recipe = replace(recipe, task=judged.task, max_length=reading.max_length)
     limit = row_limit(longest, recipe.max_length)
-    statistics = calibrate_model(
-        model_dir,
+    rows_asked = CalibrationOptions(
         data=reading.source,
         task=reading.task,
         columns=reading.columns,
-        rows=recipe.rows,
+        calibration_rows=recipe.rows,
         max_length=recipe.max_length,
         seed=recipe.seed,
-        progress=progress,
-        observer=observer,
     )
+    statistics = calibrate_model(model_dir, rows_asked, progress=progress, observer=observer)
     write_bytes(folder / STATISTICS, statistics.read_bytes())
     origin = Statistics.load(statistics).origin
     same = judged.source == reading.source  # as for `eval` without --data

@@ -21,7 +21,7 @@ from qdeploy.analyze.rounding import Rounding, roundings_of
 from qdeploy.analyze.segments import SegmentedModel
 from qdeploy.calibrate.context import Context, weights_of
 from qdeploy.calibrate.observe import observe
-from qdeploy.calibrate.options import PlanOptions
+from qdeploy.calibrate.options import CalibrationOptions, PlanOptions
 from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
@@ -91,9 +91,8 @@ def test_costs_are_those_of_whole_runs(layers: int, scope: str, tmp_path: Path) 
 def test_costs_of_real_families(family: str, exported: Exports, tmp_path: Path) -> None:
     directory = shutil.copytree(exported(family).model_dir, tmp_path / "model")
     with pytest.warns(QDeployWarning, match="qnli-mini"):
-        origin = Statistics.load(calibrate_model(directory, rows=6)).origin
-    rows: dict[str, Any] = {"data": None, "task": "auto", "columns": None, "rows": 6, "seed": 0}
-    batches = list(calibration_batches(directory, origin, **rows))
+        origin = Statistics.load(calibrate_model(directory, calibration_rows=6)).origin
+    batches = list(calibration_batches(directory, origin, CalibrationOptions(), 6))
     check_against_whole_runs(load_model(directory)[0], batches, "all", tmp_path, step=7)
 
 

@@ -62,7 +62,7 @@ def test_the_report_names_the_planted_channel(model_dir: Path, rows: str, tmp_pa
 def test_without_costs_the_model_does_not_run(
     model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statistics = qdeploy.calibrate(model_dir, data=rows, rows=8)
+    statistics = qdeploy.calibrate(model_dir, data=rows, calibration_rows=8)
 
     def run(*_: object, **__: object) -> None:
         raise AssertionError("the model ran")
@@ -82,7 +82,7 @@ def test_statistics_of_another_model_are_refused(
     from tests.calibrate.encoder import encoder, model_directory
 
     other = model_directory(tmp_path / "other", encoder(seed=1))
-    statistics = qdeploy.calibrate(other, data=rows, rows=8)
+    statistics = qdeploy.calibrate(other, data=rows, calibration_rows=8)
     with pytest.raises(StatisticsError, match="belong to another model"):
         qdeploy.analyze(model_dir, statistics=statistics, cost_rows=0)
 

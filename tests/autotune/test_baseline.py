@@ -118,7 +118,7 @@ def test_a_shape_that_the_model_cannot_take_is_cut_for_the_baseline(
 ) -> None:
     """Earlier versions built engines for more tokens than the model takes."""
     with monkeypatch.context() as earlier:
-        earlier.setattr("qdeploy.deploy.build.check_shape", lambda *_: None)
+        earlier.setattr("qdeploy.deploy.request.check_shape", lambda *_: None)
         qdeploy.build(home / "my model", home / "old", calibration_rows=8, opt_shape="4x10000")
     longest = read_manifest(home / "my model", "model")["max_length"]
     assert read_manifest(find(home / "old"), "engine")["opt_shape"] == [4, longest]
@@ -137,5 +137,5 @@ def test_what_comes_next_can_be_pasted(home: Path, tmp_path: Path) -> None:
     said = run("build", "my model", "an engine", "--calibration-rows", "8", "--no-measure")
     (line,) = [line for line in said.splitlines() if line.startswith("Next: ")]
     words = shlex.split(line.removeprefix("Next: "))
-    assert words == ["qdeploy", "eval", "an engine", "--baseline", "fp32", "--seq-len", "64"]
+    assert words == ["qdeploy", "eval", "an engine", "--baseline", "fp32"]
     assert "drop" in run(*words[1:], "--no-latency")

@@ -10,6 +10,7 @@ import pytest
 
 import qdeploy
 from qdeploy.autotune import strategy as search
+from qdeploy.autotune.candidates import Tried
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, GateError, PlanError
 from qdeploy.evaluate.heldout import DropEstimate
@@ -54,8 +55,7 @@ def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) 
     manifest = json.loads((tmp_path / "engine" / "qdeploy.json").read_text())
     assert manifest["search"] == report and manifest["strategy"] == report["chosen"]["strategy"]
     assert manifest["noise"] == found["noise"] and found["noise"]["sqnr_db"] is not None
-    calibrated = manifest["calibration"] is not None
-    assert found["noise"]["data"] == (rows if calibrated else "qnli-mini")
+    assert found["noise"]["data"] == rows
     assert qdeploy.load(tmp_path / "engine", threads=1).predict([("which?", "the city.")])
 
 
@@ -72,14 +72,14 @@ def test_the_choice(
     plans: list[tuple[float, float, float]], kept: int | None, tmp_path: Path
 ) -> None:
     finalists = [
-        search.Tried({}, tmp_path, {}, DropEstimate(0.0, 0.0, 0.0, db), ratio, (ratio, low, 2.0))
+        Tried({}, tmp_path, {}, DropEstimate(0.0, 0.0, 0.0, db), ratio, (ratio, low, 2.0))
         for ratio, low, db in plans
     ]
     assert search.choose(finalists) is (None if kept is None else finalists[kept])
 
 
 def test_statistics_that_stand_are_used(model: Path, rows: str, tmp_path: Path) -> None:
-    statistics = qdeploy.calibrate(model, data=rows, rows=30, max_length=48)
+    statistics = qdeploy.calibrate(model, data=rows, calibration_rows=30, max_length=48)
     found = build(model, tmp_path / "engine", rows, max_drop=100, statistics=statistics)
     assert found["search"]["rows"] == 30
     assert found["search"]["max_length"] == 48  # held-out rows are read as the calibrating ones
@@ -95,7 +95,7 @@ def test_every_strategy_of_the_hand_is_tried(model: Path, rows: str, tmp_path: P
 def test_points_that_make_no_sense_are_refused_before_any_work(
     points: float, tmp_path: Path
 ) -> None:
-    with pytest.raises(PlanError, match="a number of points from 0 to 100"):
+    with pytest.raises(PlanError, match="Give a number from 0 to 100"):
         build(tmp_path / "nowhere", tmp_path / "engine", "rows", max_drop=points)
 
 
@@ -121,7 +121,7 @@ def test_verification_rows_calibrated_nothing(
 
     def held_out(*arguments: Any) -> Any:
         found = own(*arguments)
-        seen.append((found, arguments[1].origin.row_hashes))
+        seen.append((found[-1], arguments[-1].origin.row_hashes))
         return found
 
     monkeypatch.setattr(search, "_held_out", held_out)

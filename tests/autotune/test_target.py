@@ -12,6 +12,7 @@ import qdeploy
 from qdeploy.autotune import target as auto
 from qdeploy.deploy.build import build_engine as own
 from qdeploy.deploy.health import Health
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import OutputError, PlanError, TargetError, VerificationError
 from qdeploy.files.artifact import read_json
@@ -23,7 +24,7 @@ def model(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model directory with statistics; not to be changed."""
     model = tmp_path_factory.mktemp("auto") / "model"
     shutil.copytree(exported().model_dir, model)
-    qdeploy.calibrate(model, data="qnli-mini", rows=8)
+    qdeploy.calibrate(model, data="qnli-mini", calibration_rows=8)
     return model
 
 
@@ -106,10 +107,10 @@ def test_a_target_that_breaks_does_not_lose_the_others(
 ) -> None:
     pytest.importorskip("openvino")
 
-    def build_engine(*arguments: Any, target: str, **options: Any) -> dict[str, Any]:
-        if target == "openvino":
+    def build_engine(source: Path, engine: Path, asked: BuildOptions) -> dict[str, Any]:
+        if asked.target == "openvino":
             raise error
-        return own(*arguments, target=target, **options)
+        return own(source, engine, asked)
 
     monkeypatch.setattr(auto, "build_engine", build_engine)
     result = build(model, tmp_path / "engine", strategy="w8a8", opt_shape="1x3")

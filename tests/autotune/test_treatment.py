@@ -17,6 +17,7 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.cli import main
 from qdeploy.deploy.build import build_engine as own
 from qdeploy.deploy.lowering import cost_model as forms
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import GateError, OutputError, PlanError, QDeployWarning, TargetError
 from qdeploy.files.artifact import read_json
 from tests.calibrate.encoder import model_directory
@@ -154,10 +155,10 @@ def test_a_form_that_does_not_compile_is_no_reason_to_lose_the_others(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def refusing(*paths: Path, **options: Any) -> dict[str, Any]:
-        if options["prescale"] is None and not options.get("dry_run"):
+    def refusing(source: Path, engine: Path, asked: BuildOptions, **more: Any) -> dict[str, Any]:
+        if asked.plan.prescale is None and not asked.dry_run:
             raise TargetError("TensorRT built no engine.")
-        return own(*paths, **options)
+        return own(source, engine, asked, **more)
 
     monkeypatch.setattr(measured, "build_engine", refusing)
     found = build(model, tmp_path / "engine")["forms"]
@@ -165,10 +166,10 @@ def test_a_form_that_does_not_compile_is_no_reason_to_lose_the_others(
         "estimated": "TensorRT built no engine."
     }
 
-    def never(*paths: Path, **options: Any) -> dict[str, Any]:
-        if not options.get("dry_run"):
+    def never(source: Path, engine: Path, asked: BuildOptions, **more: Any) -> dict[str, Any]:
+        if not asked.dry_run:
             raise TargetError("no engine.")
-        return own(*paths, **options)
+        return own(source, engine, asked, **more)
 
     monkeypatch.setattr(measured, "build_engine", never)
     with pytest.raises(TargetError, match=r"estimated: no engine\. groups: no engine"):
@@ -196,7 +197,9 @@ def test_targets_that_compile_nothing_have_one_form(model: Path, tmp_path: Path)
 
 
 def test_auto_tries_fp16_and_groups_where_the_target_has_them(model: Path, tmp_path: Path) -> None:
-    found = build_within(model, tmp_path / "engine", target=NAME, max_drop=50.0)
+    found = build_within(
+        model, tmp_path / "engine", BuildOptions(strategy="auto", target=NAME, max_drop=50.0)
+    )
     tried = {json.dumps(one["options"], sort_keys=True) for one in found["search"]["tried"]}
     assert '{"strategy": "fp16"}' in tried
     assert '{"prescale": "none", "strategy": "peg"}' in tried

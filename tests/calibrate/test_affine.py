@@ -11,16 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdeploy.calibrate.affine import (
-    ASYMMETRIC,
     MIDDLE,
-    SCHEMES,
     SMALLEST_SCALE,
-    SYMMETRIC,
     affine_from_range,
     dequantize,
     quantize,
     quantize_weight,
 )
+from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES, SYMMETRIC
 from qdeploy.errors import PlanError
 from tests.tolerances import (
     GAUSSIAN_SQNR_FLOOR_DB,

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.calibrate.affine import ASYMMETRIC, SCHEMES, SYMMETRIC
 from qdeploy.calibrate.grouping import (
     GROUPINGS,
     as_groups,
@@ -19,6 +18,7 @@ from qdeploy.calibrate.grouping import (
     optimal_partitions,
     spans,
 )
+from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES, SYMMETRIC
 from qdeploy.errors import PlanError
 
 Parts = list[list[int]]

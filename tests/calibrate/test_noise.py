@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdeploy.calibrate.affine import SCHEMES, affine_from_range, dequantize, quantize
+from qdeploy.calibrate.affine import affine_from_range, dequantize, quantize
 from qdeploy.calibrate.affine import quantize_weight as int8
 from qdeploy.calibrate.noise import NoiseModel, decibels
 from qdeploy.calibrate.ranges import minmax
+from qdeploy.calibrate.schemes import SCHEMES
 from tests.calibrate.conftest import Synthetic
 from tests.tolerances import NOISE_MODEL_DB
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdeploy.calibrate.affine import ASYMMETRIC, Affine, affine_from_range
+from qdeploy.calibrate.affine import Affine, affine_from_range
 from qdeploy.calibrate.checks import affine_range, check_distinct, check_plan, check_signs
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import PlanOptions
@@ -27,6 +27,7 @@ from qdeploy.calibrate.plan import (
     Treatment,
 )
 from qdeploy.calibrate.ranges import percentile
+from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.errors import PlanError, QDeployWarning
 
 A, B = Affine(0.25, 128), Affine(float(np.float32(0.1)), 3)

@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.calibrate.affine import (
-    ASYMMETRIC,
-    SCHEMES,
-    SYMMETRIC,
-    affine_from_range,
-    dequantize,
-    quantize,
-)
+from qdeploy.calibrate.affine import affine_from_range, dequantize, quantize
 from qdeploy.calibrate.checks import check_signs
 from qdeploy.calibrate.observer import BINS, SiteStatistics
 from qdeploy.calibrate.ranges import Range, clipped_share, entropy, minmax, mse, percentile
+from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES, SYMMETRIC
 
 
 def seen(x: Any) -> SiteStatistics:

@@ -34,7 +34,9 @@ def rows(tmp_path: Path) -> str:
 
 def test_statistics_of_a_model(model_dir: Path, rows: str) -> None:
     ticks: list[tuple[str, int, int]] = []
-    path = calibrate_model(model_dir, data=rows, rows=8, progress=lambda *tick: ticks.append(tick))
+    path = calibrate_model(
+        model_dir, data=rows, calibration_rows=8, progress=lambda *tick: ticks.append(tick)
+    )
     assert path.parent == model_dir / "statistics" and path.suffix == ".npz"
     found = Statistics.load(path)
     sample = read_rows(rows, task="qnli", split="calibration").sample(8, 0)
@@ -55,20 +57,25 @@ def test_the_limit_of_a_row_is_part_of_the_key(model_dir: Path, tmp_path: Path) 
     path.write_text("question\tsentence\n" + "".join(f"who?\t{text}\n" for text in texts))
     own = r"4 of 24 calibration rows \(16\.7 %\) have more than 64 tokens.*the model takes no more"
     with pytest.warns(QDeployWarning, match=own):
-        usual = calibrate_model(model_dir, data=str(path), rows=24)
+        usual = calibrate_model(model_dir, data=str(path), calibration_rows=24)
     lengths = Statistics.load(usual).origin.lengths
     assert (lengths.max_length, lengths.truncated, len(lengths.kept)) == (64, 4, 24)
     assert lengths.summary()["p95"] == 64 and max(lengths.kept) == 64
     said = r"more than 32 tokens and were cut there: --max-length says so.*up to 64\."
     with pytest.warns(QDeployWarning, match=said):
-        shorter = calibrate_model(model_dir, data=str(path), rows=24, max_length=32)
+        shorter = calibrate_model(model_dir, data=str(path), calibration_rows=24, max_length=32)
     assert shorter != usual and Statistics.load(shorter).origin.max_length == 32
     with pytest.warns(QDeployWarning, match=said):  # found again, and said again
-        assert calibrate_model(model_dir, data=str(path), rows=24, max_length=32) == shorter
+        assert (
+            calibrate_model(model_dir, data=str(path), calibration_rows=24, max_length=32)
+            == shorter
+        )
     with pytest.warns(QDeployWarning, match=own):
-        assert calibrate_model(model_dir, data=str(path), rows=24, max_length=64) == usual
+        assert (
+            calibrate_model(model_dir, data=str(path), calibration_rows=24, max_length=64) == usual
+        )
     with pytest.raises(PlanError, match="--max-length is 65, and the model takes at most 64"):
-        calibrate_model(model_dir, data=str(path), rows=24, max_length=65)
+        calibrate_model(model_dir, data=str(path), calibration_rows=24, max_length=65)
 
 
 def test_long_rows_are_observed_in_small_batches(rows: str, tmp_path: Path) -> None:
@@ -83,7 +90,7 @@ def test_long_rows_are_observed_in_small_batches(rows: str, tmp_path: Path) -> N
         shapes.extend(batch["input_ids"].shape for batch in batches)
         return {}
 
-    calibrate_model(directory, data=str(path), rows=8, observer=observer)
+    calibrate_model(directory, data=str(path), calibration_rows=8, observer=observer)
     assert sum(rows for rows, _ in shapes) == 8 and max(width for _, width in shapes) > 400
     for count, width in shapes:
         assert count == 1 or count * width <= run.BATCH_TOKENS
@@ -93,10 +100,12 @@ def test_long_rows_are_observed_in_small_batches(rows: str, tmp_path: Path) -> N
 def test_rows_of_one_text(model_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text("text\n" + "\n".join(f"a film of {i} hours" for i in range(6)) + "\n")
-    found = Statistics.load(calibrate_model(model_dir, data=str(path), task="text", rows=6))
+    found = Statistics.load(
+        calibrate_model(model_dir, data=str(path), task="text", calibration_rows=6)
+    )
     assert found.origin.rows == 6
     with pytest.raises(DataError, match="no column 'question'"):
-        calibrate_model(model_dir, data=str(path), task="qnli", rows=6)
+        calibrate_model(model_dir, data=str(path), task="qnli", calibration_rows=6)
 
 
 @pytest.mark.parametrize(
@@ -111,57 +120,57 @@ def test_another_task_needs_data(
     model_dir: Path, options: dict[str, str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        calibrate_model(model_dir, rows=4, **options)  # type: ignore[arg-type]
+        calibrate_model(model_dir, calibration_rows=4, **options)  # type: ignore[arg-type]
 
 
 def test_the_stand_in_data_is_said(model_dir: Path) -> None:
     with pytest.warns(QDeployWarning, match="No calibration data was named; qnli-mini"):
-        path = calibrate_model(model_dir, rows=4)
+        path = calibrate_model(model_dir, calibration_rows=4)
     assert Statistics.load(path).origin.data == "qnli-mini"
 
 
 def test_found_again_without_a_second_pass(
     model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = calibrate_model(model_dir, data=rows, rows=8)
+    path = calibrate_model(model_dir, data=rows, calibration_rows=8)
     before = path.stat().st_mtime_ns
 
     def observed(*_: Any, **__: Any) -> None:
         raise AssertionError("a second pass")
 
     monkeypatch.setattr(run, "observe", observed)
-    assert calibrate_model(model_dir, data=rows, rows=8) == path
+    assert calibrate_model(model_dir, data=rows, calibration_rows=8) == path
     assert path.stat().st_mtime_ns == before
     for count, seed in ((7, 0), (8, 1)):
         with pytest.raises(AssertionError, match=r"a second pass"):
-            calibrate_model(model_dir, data=rows, rows=count, seed=seed)
+            calibrate_model(model_dir, data=rows, calibration_rows=count, seed=seed)
 
 
 def test_damaged_statistics_are_made_anew(model_dir: Path, rows: str) -> None:
-    path = calibrate_model(model_dir, data=rows, rows=8)
+    path = calibrate_model(model_dir, data=rows, calibration_rows=8)
     path.write_bytes(path.read_bytes()[:3000])
-    assert calibrate_model(model_dir, data=rows, rows=8) == path
+    assert calibrate_model(model_dir, data=rows, calibration_rows=8) == path
     assert Statistics.load(path).origin.rows == 8
 
 
 def test_the_key_is_of_content(tmp_path: Path, model_dir: Path, rows: str) -> None:
-    first = calibrate_model(model_dir, data=rows, rows=4)
+    first = calibrate_model(model_dir, data=rows, calibration_rows=4)
     copy = tmp_path / "copy.tsv"
     copy.write_text(Path(rows).read_text())
-    assert calibrate_model(model_dir, data=str(copy), rows=4) == first
+    assert calibrate_model(model_dir, data=str(copy), calibration_rows=4) == first
     copy.write_text(Path(rows).read_text().replace("city", "river"))
-    assert calibrate_model(model_dir, data=str(copy), rows=4) != first
+    assert calibrate_model(model_dir, data=str(copy), calibration_rows=4) != first
     other = model_directory(tmp_path / "other", encoder(seed=1))
-    assert calibrate_model(other, data=rows, rows=4).name != first.name
+    assert calibrate_model(other, data=rows, calibration_rows=4).name != first.name
 
 
 def test_batches_do_not_change_statistics(
     model_dir: Path, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = Statistics.load(calibrate_model(model_dir, data=rows, rows=12))
+    many = Statistics.load(calibrate_model(model_dir, data=rows, calibration_rows=12))
     (model_dir / "statistics").rename(model_dir / "old")
     monkeypatch.setattr(run, "BATCH_TOKENS", 64)
-    few = Statistics.load(calibrate_model(model_dir, data=rows, rows=12))
+    few = Statistics.load(calibrate_model(model_dir, data=rows, calibration_rows=12))
     for tensor, site in many.sites.items():
         assert site.count == few.sites[tensor].count, tensor
         np.testing.assert_allclose(site.maximum, few.sites[tensor].maximum, rtol=1e-3, atol=1e-3)
@@ -169,16 +178,16 @@ def test_batches_do_not_change_statistics(
 
 def test_fewer_rows_than_asked_for_warns(model_dir: Path, rows: str) -> None:
     with pytest.warns(QDeployWarning, match=r"rows.tsv has 12 calibration rows, and 13 were asked"):
-        path = calibrate_model(model_dir, data=rows, rows=13)
+        path = calibrate_model(model_dir, data=rows, calibration_rows=13)
     assert Statistics.load(path).origin.rows == 12
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        calibrate_model(model_dir, data=rows, rows=12)
+        calibrate_model(model_dir, data=rows, calibration_rows=12)
 
 
 def test_no_rows_at_all(model_dir: Path, rows: str) -> None:
     with pytest.raises(DataError, match=r"0 rows were asked for"):
-        calibrate_model(model_dir, data=rows, rows=0)
+        calibrate_model(model_dir, data=rows, calibration_rows=0)
 
 
 # What is refused
@@ -243,7 +252,7 @@ def test_a_broken_graph_with_a_matching_manifest(model_dir: Path, damage: str) -
     graph.write_bytes({"text": b"this is no graph", "cut": whole[:3000], "empty": b""}[damage])
     sign(model_dir)
     with pytest.raises(ModelError, match=r"cannot be read as ONNX|no matrix product"):
-        calibrate_model(model_dir, data="qnli-mini", rows=4)
+        calibrate_model(model_dir, data="qnli-mini", calibration_rows=4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -270,8 +279,8 @@ def test_statistics_that_cannot_be_written(
 
     monkeypatch.setattr(Path, "mkdir", read_only)
     with pytest.raises(ModelError, match=r"npz cannot be written: Permission denied.*writable, or"):
-        calibrate_model(model_dir, data=rows, rows=4)
+        calibrate_model(model_dir, data=rows, calibration_rows=4)
     monkeypatch.undo()
     (model_dir / "statistics").write_text("a file stands in the way")
     with pytest.raises(ModelError, match=r"statistics is something else than the stat"):
-        calibrate_model(model_dir, data=rows, rows=4)
+        calibrate_model(model_dir, data=rows, calibration_rows=4)

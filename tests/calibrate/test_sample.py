@@ -15,7 +15,7 @@ from qdeploy.calibrate.statistics import Statistics
 @pytest.mark.filterwarnings("ignore:.*were cut there:qdeploy.errors.QDeployWarning")
 @pytest.mark.parametrize("limit", [16, 40])
 def test_rows_are_cut_where_the_calibration_cut_them(limit: int, model_dir: Path) -> None:
-    path = calibrate_model(model_dir, data="qnli-mini", rows=12, max_length=limit)
+    path = calibrate_model(model_dir, data="qnli-mini", calibration_rows=12, max_length=limit)
     found = measuring_sample(model_dir, observed=Statistics.load(path))
     assert found.rows == 12
     assert max(batch["input_ids"].shape[1] for batch in found.batches) == limit

@@ -87,7 +87,7 @@ def test_one_int8_copy_serves_all_that_share_a_weight(
             seen = context.statistics[site.tensor]
             factor: Array = np.array(treatment.prescale or np.ones(hidden))
             low, high = (seen.minimum * factor).min(), (seen.maximum * factor).max()
-            scheme = context.options.activations
+            scheme = context.options.scheme
             assert treatment.affine == affine_from_range(float(low), float(high), scheme)
     parts = len(treatments[0].groups) if isinstance(treatments[0], Grouped) else 1
     assert stored(model, plan, context) <= parts * len(set(WEIGHTS))

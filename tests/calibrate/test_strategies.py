@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdeploy.calibrate.affine import SYMMETRIC
 from qdeploy.calibrate.checks import affine_range
 from qdeploy.calibrate.options import PRESCALES, PlanOptions
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan
+from qdeploy.calibrate.schemes import SYMMETRIC
 from qdeploy.calibrate.strategies import STRATEGIES, make_plan, needs_statistics
 from qdeploy.errors import PlanError, QDeployWarning
 from qdeploy.graph.structure import GEMM_INPUT, LAYER_NORM

@@ -13,6 +13,7 @@ import pytest
 from qdeploy.cli import cli, main
 from qdeploy.cli.options import NamesOption
 from qdeploy.cli.values import Number
+from qdeploy.options import Spec
 from tests.calibrate.encoder import model_directory
 
 PATHS = {
@@ -34,7 +35,7 @@ def options_of(*kinds: type[Any]) -> Iterator[tuple[str, click.Option]]:
                 yield name, param
 
 
-def bad_numbers(number: Number) -> list[str]:
+def bad_numbers(number: Spec) -> list[str]:
     """Below, above, beside, and what is no number or no finite one."""
     step = 1 if number.number is int else 0.001
     found = ["nan", "inf", "-inf", "many", "", "1e999", "0x10"]
@@ -49,7 +50,7 @@ def bad_numbers(number: Number) -> list[str]:
 NUMBERS = [
     pytest.param(name, param, bad, id=f"{name} {param.opts[-1]} {bad or 'empty'}")
     for name, param in options_of(Number)
-    for bad in bad_numbers(param.type)  # type: ignore[arg-type]
+    for bad in bad_numbers(param.type.spec)  # type: ignore[attr-defined]
 ]
 
 
@@ -72,7 +73,9 @@ def test_no_number_is_without_bounds() -> None:
     unbound = [
         (name, param.name)
         for name, param in options_of(Number)
-        if isinstance(param.type, Number) and param.type.least is None and param.type.above is None
+        if isinstance(param.type, Number)
+        and param.type.spec.least is None
+        and param.type.spec.above is None
     ]
     assert unbound == []
     assert len(list(options_of(Number))) >= 20
@@ -90,7 +93,7 @@ def test_a_number_out_of_bounds_is_refused_at_once(
     monkeypatch.chdir(tmp_path)
     words = [name, *PATHS.get(name, ["model"]), f"{option.opts[-1]}={bad}"]
     text = refused(words, option.opts[-1], tmp_path, capsys)
-    assert isinstance(option.type, Number) and f"Give {option.type.wanted}." in text
+    assert isinstance(option.type, Number) and f"Give {option.type.spec.wanted}." in text
 
 
 @pytest.mark.parametrize("flag", ["--opt-shape", "--min-shape", "--max-shape"])
@@ -156,7 +159,7 @@ def test_a_wrong_word_is_refused_with_the_nearest_and_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    choices = option._load()
+    choices = option.names()
     for right in choices:
         if len(right) < 3:
             continue

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 import pytest
 
+from qdeploy.calibrate.options import BUILDER, OTHERS, PEG
 from qdeploy.cli import cli, main, sections
-from qdeploy.cli.build import BUILDER, OTHERS, PEG, TENSORRT, build
-from qdeploy.deploy.request import Compilation
+from qdeploy.cli.build import build
+from qdeploy.deploy.options import TENSORRT, CompileOptions
 from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.options import GENERAL
 
 WIDTH = 80
-# Fields of `Compilation` whose option has another name.
-OPTIONS = {"least": "min_shape", "largest": "max_shape"}
 
 
 def help_of(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -45,12 +45,12 @@ def test_every_option_stands_once_under_its_own_heading(name: str) -> None:
     assert isinstance(command, sections.Command)
     context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
     found = command.sections(context)
-    assert list(found)[-1] == sections.GENERAL
+    assert list(found)[-1] == GENERAL
     for param in command.get_params(context):
         if isinstance(param, click.Option):
             # click's own --help alone has none
             assert isinstance(param, sections.Option) or param.opts[-1] == "--help"
-            heading = getattr(param, "group", sections.GENERAL)
+            heading = getattr(param, "group", GENERAL)
             places = [
                 place
                 for place, rows in found.items()
@@ -78,9 +78,9 @@ def test_an_option_without_a_heading_is_general_and_help_is_printed_by_heading()
 def test_headings_of_targets_say_what_the_targets_take() -> None:
     """`build` names the targets in headings; what each takes is known to the targets."""
     said = {param.name: param.group for param in build.params if isinstance(param, sections.Option)}
-    for field in Compilation.__dataclass_fields__:
+    for field in CompileOptions.__dataclass_fields__:
         takers = {name for name, target in TARGETS.items() if field in target.takes}
-        heading = said[OPTIONS.get(field, field)]
+        heading = said[field]
         assert takers == {name for name in TARGETS if name in words(heading)}, field
     adds = {name for name, target in TARGETS.items() if target.adds_int8}
     assert adds == {name for name in TARGETS if name in words(said["int8_residuals"])}

@@ -96,7 +96,7 @@ INNER = {
     "export": "qdeploy.exporter.export.export_checkpoint",
     "calibrate": "qdeploy.calibrate.run.calibrate_model",
     "analyze": "qdeploy.analyze.run.analyze_model",
-    "build": "qdeploy.autotune.treatment.measures",
+    "build": "qdeploy.autotune.build.measures",
     "evaluate": "qdeploy.evaluate.run.evaluate_engine",
     "inspect": "qdeploy.deploy.inspect.inspect_path",
     "sweep": "qdeploy.sweep.run.run_sweep",

@@ -79,10 +79,10 @@ def test_where_every_row_calibrated_there_is_no_other(home: Path) -> None:
 
 
 def test_a_model_knows_what_calibrated_it(home: Path) -> None:
-    path = qdeploy.calibrate("model", data="reviews.csv", rows=8)
+    path = qdeploy.calibrate("model", data="reviews.csv", calibration_rows=8)
     kept = read_json(home / "model" / NOTE)
     assert Reading.from_json(kept).columns == Columns("comment", None, "rating")
-    assert qdeploy.calibrate("model", rows=8) == path
+    assert qdeploy.calibrate("model", calibration_rows=8) == path
     analyzed = qdeploy.analyze("model", calibration_rows=8, cost_rows=2)["data"]["source"]
     assert (analyzed, kept["source"]) == ("reviews.csv", str(home / "reviews.csv"))
     again = reading_for_model("model", data=None, task="auto", columns=None, max_length=None)
@@ -90,10 +90,10 @@ def test_a_model_knows_what_calibrated_it(home: Path) -> None:
 
 
 def test_the_same_rows_under_another_name_are_observed_once(home: Path) -> None:
-    path = qdeploy.calibrate("model", data="reviews.csv", rows=8)
+    path = qdeploy.calibrate("model", data="reviews.csv", calibration_rows=8)
     (home / "copy.csv").write_bytes((home / "reviews.csv").read_bytes())
     before = Statistics.load(path)
-    assert qdeploy.calibrate("model", data="copy.csv", rows=8) == path
+    assert qdeploy.calibrate("model", data="copy.csv", calibration_rows=8) == path
     after = Statistics.load(path)
     assert after.origin.reading is not None
     assert after.origin.reading["source"] == str(home / "copy.csv")
@@ -137,7 +137,7 @@ def test_embedded_rows_do_not_stand_in_for_other_classes(home: Path) -> None:
 
 
 def test_a_damaged_note_is_named(home: Path) -> None:
-    qdeploy.calibrate("model", data="reviews.csv", rows=8)
+    qdeploy.calibrate("model", data="reviews.csv", calibration_rows=8)
     write_json(home / "model" / NOTE, {"source": 3})
     with pytest.raises(ModelError, match=r"data.json is damaged.*Delete it"):
         qdeploy.calibrate("model")
@@ -202,7 +202,7 @@ def test_a_file_that_changed_is_said_and_read(home: Path) -> None:
     with pytest.warns(QDeployWarning, match=changed):
         assert evaluated(home / "engine")["n"] == 53
     with pytest.warns(QDeployWarning, match="model was calibrated on last, has changed since"):
-        qdeploy.calibrate("model", rows=8)
+        qdeploy.calibrate("model", calibration_rows=8)
     assert evaluated(home / "engine", data="reviews.csv")["n"] == 53  # named: no word of it
 
 

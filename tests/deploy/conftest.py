@@ -70,7 +70,9 @@ def source(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Calla
         if family not in made:
             directory = tmp_path_factory.mktemp("source") / "model"
             shutil.copytree(exported(family).model_dir, directory)  # statistics go beside it
-            made[family] = Source(directory, calibrate_model(directory, data=DATA, rows=ROWS))
+            made[family] = Source(
+                directory, calibrate_model(directory, data=DATA, calibration_rows=ROWS)
+            )
         return made[family]
 
     return find

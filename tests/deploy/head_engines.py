@@ -60,7 +60,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
                 config |= {"truncation_side": "left", "padding_side": "left"}
                 (home / "model" / "tokenizer_config.json").write_text(json.dumps(config))
                 manifests.sign(home / "model")
-            models[kind] = home / "model", calibrate_model(home / "model", data="qnli-mini", rows=8)
+            models[kind] = (
+                home / "model",
+                calibrate_model(home / "model", data="qnli-mini", calibration_rows=8),
+            )
         return models[kind]
 
     def engine(kind: str, target: str) -> Path:

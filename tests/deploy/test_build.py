@@ -19,6 +19,7 @@ import onnxruntime as ort
 import pytest
 
 from qdeploy.autotune.timing import noise_of
+from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.data.reading import NOTE
 from qdeploy.data.rows import read_rows, row_hashes
@@ -244,7 +245,11 @@ def test_noise_is_measured_on_the_rows_that_were_named(bert: Source, tmp_path: P
         built = build_engine(bert.directory, output, strategy=strategy, data=str(rows), **options)  # type: ignore[arg-type]
         assert (built["noise"]["data"], built["noise"]["rows"]) == (str(rows), 32)
         assert built["data"]["source"] == str(rows)
-        kept = noise_of(bert.directory, output, None, {}) if strategy == "dynamic" else None
+        kept = (
+            noise_of(bert.directory, output, None, CalibrationOptions())
+            if strategy == "dynamic"
+            else None
+        )
         assert kept is None or kept["data"] == str(rows)
     with pytest.raises(DataError, match=r"nothere.csv does not exist"):
         build_engine(bert.directory, tmp_path / "x", strategy="dynamic", data="nothere.csv")
@@ -309,7 +314,7 @@ def test_statistics_of_another_model_are_refused(
         ({"target": "ort-cup"}, TargetError, "Did you mean 'ort-cpu'"),
         ({"scope": "gem"}, PlanError, "Did you mean 'gemm'"),
         ({"activations": "symetric"}, PlanError, "Did you mean 'symmetric'"),
-        ({"groups": 0}, PlanError, "--groups is 0; give a whole number from 1 up"),
+        ({"groups": 0}, PlanError, "--groups is 0. Give a whole number from 1 up"),
         ({"statistics": "nowhere.npz"}, StatisticsError, "nowhere.npz does not exist"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

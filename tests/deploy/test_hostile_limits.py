@@ -19,6 +19,7 @@ import qdeploy
 from qdeploy.analyze.segments import SegmentedModel
 from qdeploy.autotune.target import build_fastest
 from qdeploy.deploy import foreign
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.passes.equivalence import run_once
 from qdeploy.errors import MachineError, ModelError, RunError, TargetError
@@ -439,10 +440,10 @@ def test_a_model_that_stops_for_others(bert: Source, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(RunError) as caught:
-            qdeploy.calibrate(path.parent, rows=8)
+            qdeploy.calibrate(path.parent, calibration_rows=8)
         told(caught, path)
         with pytest.raises(TargetError, match="No target takes this build.*cannot be used"):
-            build_fastest(path.parent, tmp_path / "e", strategy="fp32")
+            build_fastest(path.parent, tmp_path / "e", BuildOptions(strategy="fp32"))
 
 
 def test_sessions_of_copies(bert: Source) -> None:

@@ -288,7 +288,7 @@ def test_statistics_from_elsewhere_fall_back_on_the_embedded_rows(
     lines = [f"who is {i}\tthe king {i}\tentailment" for i in range(20)]
     rows.write_text("\n".join(["question\tsentence\tlabel", *lines]) + "\n")
     statistics = qdeploy.calibrate(
-        shutil.copytree(bert.directory, tmp_path / "model"), data=str(rows), rows=20
+        shutil.copytree(bert.directory, tmp_path / "model"), data=str(rows), calibration_rows=20
     )
     observed = Statistics.load(statistics)
     assert measuring_sample(bert.directory, observed=observed).source == str(rows)

@@ -14,10 +14,10 @@ import pytest
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import certify
 from qdeploy.deploy.inspect import inspect_path
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort import gpu as ort_gpu
 from qdeploy.deploy.ort.gpu import OrtGpuEngine
 from qdeploy.deploy.ort.simulator import SimulatedEngine
-from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets.ort_tensorrt import engine as ort_tensorrt_engine
 from qdeploy.deploy.targets.ort_tensorrt.engine import OrtTensorRtEngine, wrapper
 from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
@@ -171,7 +171,7 @@ def test_compiling_leaves_the_plan_and_its_wrapper(
     monkeypatch.setattr(tensorrt_engine, "compile_directory", compile_plan)
     for path in lowered.glob("model.onnx*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    found = ort_tensorrt_engine.compile_directory(tmp_path, {}, (8, 128), Compilation())
+    found = ort_tensorrt_engine.compile_directory(tmp_path, {}, (8, 128), CompileOptions())
     assert found == {"builder": {"tensorrt": "10.16"}}  # the provider launches no graph of ours
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.plan"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qdeploy.deploy.request import Compilation
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.targets.tensorrt import engine as engines
 from qdeploy.deploy.targets.tensorrt.engine import TensorRtEngine
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, TargetError
@@ -228,17 +228,17 @@ def test_version_compatible_plans_may_bring_code(plan: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "usual", "expected"),
     [
-        (Compilation(), (8, 128), {"min": (1, 2), "opt": (8, 128), "max": (32, 512)}),
-        (Compilation(), (64, 1024), {"min": (1, 2), "opt": (64, 512), "max": (64, 512)}),
+        (CompileOptions(), (8, 128), {"min": (1, 2), "opt": (8, 128), "max": (32, 512)}),
+        (CompileOptions(), (64, 1024), {"min": (1, 2), "opt": (64, 512), "max": (64, 512)}),
         (
-            Compilation(least=(2, 8), largest=(16, 64)),
+            CompileOptions(min_shape="2x8", max_shape="16x64"),
             (4, 32),
             {"min": (2, 8), "opt": (4, 32), "max": (16, 64)},
         ),
     ],
 )
 def test_shapes_of_a_profile(
-    how: Compilation, usual: tuple[int, int], expected: dict[str, tuple[int, int]]
+    how: CompileOptions, usual: tuple[int, int], expected: dict[str, tuple[int, int]]
 ) -> None:
     assert how.profile(usual, 512) == expected
 
@@ -246,12 +246,12 @@ def test_shapes_of_a_profile(
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        (Compilation(largest=(4, 512)), "1, 8 and 4 rows"),
-        (Compilation(largest=(32, 64)), "2, 128 and 64 tokens"),
-        (Compilation(least=(16, 2)), "16, 8 and 32 rows"),
-        (Compilation(largest=(32, 513)), "at most 512"),
+        (CompileOptions(max_shape="4x512"), "1, 8 and 4 rows"),
+        (CompileOptions(max_shape="32x64"), "2, 128 and 64 tokens"),
+        (CompileOptions(min_shape="16x2"), "16, 8 and 32 rows"),
+        (CompileOptions(max_shape="32x513"), "at most 512"),
     ],
 )
-def test_shapes_that_do_not_rise_are_refused(how: Compilation, match: str) -> None:
+def test_shapes_that_do_not_rise_are_refused(how: CompileOptions, match: str) -> None:
     with pytest.raises(PlanError, match=match):
         how.profile((8, 128), 512)

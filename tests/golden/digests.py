@@ -30,7 +30,7 @@ def main() -> None:
         home = Path(folder)
         for family in FAMILIES:
             export_checkpoint(tiny_checkpoint(home / family, family), home / f"{family}-model")
-            calibrate_model(home / f"{family}-model", data="qnli-mini", rows=16)
+            calibrate_model(home / f"{family}-model", data="qnli-mini", calibration_rows=16)
             for target in TARGETS:
                 for plan in PLANS:
                     print(family, target, plan, *_digests(home, family, target, plan), flush=True)

@@ -60,7 +60,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         qdeploy.export("embedded", home)
     except ModelError as error:
         pytest.skip(str(error))
-    qdeploy.calibrate(home, rows=64)
+    qdeploy.calibrate(home, calibration_rows=64)
     return home
 
 

@@ -112,8 +112,8 @@ def test_a_calibration_in_shards_has_the_ranges_of_one_pass(
     cluster: Any, rows: str, tmp_path: Path
 ) -> None:
     models = [model_directory(tmp_path / name) for name in ("one", "many")]
-    one = qdeploy.calibrate(models[0], data=rows, rows=24)
-    many = qdeploy.calibrate(models[1], data=rows, rows=24, ray_address=cluster.address)
+    one = qdeploy.calibrate(models[0], data=rows, calibration_rows=24)
+    many = qdeploy.calibrate(models[1], data=rows, calibration_rows=24, ray_address=cluster.address)
     assert one.name == many.name
     whole, merged = Statistics.load(one), Statistics.load(many)
     assert whole.origin == merged.origin

@@ -138,7 +138,7 @@ def test_trials_that_differ_all_stand_and_repetitions_once() -> None:
         ({"grouping": "optimalx"}, "trial 1: Unknown grouping 'optimalx'. Did you mean 'optimal'"),
         ({"groups": 0}, "trial 1: --groups is 0"),
         ({"opt_shape": "8by8"}, "trial 1: --opt-shape '8by8' is no shape"),
-        ({"activations": "symetric"}, "trial 1: Unknown activation scheme"),
+        ({"activations": "symetric"}, "trial 1: Unknown activations"),
     ],
 )
 def test_values_are_checked_before_anything_is_built(options: dict[str, Any], text: str) -> None:

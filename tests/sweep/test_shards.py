@@ -48,7 +48,7 @@ def test_ranges_of_any_number_of_shards(
             merge_sites(collected, observe_directory(model_dir, shard))
         return collected
 
-    path = calibrate_model(model, data=rows, rows=16 + shards, observer=observer)
+    path = calibrate_model(model, data=rows, calibration_rows=16 + shards, observer=observer)
     assert len(seen) == shards and min(seen) >= 1 and sum(seen) >= 5
     same_ranges(Statistics.load(path).sites, whole)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from dataclasses import fields
 
 from qdeploy.calibrate.checks import check_distinct, check_plan
 from qdeploy.calibrate.context import Context, assemble
 from qdeploy.calibrate.options import GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Float, Plan, SitePlan
+from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.errors import PlanError, QDeployWarning, choose
+from qdeploy.options import defaults, flat
 
 FP32, FP16 = "fp32", "fp16"
 STRATEGIES = (
@@ -96,16 +97,17 @@ def _with_float(plan: Plan, context: Context) -> Plan:
 
 def _warn_of_unread(strategy: str, options: PlanOptions) -> None:
     """Warn of options that were set and change nothing, so that nobody compares equal engines."""
-    if strategy == "peg" and options.scope != GEMM_SCOPE and options.prescale != NONE:
+    if strategy == "peg" and options.scope != GEMM_SCOPE and options.prescale not in (None, NONE):
         warnings.warn(
             f"--prescale is of scope gemm: in scope {options.scope} no input is scaled.",
             QDeployWarning,
             stacklevel=3,
         )
+    plain = defaults(PlanOptions) | {"activations": ASYMMETRIC, "prescale": NONE}
     unread = [
-        f"--{entry.name.replace('_', '-')}"
-        for entry in fields(options)
-        if getattr(options, entry.name) != entry.default and strategy not in _READ_BY[entry.name]
+        f"--{name.replace('_', '-')}"
+        for name, value in flat(options).items()
+        if value not in (None, plain[name]) and strategy not in _READ_BY[name]
     ]
     if unread:
         warnings.warn(

@@ -9,5 +9,5 @@ from qdeploy.calibrate.ranges import entropy
 
 def plan(context: Context) -> Plan:
     """Ranges by search over the histogram."""
-    scheme = context.options.activations
+    scheme = context.options.scheme
     return static_plan(context, "entropy", lambda s: entropy(context.statistics[s.tensor], scheme))

@@ -11,7 +11,7 @@ def plan(context: Context) -> Plan:
     return Plan(
         strategy="fp32",
         scope=context.options.scope,
-        activations=context.options.activations,
+        activations=context.options.scheme,
         per_channel_weights=context.options.per_channel_weights,
         sites={},
         gemms={

@@ -92,7 +92,7 @@ def _treat(context: Context, site: Site) -> SitePlan:
 def _prescaled(context: Context, site: Site) -> SitePlan | None:
     """One scale behind factors per channel, where they are allowed, help, and suffice."""
     options = context.options
-    if options.scope != GEMM_SCOPE or not is_gemm_input(site) or options.prescale == NONE:
+    if options.scope != GEMM_SCOPE or not is_gemm_input(site) or options.prescale in (None, NONE):
         return None
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
     # a scale per column takes what is folded into its weight
@@ -171,7 +171,7 @@ def _outlier_counts(options: PlanOptions, site: Site) -> tuple[int, ...]:
 def _split_outliers(context: Context, site: Site, n: int) -> tuple[Array, Array]:
     """The n channels of widest range, and the others."""
     statistics = context.statistics[site.tensor]
-    width = spans(statistics.minimum, statistics.maximum, context.options.activations)
+    width = spans(statistics.minimum, statistics.maximum, context.options.scheme)
     order = np.argsort(width, kind="stable")
     cut = len(order) - n
     return np.sort(order[cut:]), np.sort(order[:cut])
@@ -185,12 +185,12 @@ def _partitions(
     low, high = statistics.minimum[rest], statistics.maximum[rest]
     weight = context.noise.channel_weight(site)[rest]
     if options.grouping == OPTIMAL:
-        order = np.argsort(spans(low, high, options.activations), kind="stable")
+        order = np.argsort(spans(low, high, options.scheme), kind="stable")
         most = min(max(ks), len(rest))
-        parts = optimal_partitions(low, high, weight, order, most, options.activations)
+        parts = optimal_partitions(low, high, weight, order, most, options.scheme)
         return {k: as_groups(rest[p] for p in parts[min(k, most) - 1]) for k in ks}
     cut = partial(
-        group_channels, low, high, weight, grouping=options.grouping, scheme=options.activations
+        group_channels, low, high, weight, grouping=options.grouping, scheme=options.scheme
     )
     return {k: as_groups(rest[list(p)] for p in cut(k)) for k in ks}
 

@@ -13,5 +13,5 @@ def plan(context: Context) -> Plan:
     return static_plan(
         context,
         "percentile",
-        lambda s: percentile(context.statistics[s.tensor], options.percentile, options.activations),
+        lambda s: percentile(context.statistics[s.tensor], options.percentile, options.scheme),
     )

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from qdeploy.calibrate.affine import MIDDLE, SYMMETRIC, Affine
+from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import FLOAT, Float, Grouped, PerTensor, Plan, SitePlan, Treatment
+from qdeploy.calibrate.schemes import SYMMETRIC
 from qdeploy.errors import TargetError
 from qdeploy.graph.structure import Structure
 from qdeploy.types import Array

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.health import Health
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
-    from qdeploy.deploy.request import Compilation
+    from qdeploy.deploy.options import CompileOptions
     from qdeploy.deploy.rules import Violation
     from qdeploy.graph.structure import Structure
 
@@ -69,7 +69,7 @@ class Target(ABC):
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         compiles: whether an engine is compiled at build time, for one kind of device.
-        takes: what of `Compilation` it heeds.
+        takes: what of `CompileOptions` it heeds.
         adds_int8: whether it has residual sums of rounded tensors.
         script: section of the template of `predict.py` that runs it; None where it has none.
     """
@@ -141,7 +141,7 @@ class Target(ABC):
         return plan
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
     ) -> dict[str, Any]:
         """Compile the model.onnx of an engine directory; nothing where the target reads ONNX.
 

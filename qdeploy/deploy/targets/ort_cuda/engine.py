@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort.gpu import CUDA, ONNX, OrtGpuEngine, require_provider
-from qdeploy.deploy.request import Compilation
 
 
 def require() -> None:
@@ -20,7 +20,7 @@ def require() -> None:
 
 
 def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: Compilation
+    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
 ) -> dict[str, Any]:
     """Nothing: ort-cuda reads the ONNX file."""
     del directory, manifest, shape, how

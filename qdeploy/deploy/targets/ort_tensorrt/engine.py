@@ -17,8 +17,8 @@ from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTrace
 from qdeploy.deploy.health import ELSEWHERE, both_packages
 from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort.gpu import ONNX, OrtGpuEngine, require_provider
-from qdeploy.deploy.request import Compilation
 from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, package
@@ -84,7 +84,7 @@ def require() -> None:
 
 
 def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: Compilation
+    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
 ) -> dict[str, Any]:
     """Compile model.onnx to model.plan; the wrapper takes its place.
 

@@ -11,7 +11,7 @@ from qdeploy.deploy.targets.tensorrt.target import TensorRt
 
 if TYPE_CHECKING:
     from qdeploy.deploy.engine import Engine
-    from qdeploy.deploy.request import Compilation
+    from qdeploy.deploy.options import CompileOptions
 
 
 class OrtTensorRt(TensorRt):
@@ -19,7 +19,7 @@ class OrtTensorRt(TensorRt):
 
     name = "ort-tensorrt"
     description = "ONNX Runtime, TensorRT provider (TensorRT 10): int8 and FP16"
-    takes = ("least", "largest", "workspace_mb", "timing_cache", "refit")
+    takes = ("min_shape", "max_shape", "workspace_mb", "timing_cache", "refit")
 
     def require(self) -> None:
         from qdeploy.deploy.targets.ort_tensorrt.engine import require
@@ -27,7 +27,7 @@ class OrtTensorRt(TensorRt):
         require()
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
     ) -> dict[str, Any]:
         from qdeploy.deploy.targets.ort_tensorrt.engine import compile_directory
 

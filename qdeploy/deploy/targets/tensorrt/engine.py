@@ -14,7 +14,7 @@ from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
 from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.health import ELSEWHERE
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.request import Compilation
+from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan, package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
@@ -196,7 +196,7 @@ def require() -> None:
 
 
 def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: Compilation
+    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
 ) -> dict[str, Any]:
     """Compile model.onnx to model.plan, which takes its place.
 
@@ -209,7 +209,7 @@ def compile_directory(
         ModelError, TargetError: see `build_plan`.
     """
     shapes = how.profile(shape, int(manifest["max_length"]))
-    cache = how.timing_cache
+    cache = None if how.timing_cache is None else Path(how.timing_cache)
     settings = Settings(
         shapes=dict.fromkeys(manifest["inputs"], (shapes["min"], shapes["opt"], shapes["max"])),
         workspace_mb=how.workspace_mb,

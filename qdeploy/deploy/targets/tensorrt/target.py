@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.engine import Engine
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
-    from qdeploy.deploy.request import Compilation
+    from qdeploy.deploy.options import CompileOptions
     from qdeploy.deploy.rules import Violation
     from qdeploy.graph.structure import Structure
 
@@ -29,7 +29,7 @@ class TensorRt(Target):
     rest_precisions = (HALF,)
     compiles = True
     takes: ClassVar[tuple[str, ...]] = (
-        *("least", "largest", "workspace_mb", "timing_cache", "refit"),
+        *("min_shape", "max_shape", "workspace_mb", "timing_cache", "refit"),
         *("version_compatible", "cuda_graph"),
     )
     adds_int8 = True
@@ -61,7 +61,7 @@ class TensorRt(Target):
         return violations(model)
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: Compilation
+        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
     ) -> dict[str, Any]:
         from qdeploy.deploy.targets.tensorrt.engine import compile_directory
 

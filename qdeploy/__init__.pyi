@@ -1,0 +1,196 @@
+"""Made by docs/generate_stub.py of the options classes; not to be edited."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qdeploy import errors as errors
+from qdeploy.analyze.options import AnalyzeOptions
+from qdeploy.calibrate.options import CalibrationOptions
+from qdeploy.data.tasks import Columns
+from qdeploy.deploy.options import BuildOptions
+from qdeploy.evaluate.options import EvalOptions, PredictOptions
+from qdeploy.evaluate.predictor import Predictor
+from qdeploy.sweep.options import SweepOptions
+from qdeploy.types import PathLike, Progress
+
+__all__: list[str]
+__version__: str
+
+def analyze(
+    model_dir: PathLike,
+    options: AnalyzeOptions | None = ...,
+    *,
+    html: PathLike | None = ...,
+    plot: PathLike | None = ...,
+    progress: Progress | None = ...,
+    data: str | None = ...,
+    task: str = ...,
+    columns: Columns | str | None = ...,
+    calibration_rows: int = ...,
+    max_length: int | None = ...,
+    statistics: PathLike | None = ...,
+    seed: int = ...,
+    scope: str = ...,
+    activations: str = ...,
+    cost_rows: int = ...,
+    seconds: float = ...,
+    threads: int | None = ...,
+) -> dict[str, Any]: ...
+
+def build(
+    model_dir: PathLike,
+    engine_dir: PathLike,
+    options: BuildOptions | None = ...,
+    *,
+    force: bool = ...,
+    progress: Progress | None = ...,
+    strategy: str = ...,
+    target: str = ...,
+    opt_shape: str = ...,
+    rest_precision: str | None = ...,
+    data: str | None = ...,
+    task: str = ...,
+    columns: Columns | str | None = ...,
+    calibration_rows: int = ...,
+    max_length: int | None = ...,
+    statistics: PathLike | None = ...,
+    seed: int = ...,
+    scope: str = ...,
+    activations: str | None = ...,
+    weights: str = ...,
+    percentile: float = ...,
+    mixed: str = ...,
+    alpha: float | str = ...,
+    grouping: str = ...,
+    groups: int | str = ...,
+    outlier_channels: int | str | None = ...,
+    prescale: str | None = ...,
+    noise_target: float = ...,
+    float_sites: Sequence[str] | str = ...,
+    int8_residuals: bool = ...,
+    max_drop: float | None = ...,
+    min_shape: str | None = ...,
+    max_shape: str | None = ...,
+    workspace_mb: int | None = ...,
+    timing_cache: PathLike | None = ...,
+    refit: bool = ...,
+    version_compatible: bool = ...,
+    cuda_graph: bool = ...,
+    measure: bool = ...,
+    dry_run: bool = ...,
+) -> dict[str, Any]: ...
+
+def calibrate(
+    model_dir: PathLike,
+    options: CalibrationOptions | None = ...,
+    *,
+    ray_address: str | None = ...,
+    progress: Progress | None = ...,
+    data: str | None = ...,
+    task: str = ...,
+    columns: Columns | str | None = ...,
+    calibration_rows: int = ...,
+    max_length: int | None = ...,
+    seed: int = ...,
+) -> Path: ...
+
+def demo(
+    directory: PathLike = ...,
+    *,
+    force: bool = ...,
+    threads: int | None = ...,
+    seed: int = ...,
+    progress: Progress | None = ...,
+) -> dict[str, Any]: ...
+
+def doctor(
+) -> dict[str, Any]: ...
+
+def evaluate(
+    engine_dir: PathLike,
+    options: EvalOptions | None = ...,
+    *,
+    html: PathLike | None = ...,
+    card: PathLike | None = ...,
+    progress: Progress | None = ...,
+    task: str = ...,
+    data: PathLike | None = ...,
+    columns: Columns | str | None = ...,
+    baseline: PathLike | None = ...,
+    model: PathLike | None = ...,
+    limit: int | None = ...,
+    max_length: int | None = ...,
+    batch_size: int = ...,
+    seq_len: int | None = ...,
+    warmup: int | None = ...,
+    iterations: int | None = ...,
+    seconds: float | None = ...,
+    threads: int | None = ...,
+    latency: bool = ...,
+    own_lengths: bool = ...,
+    accuracy: bool = ...,
+    max_drop: float | None = ...,
+    require_int8: float | None = ...,
+    simulate: bool = ...,
+    seed: int = ...,
+) -> dict[str, Any]: ...
+
+def export(
+    checkpoint: PathLike,
+    model_dir: PathLike,
+    *,
+    force: bool = ...,
+    allow_pickle: bool = ...,
+    trust_remote_code: bool = ...,
+    task: str | None = ...,
+    seed: int = ...,
+    progress: Progress | None = ...,
+) -> dict[str, Any]: ...
+
+def inspect(
+    path: PathLike,
+    *,
+    target: str | None = ...,
+    require_int8: float | None = ...,
+) -> dict[str, Any]: ...
+
+def load(
+    engine_dir: PathLike,
+    *,
+    threads: int | None = ...,
+    verify: str = ...,
+) -> Predictor: ...
+
+def predict_file(
+    engine_dir: PathLike,
+    file: PathLike = ...,
+    options: PredictOptions | None = ...,
+    *,
+    progress: Progress | None = ...,
+    out: PathLike | None = ...,
+    format: str | None = ...,
+    output_format: str = ...,
+    columns: str | None = ...,
+    keep: str | None = ...,
+    logits: bool = ...,
+    batch_size: int = ...,
+    max_length: int | None = ...,
+    threads: int | None = ...,
+) -> dict[str, Any]: ...
+
+def sweep(
+    model: PathLike,
+    sweep_dir: PathLike,
+    options: SweepOptions | None = ...,
+    *,
+    recipe: PathLike,
+    html: PathLike | None = ...,
+    plot: PathLike | None = ...,
+    progress: Progress | None = ...,
+    data: str | None = ...,
+    eval_data: str | None = ...,
+    max_length: int | None = ...,
+    max_drop: float | None = ...,
+    ray_address: str | None = ...,
+) -> dict[str, Any]: ...

@@ -1,0 +1,128 @@
+"""Options that several commands have, so that each is explained once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdeploy.options import DATA, GATES, GENERAL, MEASURED, option
+
+LARGEST_SEED = 2**32 - 1  # numpy and torch both take these
+
+
+def task() -> Any:
+    """--task."""
+    return option(
+        "auto",
+        "What the rows of --data ask for, and so which columns hold their text. auto takes it from"
+        " the names of the columns, or as an earlier command was told.",
+        group=DATA,
+        choices="qdeploy.data.infer:TASK_NAMES",
+    )
+
+
+def columns() -> Any:
+    """--columns."""
+    return option(
+        None,
+        "Columns of --data under other names: text=comment,label=rating, or for pairs"
+        " text=question,text_pair=answer,label=gold.",
+        group=DATA,
+        metavar="NAME=COLUMN,...",
+    )
+
+
+def calibration_data() -> Any:
+    """--data of commands that calibrate."""
+    return option(
+        None,
+        "Calibration rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME, or"
+        " qnli-mini. When left out: what the model was calibrated on last, else qnli-mini.",
+        group=DATA,
+        metavar="DATA",
+    )
+
+
+def calibration_rows() -> Any:
+    """--calibration-rows."""
+    return option(128, "Rows to calibrate on.", group=DATA, number=int, least=1, metavar="N")
+
+
+def max_length() -> Any:
+    """--max-length."""
+    return option(
+        None,
+        "Tokens kept of a row. The model's own limit, at most 512, when left out.",
+        group=DATA,
+        number=int,
+        least=1,
+        metavar="N",
+    )
+
+
+def statistics() -> Any:
+    """--statistics."""
+    return option(
+        None,
+        "Use these statistics of `qdeploy calibrate` instead of calibrating.",
+        group=DATA,
+        is_path=True,
+        metavar="FILE",
+    )
+
+
+def seed() -> Any:
+    """--seed."""
+    return option(
+        0,
+        "Seed of everything random.",
+        group=GENERAL,
+        number=int,
+        least=0,
+        most=LARGEST_SEED,
+        metavar="N",
+    )
+
+
+def threads() -> Any:
+    """--threads."""
+    return option(
+        None,
+        "Threads that an engine may use. The cores that the process may use when left out.",
+        group=GENERAL,
+        number=int,
+        least=1,
+        metavar="N",
+    )
+
+
+def batch_size(group: str = MEASURED) -> Any:
+    """--batch-size."""
+    return option(8, "Rows per run.", group=group, number=int, least=1, metavar="N")
+
+
+def require_int8() -> Any:
+    """--require-int8."""
+    return option(
+        None,
+        "Least share of the FLOPs of all constant-weight products that runs in INT8.",
+        group=GATES,
+        number=float,
+        least=0,
+        most=1,
+        metavar="SHARE",
+    )
+
+
+def max_drop(help: str, group: str = GATES) -> Any:
+    """--max-drop: points of accuracy."""
+    return option(None, help, group=group, number=float, least=0, most=100, metavar="POINTS")
+
+
+def ray_address() -> Any:
+    """--ray-address."""
+    return option(
+        None,
+        "Share the work out over this Ray cluster; auto is the one of this machine.",
+        group=GENERAL,
+        metavar="[auto|ADDRESS]",
+    )

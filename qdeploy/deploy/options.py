@@ -1,0 +1,187 @@
+"""The options of a build."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from qdeploy import common_options as common
+from qdeploy.calibrate.options import (
+    BUILDER,
+    OTHERS,
+    CalibrationOptions,
+    PlanOptions,
+)
+from qdeploy.errors import PlanError, TargetError
+from qdeploy.options import OUTPUT, Options, defaults, flat, nested, option, specs
+from qdeploy.types import PathLike
+
+# Headings of help; a test holds those of targets against what the targets take.
+ENGINE = "What to build"
+TENSORRT = "Only with --target tensorrt"
+_LARGEST_ROWS = 32  # of a run, where --max-shape is left out
+Shape = tuple[int, int]  # rows and tokens of a run
+
+
+@dataclass(frozen=True)
+class CompileOptions(Options):
+    """How a target that compiles is to do it; others take the defaults only."""
+
+    min_shape: str | None = option(
+        None, "The smallest run; 1x2 when left out.", group=BUILDER, metavar="ROWSxTOKENS"
+    )
+    max_shape: str | None = option(
+        None,
+        "The largest run; 32 rows of full length when left out.",
+        group=BUILDER,
+        metavar="ROWSxTOKENS",
+    )
+    workspace_mb: int | None = option(
+        None,
+        "Scratch memory that kernels may use; all there is when left out.",
+        group=BUILDER,
+        number=int,
+        least=1,
+        metavar="MB",
+    )
+    timing_cache: PathLike | None = option(
+        None,
+        "Keeps the timings of kernels from build to build.",
+        group=BUILDER,
+        is_path=True,
+        metavar="FILE",
+    )
+    refit: bool = option(False, "The engine's weights can be replaced.", group=BUILDER)
+    version_compatible: bool = option(
+        False, "The engine runs under later versions of TensorRT too.", group=TENSORRT
+    )
+    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=TENSORRT, negated=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, shape in (("--min-shape", self.min_shape), ("--max-shape", self.max_shape)):
+            if shape is not None:
+                parse_shape(shape, name)
+
+    def profile(self, usual: Shape, longest: int) -> dict[str, Shape]:
+        """Rows and tokens of the smallest, the usual and the largest run.
+
+        Args:
+            usual: asked for; tokens beyond `longest` are cut off.
+            longest: tokens that the model takes.
+
+        Returns:
+            {"min", "opt", "max"}.
+
+        Raises:
+            PlanError: they do not rise, or the largest is longer than the model takes.
+        """
+        least = (1, min(2, longest))
+        if self.min_shape is not None:
+            least = parse_shape(self.min_shape)
+        usual = (usual[0], min(usual[1], longest))
+        largest = (max(_LARGEST_ROWS, usual[0]), longest)
+        if self.max_shape is not None:
+            largest = parse_shape(self.max_shape)
+        if largest[1] > longest:
+            raise PlanError(
+                f"--max-shape has {largest[1]} tokens, and the model takes at most {longest}."
+            )
+        for at, what in enumerate(("rows", "tokens")):
+            if not least[at] <= usual[at] <= largest[at]:
+                raise PlanError(
+                    f"--min-shape, --opt-shape and --max-shape have {least[at]}, {usual[at]} and "
+                    f"{largest[at]} {what}, which do not rise. Give a larger --max-shape, or a "
+                    "smaller --opt-shape or --min-shape."
+                )
+        return {"min": least, "opt": usual, "max": largest}
+
+    def not_of(self, takes: tuple[str, ...]) -> list[str]:
+        """The options that are set, and that a target does not heed, as they are typed."""
+        plain, known = defaults(type(self)), specs(type(self))
+        changed = [name for name, value in flat(self).items() if value != plain[name]]
+        return [
+            f"--{'no-' if known[name].negated else ''}{name.replace('_', '-')}"
+            for name in changed
+            if name not in takes
+        ]
+
+
+@dataclass(frozen=True)
+class BuildOptions(Options):
+    """What a build is asked for; `max_drop` is of the strategy `auto`."""
+
+    strategy: str = option(
+        "peg",
+        "How activations are quantized: docs/strategies.md. auto tries several: of those that hold"
+        " --max-drop and are within 3 % of the fastest, it keeps the highest SQNR of the logits.",
+        group=ENGINE,
+        choices="qdeploy.calibrate.strategies:STRATEGY_NAMES",
+    )
+    target: str = option(
+        "ort-cpu",
+        "What the engine runs on: docs/targets.md. auto keeps the fastest that works here.",
+        group=ENGINE,
+        choices="qdeploy.deploy.targets.registry:TARGET_NAMES",
+        error=TargetError,
+    )
+    opt_shape: str = option(
+        "8x128",
+        "Shape of the runs that the engine is tuned for; it takes every other shape too.",
+        group=ENGINE,
+        metavar="ROWSxTOKENS",
+    )
+    rest_precision: str | None = option(
+        None,
+        "Precision of what is not INT8, where a target has several. Its own when left out.",
+        group=ENGINE,
+        choices="qdeploy.deploy.targets.registry:REST_PRECISIONS",
+        error=TargetError,
+    )
+    calibration: CalibrationOptions = nested(CalibrationOptions)
+    plan: PlanOptions = nested(PlanOptions)
+    max_drop: float | None = common.max_drop(
+        "auto: accuracy points that may be lost; 0.3 when left out.", OTHERS
+    )
+    compilation: CompileOptions = nested(CompileOptions)
+    measure: bool = option(
+        True,
+        "Hold the engine against FP32 on 32 calibration rows; warn of logits that are too noisy.",
+        group=OUTPUT,
+        negated=True,
+    )
+    dry_run: bool = option(
+        False,
+        "Stop after lowering; the ONNX file is written, nothing is compiled.",
+        group=OUTPUT,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_shape(self.opt_shape)
+        if self.max_drop is not None and self.strategy != "auto":
+            raise PlanError(
+                "--max-drop of build is for --strategy auto; `qdeploy eval` has one too."
+            )
+
+    @property
+    def shape(self) -> Shape:
+        """Rows and tokens of the runs that the engine is tuned for."""
+        return parse_shape(self.opt_shape)
+
+
+def parse_shape(text: str, flag: str = "--opt-shape") -> Shape:
+    """Rows and tokens of a run.
+
+    Raises:
+        PlanError: not two whole numbers above 0.
+
+    >>> parse_shape("8x128")
+    (8, 128)
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise PlanError(
+            f"{flag} {text!r} is no shape. Write rows and tokens of a run, for example 8x128."
+        )
+    return int(match[1]), int(match[2])

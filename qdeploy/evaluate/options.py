@@ -1,0 +1,172 @@
+"""The options of an evaluation, and of answering a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qdeploy import common_options as common
+from qdeploy.errors import PlanError
+from qdeploy.options import DATA, GENERAL, LATENCY, MEASURED, OUTPUT, Options, option
+from qdeploy.types import PathLike
+
+if TYPE_CHECKING:
+    from qdeploy.data.tasks import Columns
+
+
+@dataclass(frozen=True)
+class EvalOptions(Options):
+    """What is measured of an engine, and how.
+
+    `columns` may be `qdeploy.data.Columns` too. `seed` is of the latency's rows and of the
+    bootstrap.
+    """
+
+    task: str = common.task()
+    data: PathLike | None = option(
+        None,
+        "Evaluation rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME,"
+        " or qnli-mini. When left out: what the engine was built with, without the rows that"
+        " calibrated it; else qnli-mini.",
+        group=DATA,
+        metavar="DATA",
+    )
+    columns: Columns | str | None = common.columns()
+    baseline: PathLike | None = option(
+        None,
+        "Compare with this engine; rounds of the two alternate. fp32 and fp16 are built from the"
+        " engine's model, as ENGINE_DIR-fp32, where they are not there.",
+        group=MEASURED,
+        is_path=True,
+        metavar="[fp32|fp16|ENGINE_DIR]",
+    )
+    model: PathLike | None = option(
+        None,
+        "The model to build --baseline fp32 from. Looked for beside the engine when left out.",
+        group=MEASURED,
+        is_path=True,
+        metavar="MODEL_DIR",
+    )
+    limit: int | None = option(
+        None, "Only the first N rows.", group=DATA, number=int, least=1, metavar="N"
+    )
+    max_length: int | None = common.max_length()
+    batch_size: int = common.batch_size()
+    seq_len: int | None = option(
+        None,
+        "Tokens per row of the latency; 128, or what the model takes, when left out. What accuracy"
+        " keeps is --max-length.",
+        group=LATENCY,
+        number=int,
+        least=2,
+        metavar="N",
+    )
+    warmup: int | None = option(
+        None,
+        "Runs before the timed ones, exactly so many. At most 100, as --seconds allow, when left"
+        " out.",
+        group=LATENCY,
+        number=int,
+        least=0,
+        metavar="N",
+    )
+    iterations: int | None = option(
+        None,
+        "Timed runs of each engine, exactly so many. At most 500, as --seconds allow, and at least"
+        " 6 when left out.",
+        group=LATENCY,
+        number=int,
+        least=1,
+        metavar="N",
+    )
+    seconds: float | None = option(
+        None,
+        "Time for all runs of the latency, of the engine and its baseline. 30 when left out.",
+        group=LATENCY,
+        number=float,
+        least=0,
+        metavar="S",
+    )
+    threads: int | None = common.threads()
+    latency: bool = option(True, "Leave the latency out.", group=MEASURED, off="--no-latency")
+    own_lengths: bool = option(
+        True,
+        "Time the fixed shape alone, not batches of the data's own lengths.",
+        group=MEASURED,
+        off="--no-own-lengths",
+    )
+    accuracy: bool = option(True, "Leave the accuracy out.", group=MEASURED, off="--no-accuracy")
+    max_drop: float | None = common.max_drop(
+        "Most accuracy points that may be lost against --baseline."
+    )
+    require_int8: float | None = common.require_int8()
+    simulate: bool = option(
+        False,
+        "Run the graph of a --dry-run on the CPU, for its accuracy alone.",
+        group=MEASURED,
+    )
+    seed: int = common.seed()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seconds is not None and self.iterations is not None:
+            raise PlanError(
+                "--seconds bounds runs whose number is left open, and --iterations names it. Leave "
+                "one of the two out."
+            )
+        if self.simulate and not self.accuracy:
+            raise PlanError("A simulation measures accuracy alone. Leave --no-accuracy out.")
+
+    @property
+    def timed(self) -> bool:
+        """Whether the latency is measured."""
+        return self.latency and not self.simulate
+
+
+@dataclass(frozen=True)
+class PredictOptions(Options):
+    """How the rows of a file are answered."""
+
+    out: PathLike | None = option(
+        None,
+        "File for the answers, written whole or not at all. Standard output when it is - or left"
+        " out.",
+        group=OUTPUT,
+        is_path=True,
+        metavar="FILE",
+    )
+    format: str | None = option(
+        None,
+        "What FILE holds. By its suffix when left out, and jsonl for standard input.",
+        group=DATA,
+        choices="qdeploy.data.incoming:FORMATS",
+    )
+    output_format: str = option(
+        "jsonl",
+        "How answers are written.",
+        group=OUTPUT,
+        choices="qdeploy.evaluate.predict_file:OUTPUT_FORMATS",
+    )
+    columns: str | None = option(
+        None,
+        "Column of the text, or the two of a pair. Columns with usual names when left out.",
+        group=DATA,
+        metavar="COLUMN[,COLUMN]",
+    )
+    keep: str | None = option(
+        None,
+        "Columns of the input that go with the answers.",
+        group=OUTPUT,
+        metavar="[all|COLUMN,...]",
+    )
+    logits: bool = option(False, "Put the raw outputs beside the answers.", group=OUTPUT)
+    batch_size: int = common.batch_size(GENERAL)
+    max_length: int | None = option(
+        None,
+        "Tokens kept of a row. What the model takes when left out.",
+        group=DATA,
+        number=int,
+        least=1,
+        metavar="N",
+    )
+    threads: int | None = common.threads()
