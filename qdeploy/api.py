@@ -597,11 +597,10 @@ def predict_file(
         PlanError: question answering without `logits`, or an option that cannot be followed.
         ModelError, TargetError, OutputError, VerificationError: see `qdeploy.errors`.
     """
+    from qdeploy.evaluate.predict_file import AnswerOptions
     from qdeploy.evaluate.predict_file import predict_file as answer
 
-    return answer(
-        engine_dir,
-        file,
+    options = AnswerOptions(
         out=out,
         format=format,
         output_format=output_format,
@@ -611,8 +610,8 @@ def predict_file(
         batch_size=batch_size,
         max_length=max_length,
         threads=threads,
-        progress=progress,
     )
+    return answer(engine_dir, file, options, progress)
 
 
 @explained()

@@ -42,7 +42,7 @@ _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones
     "--output-format",
     group=sections.OUTPUT,
     cls=options.NamesOption,
-    names="qdeploy.evaluate.predict_file:OUTPUT_FORMATS",
+    names="qdeploy.evaluate.answer_lines:OUTPUT_FORMATS",
     default="jsonl",
     show_default=True,
     help="How answers are written.",

@@ -16,14 +16,7 @@ from qdeploy.calibrate.run import calibrate_model, load_model, model_digest, rea
 from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
-from qdeploy.deploy.certificate import (
-    CERTIFICATE,
-    certify,
-    expected,
-    largest_unplanned,
-    probe_feeds,
-    tally,
-)
+from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
 from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowering.lowered import Lowered
@@ -41,6 +34,7 @@ from qdeploy.deploy.request import (
     parse_shape,
     prescale_of,
 )
+from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.deploy.targets.base import HALF
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError

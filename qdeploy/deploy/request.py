@@ -10,7 +10,7 @@ from pathlib import Path
 from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.deploy.targets.base import Target
 from qdeploy.errors import PlanError, TargetError
-from qdeploy.files.publish import check_apart, check_output
+from qdeploy.files.output import check_apart, check_output
 
 _FLAGS = {"least": "--min-shape", "largest": "--max-shape", "cuda_graph": "--no-cuda-graph"}
 USUAL_SHAPE = "8x128"  # of --opt-shape

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
-import math
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +16,85 @@ from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, PlanError, QDeployWarning, choose
+from qdeploy.evaluate.answer_lines import JSONL, OUTPUT_FORMATS, Lines, free_name, plain_value
 from qdeploy.evaluate.file_answers import Answered, Answerer
 from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import TOKENS
-from qdeploy.text import json_text
 from qdeploy.types import Progress
 
 SCHEMA = 1
-JSONL, CSV = "jsonl", "csv"
-OUTPUT_FORMATS = (JSONL, CSV)
 STAGE = "predict"
 STDOUT = ("-", "/dev/stdout")  # of --out
 _RUNS = 8  # of one block: enough to sort its rows by length, few enough to see answers soon
 
 
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How a file of rows is read and answered.
+
+    Attributes:
+        out: file for the answers; None or one of `STDOUT` is standard output.
+        format: of the rows, one of `qdeploy.data.incoming.FORMATS`; None goes by the suffix.
+        output_format: one of `OUTPUT_FORMATS`.
+        columns: of the text, or of the two of a pair with a comma; None takes usual names.
+        keep: columns that go with the answers, with commas, or "all"; None for none.
+        logits: put the raw outputs beside the answers.
+        batch_size: rows of a run.
+        max_length: tokens kept of a row; None is what the model takes.
+        threads: of the engine; None takes the cores that the process may use.
+
+    Raises:
+        PlanError: an output format that is none.
+    """
+
+    out: str | Path | None = None
+    format: str | None = None
+    output_format: str = JSONL
+    columns: str | None = None
+    keep: str | None = None
+    logits: bool = False
+    batch_size: int = 8
+    max_length: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        choose("output format", self.output_format, OUTPUT_FORMATS, PlanError)
+
+    @property
+    def place(self) -> Path | None:
+        """The file for the answers; None for standard output."""
+        return None if self.out is None or str(self.out) in STDOUT else Path(self.out)
+
+
 def predict_file(
     engine_dir: str | Path,
     file: str | Path = "-",
-    *,
-    out: str | Path | None = None,
-    format: str | None = None,
-    output_format: str = JSONL,
-    columns: str | None = None,
-    keep: str | None = None,
-    logits: bool = False,
-    batch_size: int = 8,
-    max_length: int | None = None,
-    threads: int | None = None,
+    options: AnswerOptions = AnswerOptions(),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Answer every row of a file; arguments, result and errors as `qdeploy.api.predict_file`."""
-    choose("output format", output_format, OUTPUT_FORMATS, PlanError)
-    place = None if out is None or str(out) in STDOUT else Path(out)
+    """Answer every row of a file; result and errors as `qdeploy.api.predict_file`."""
+    place, max_length = options.place, options.max_length
     if place is not None:
         check_file("--out", place)
         check_reports({"--out": place}, (engine_dir, file))
-    predictor = Predictor(engine_dir, threads=threads)
+    predictor = Predictor(engine_dir, threads=options.threads)
     if max_length is not None:
         row_limit(predictor.max_length, max_length)
-    answerer = Answerer(predictor, logits=logits, batch_size=batch_size, max_length=max_length)
-    incoming = open_incoming(file, format)
+    answerer = Answerer(
+        predictor, logits=options.logits, batch_size=options.batch_size, max_length=max_length
+    )
+    incoming = open_incoming(file, options.format)
     began = time.monotonic()
     with _sink(place) as (write, ascii_only):
-        lines = Lines(output_format, ascii_only)
+        lines = Lines(options.output_format, ascii_only)
         task = _Task(predictor, answerer, incoming, place, lines, max_length)
-        rows = incoming.rows(columns, keep, predictor.text_columns)
-        task.run(rows, write, _RUNS * min(batch_size, MOST_ROWS), progress)
+        rows = incoming.rows(options.columns, options.keep, predictor.text_columns)
+        task.run(rows, write, _RUNS * min(options.batch_size, MOST_ROWS), progress)
         if not task.rows:
-            write(task.header(keep))
+            write(task.header(options.keep))
     seconds = time.monotonic() - began
     if place is not None:
         note("--out", f"{place} was written")
@@ -86,7 +111,7 @@ def predict_file(
         "fields": list(answerer.fields),
         "truncated": task.truncated,
         "max_length": max_length or predictor.max_length,
-        "batch_size": batch_size,
+        "batch_size": options.batch_size,
         "threads": predictor.threads,
         "seconds": round(seconds, 3),
         "rows_per_s": task.rows / seconds if seconds else None,
@@ -106,55 +131,6 @@ def _sink(place: Path | None) -> Iterator[tuple[Callable[[str], object], bool]]:
 def _print(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-class Lines:
-    """Records as lines of text, JSONL or CSV; the columns of CSV are those of the first record.
-
-    Args:
-        form: of `OUTPUT_FORMATS`.
-        ascii_only: escape what is no ASCII, which JSON can.
-    """
-
-    def __init__(self, form: str, ascii_only: bool = False) -> None:
-        self._csv, self._ascii = form == CSV, ascii_only
-        self._columns: tuple[str, ...] | None = None
-
-    def header(self, names: Sequence[str]) -> str:
-        """What stands above no lines at all: the columns of CSV; nothing of JSONL."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(names)
-        return text.getvalue() if self._csv else ""
-
-    def of(self, records: Sequence[Mapping[str, Any]]) -> str:
-        """The lines of records.
-
-        Raises:
-            DataError: a record has a column that the first has not, which CSV cannot hold.
-        """
-        if not self._csv:
-            return "".join(f"{self._json(record)}\n" for record in records)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for record in records:
-            if self._columns is None:
-                self._columns = tuple(record)
-                writer.writerow(self._columns)
-            if strange := [name for name in record if name not in self._columns]:
-                raise DataError(
-                    f"column '{strange[0]}' is not in the first row, and CSV has the "
-                    "columns of the first row. Name the columns with --keep, or pass "
-                    "--output-format jsonl."
-                )
-            writer.writerow([self._cell(record.get(name)) for name in self._columns])
-        return text.getvalue()
-
-    def _json(self, value: Any) -> str:
-        return json_text(json.dumps(value, ensure_ascii=self._ascii, default=str))
-
-    def _cell(self, value: Any) -> Any:
-        """A value of CSV; what has parts is JSON."""
-        return self._json(value) if isinstance(value, list | dict) else value
 
 
 class _Task:
@@ -218,7 +194,7 @@ class _Task:
     def header(self, keep: str | None) -> str:
         """What is written of a source without rows."""
         fields = self._answerer.fields
-        kept = [_free(name, set(fields)) for name in self._incoming.kept_columns(keep)]
+        kept = [free_name(name, set(fields)) for name in self._incoming.kept_columns(keep)]
         return self._lines.header([*kept, *fields])
 
     def _answer(self, block: list[Asked]) -> str:
@@ -230,7 +206,8 @@ class _Task:
         given = [dict.fromkeys(names) if row.fault else next(found) for row in block]
         source, fields = self._incoming.table.name, set(names)
         records = [
-            {_free(name, fields): _plain(value) for name, value in row.kept.items()} | record
+            {free_name(name, fields): plain_value(value) for name, value in row.kept.items()}
+            | record
             for row, record in zip(block, given, strict=True)
         ]
         text = self._lines.of(records)
@@ -284,19 +261,3 @@ class _Task:
                 QDeployWarning,
                 stacklevel=3,
             )
-
-
-def _free(name: str, fields: set[str]) -> str:
-    """The name of a column that is kept: another one where an answer's field has it."""
-    return f"input_{name}" if name in fields else name
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON has: no NaN, no infinity."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

@@ -29,7 +29,8 @@ from qdeploy.exporter.tokenizer import (
 from qdeploy.exporter.trace import check_runs, trace
 from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
 from qdeploy.files.artifact import read_manifest, write_graph, write_manifest
-from qdeploy.files.publish import check_apart, check_output, staged
+from qdeploy.files.output import check_apart, check_output
+from qdeploy.files.publish import staged
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
 from qdeploy.types import Progress

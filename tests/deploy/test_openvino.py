@@ -15,8 +15,9 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.certificate import check_int8, tally
+from qdeploy.deploy.certificate import check_int8
 from qdeploy.deploy.open import open_engine
+from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.openvino import engine as openvino_engine
 from qdeploy.deploy.targets.openvino.lower import lower
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu

@@ -20,10 +20,10 @@ from qdeploy.calibrate.plan import (
     SitePlan,
     Treatment,
 )
-from qdeploy.deploy.certificate import tally
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
+from qdeploy.deploy.tally import tally
 from qdeploy.graph.structure import Structure
 
 Array = npt.NDArray[Any]
