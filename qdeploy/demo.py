@@ -28,7 +28,7 @@ from qdeploy.evaluate.size import engine_size
 from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import MANIFEST, write_json, write_manifest
 from qdeploy.files.kept import note
-from qdeploy.files.publish import check_output
+from qdeploy.files.output import check_output
 from qdeploy.machine.threads import check_threads
 from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
 from qdeploy.types import Array, Progress

@@ -123,7 +123,7 @@ def test_training_packages_are_known_to_the_exporter_alone(package: str) -> None
 def test_temporary_folders_are_those_that_the_next_run_finds() -> None:
     assert importers("tempfile") <= {
         Path("files/scratch.py"),
-        Path("machine/faults.py"),
+        Path("machine/disk.py"),
         Path("sweep/parcel.py"),
     }
 

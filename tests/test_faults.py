@@ -13,7 +13,7 @@ import pytest
 from qdeploy.errors import GateError, MachineError, OutputError
 from qdeploy.files.artifact import write_bytes
 from qdeploy.files.scratch import scratch
-from qdeploy.machine import faults
+from qdeploy.machine import system_errors
 from qdeploy.machine.faults import explain, explained, machine_fault
 from tests.disks import mounted
 
@@ -149,6 +149,6 @@ def test_the_first_directory_that_may_not_be_entered_is_named(tmp_path: Path) ->
     closed = tmp_path / "closed"
     (closed / "in").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faults, "_may", lambda path, mode: path != closed)
+        patch.setattr(system_errors, "_may", lambda path, mode: path != closed)
         text = str(explain(PermissionError(errno.EACCES, "denied", str(closed / "in" / "x"))))
     assert f"the directory {closed} may not be entered" in text

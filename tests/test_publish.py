@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from qdeploy.errors import OutputError
-from qdeploy.files import artifact, publish, renames
+from qdeploy.files import artifact, renames
 from qdeploy.files.artifact import MANIFEST, read_manifest, write_json, write_manifest
+from qdeploy.files.output import check_apart, check_ours
 from qdeploy.files.publish import staged
 from tests.disks import mounted
 from tests.manifests import fields
@@ -213,14 +214,14 @@ def test_a_file_that_appears_in_the_older_one_is_kept(
     """At the last moment: after the last look at the directory, before the names are swapped."""
     if not can_exchange:
         monkeypatch.setattr(renames, "_call", lambda: None)
-    look = publish._check_ours
+    look = check_ours
 
     def late(path: Path, place: Path, kind: str) -> None:
         look(path, place, kind)
         if place == whole:
             (whole / "late.txt").write_text("precious")
 
-    monkeypatch.setattr(publish, "_check_ours", late)
+    monkeypatch.setattr("qdeploy.files.output.check_ours", late)
     with pytest.raises(OutputError, match=r"out holds what qdeploy did not write \(late.txt\)"):
         write(whole, "new", force=True)
     assert (whole / "late.txt").read_text() == "precious"
@@ -319,7 +320,7 @@ def test_a_loop_of_links_is_said(tmp_path: Path, name: str) -> None:
     (tmp_path / "l1").symlink_to("l2")
     (tmp_path / "l2").symlink_to("l1")
     (tmp_path / "model").mkdir()
-    publish.check_apart(tmp_path / name, [tmp_path / "model"])
+    check_apart(tmp_path / name, [tmp_path / "model"])
     with (
         pytest.raises(OutputError, match="leads to itself"),
         staged(tmp_path / name, "engine", force=True),

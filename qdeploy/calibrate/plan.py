@@ -10,7 +10,8 @@ from typing import Any
 from qdeploy.calibrate.affine import Affine
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
-from qdeploy.files.schemas import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm, check
+from qdeploy.files.schemas.checked import check
+from qdeploy.files.schemas.plan import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm
 
 SCHEMA = 1
 PLAN = "plan.json"

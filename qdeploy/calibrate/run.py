@@ -19,12 +19,13 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
+from qdeploy.data.batches import Encoded
 from qdeploy.data.lengths import cut_text, row_limit
 from qdeploy.data.reading import Reading, note_reading, reading_for_model
 from qdeploy.data.row_texts import text_columns as text_columns  # for deploy, which knows no data
 from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
-from qdeploy.data.tokenize import Encoded, TextEncoder
+from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 from qdeploy.files.artifact import MANIFEST, read_manifest
 from qdeploy.files.integrity import GRAPHS, read_whole, verify

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 import zlib
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from qdeploy.calibrate.observer import BINS, SiteStatistics
+from qdeploy.calibrate.damage import digest_of, fault_of_all, fault_of_site
+from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 from qdeploy.files.lease import leased_folder, sweep
-from qdeploy.files.schemas import StatisticsOrigin, check, decode
+from qdeploy.files.schemas.checked import check, decode
+from qdeploy.files.schemas.statistics import StatisticsOrigin
 
 if TYPE_CHECKING:
     from qdeploy.graph.structure import Structure
@@ -30,8 +31,6 @@ _REMEDY = (
     "calibrate MODEL_DIR` prints."
 )
 
-_ROUNDED = 1e-3
-_EXPONENTS = range(-40, 129)  # of FP32 values, and where a histogram of zeros starts
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 _DAMAGE = (
     AttributeError,
@@ -95,7 +94,7 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write one .npz, under a temporary name first."""
-        digests = {name: _digest(site) for name, site in self.sites.items()}
+        digests = {name: digest_of(site) for name, site in self.sites.items()}
         origin = {"format": FORMAT, **asdict(self.origin), "digests": digests}
         arrays: dict[str, Any] = {"origin": np.array(json.dumps(origin))}
         for name, site in self.sites.items():
@@ -146,7 +145,7 @@ class Statistics:
                 f"{path} is not a file of statistics ({error or type(error).__name__}). {_REMEDY}"
             ) from error
         origin = Origin(**{f.name: _frozen(getattr(form, f.name)) for f in fields(Origin)})
-        if fault := _fault_of(sites, form.digests, len(origin.token_classes)):
+        if fault := fault_of_all(sites, form.digests, len(origin.token_classes)):
             raise StatisticsError(f"{path} is damaged: {fault}. {_REMEDY}")
         return cls(origin, sites, path)
 
@@ -238,7 +237,7 @@ def _site(arrays: Any, name: str) -> SiteStatistics:
         exponent=exponent,
         tokens=tokens,
     )
-    if fault := _fault(found):
+    if fault := fault_of_site(found):
         raise ValueError(f"{name}: {fault}")
     return found
 
@@ -247,74 +246,3 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _digest(site: SiteStatistics) -> str:
-    """16 hex digits of all that is kept of a site."""
-    digest = hashlib.sha256(f"{site.count} {site.exponent}".encode())
-    arrays = [site.minimum, site.maximum, site.sums, site.histogram]
-    if site.tokens is not None:
-        arrays += [site.tokens.count, site.tokens.energy, site.tokens.peak]
-    for array in arrays:
-        digest.update(f"{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _fault_of(
-    sites: Mapping[str, SiteStatistics], digests: Mapping[str, str] | None, classes: int
-) -> str:
-    """What is wrong with statistics as a whole; empty for nothing.
-
-    Args:
-        digests: of each site; None where an earlier version wrote none.
-        classes: of tokens.
-    """
-    for name, site in sites.items():
-        if site.tokens is not None and site.tokens.count.size != classes:
-            return f"{name} tells {site.tokens.count.size} classes of tokens apart, not {classes}"
-    for name, digest in (digests or {}).items():
-        if name not in sites:
-            return f"{name} is missing"
-        if _digest(sites[name]) != digest:
-            return f"the numbers of {name} are not those that were observed"
-    return ""
-
-
-def _fault(site: SiteStatistics) -> str:
-    """Why these numbers are of no observation; empty where they may be."""
-    c = site.minimum.size
-    shapes: list[tuple[str, Any, tuple[int, ...]]] = [("range", site.minimum, (c,))]
-    shapes += [("range", site.maximum, (c,))]
-    shapes += [("sums", site.sums, (4, c)), ("histogram", site.histogram, (BINS,))]
-    if site.tokens is not None:
-        t = site.tokens.count.size
-        shapes += [("tokens", site.tokens.count, (t,))]
-        shapes += [("tokens", a, (t, c)) for a in (site.tokens.energy, site.tokens.peak)]
-    for what, array, shape in shapes:
-        if array.dtype.kind not in "iuf" or array.shape != shape:
-            return f"its {what} has the shape {array.shape}, and {shape} was expected"
-        if not np.isfinite(array).all():
-            return f"its {what} holds NaN or infinity"
-    if c < 1 or site.count < 1 or site.exponent not in _EXPONENTS:
-        return f"{c} channels, {site.count} elements and the exponent {site.exponent} are no site's"
-    if (site.minimum > site.maximum).any():
-        return "a minimum is above its maximum"
-    if site.histogram.dtype.kind == "f" or (site.histogram < 0).any():
-        return "its histogram holds what is no count"
-    if site.histogram.sum() != site.count * c:
-        return "its histogram counts other elements than it saw"
-    if site.absolute.max() > 2.0**site.exponent:
-        return "its range is wider than its histogram"
-    return _sums_fault(site)
-
-
-def _sums_fault(site: SiteStatistics) -> str:
-    """Why sums of x, x², x³ and x⁴ do not belong to the range; empty where they may."""
-    peak = site.absolute
-    for power, sums in enumerate(site.sums, 1):
-        # sums of FP32 powers: each may be off by a rounding
-        most = site.count * peak**power * (1 + _ROUNDED) + np.finfo(np.float32).tiny
-        if (np.abs(sums) > most).any() or (power % 2 == 0 and (sums < 0).any()):
-            return f"a sum of x^{power} is not of values in its range"
-    return ""

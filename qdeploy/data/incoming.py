@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import queue
 import stat
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from qdeploy.data.blocks import as_they_come, blocks_of
 from qdeploy.data.check_rows import text_fault
 from qdeploy.data.files import BLOCK, Stream, TextSource, standard_input
 from qdeploy.data.names import TEXTS, check_is_text
@@ -41,7 +40,6 @@ LINES: dict[str, Callable[[Path | TextSource], Table]] = {
 PARQUET = "parquet"
 FORMATS = (*LINES, PARQUET)
 _SUFFIXES = {f".{name}": name for name in FORMATS} | {".txt": "text"}
-_POLL_S = 0.2  # after which a reader looks whether anybody still wants rows
 
 
 class Asked(NamedTuple):
@@ -162,7 +160,7 @@ class Incoming:
 
         What stands before a fault is given before the fault is raised.
         """
-        return _as_they_come(rows, size) if self.waits else _blocks(rows, size)
+        return as_they_come(rows, size) if self.waits else blocks_of(rows, size)
 
 
 def open_incoming(source: str | Path, form: str | None) -> Incoming:
@@ -247,74 +245,3 @@ def _parquet_rows(path: Path) -> int:
     from pyarrow import parquet
 
     return int(parquet.read_metadata(path).num_rows)
-
-
-def _blocks(rows: Iterator[T], size: int) -> Iterator[list[T]]:
-    block: list[T] = []
-    fault = None
-    while fault is None:
-        try:
-            block.append(next(rows))
-        except StopIteration:
-            break
-        except DataError as error:
-            fault = error
-        if len(block) == size:
-            yield block
-            block = []
-    if block:
-        yield block
-    if fault is not None:
-        raise fault
-
-
-@dataclass(frozen=True)
-class _End:
-    """The last thing in the queue: the rows ended, with a fault or without."""
-
-    fault: BaseException | None = None
-
-
-def _as_they_come(rows: Iterator[T], size: int) -> Iterator[list[T]]:
-    """A thread reads ahead, two blocks at most, and whoever is ready takes what there is."""
-    waiting: queue.Queue[T | _End] = queue.Queue(2 * size)
-    stopped = threading.Event()
-    reader = threading.Thread(target=_read, args=(rows, waiting, stopped), daemon=True)
-    reader.start()
-    try:
-        while True:
-            found = [waiting.get()]
-            while len(found) < size and not isinstance(found[-1], _End) and not waiting.empty():
-                found.append(waiting.get())
-            block = [item for item in found if not isinstance(item, _End)]
-            if block:
-                yield block
-            last = found[-1]
-            if isinstance(last, _End):
-                if last.fault is not None:
-                    raise last.fault
-                return
-    finally:
-        stopped.set()
-
-
-def _read(rows: Iterator[T], waiting: queue.Queue[T | _End], stopped: threading.Event) -> None:
-    """Put rows into the queue for as long as somebody takes them out."""
-    end = _End()
-    try:
-        for row in rows:
-            if not _put(row, waiting, stopped):
-                return
-    except BaseException as error:  # whoever takes the rows is told
-        end = _End(error)
-    _put(end, waiting, stopped)
-
-
-def _put(item: T | _End, waiting: queue.Queue[T | _End], stopped: threading.Event) -> bool:
-    while not stopped.is_set():
-        try:
-            waiting.put(item, timeout=_POLL_S)
-        except queue.Full:
-            continue
-        return True
-    return False

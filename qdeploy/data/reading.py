@@ -33,7 +33,8 @@ from qdeploy.data.tasks import Columns, find_task, generic_task, parse_columns
 from qdeploy.data.values import peek
 from qdeploy.errors import DataError, QDeployWarning
 from qdeploy.files.artifact import read_json, read_manifest, write_json
-from qdeploy.files.schemas import ReadingForm, check
+from qdeploy.files.schemas.checked import check
+from qdeploy.files.schemas.reading import ReadingForm
 
 NOTE = "statistics/data.json"  # of a model directory: what it was calibrated on last
 _REMEDY = "Delete it: it only spares you to name --data again."

@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from qdeploy.data.batches import Batch, Encoded, Padding
 from qdeploy.data.excerpt import Excerpts, Part, is_long
 from qdeploy.data.frame import Frame, longest_first
-from qdeploy.data.lengths import RowLengths
 from qdeploy.data.rows import Rows
-from qdeploy.errors import DataError, ModelError, PlanError
-from qdeploy.files.artifact import kind_of, read_json, read_manifest
-from qdeploy.files.integrity import SHA256, verify
-from qdeploy.files.schemas import TokenizerConfig, check
+from qdeploy.data.tokenizer_files import TokenizerFacts, read_tokenizer
+from qdeploy.errors import DataError, ModelError
+from qdeploy.files.integrity import SHA256
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 
-FILES = ("tokenizer.json", "tokenizer_config.json")
-# Keys of tokenizer_config.json.
-_MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
 _CHUNK_ROWS, _CHUNK_CHARACTERS = 512, 1 << 20  # tokenized at a time
 _FIELDS = ("input_ids", "attention_mask", "token_type_ids")  # what rows can give, by input name
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Tokens of many rows, without padding.
-
-    Attributes:
-        tokens: per input name, one int32 array [S of the row] per row; rows of the same lengths
-            share those that are alike.
-        lengths: int64 [N], tokens of each row.
-        truncated: how many rows were cut.
-        max_length: the limit that cut them, tokens.
-    """
-
-    tokens: dict[str, list[Array]]
-    lengths: Array
-    truncated: int
-    max_length: int
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def row_lengths(self) -> RowLengths:
-        """What was kept and what was cut, without the tokens."""
-        return RowLengths(tuple(self.lengths.tolist()), self.truncated, self.max_length)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded inputs of an engine.
-
-    Attributes:
-        feeds: per input name, int64 [B, S].
-        index: int64 [B], the row that each batch row came from.
-    """
-
-    feeds: dict[str, Array]
-    index: Array
 
 
 class Token(NamedTuple):
@@ -109,6 +66,13 @@ class _Row(NamedTuple):
 class TextEncoder:
     """The tokenizer of a model or engine directory.
 
+    Args:
+        tokenizer: it is changed here, and never again.
+        facts: what its model expects.
+
+    Raises:
+        ModelError: the model has an input that no tokenizer gives.
+
     Attributes:
         max_length: what the model takes, tokens.
         input_names: the model's inputs, in order.
@@ -116,24 +80,11 @@ class TextEncoder:
         unknown_id: id of the token for what the vocabulary lacks, or None.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        input_names: Sequence[str],
-        max_length: int,
-        pad_token_id: int = 0,
-        truncation_side: str = "right",
-        padding_side: str = "right",
-        special_tokens: Mapping[str, int] | None = None,
-        unknown_id: int | None = None,
-        vocabulary: int | None = None,
-        origin: str = "",
-    ) -> None:
-        unknown = [name for name in input_names if name not in _FIELDS]
+    def __init__(self, tokenizer: Tokenizer, facts: TokenizerFacts) -> None:
+        unknown = [name for name in facts.input_names if name not in _FIELDS]
         if unknown:
             raise ModelError(
-                f"{origin}The model takes the input '{unknown[0]}', and a tokenizer gives "
+                f"{facts.origin}The model takes the input '{unknown[0]}', and a tokenizer gives "
                 f"{', '.join(_FIELDS)} only. Export the model without it."
             )
         # tokenizer.json may hold the padding of the day it was saved; transformers ignores it too.
@@ -142,45 +93,24 @@ class TextEncoder:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._excerpts = Excerpts(tokenizer, truncation_side)
+        self._excerpts = Excerpts(tokenizer, facts.truncation_side)
         self._frames: dict[bool, Frame] = {}
-        self._pad = dict.fromkeys(input_names, 0) | {"input_ids": pad_token_id}
-        self._truncation_side = truncation_side
-        self._padding_side = padding_side
-        self.input_names = tuple(input_names)
-        self.max_length = max_length
-        self.special_tokens = dict(special_tokens or {})
-        self.unknown_id = unknown_id
-        self._vocabulary = vocabulary
+        pad = dict.fromkeys(facts.input_names, 0) | {"input_ids": facts.pad_token_id}
+        self._padding = Padding({name: pad[name] for name in facts.input_names}, facts.padding_side)
+        self._truncation_side = facts.truncation_side
+        self.input_names = facts.input_names
+        self.max_length = facts.max_length
+        self.special_tokens = facts.special_tokens
+        self.unknown_id = facts.unknown_id
+        self._vocabulary = facts.vocabulary
 
     @classmethod
     def from_directory(cls, directory: str | Path, *, how: str = SHA256) -> TextEncoder:
         """Read `tokenizer.json`, `tokenizer_config.json` and `qdeploy.json`.
 
-        Args:
-            how: of `qdeploy.files.integrity.verify`.
-
-        Raises:
-            ModelError: not a model or engine directory, or its tokenizer is missing, broken or
-                another one than the manifest lists.
+        Args, raises: of `read_tokenizer`.
         """
-        path = Path(directory)
-        manifest = read_manifest(path, "engine" if kind_of(path) == "engine" else "model")
-        verify(path, manifest, FILES, how=how)
-        config = _config(path)
-        tokenizer = _load(path / FILES[0])
-        return cls(
-            tokenizer,
-            input_names=manifest["inputs"],
-            max_length=manifest["max_length"],
-            pad_token_id=manifest["pad_token_id"],
-            truncation_side=config.get("truncation_side", "right"),
-            padding_side=config.get("padding_side", "right"),
-            special_tokens=_specials(tokenizer, config),
-            unknown_id=_token_id(tokenizer, config.get("unk_token")),
-            vocabulary=manifest.get("vocabulary"),
-            origin=f"{path}: ",
-        )
+        return cls(*read_tokenizer(directory, how=how))
 
     def encode(self, rows: Rows, max_length: int | None = None) -> Encoded:
         """Tokenize as transformers does with `truncation=True`: the longer text is cut first.
@@ -273,53 +203,8 @@ class TextEncoder:
         max_tokens: int | None = None,
         max_pairs: int | None = None,
     ) -> Iterator[Batch]:
-        """Padded batches; the last one may be smaller.
-
-        Args:
-            encoded: rows of `encode`.
-            batch_size: rows of a batch.
-            sort: longest rows first, so that little is padding and the largest batch comes first.
-            pad_to: tokens S of every batch; the longest row of each batch by default.
-            max_tokens: B · S of a batch at most (a single longer row passes), so that memory does
-                not depend on how long the rows are; needs `sort`.
-            max_pairs: B · S² of a batch at most, likewise: what attention holds per head.
-
-        Raises:
-            PlanError: `batch_size` is below 1.
-            DataError: a row is longer than `pad_to`.
-        """
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise PlanError(f"batch size is {batch_size}, and a whole number from 1 is needed.")
-        order = np.arange(len(encoded))
-        if sort:
-            order = np.argsort(-encoded.lengths, kind="stable")
-        start = 0
-        while start < len(encoded):
-            rows = batch_size
-            longest = pad_to or int(encoded.lengths[order[start]])
-            for bound, each in ((max_tokens, longest), (max_pairs, longest**2)):
-                if bound is not None:
-                    rows = max(1, min(rows, bound // max(each, 1)))
-            index = order[start : start + rows].astype(np.int64)
-            start += rows
-            width = int(encoded.lengths[index].max())
-            if pad_to is not None and width > pad_to:
-                raise DataError(
-                    f"A row has {width} tokens, and batches of {pad_to} were asked for. Encode "
-                    f"with max_length={pad_to}."
-                )
-            yield Batch(self._pad_rows(encoded, index, pad_to or width), index)
-
-    def _pad_rows(self, encoded: Encoded, index: Array, width: int) -> dict[str, Array]:
-        feeds = {}
-        for name in self.input_names:
-            padded = np.full((len(index), width), self._pad[name], np.int64)
-            for at, row in enumerate(index):
-                tokens = encoded.tokens[name][row]
-                start = width - len(tokens) if self._padding_side == "left" else 0
-                padded[at, start : start + len(tokens)] = tokens
-            feeds[name] = padded
-        return feeds
+        """Padded batches of rows of `encode`; arguments and errors of `Padding.batches`."""
+        return self._padding.batches(encoded, batch_size, sort, pad_to, max_tokens, max_pairs)
 
     def _check_embedded(self, at: int, ids: Sequence[int]) -> None:
         """Refuse tokens that were added to the tokenizer and never got a row in the model."""
@@ -372,42 +257,3 @@ def _chunks(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _config(directory: Path) -> dict[str, Any]:
-    """tokenizer_config.json; empty where there is none."""
-    path = directory / FILES[1]
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = read_json(path)
-    check(found, TokenizerConfig, path, "Export the model anew.")
-    return found
-
-
-def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
-    """The marking tokens of a tokenizer."""
-    found: dict[str, int] = {}
-    for key in _MARKS:
-        number = _token_id(tokenizer, config.get(key))
-        if number is not None and number not in found.values():
-            found[str(tokenizer.id_to_token(number))] = number
-    return found
-
-
-def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
-    """Its number; an older configuration wraps a token in an object."""
-    name = token.get("content") if isinstance(token, dict) else token
-    return tokenizer.token_to_id(name) if isinstance(name, str) else None
-
-
-def _load(path: Path) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    if not path.is_file():
-        raise ModelError(f"{path} is missing. Export the model anew: export writes it.")
-    try:
-        return Tokenizer.from_buffer(path.read_bytes())
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ModelError(
-            f"{path} cannot be read as a tokenizer: {error}. Export the model anew."
-        ) from error

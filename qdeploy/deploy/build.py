@@ -14,14 +14,7 @@ from qdeploy.calibrate.run import calibrate_model, load_model, model_digest, rea
 from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
-from qdeploy.deploy.certificate import (
-    CERTIFICATE,
-    certify,
-    expected,
-    largest_unplanned,
-    probe_feeds,
-    tally,
-)
+from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
 from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowering.lowered import Lowered
@@ -31,6 +24,7 @@ from qdeploy.deploy.passes.pipeline import rewrite
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
+from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest

@@ -16,13 +16,14 @@ from typing import Any
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import FLOAT, INT8
-from qdeploy.deploy.certificate import tally, unplanned, worded
+from qdeploy.deploy.certificate import unplanned
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import kernel_of, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.product_flops import any_feeds, count_products
 from qdeploy.deploy.stored_weights import StoredWeight, weight_of
+from qdeploy.deploy.tally import tally, worded
 from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import reason_of
 from qdeploy.types import Array

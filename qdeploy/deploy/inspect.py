@@ -8,8 +8,9 @@ from typing import Any
 
 from qdeploy.calibrate.plan import INT8, SitePlan, read_plan
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
-from qdeploy.deploy.certificate import read_certificate, tally
+from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.int8_gate import check_share, shortfall
+from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import (
     GateError,

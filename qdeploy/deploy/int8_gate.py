@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qdeploy.deploy.certificate import largest_unplanned
+from qdeploy.deploy.tally import largest_unplanned
 from qdeploy.errors import PlanError
 from qdeploy.figures import percent
 from qdeploy.names import short_name

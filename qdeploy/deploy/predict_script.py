@@ -1,7 +1,8 @@
 """`predict.py` of an engine directory: a script that answers without qdeploy.
 
-It is `predict_template.py` with the constants of the engine, and of its sections (`# <name>` to
-`# </name>`) those that the runtime and the head need.
+It is `predict_template.py` with the constants of the engine, with `predict_lines.py` where its
+section `lines` stands, and of its other sections (`# <name>` to `# </name>`) those that the runtime
+and the head need.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SCRIPT = "predict.py"
 # Runtimes that have a section, with the packages that the script then needs.
 _SECTION = re.compile(r"^ *# <(?P<name>[a-z]+)>\n(?P<body>.*?)^ *# </(?P=name)>\n", re.M | re.S)
 _FOR_CHECKERS = re.compile(r"  # type: ignore\[[a-z-]+\]$", re.M)
-_TEMPLATE = "predict_template.py"
+_TEMPLATE, _LINES = "predict_template.py", "predict_lines.py"
 
 
 def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
@@ -38,16 +39,22 @@ def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
         return None
     head = head_of(directory, manifest)
     wanted = {runtime, *_of_head(head)} | ({"texts"} if text_columns(manifest) else set())
-    constants = _constants(directory, manifest, head, wanted)
+    lines = _SECTION.search(_read(_LINES))
+    assert lines is not None
+    filled = {"constants": _constants(directory, manifest, head, wanted), "lines": lines["body"]}
 
     def chosen(found: re.Match[str]) -> str:
-        if found["name"] == "constants":
-            return constants
+        if found["name"] in filled:
+            return filled[found["name"]]
         return _SECTION.sub(chosen, found["body"]) if found["name"] in wanted else ""
 
-    template = resources.files("qdeploy.deploy").joinpath(_TEMPLATE).read_text("utf-8")
-    text = _SECTION.sub(chosen, template.replace("PACKAGES", " ".join(target.snippet().packages)))
+    packages = " ".join(target.snippet().packages)
+    text = _SECTION.sub(chosen, _read(_TEMPLATE).replace("PACKAGES", packages))
     return _FOR_CHECKERS.sub("", text)
+
+
+def _read(name: str) -> str:
+    return resources.files("qdeploy.deploy").joinpath(name).read_text("utf-8")
 
 
 def _of_head(head: Head) -> set[str]:

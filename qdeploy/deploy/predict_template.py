@@ -23,13 +23,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+# <qdeploy>
+from qdeploy.deploy.predict_lines import WrongInput, lines_of, read
+
+# </qdeploy>
 HERE = Path(__file__).resolve().parent
 # <constants>
 LABELS = ["no", "yes"]
@@ -224,54 +228,8 @@ def usable_cores() -> int:
     return len(granted(0)) if granted else os.cpu_count() or 1
 
 
-class WrongInput(Exception):
-    """A line that cannot be read."""
-
-
-def lines_of(file: str) -> Iterator[bytes]:
-    """Lines of a file, or of standard input; they end at LF alone."""
-    if file == "-":
-        yield from sys.stdin.buffer
-        return
-    with Path(file).open("rb") as stream:
-        yield from stream
-
-
-def read(lines: Iterable[bytes], jsonl: bool, pairs: bool) -> Iterator[Row]:
-    """The texts of each line that is not blank."""
-    wanted = '{"text": "...", "text_pair": "..."}' if jsonl else "two texts with a tab between"
-    for number, raw in enumerate(lines, 1):
-        raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw  # a byte-order mark
-        try:
-            line = raw.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            byte = f"byte 0x{raw[error.start]:02x}"
-            raise WrongInput(
-                f"line {number}: {byte} is not UTF-8. Save the file as UTF-8."
-            ) from None
-        if not line.strip():
-            continue
-        row = texts_of(line, jsonl, pairs)
-        if row is None:
-            raise WrongInput(f"line {number}: {wanted} was expected.")
-        yield row
-
-
-def texts_of(line: str, jsonl: bool, pairs: bool) -> Row | None:
-    """The texts of a line; None where it is not of the form that was asked for."""
-    if not jsonl:
-        row = tuple(line.split("\t")) if pairs else (line,)
-        return row if len(row) == 1 + pairs else None
-    try:
-        found = json.loads(line)
-        second = found.get("text_pair")
-        row = (found["text"],) if second is None else (found["text"], second)
-        "".join(row).encode()  # texts, and no half of a character
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return None
-    return row
-
-
+# <lines>
+# </lines>
 def blocks(rows: Iterator[Row], source: str) -> Iterator[list[Row]]:
     """Rows by the block; those in front of a line that cannot be read are answered too."""
     fault: WrongInput | None = None

@@ -24,7 +24,8 @@ from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
-from qdeploy.graph.products import Product, find_products, kind_of
+from qdeploy.graph.product_operators import kind_of
+from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import reason_of
 from qdeploy.onnx_file.check import load_graph
 from qdeploy.onnx_file.rules import MAX_NUMBERS, shape_text

@@ -12,7 +12,7 @@ from qdeploy.deploy.targets.base import HALF, Target
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
-from qdeploy.files.publish import check_apart, check_output
+from qdeploy.files.output import check_apart, check_output
 from qdeploy.options import defaults
 
 _USUAL = parse_shape(defaults(BuildOptions)["opt_shape"])

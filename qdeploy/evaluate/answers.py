@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from qdeploy.data.tokenize import Token
+from qdeploy.errors import ModelError, PlanError, VerificationError
 from qdeploy.head import MULTI_LABEL, SIGMOID, SOFTMAX, Head
 from qdeploy.types import Array
 
@@ -64,6 +67,74 @@ def predictions(logits: Array, head: Head, function: str, threshold: float) -> l
     present = sigmoid(logits) > threshold  # whatever function makes the scores
     rows = zip(scores_of(logits, function), present, strict=True)
     return [_prediction(scores, head, above) for scores, above in rows]
+
+
+def threshold_of(head: Head, asked: float | None) -> float:
+    """The probability above which a class is present.
+
+    Raises:
+        PlanError: one was asked for, and the head has none, or it is no probability.
+    """
+    if asked is None:
+        return THRESHOLD
+    if head.problem_type != MULTI_LABEL:
+        raise PlanError(
+            f"threshold is for multi-label classifiers, and this is a {head.description}. "
+            "Leave it out, and compare Prediction.score."
+        )
+    if not 0 <= asked <= 1:
+        raise PlanError(f"threshold is {asked}, and 0 to 1 was expected: it is a probability.")
+    return asked
+
+
+def entities(
+    text: str,
+    tokens: Sequence[Token | None],
+    logits: Array,
+    labels: Sequence[str],
+    unknown_id: int | None,
+) -> list[Entity]:
+    """What the logits of a token classifier say of every token of a text that is not a special one.
+
+    Args:
+        text: of the row.
+        tokens: of the row; None for special ones.
+        logits: FP32 [S, classes].
+        labels: class names by index.
+        unknown_id: id of the token for what the vocabulary lacks: its word is the text itself.
+
+    Raises:
+        VerificationError: a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise VerificationError(
+            "The engine gives logits that are not finite. The engine is broken: build it "
+            "again, with other options if that repeats."
+        )
+    found = []
+    for at, (token, scores) in enumerate(zip(tokens, softmax(logits), strict=True)):
+        if token is None:
+            continue
+        start, end = token.start, token.end
+        word = text[start:end] if token.id == unknown_id else token.text
+        best = int(np.argmax(scores))
+        found.append(Entity(labels[best], float(scores[best]), word, at, start, end))
+    return found
+
+
+def check_classes(logits: Array, labels: Sequence[str]) -> None:
+    """Refuse FP32 [..., classes] logits of more or fewer classes than have a name.
+
+    Raises:
+        ModelError: with both numbers.
+    """
+    found = logits.shape[-1]
+    if found != len(labels):
+        raise ModelError(
+            f"The engine gives {found} logits for a class, and its manifest names "
+            f"{len(labels)} classes ({', '.join(labels)}). Set id2label in the "
+            "checkpoint's config.json, export again and build; logits() works as it is."
+        )
 
 
 def scores_of(logits: Array, function: str) -> Array:

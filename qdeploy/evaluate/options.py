@@ -145,7 +145,7 @@ class PredictOptions(Options):
         "jsonl",
         "How answers are written.",
         group=OUTPUT,
-        choices="qdeploy.evaluate.predict_file:OUTPUT_FORMATS",
+        choices="qdeploy.evaluate.answer_lines:OUTPUT_FORMATS",
     )
     columns: str | None = option(
         None,

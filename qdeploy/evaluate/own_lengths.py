@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from qdeploy.data.batches import Encoded
 from qdeploy.data.rows import Rows
-from qdeploy.data.tokenize import Encoded, TextEncoder
+from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import LoadedEngine

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from qdeploy.data.tokenize import Batch, Encoded, TextEncoder
+from qdeploy.data.batches import Batch, Encoded
+from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import ModelError, VerificationError
 from qdeploy.types import Array, Progress

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
-import math
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, PlanError, QDeployWarning
+from qdeploy.evaluate.answer_lines import Lines, free_name, plain_value
 from qdeploy.evaluate.file_answers import Answered, Answerer
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predict import MOST_ROWS
@@ -27,12 +24,9 @@ from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import TOKENS
 from qdeploy.options import given_or
-from qdeploy.text import json_text
 from qdeploy.types import PathLike, Progress
 
 SCHEMA = 1
-JSONL, CSV = "jsonl", "csv"
-OUTPUT_FORMATS = (JSONL, CSV)
 STAGE = "predict"
 STDOUT = ("-", "/dev/stdout")  # of --out
 _RUNS = 8  # of one block: enough to sort its rows by length, few enough to see answers soon
@@ -110,55 +104,6 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-class Lines:
-    """Records as lines of text, JSONL or CSV; the columns of CSV are those of the first record.
-
-    Args:
-        form: of `OUTPUT_FORMATS`.
-        ascii_only: escape what is no ASCII, which JSON can.
-    """
-
-    def __init__(self, form: str, ascii_only: bool = False) -> None:
-        self._csv, self._ascii = form == CSV, ascii_only
-        self._columns: tuple[str, ...] | None = None
-
-    def header(self, names: Sequence[str]) -> str:
-        """What stands above no lines at all: the columns of CSV; nothing of JSONL."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(names)
-        return text.getvalue() if self._csv else ""
-
-    def of(self, records: Sequence[Mapping[str, Any]]) -> str:
-        """The lines of records.
-
-        Raises:
-            DataError: a record has a column that the first has not, which CSV cannot hold.
-        """
-        if not self._csv:
-            return "".join(f"{self._json(record)}\n" for record in records)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for record in records:
-            if self._columns is None:
-                self._columns = tuple(record)
-                writer.writerow(self._columns)
-            if strange := [name for name in record if name not in self._columns]:
-                raise DataError(
-                    f"column '{strange[0]}' is not in the first row, and CSV has the "
-                    "columns of the first row. Name the columns with --keep, or pass "
-                    "--output-format jsonl."
-                )
-            writer.writerow([self._cell(record.get(name)) for name in self._columns])
-        return text.getvalue()
-
-    def _json(self, value: Any) -> str:
-        return json_text(json.dumps(value, ensure_ascii=self._ascii, default=str))
-
-    def _cell(self, value: Any) -> Any:
-        """A value of CSV; what has parts is JSON."""
-        return self._json(value) if isinstance(value, list | dict) else value
-
-
 class _Task:
     """Answers one source, and counts."""
 
@@ -220,7 +165,7 @@ class _Task:
     def header(self, keep: str | None) -> str:
         """What is written of a source without rows."""
         fields = self._answerer.fields
-        kept = [_free(name, set(fields)) for name in self._incoming.kept_columns(keep)]
+        kept = [free_name(name, set(fields)) for name in self._incoming.kept_columns(keep)]
         return self._lines.header([*kept, *fields])
 
     def _answer(self, block: list[Asked]) -> str:
@@ -232,7 +177,8 @@ class _Task:
         given = [dict.fromkeys(names) if row.fault else next(found) for row in block]
         source, fields = self._incoming.table.name, set(names)
         records = [
-            {_free(name, fields): _plain(value) for name, value in row.kept.items()} | record
+            {free_name(name, fields): plain_value(value) for name, value in row.kept.items()}
+            | record
             for row, record in zip(block, given, strict=True)
         ]
         text = self._lines.of(records)
@@ -286,19 +232,3 @@ class _Task:
                 QDeployWarning,
                 stacklevel=3,
             )
-
-
-def _free(name: str, fields: set[str]) -> str:
-    """The name of a column that is kept: another one where an answer's field has it."""
-    return f"input_{name}" if name in fields else name
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON has: no NaN, no infinity."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

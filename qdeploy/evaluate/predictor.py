@@ -11,19 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from qdeploy.data.batches import Batch
 from qdeploy.data.reading import Reading
 from qdeploy.data.row_texts import mismatch, text_columns
 from qdeploy.data.rows import Rows
 from qdeploy.data.texts import Texts, rows_from_texts
-from qdeploy.data.tokenize import Batch, Token
 from qdeploy.deploy.one_process import OfOneProcess
-from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, VerificationError
-from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction, predictions, softmax
+from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
+from qdeploy.evaluate.answers import (
+    Entity,
+    Prediction,
+    check_classes,
+    entities,
+    predictions,
+    threshold_of,
+)
 from qdeploy.evaluate.loaded_engine import load_engine
+from qdeploy.evaluate.odd_heads import warn_of_head
 from qdeploy.evaluate.predict import bounded_batches, check_finite
 from qdeploy.files.artifact import MANIFEST, sha256_file
 from qdeploy.files.integrity import SHA256
-from qdeploy.head import FUNCTIONS, MULTI_LABEL, SEQUENCES, TOKENS
+from qdeploy.head import SEQUENCES, TOKENS
 from qdeploy.machine.threads import check_threads
 from qdeploy.types import Array
 
@@ -60,7 +68,7 @@ class Predictor(OfOneProcess):
         self.task: str = self.head.task
         self.max_length = self._subject.encoder.max_length
         self._of_a_row, self._said = text_columns(self._subject.manifest), False
-        self._warn()
+        warn_of_head(self.head, tuple(self._subject.manifest["labels"]))
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -104,7 +112,7 @@ class Predictor(OfOneProcess):
                 f"This is a {self.task} engine, and predict() is for sequence classification. "
                 f"Call {other}."
             )
-        threshold = self._threshold(threshold)
+        threshold = threshold_of(self.head, threshold)
         function = self.head.score_function(function_to_apply)
         outputs = self.logits(texts, batch_size=batch_size, max_length=max_length)
         return self.predictions_of(outputs, threshold, function)
@@ -124,7 +132,7 @@ class Predictor(OfOneProcess):
         rows = [row["logits"] for row in outputs]
         check_finite(rows)
         logits = np.stack(rows)
-        self._check_classes(logits.shape[-1])
+        check_classes(logits, self.labels)
         return predictions(logits, self.head, function, threshold)
 
     async def apredict(self, texts: Texts, **options: Any) -> list[Prediction]:
@@ -193,11 +201,13 @@ class Predictor(OfOneProcess):
         Raises:
             ModelError, VerificationError: of `entities`.
         """
-        spelled = self._subject.encoder.spelled(rows, max_length)
-        return [
-            [entity for entity in self._entities(*row) if entity.label not in ignore]
-            for row in zip(rows.first, spelled, outputs, strict=True)
-        ]
+        encoder, found = self._subject.encoder, list[list[Entity]]()
+        spelled = encoder.spelled(rows, max_length)
+        for text, tokens, output in zip(rows.first, spelled, outputs, strict=True):
+            check_classes(output["logits"], self.labels)
+            named = entities(text, tokens, output["logits"], self.labels, encoder.unknown_id)
+            found.append([entity for entity in named if entity.label not in ignore])
+        return found
 
     def logits(
         self, texts: Texts, *, batch_size: int = 8, max_length: int | None = None
@@ -246,53 +256,6 @@ class Predictor(OfOneProcess):
         kept: Array = values[batch.feeds["attention_mask"][at] == 1]
         return kept
 
-    def _entities(
-        self, text: str, tokens: list[Token | None], outputs: Mapping[str, Array]
-    ) -> list[Entity]:
-        """Every token of a text that is not a special one."""
-        logits = outputs["logits"]
-        self._check_classes(logits.shape[-1])
-        if not np.isfinite(logits).all():
-            raise VerificationError(
-                "The engine gives logits that are not finite. The engine is broken: build it "
-                "again, with other options if that repeats."
-            )
-        found = []
-        for at, (token, scores) in enumerate(zip(tokens, softmax(logits), strict=True)):
-            if token is None:
-                continue
-            start, end = token.start, token.end
-            unknown = token.id == self._subject.encoder.unknown_id
-            word = text[start:end] if unknown else token.text
-            best = int(np.argmax(scores))
-            found.append(Entity(self.labels[best], float(scores[best]), word, at, start, end))
-        return found
-
-    def _threshold(self, asked: float | None) -> float:
-        """The threshold in use.
-
-        Raises:
-            PlanError: the head has none, or it is no probability.
-        """
-        if asked is None:
-            return THRESHOLD
-        if self.head.problem_type != MULTI_LABEL:
-            raise PlanError(
-                f"threshold is for multi-label classifiers, and this is a {self.head.description}. "
-                "Leave it out, and compare Prediction.score."
-            )
-        if not 0 <= asked <= 1:
-            raise PlanError(f"threshold is {asked}, and 0 to 1 was expected: it is a probability.")
-        return asked
-
-    def _check_classes(self, found: int) -> None:
-        if found != len(self.labels):
-            raise ModelError(
-                f"The engine gives {found} logits for a class, and its manifest names "
-                f"{len(self.labels)} classes ({', '.join(self.labels)}). Set id2label in the "
-                "checkpoint's config.json, export again and build; logits() works as it is."
-            )
-
     def check_room(self, max_length: int, texts: int) -> None:
         """Refuse a limit that leaves no room for text.
 
@@ -316,30 +279,6 @@ class Predictor(OfOneProcess):
         if text is not None:
             self._said = True
             warnings.warn(text, QDeployWarning, stacklevel=5)  # of who called predict()
-
-    def _warn(self) -> None:
-        """Say what in the checkpoint is not as it looks."""
-        named = tuple(self._subject.manifest["labels"])
-        if named != self.labels:
-            warnings.warn(
-                f"Classes of one name: {', '.join(named)}. They are called "
-                f"{', '.join(self.labels)} here; set id2label in the checkpoint's config.json.",
-                QDeployWarning,
-                stacklevel=4,
-            )
-        asked = self.head.function_to_apply
-        if asked is None or self.task != SEQUENCES or self.head.activation is not None:
-            return
-        applied = self.head.score_function()
-        if asked != applied:
-            other = f" Pass function_to_apply='{asked}' to predict() for that."
-            warnings.warn(
-                f"config.json says function_to_apply: {asked}, which transformers' pipeline does "
-                f"not read for this head (a {self.head.description}): scores are made with "
-                f"'{applied}', as there.{other if asked in FUNCTIONS else ''}",
-                QDeployWarning,
-                stacklevel=4,
-            )
 
 
 def _load_again(engine_dir: str, threads: int | None, verify: str, manifest: str) -> Predictor:

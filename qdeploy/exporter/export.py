@@ -29,7 +29,8 @@ from qdeploy.exporter.tokenizer import (
 from qdeploy.exporter.trace import check_runs, trace
 from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
 from qdeploy.files.artifact import read_manifest, write_graph, write_manifest
-from qdeploy.files.publish import check_apart, check_output, staged
+from qdeploy.files.output import check_apart, check_output
+from qdeploy.files.publish import staged
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
 from qdeploy.types import Progress
@@ -110,32 +111,12 @@ def export_checkpoint(
     source = found.source()
     with staged(target, "model", force=force) as work:
         _write(work, graph, model, tokenizer)
-        agreement = verify_logits(
-            model,
-            work / GRAPH,
-            tokenizer,
-            interface,
-            seed=seed,
-            step=lambda done, total: report("verify", done, total),
-        )
-        rows = verify_tokenizer(tokenizer, work / "tokenizer.json", interface.inputs)
+        verification = _verified(work, model, tokenizer, interface, seed, report)
         fields = {
             "source": source,
             "task": kind.name,
-            "labels": list(unique(_labels(model))),
-            "head": head_facts(model.config.to_dict()),
-            "model_type": model.config.model_type,
-            "hidden_size": _hidden_size(model),
-            "vocabulary": embedding_rows(model),
-            "max_length": interface.max_length,
-            "pad_token_id": interface.pad_token_id,
-            "inputs": list(interface.inputs),
-            "outputs": list(interface.outputs),
-            "verification": {
-                **agreement.as_dict(),
-                "shapes": [list(shape) for shape in interface.shapes()],
-                "tokenizer_rows": rows,
-            },
+            **_facts(model, interface),
+            "verification": verification,
             "command": _command(found, target, task, seed),
             "seed": seed,
         }
@@ -148,6 +129,45 @@ def _write(work: Path, graph: ir.Model, model: Any, tokenizer: Any) -> None:
     with quiet():
         model.config.save_pretrained(work)
     save_tokenizer(tokenizer, work)
+
+
+def _verified(
+    work: Path, model: Any, tokenizer: Any, interface: Interface, seed: int, report: Progress
+) -> dict[str, Any]:
+    """What was compared with torch and transformers, and how far it agrees, for the manifest.
+
+    Raises:
+        VerificationError: logits or tokens differ.
+    """
+    agreement = verify_logits(
+        model,
+        work / GRAPH,
+        tokenizer,
+        interface,
+        seed=seed,
+        step=lambda done, total: report("verify", done, total),
+    )
+    rows = verify_tokenizer(tokenizer, work / "tokenizer.json", interface.inputs)
+    return {
+        **agreement.as_dict(),
+        "shapes": [list(shape) for shape in interface.shapes()],
+        "tokenizer_rows": rows,
+    }
+
+
+def _facts(model: Any, interface: Interface) -> dict[str, Any]:
+    """What a model takes and gives, for the manifest."""
+    return {
+        "labels": list(unique(_labels(model))),
+        "head": head_facts(model.config.to_dict()),
+        "model_type": model.config.model_type,
+        "hidden_size": _hidden_size(model),
+        "vocabulary": embedding_rows(model),
+        "max_length": interface.max_length,
+        "pad_token_id": interface.pad_token_id,
+        "inputs": list(interface.inputs),
+        "outputs": list(interface.outputs),
+    }
 
 
 def _labels(model: Any) -> list[str]:

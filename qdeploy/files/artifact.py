@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qdeploy.errors import ModelError
-from qdeploy.files.schemas import MANIFESTS, check, decode
+from qdeploy.files.schemas.checked import check, decode
+from qdeploy.files.schemas.manifest import MANIFESTS
 from qdeploy.machine.faults import named
 from qdeploy.text import is_utf8, json_text
 

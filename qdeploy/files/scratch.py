@@ -9,7 +9,8 @@ from pathlib import Path
 
 from qdeploy.errors import ModelError, OutputError, QDeployError, VerificationError
 from qdeploy.files.lease import leased_folder, sweep
-from qdeploy.machine.faults import is_full, is_memory
+from qdeploy.machine.disk import is_full
+from qdeploy.machine.faults import is_memory
 
 
 def temporary_directory() -> Path:

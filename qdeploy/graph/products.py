@@ -15,94 +15,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-_STANDARD = ("", "ai.onnx")
-Operands = tuple[int, ...]
-
-
-def _alike(operands: Operands, *operators: str) -> dict[str, Operands]:
-    return dict.fromkeys(operators, operands)
-
-
-# Inputs that are multiplied with each other, by operator: of standard ONNX, and of ONNX Runtime's
-# own operators (com.microsoft, contrib operators of 1.31). Of the recurrent ones the weights are
-# the second and third input.
-_KINDS: dict[str, dict[str, Operands]] = {
-    "matrix": {
-        **_alike((0, 1), "MatMul", "FusedMatMul", "FusedMatMulActivation", "TransposeMatMul"),
-        **_alike((0, 1), "Gemm", "FusedGemm", "GemmFastGelu", "GemmFloat8"),
-        **_alike((0, 1), "MatMulInteger", "MatMulInteger16", "MatMulIntegerToFloat"),
-        **_alike((0, 1), "DynamicQuantizeMatMul", "MatMulNBits", "MatMulBnb4", "MatMulFpQ4"),
-        **_alike((0, 1), "SparseToDenseMatMul"),
-        **_alike((0, 3), "QLinearMatMul", "QGemm"),
-        **_alike((0, 2), "QOrderedMatMul"),
-    },
-    "convolution": {
-        **_alike((0, 1), "Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "ConvInteger"),
-        **_alike((0, 1), "ConvTranspose", "ConvTransposeWithDynamicPads", "DeformConv"),
-        **_alike((0, 3), "QLinearConv"),
-    },
-    "recurrent": _alike((0, 1, 2), "RNN", "GRU", "LSTM", "DynamicQuantizeLSTM", "AttnLSTM"),
-    "attention": {
-        **_alike((0, 1), "Attention", "QAttention"),
-        **_alike((0, 3), "QOrderedAttention"),
-    },
-}
-EINSUM = "Einsum"
-# Attention over keys and values that may be stored (its products are computed otherwise), and the
-# operators of classical models, whose weights are attributes.
-_OF_CACHES = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
-_CLASSICAL = "ai.onnx.ml"
-# Operators of other domains that multiply no matrices; any other one with a constant of two axes or
-# more is named as not judged, and counts as float.
-_NO_PRODUCTS = frozenset(
-    {
-        "BiasAdd",
-        "BiasDropout",
-        "BiasGelu",
-        "BiasSoftmax",
-        "BiasSplitGelu",
-        "CropAndResize",
-        "DequantizeLinear",
-        "DequantizeBFP",
-        "DynamicQuantizeLinear",
-        "EmbedLayerNormalization",
-        "ExpandDims",
-        "FastGelu",
-        "GatherBlockQuantized",
-        "GatherND",
-        "Gelu",
-        "GroupNorm",
-        "Pad",
-        "QEmbedLayerNormalization",
-        "QLinearAdd",
-        "QLinearConcat",
-        "QLinearMul",
-        "QLinearWhere",
-        "QuantizeLinear",
-        "QuickGelu",
-        "RelativePositionBias",
-        "GatedRelativePositionBias",
-        "RemovePadding",
-        "RestorePadding",
-        "RotaryEmbedding",
-        "SimplifiedLayerNormalization",
-        "SkipGroupNorm",
-        "SkipLayerNormalization",
-        "SkipSimplifiedLayerNormalization",
-        "Trilu",
-        "Unique",
-    }
-)
-# Operators whose result differs from run to run though nothing is read.
-_RANDOM = frozenset(
-    {
-        "RandomNormal",
-        "RandomUniform",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "Bernoulli",
-        "Multinomial",
-    }
+from qdeploy.graph.product_operators import (
+    CLASSICAL,
+    RANDOM,
+    SHAPES_ONLY,
+    STANDARD,
+    TYPE_ONLY,
+    Operands,
+    kind_of,
+    operands_of,
 )
 
 
@@ -133,7 +54,7 @@ class Product:
     def operator(self) -> str:
         """The node's operator, with its domain where that is not ONNX's own."""
         domain = self.node.domain
-        return self.node.op_type if domain in _STANDARD else f"{domain}.{self.node.op_type}"
+        return self.node.op_type if domain in STANDARD else f"{domain}.{self.node.op_type}"
 
     @property
     def entries(self) -> int:
@@ -141,7 +62,7 @@ class Product:
         attributes = self.node.attributes
         if "K" in attributes and "N" in attributes:  # MatMulNBits stores its weight in blocks
             return attributes["K"].as_int() * attributes["N"].as_int()
-        if self.node.domain == _CLASSICAL:
+        if self.node.domain == CLASSICAL:
             return max(map(_attribute_size, attributes.values()), default=0)
         return sum(_entries(self.node.inputs[at]) for at in self.constants)
 
@@ -160,17 +81,6 @@ def find_products(model: ir.Model) -> list[Product]:
     return _Search().graph(model.graph, optional=False)
 
 
-def kind_of(node: ir.Node) -> str:
-    """ "matrix", "convolution", "recurrent", "attention" or "einsum"; "" for no product."""
-    if node.op_type == EINSUM:
-        return "einsum"
-    for kind, operators in _KINDS.items():
-        if node.op_type in operators:
-            own = kind == "attention" and node.domain in _STANDARD  # of Q, K and V, all computed
-            return "" if own else kind
-    return ""
-
-
 class _Level(enum.IntEnum):
     """What a tensor depends on.
 
@@ -181,11 +91,6 @@ class _Level(enum.IntEnum):
     CONSTANT = 0
     SHAPE = 1
     DATA = 2
-
-
-# Operators that read no numbers of these inputs: their shapes, or their types alone.
-_SHAPES_ONLY = {"Shape": 0, "Size": 0, "EyeLike": 0}
-_TYPE_ONLY = {"CastLike": 1}
 
 
 class _Search:
@@ -222,15 +127,15 @@ class _Search:
 
     def _read(self, node: ir.Node) -> _Level:
         """What a node's outputs depend on, besides what its bodies reach."""
-        if node.op_type in _RANDOM:
+        if node.op_type in RANDOM:
             return _Level.DATA
         levels = [
             self._level(value)
             for at, value in enumerate(node.inputs)
-            if _TYPE_ONLY.get(node.op_type) != at
+            if TYPE_ONLY.get(node.op_type) != at
         ]
         level = max(levels, default=_Level.CONSTANT)
-        return min(level, _Level.SHAPE) if node.op_type in _SHAPES_ONLY else level
+        return min(level, _Level.SHAPE) if node.op_type in SHAPES_ONLY else level
 
     def _body(
         self, node: ir.Node, body: ir.Graph, *, optional: bool
@@ -263,12 +168,12 @@ class _Search:
             fed |= raised
 
     def _product(self, node: ir.Node, *, optional: bool) -> Product | None:
-        if node.domain == _CLASSICAL:
+        if node.domain == CLASSICAL:
             read = any(self._level(value) == _Level.DATA for value in node.inputs)
             size = max(map(_attribute_size, node.attributes.values()), default=0)
             return Product(node, (0,), (), optional, judged=False) if read and size > 1 else None
         kind = kind_of(node)
-        operands = _operands(node, kind)
+        operands = operands_of(node, kind)
         given = [at for at in operands if at < len(node.inputs) and node.inputs[at] is not None]
         levels = {at: self._level(node.inputs[at]) for at in given}
         fixed = tuple(at for at in given if levels[at] == _Level.CONSTANT)
@@ -279,17 +184,6 @@ class _Search:
         if not kind and not any(_rank(node.inputs[at]) >= 2 for at in fixed):
             return None
         return Product(node, tuple(given), fixed, optional, bool(kind))
-
-
-def _operands(node: ir.Node, kind: str) -> Operands:
-    """The inputs of a node that are multiplied with each other, or may be where nobody knows."""
-    if kind and kind != "einsum":
-        return _KINDS[kind][node.op_type]
-    if node.op_type in _OF_CACHES:
-        return (0, 1, 2)
-    if kind == "einsum" or not (node.domain in _STANDARD or node.op_type in _NO_PRODUCTS):
-        return tuple(range(len(node.inputs)))
-    return ()
 
 
 def _attribute_size(attribute: ir.Attr) -> int:

@@ -12,12 +12,12 @@ from qdeploy.errors import OutputError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, write_file
-from qdeploy.report import analysis, evaluation, sweep
+from qdeploy.report import analysis, analysis_pictures, evaluation, sweep
 from qdeploy.report.card import model_card
 from qdeploy.report.page import remedy, render
 
 _PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
-_PLOTS = {"analysis": analysis.write_pngs, "sweep": sweep.write_png}
+_PLOTS = {"analysis": analysis_pictures.write_pngs, "sweep": sweep.write_png}
 
 
 @dataclass(frozen=True)

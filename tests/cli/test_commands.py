@@ -274,7 +274,7 @@ def test_calibrate_prints_the_path(
     called: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["calibrate", "m", "--calibration-rows", "64"]) == 0
-    assert called["calibrate"]["fields"]["calibration_rows"] == 64
+    assert called["calibrate"]["calibration_rows"] == 64
     assert capsys.readouterr().out == "statistics.npz\n"
 
 

@@ -14,6 +14,7 @@ from qdeploy.data import Rows, rows_from_texts
 from qdeploy.data import excerpt as module
 from qdeploy.data.excerpt import Excerpts, is_long
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenizer_files import TokenizerFacts
 from tests.tiny import tiny_tokenizer
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")  # WordPiece, byte-level BPE, Unigram
@@ -63,7 +64,7 @@ def encoder_of(family: str, side: str = "right", **added: Any) -> tuple[TextEnco
             tokenizer.backend_tokenizer.add_tokens([AddedToken(**added)])
     names = tuple(tokenizers[0].model_input_names)
     encoder = TextEncoder(
-        tokenizers[0].backend_tokenizer, input_names=names, max_length=512, truncation_side=side
+        tokenizers[0].backend_tokenizer, TokenizerFacts(names, 512, truncation_side=side)
     )
     return encoder, tokenizers[1].backend_tokenizer
 

@@ -15,7 +15,7 @@ from qdeploy.data.sources import fingerprint
 from qdeploy.data.tasks import Columns
 from qdeploy.errors import DataError, ModelError, OutputError, QDeployWarning
 from qdeploy.files.artifact import read_json, read_manifest, write_json
-from qdeploy.files.publish import check_output
+from qdeploy.files.output import check_output
 from tests import manifests
 from tests.calibrate.encoder import model_directory
 

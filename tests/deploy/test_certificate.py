@@ -13,11 +13,12 @@ import pytest
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
-from qdeploy.deploy.certificate import check_int8, probe_feeds, tally
+from qdeploy.deploy.certificate import check_int8, probe_feeds
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import optimized_graph
+from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import read_json, write_json

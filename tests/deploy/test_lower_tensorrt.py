@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate.affine import Affine
-from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan, Treatment
+from qdeploy.calibrate.plan import Float, PerTensor, Plan, Treatment
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.lowering.fp16_scales import SMALLEST, half_scale
 from qdeploy.deploy.lowering.groups import window
@@ -29,55 +29,12 @@ from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.fakequant import fake_quantized
-from tests.deploy.toys import Toy, fake_quantize, plan_of, saved
+from tests.deploy.tolerances import HALF
+from tests.deploy.toys import Toy, fake_quantize, plan_of, saved, simulated
+from tests.deploy.treated_gemm import SIGNS, TREATMENTS, K, N, X, affine, one_gemm
 from tests.tiny import FAMILIES, LAYERS
 
 Array = npt.NDArray[Any]
-
-K, N = 64, 24
-SCALE = 1 / 32
-RNG = np.random.default_rng(2)
-X = RNG.normal(size=(2, 5, K)).astype(np.float16).astype(np.float32)
-X[..., (8, 9, 40)] *= 12
-BIAS = RNG.normal(size=N).astype(np.float16).astype(np.float32)
-SIGNS = (RNG.integers(0, 2, (K, N)) * 2 - 1).astype(np.float32) * 0.25  # exact in int8
-FACTORS = np.exp2(RNG.integers(-2, 3, K)).astype(np.float32)
-# FP16 keeps 11 bits: products of some hundred sums lose a few of them
-HALF = 4e-3
-
-
-def affine(times: float = 1) -> Affine:
-    return Affine(SCALE * times, 128)
-
-
-def without(*taken: int) -> tuple[int, ...]:
-    return tuple(c for c in range(K) if c not in taken)
-
-
-def grouped(*groups: tuple[int, ...], times: tuple[float, ...], **more: Any) -> Grouped:
-    return Grouped(groups, tuple(affine(t) for t in times), **more)
-
-
-TREATMENTS: dict[str, Treatment] = {
-    "per tensor": PerTensor(affine(8)),
-    "prescale": PerTensor(affine(8), tuple(float(f) for f in FACTORS)),
-    "neighbours": grouped(without(8, 9), (8, 9), times=(1, 8)),
-    "scattered": grouped(without(8, 40), (8, 40), times=(1, 8)),
-    "halves": grouped(tuple(range(32)), tuple(range(32, 64)), times=(8, 2)),
-    "three groups": grouped(without(8, 9, 40), (8, 9), (40,), times=(1, 8, 4)),
-    "outliers": grouped(without(8, 9, 40), times=(1,), outlier_channels=(8, 9, 40)),
-    "groups and an outlier": grouped(
-        without(8, 9, 40), (8, 9), times=(1, 8), outlier_channels=(40,)
-    ),
-}
-
-
-def one_gemm(weight: Array) -> ir.Model:
-    """y = −x · W + bias."""
-    toy = Toy(("batch", "sequence", K))
-    hidden = toy.op("Neg", toy.x, name="neg", channels=K)
-    product = toy.op("MatMul", hidden, toy.constant("gemm.weight", weight), channels=N)
-    return toy.model(toy.op("Add", product, toy.constant("gemm.bias", BIAS), channels=N))
 
 
 def lowered(treatment: Treatment, weight: Array = SIGNS) -> tuple[ir.Model, tuple[TraceName, ...]]:
@@ -92,39 +49,8 @@ def symmetric(plan: Plan) -> Plan:
     return replace(plan, activations="symmetric")
 
 
-def in_half(model: ir.Model, feeds: dict[str, Array], path: Path) -> list[Array]:
-    """ONNX's own reference, which computes each operator in its type."""
-    reference = pytest.importorskip("onnx.reference")
-    outputs: list[Array] = reference.ReferenceEvaluator(str(saved(model, path))).run(None, feeds)
-    return outputs
-
-
-@pytest.mark.parametrize("name", TREATMENTS)
-def test_a_gemm_is_the_rounded_input_times_the_weight(name: str, tmp_path: Path) -> None:
-    treatment = TREATMENTS[name]
-    weight, x = SIGNS, -X
-    if isinstance(treatment, PerTensor) and treatment.prescale:
-        weight = SIGNS * FACTORS[:, None]
-        expected = fake_quantize(x * FACTORS, treatment) @ SIGNS + BIAS
-    else:
-        expected = fake_quantize(x, treatment) @ weight + BIAS
-    model, marks = lowered(treatment, weight)
-    assert violations(model) == []
-    products = {str(node.name) for node in model.graph if node.op_type == "MatMul"}
-    assert {mark.node for mark in marks} <= products and marks
-    for run in (in_half, simulated):
-        (found,) = run(model, {"x": X}, tmp_path / "model.onnx")
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=0, atol=HALF * np.abs(expected).max())
-
-
-def simulated(model: ir.Model, feeds: dict[str, Array], path: Path) -> list[Array]:
-    engine = SimulatedEngine(saved(model, path), threads=1)
-    return list(engine.run(feeds).values())
-
-
 def test_what_is_cut_starts_and_ends_at_multiples() -> None:
-    model, _ = lowered(TREATMENTS["neighbours"])
+    model, _ = lowered(TREATMENTS["two groups, neighbours"])
     (cut,) = [node for node in model.graph if node.op_type == "Slice"]
     bounds = [value.const_value.numpy().item() for value in cut.inputs[1:3]]  # type: ignore[union-attr]
     assert bounds == [0, 32]
@@ -134,7 +60,7 @@ def test_what_is_cut_starts_and_ends_at_multiples() -> None:
 
 
 def test_outlier_channels_meet_a_float_gemm_of_eight_rows_and_zeroed_codes() -> None:
-    model, _ = lowered(TREATMENTS["outliers"])
+    model, _ = lowered(TREATMENTS["outlier channels"])
     weights = {n: v.const_value.numpy() for n, v in model.graph.initializers.items()}  # type: ignore[union-attr]
     (slim,) = [w for n, w in weights.items() if n.endswith("weight_float.half")]
     assert slim.shape == (8, N) and slim.dtype == np.float16
@@ -163,7 +89,7 @@ def test_a_window_that_would_leave_the_tensor_is_a_gather() -> None:
 
 
 def test_a_group_joins_no_other_as_repeated_rows() -> None:
-    model, marks = lowered(TREATMENTS["scattered"])
+    model, marks = lowered(TREATMENTS["two groups, scattered"])
     assert len(marks) == 2
     assert "Concat" not in [node.op_type for node in model.graph]
 
@@ -194,7 +120,7 @@ def test_a_skip_branch_is_rounded_where_it_is_asked_for(rounded: bool, tmp_path:
     assert sum_.inputs[0] is not None and sum_.inputs[0].producer() is not None
     assert (sum_.inputs[0].producer().op_type == "DequantizeLinear") == rounded  # type: ignore[union-attr]
     assert pair is not None
-    (y,) = simulated(found, {"x": X}, tmp_path / "model.onnx")
+    y = simulated(found, tmp_path / "model.onnx", X)
     seen = fake_quantize(-X, treatment)
     expected = (seen if rounded else -X) + seen @ np.tile(SIGNS, (1, 3))[:, :K]
     np.testing.assert_allclose(y, expected, rtol=0, atol=HALF * np.abs(expected).max())
@@ -237,20 +163,6 @@ def test_a_scale_a_little_below_is_widened(scale: float) -> None:
     (site,) = plan.sites.values()
     assert isinstance(site.treatment, PerTensor)
     assert site.treatment.affine.scale == SMALLEST
-
-
-@pytest.mark.parametrize(
-    ("treatment", "activations", "text"),
-    [
-        (Dynamic(), "symmetric", "ranges found at run time"),
-        (PerTensor(Affine(0.1, 90)), "asymmetric", "zero point 0 only"),
-    ],
-)
-def test_what_tensorrt_has_no_form_for(treatment: Treatment, activations: str, text: str) -> None:
-    structure = find_structure(one_gemm(SIGNS))
-    plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
-    with pytest.raises(TargetError, match=text):
-        TARGETS["tensorrt"].fit(replace(plan, activations=activations), structure)
 
 
 # Whole encoders

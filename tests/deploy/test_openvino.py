@@ -15,8 +15,9 @@ import pytest
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
 from qdeploy.deploy.build import build_engine
-from qdeploy.deploy.certificate import check_int8, tally
+from qdeploy.deploy.certificate import check_int8
 from qdeploy.deploy.open import open_engine
+from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.openvino import engine as openvino_engine
 from qdeploy.deploy.targets.openvino.lower import lower
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
@@ -26,45 +27,15 @@ from qdeploy.files.artifact import read_json
 from qdeploy.graph.sites import find_structure
 from qdeploy.machine.remedies import install_command
 from tests.deploy.conftest import Built, Source, sqnr_db
-from tests.deploy.test_lower import (
-    SIGNS,
-    TREATMENTS,
-    X,
-    numpy_layer,
-    one_gemm,
-    one_layer,
-    reference,
-    scale_of_two,
-)
-from tests.deploy.tolerances import TIES
+from tests.deploy.layer import one_layer, scale_of_two, seen_by_layer
+from tests.deploy.lowering_contract import share_that_differs
+from tests.deploy.tolerances import OPENVINO, TIES
 from tests.deploy.toys import plan_of, planned, run, saved
+from tests.deploy.treated_gemm import X
 from tests.tiny import FAMILIES, LAYERS
 
 pytest.importorskip("openvino")
 Array = npt.NDArray[Any]
-STATIC = [name for name in TREATMENTS if name != "dynamic"]
-# OpenVINO rounds codes of ties its own way, and sums in another order. Relative to the largest.
-ROUNDING = 0.01
-
-
-@pytest.mark.parametrize("name", STATIC)
-def test_values_and_kernels_of_a_single_gemm(name: str, tmp_path: Path) -> None:
-    weight = SIGNS * 0.25
-    treatment = TREATMENTS[name]
-    if factors := getattr(treatment, "prescale", None):
-        weight = weight * np.array(factors, np.float32)[:, None]
-    model = one_gemm(weight)
-    structure = find_structure(model)
-    plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
-    lowered = lower(model, plan, structure)
-    path = saved(lowered.model, tmp_path / "model.onnx")
-    engine = openvino_engine.OpenVinoEngine(path, threads=1)
-    found = engine.run({"x": X})["y"]
-    expected = reference(-X, weight, treatment)
-    np.testing.assert_allclose(found, expected, atol=ROUNDING * np.abs(expected).max())
-    trace = engine.trace_gemms(lowered.trace_names, {"x": X}, 1)
-    report = tally(planned(plan, structure, lowered.trace_names), trace.gemms, trace.ms)
-    assert (report["planned"], report["executed"], report["fallbacks"]) == (1, 1, [])
 
 
 @pytest.mark.parametrize("form", ["grouped", "outliers"])
@@ -72,8 +43,7 @@ def test_columns_behind_an_activation_function_keep_their_values(form: str, tmp_
     """The first GEMM comes in blocks of columns, all INT8, and no activation is sliced."""
     model, arrays = one_layer()
     structure = find_structure(model)
-    seen: dict[str, Array] = {}
-    numpy_layer(X, arrays, lambda name, value: seen.setdefault(name, value))
+    seen = seen_by_layer(arrays)
     inputs = [gemm.input for gemm in structure.gemms]
     treatments = {name: scale_of_two(seen[name], form) for name in inputs if name == "gelu.out"}
     treatments |= {n: scale_of_two(seen[n], "per tensor") for n in inputs if n != "gelu.out"}
@@ -85,7 +55,7 @@ def test_columns_behind_an_activation_function_keep_their_values(form: str, tmp_
     found = engine.run({"x": X})["y"]
     there = lower_ort_cpu(one_layer()[0], plan, structure).model
     (expected,) = run(there, tmp_path / "there.onnx", {"x": X})
-    assert float((np.abs(found - expected) > ROUNDING * np.abs(expected).max()).mean()) <= TIES
+    assert share_that_differs(found, expected, OPENVINO) <= TIES
     trace = engine.trace_gemms(lowered.trace_names, {"x": X}, 1)
     report = tally(planned(plan, structure, lowered.trace_names), trace.gemms, trace.ms)
     assert report["executed"] == report["planned"] == 3
@@ -97,8 +67,7 @@ def test_blocks_of_one_column_stay_products(count: int, times: int, tmp_path: Pa
     """A group of one channel, as repeated rows and as a slim GEMM of its own."""
     model, arrays = one_layer()
     structure = find_structure(model)
-    seen: dict[str, Array] = {}
-    numpy_layer(X, arrays, lambda name, value: seen.setdefault(name, value))
+    seen = seen_by_layer(arrays)
     treatments = {g.input: scale_of_two(seen[g.input], "per tensor") for g in structure.gemms}
     whole = treatments["gelu.out"]
     assert isinstance(whole, PerTensor)
@@ -116,7 +85,7 @@ def test_blocks_of_one_column_stay_products(count: int, times: int, tmp_path: Pa
     there = lower_ort_cpu(one_layer()[0], plan, structure).model
     (expected,) = run(there, tmp_path / "there.onnx", {"x": X})
     found = engine.run({"x": X})["y"]
-    assert float((np.abs(found - expected) > ROUNDING * np.abs(expected).max()).mean()) <= TIES
+    assert share_that_differs(found, expected, OPENVINO) <= TIES
 
 
 def test_keys_are_transposed_in_two_steps(engine: Callable[..., Built]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qdeploy.data.incoming import open_incoming
-from qdeploy.deploy import predict_template
+from qdeploy.deploy import predict_lines, predict_template
 from qdeploy.deploy.predict_script import predict_script
 from qdeploy.errors import DataError
 from qdeploy.files.artifact import read_manifest
@@ -53,9 +53,9 @@ def rows_of_qdeploy(source: str) -> tuple[list[tuple[str, ...]], str | None]:
 def rows_of_script(source: str) -> tuple[list[tuple[str, ...]], str | None]:
     rows = []
     try:
-        for row in predict_template.read(predict_template.lines_of(source), False, False):
+        for row in predict_lines.read(predict_lines.lines_of(source), False, False):
             rows.append(row)
-    except predict_template.WrongInput as error:
+    except predict_lines.WrongInput as error:
         return rows, str(error)
     return rows, None
 

@@ -17,12 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
-from qdeploy.deploy.certificate import expected, tally, unplanned
+from qdeploy.deploy.certificate import expected, unplanned
 from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.product_flops import any_feeds, count_products
+from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
 from qdeploy.graph.products import find_products
 from qdeploy.graph.sites import find_structure

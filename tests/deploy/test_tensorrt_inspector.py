@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from qdeploy.deploy.certificate import tally
 from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.errors import ModelError
 

@@ -24,3 +24,13 @@ GEMM_FLOOR_DB = 15.0
 
 # Logits of the same engine in another process or another build of ONNX Runtime.
 SAME_ENGINE = 1e-5
+
+# FP16 keeps 11 bits, and products of some hundred sums lose a few of them. Relative to the largest.
+HALF = 2e-3
+
+# The same through a layer of three GEMMs, where a value beside the edge of a code takes the next
+# one: a whole step, which the LayerNormalization and the GEMMs behind it spread.
+HALF_LAYER = 2e-2
+
+# OpenVINO rounds codes of ties its own way, and sums in another order. Relative to the largest.
+OPENVINO = 0.01

@@ -20,10 +20,11 @@ from qdeploy.calibrate.plan import (
     SitePlan,
     Treatment,
 )
-from qdeploy.deploy.certificate import tally
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
+from qdeploy.deploy.ort.simulator import SimulatedEngine
+from qdeploy.deploy.tally import tally
 from qdeploy.graph.structure import Structure
 
 Array = npt.NDArray[Any]
@@ -113,6 +114,12 @@ def run(model: ir.Model, path: Path, feeds: dict[str, Array]) -> list[Array]:
     """Outputs of the model in ONNX Runtime, one thread, default optimizations."""
     outputs: list[Array] = open_session(saved(model, path), session_options(1)).run(None, feeds)
     return outputs
+
+
+def simulated(model: ir.Model, path: Path, x: Array) -> Array:
+    """y of a graph of a GPU target, in ONNX Runtime's CPU provider without integer kernels."""
+    found: Array = SimulatedEngine(saved(model, path), threads=1).run({"x": x})["y"]
+    return found
 
 
 def tap(model: ir.Model, names: list[str], path: Path, feeds: dict[str, Array]) -> list[Array]:

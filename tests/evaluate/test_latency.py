@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenizer_files import TokenizerFacts
 from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.latency import (
     LatencyProtocol,
@@ -25,7 +26,7 @@ from qdeploy.evaluate.rounds import ITERATIONS, WARMUP
 from qdeploy.machine.threads import usable_cores
 from tests.evaluate.bag import MAX_LENGTH, BagEngine, table, tokenizer
 
-ENCODER = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=MAX_LENGTH)
+ENCODER = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, MAX_LENGTH))
 SMALL = LatencyProtocol(batch_size=3, seq_len=16, warmup=4, iterations=25, threads=1)
 FEEDS = fixed_feeds(ENCODER, rows_from_texts(["yes w1", "no"]), SMALL)
 

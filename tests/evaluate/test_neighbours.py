@@ -13,6 +13,7 @@ import pytest
 import qdeploy
 from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenizer_files import TokenizerFacts
 from qdeploy.errors import VerificationError
 from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.neighbours import neighbours_of
@@ -20,7 +21,7 @@ from qdeploy.head import MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
 from tests.evaluate.bag import MAX_LENGTH, BagEngine, table, tokenizer
 from tests.exports import Exports
 
-ENCODER = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=MAX_LENGTH)
+ENCODER = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, MAX_LENGTH))
 TEXTS = [f"w{at % 26} yes" + " w3" * (at % 7) for at in range(40)]
 ROWS = rows_from_texts(TEXTS)
 
@@ -82,7 +83,7 @@ def test_cost_is_bounded() -> None:
     found = neighbours_of(engine, ENCODER, many, batch_size=8)
     assert found is not None and found["rows"] == 128
     assert sum(shape[0] for shape in engine.shapes) == 3 * 128
-    long = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=4096)
+    long = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, 4096))
     engine = BagEngine(table())
     found = neighbours_of(
         engine, long, rows_from_texts(["w1 " * 3000] * 40), batch_size=8, max_length=2048

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import qdeploy
+from qdeploy.api import predict_file
 from qdeploy.cli import main
 from qdeploy.errors import DataError, OutputError, PlanError, QDeployWarning
-from qdeploy.evaluate.predict_file import predict_file
 from tests.evaluate.bag import engine_directory
 
 pytestmark = pytest.mark.usefixtures("numpy_engines")

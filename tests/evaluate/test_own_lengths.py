@@ -10,6 +10,7 @@ import pytest
 
 from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenizer_files import TokenizerFacts
 from qdeploy.evaluate import own_lengths
 from qdeploy.evaluate.latency import LatencyProtocol
 from qdeploy.evaluate.loaded_engine import LoadedEngine
@@ -23,7 +24,7 @@ ROWS = rows_from_texts(TEXTS)
 
 
 def subject(max_length: int = MAX_LENGTH) -> LoadedEngine:
-    encoder = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=max_length)
+    encoder = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, max_length))
     head = Head(SEQUENCES, CLASSES)
     return LoadedEngine(Path("e"), {}, BagEngine(table()), encoder, head)
 

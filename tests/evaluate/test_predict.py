@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from qdeploy.data import rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenizer_files import TokenizerFacts
 from qdeploy.errors import ModelError, VerificationError
 from qdeploy.evaluate.predict import predict_logits
 from tests.evaluate.bag import MAX_LENGTH, WORDS, BagEngine, table, tokenizer
 
-ENCODER = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=MAX_LENGTH)
+ENCODER = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, MAX_LENGTH))
 SENTENCE = st.lists(st.sampled_from(WORDS[4:]), min_size=1, max_size=20).map(" ".join)
 
 

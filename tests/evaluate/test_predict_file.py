@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 import qdeploy
+from qdeploy.api import predict_file
 from qdeploy.data.files import Stream
 from qdeploy.data.incoming import Incoming
 from qdeploy.data.readers import read_jsonl
 from qdeploy.errors import DataError, OutputError, PlanError, QDeployWarning
 from qdeploy.evaluate import loaded_engine as subject
-from qdeploy.evaluate.predict_file import predict_file
 from tests.evaluate.bag import CLASSES, MAX_LENGTH, BagEngine, engine_directory, table
 
 bag = pytest.mark.usefixtures("numpy_engines")

@@ -17,6 +17,7 @@ import qdeploy
 from qdeploy.cli import main
 from qdeploy.data import read_rows, rows_from_texts
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.data.tokenizer_files import TokenizerFacts
 from qdeploy.errors import PlanError, QDeployWarning
 from qdeploy.evaluate.predict import RUN_PAIRS, RUN_TOKENS, predict_logits
 from tests import manifests
@@ -139,7 +140,7 @@ def test_the_cut_stands_in_table_page_and_card(
 
 
 def test_long_rows_come_in_smaller_batches() -> None:
-    encoder = TextEncoder(tokenizer(), input_names=BagEngine.input_names, max_length=4096)
+    encoder = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, 4096))
     texts = ["yes " * count for count in (10, 10, 10, 500, 500, 1000, 3000)]
     engine = BagEngine(table())
     logits = predict_logits(

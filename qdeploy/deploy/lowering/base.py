@@ -90,6 +90,8 @@ class Lowering(ABC):
 
     def run(self) -> Lowered:
         """Lower tables, then each site in graph order; the model is consumed."""
+        # In graph order: when a site is lowered, what computes it is final, and `_blocks` holds the
+        # blocks in which an earlier GEMM left it.
         lower_tables(self.editor, self.plan, self._structure)
         planned = set(self.plan.int8_gemms)
         for site in self._structure.sites:
@@ -110,6 +112,7 @@ class Lowering(ABC):
 
     def lower_site(self, tensor: str, name: str, treatment: Treatment, gemms: list[Gemm]) -> None:
         """Quantize one tensor for its GEMMs, and in scope all for every other reader."""
+        # Readers are looked up before any node is added: quantizers read the tensor too.
         value = self.editor.values[tensor]
         readers = {use.node for use in value.uses()}
         operands: list[Operand] = []
@@ -117,8 +120,11 @@ class Lowering(ABC):
             operands = self.writer.block_operands(self._blocks[tensor], name, treatment)
         elif gemms:
             operands = self.writer.operands(value, name, treatment)
+        # All GEMMs of a site share its operands, so that it is quantized once.
         products = {self._nodes[g.node] for g in gemms}
         if self.plan.scope == ALL_SCOPE and readers - products:
+            # Every other reader gets the tensor rounded and back, but for the new quantizers,
+            # which would read their own result.
             added = {use.node for use in value.uses()} - readers
             before = {use.node for use in value.uses()}
             result = rounded(self.editor, self.writer, value, name, treatment, operands)
@@ -131,6 +137,7 @@ class Lowering(ABC):
         factors = [self._factor(gemm, treatment, operand) for operand in operands]
         bias = self._bias(gemm, factors)
         cut = self._cut(gemm)
+        # Whole: the result takes the output's place, in whatever read it.
         if cut is None:
             output = self.editor.values[gemm.output]
             result = self._product(gemm, factors, bias, gemm.name, slice(None))
@@ -138,6 +145,8 @@ class Lowering(ABC):
             self.editor.take_over(output, result)
             self.editor.values[gemm.output] = result
             return
+        # In blocks: the activation function passes each by itself, and the next site reads the
+        # blocks; nothing joins them in float.
         values = []
         for index, columns in enumerate(cut.blocks, 1):
             label = f"{gemm.name}/columns{index}"
@@ -162,6 +171,7 @@ class Lowering(ABC):
         """
         output = self.editor.values[gemm.output]
         readers = [use.node for use in output.uses()]
+        # Scope all quantizes the tensor before the activation function: that reads it whole.
         if self.plan.scope == ALL_SCOPE or len(readers) != 1 or output.is_graph_output():
             return None
         (activation,) = readers
@@ -184,10 +194,12 @@ class Lowering(ABC):
         """The weight rows that an operand meets."""
         weight = constant(self.editor.graph.initializers[gemm.weight])
         assert weight is not None
+        # A Gemm with transB stores [N, K]; from here on every weight is [K, N].
         weight = weight.astype(np.float32).T if gemm.transposed else weight.astype(np.float32)
         if isinstance(treatment, PerTensor) and treatment.prescale:
             weight = weight / np.array(treatment.prescale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
+        # Outlier channels: rows in float, which shift no output.
         if operand.scale is None:
             return _Factor(operand, part, None)
         codes, scale = self.quantize(part)
@@ -229,6 +241,8 @@ class Lowering(ABC):
         """A constant made of a GEMM's weight; layers that share the weight share it too."""
         if self._readers[gemm.weight] == 1:
             return self.editor.constant(name, array)
+        # By content too: layers that share a weight may meet it in other groups of rows, or divided
+        # by other factors.
         key = (gemm.weight, str(array.dtype), array.shape, array.tobytes())
         if key not in self._shared:
             self._shared[key] = self.editor.constant(name, array)
@@ -265,6 +279,7 @@ class Lowering(ABC):
                 )
                 codes = self._stored(gemm, f"{part}.weight_int8", factor.weight[:, chosen])
                 steps = self._stored(gemm, f"{part}.weight_scale", scale)
+                # into the first product alone, whose kernel adds it for nothing
                 first = added if index == 1 else None
                 product, node = self.int8_product(factor.operand, codes, steps, first, part)
                 marks += (TraceName(str(codes.name), str(node.name)),)

@@ -91,10 +91,12 @@ class GroupedGemm:
 def grouped_gemm(treatment: Grouped, cuts: GemmConstraints = GemmConstraints()) -> GroupedGemm:
     """Decide the form of every group."""
     pairs = sorted(zip(treatment.groups, treatment.affines, strict=True), key=_size)
+    # Outlier channels count too: the wide operand is the whole tensor, and theirs meet zeros.
     total = sum(len(g) for g in treatment.groups) + len(treatment.outlier_channels)
     if len(pairs[0][0]) < WIDE_SHARE * total:
         return GroupedGemm(total, None, (), tuple(pairs), treatment.outlier_channels)
     wide, *others = pairs
+    # Largest groups first: one that no longer fits leaves the room to smaller ones behind it.
     repeated, slim, room = [], [], int(REPEATED_SHARE * total)
     for channels, affine in others:
         times = repetitions(wide[1], affine) if cuts.repeats else None
@@ -102,6 +104,7 @@ def grouped_gemm(treatment: Grouped, cuts: GemmConstraints = GemmConstraints()) 
             slim.append((channels, affine))
             continue
         room -= times * len(channels)
+        # m·s as the kernel has it, in FP32, and the zero point that one GEMM has for all its rows.
         coarse = Affine(float(np.float32(wide[1].scale * times)), wide[1].zero_point)
         repeated.append(Repeated(channels, coarse, times))
     return GroupedGemm(total, wide, tuple(repeated), tuple(slim), treatment.outlier_channels)
@@ -116,12 +119,15 @@ def repetitions(wide: Affine, other: Affine) -> int | None:
     >>> repetitions(Affine(0.1, 128), Affine(1.0, 128))
     10
     """
+    # Below zero a range holds zero_point steps, above it the rest of the levels.
     sides = [
         (other.zero_point * other.scale, wide.zero_point * wide.scale),
         ((LEVELS - other.zero_point) * other.scale, (LEVELS - wide.zero_point) * wide.scale),
     ]
+    # A side that the wide group lacks altogether is reached by no multiple.
     if any(needed > 0 and held <= 0 for needed, held in sides):
         return None
+    # Scales are FP32: a quotient of 3.0000001 is the 3 that it was made as.
     times = max(math.ceil(needed / held * (1 - 1e-6)) for needed, held in sides if needed > 0)
     return times if times * wide.scale <= COARSER * other.scale else None
 
@@ -137,6 +143,7 @@ def padded(channels: tuple[int, ...], least: int, multiple: int = 1) -> tuple[Ar
     """
     columns = np.array(channels)
     wanted = multiple * math.ceil(max(least, len(columns)) / multiple)
+    # Filled up with a channel that is there anyway; its further columns meet rows of zeros.
     short = wanted - len(columns)
     again = np.repeat(columns[:1], short)
     return np.concatenate([columns, again]), np.concatenate([columns, np.full(short, -1)])
@@ -152,6 +159,8 @@ def window(channels: tuple[int, ...], total: int, least: int, multiple: int) -> 
     """
     first, last = channels[0], channels[-1] + 1
     start, end = multiple * (first // multiple), multiple * math.ceil(last / multiple)
+    # Scattered channels are gathered, which costs the same wherever they stand. A window that ends
+    # outside the tensor, or is too narrow for the target, is filled up with repeated channels.
     neighbours = channels == tuple(range(first, last))
     if not neighbours or end > total or end - start < least:
         return padded(channels, least, multiple)

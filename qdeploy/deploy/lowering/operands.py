@@ -23,6 +23,7 @@ from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import constant
 from qdeploy.types import Array
 
+# No list of rows: the operand is the whole tensor, and meets the weight as it stands.
 _ALL_ROWS = np.arange(0)
 
 
@@ -61,6 +62,7 @@ class OperandWriter:
             return [self._dynamic(value, name)]
         if isinstance(treatment, PerTensor):
             source = value
+            # the scale rounds x · factor; the weight rows are divided by the factor (base.py)
             if treatment.prescale:
                 source = self._scaled(value, np.array(treatment.prescale, np.float32), name)
             return [self.quantized(source, name, treatment.affine)]
@@ -72,6 +74,8 @@ class OperandWriter:
     ) -> Operand:
         """Codes of a tensor on one scale."""
         scale = self._editor.constant(f"{name}.scale", np.array(affine.scale, np.float32))
+        # 128 in the middle of uint8 is 0 in the middle of int8: the same numbers in another type.
+        # Any other zero point has no int8 form that targets with symmetric ranges take.
         signed = self.signed and affine.zero_point == MIDDLE
         number = np.array(0, np.int8) if signed else np.array(affine.zero_point, np.uint8)
         zero = self._editor.constant(f"{name}.zero_point", number)
@@ -107,6 +111,8 @@ class OperandWriter:
         `GemmConstraints.second_norm` says otherwise): that costs less than a multiplication and
         nothing where only GEMMs read the tensor, as the first one falls away then.
         """
+        # LayerNormalization ends in · γ + β per channel: factor · γ and factor · β scale its
+        # result. Not where γ or β is computed, or is one number for all channels.
         node = value.producer()
         weights: list[Array | None] = []
         normed = node is not None and node.op_type == "LayerNormalization"
@@ -132,19 +138,23 @@ class OperandWriter:
             values: one per block, in their order.
         """
         if isinstance(treatment, PerTensor):
+            # One scale: the blocks are codes of one tensor, and one product reads them joined.
             whole = [self.quantized(value, name, treatment.affine) for value in values]
             return [replace(whole[0], value=self._joined([part.value for part in whole], name))]
         assert isinstance(treatment, Grouped)
         parts = grouped_gemm(treatment, self.cuts)
         least, multiple = self.cuts.least, self.cuts.multiple
+        # `column_blocks` put the pieces of the widest group first, then one block per other group.
         others = len(parts.repeated) + len(parts.slim) + bool(parts.outliers)
         base, rest = values[: len(values) - others], iter(values[len(values) - others :])
         operands = []
         if parts.wide is not None:
             wide = [self.quantized(value, f"{name}/wide", parts.wide[1]) for value in base]
+            # Its blocks hold the widest group's channels alone: no rows of zeros, as `_wide` has.
             codes, met = [operand.value for operand in wide], [np.array(parts.wide[0])]
             for part in parts.repeated:
                 label = f"{name}/times{part.times}"
+                # times · s · code · row is the sum of that many equal terms of the wide product
                 codes += part.times * [self.quantized(next(rest), label, part.affine).value]
                 met += part.times * [padded(part.channels, least, multiple)[1]]
             joined = self._joined(codes, name)
@@ -153,6 +163,7 @@ class OperandWriter:
             label = f"{name}/group{index}"
             rows = padded(channels, least, multiple)[1]
             operands.append(self.quantized(next(rest), label, affine, rows))
+        # Outlier channels are not rounded at all: a float product, as narrow as the target allows.
         if parts.outliers:
             rows = padded(parts.outliers, least, self.cuts.float_multiple)[1]
             operands.append(Operand(rows, next(rest)))
@@ -176,6 +187,8 @@ class OperandWriter:
             operands.append(self._wide(value, name, parts, parts.wide))
         for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
             label = f"{name}/group{index}"
+            # A slice at multiples is free for a kernel to read; what it holds besides the group's
+            # own channels meets rows of zeros.
             picked, rows = window(channels, parts.total, self.cuts.least, self.cuts.multiple)
             operands.append(self.quantized(self._pick(value, picked, label), label, affine, rows))
         if parts.outliers:

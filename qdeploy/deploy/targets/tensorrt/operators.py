@@ -38,56 +38,64 @@ _OPSETS = range(9, 26)
 
 def operators(node: ir.Node, opset: int) -> Iterator[Violation]:
     """What the parser refuses about a node, whatever it is quantized like."""
-    name = label(node)
+    found = (_operator(node), _computed(node), _outputs(node), _opset(node, opset))
+    yield from (violation for violation in found if violation is not None)
+
+
+def _operator(node: ir.Node) -> Violation | None:
+    """An operator that is not imported."""
     if node.domain not in ("", "ai.onnx", "com.microsoft"):
-        yield Violation(
-            "operator",
-            ERROR,
-            name,
-            f"TensorRT does not import {node.domain}::{node.op_type} without a plugin",
-            "write it with ONNX's own operators, or load a plugin of that name",
-        )
+        what = f"{node.domain}::{node.op_type} without a plugin"
+        remedy = "write it with ONNX's own operators, or load a plugin of that name"
     elif node.op_type in INTEGER or node.domain == "com.microsoft":
-        where = f"{node.domain}::" if node.domain else ""
-        yield Violation(
-            "operator",
-            ERROR,
-            name,
-            f"TensorRT does not import {where}{node.op_type}",
-            "quantize with QuantizeLinear and DequantizeLinear around a float operator instead",
-        )
+        what = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        remedy = "quantize with QuantizeLinear and DequantizeLinear around a float operator instead"
     elif node.op_type in _UNKNOWN:
-        yield Violation(
-            "operator",
-            ERROR,
-            name,
-            f"TensorRT does not import {node.op_type}",
-            "export the model without it, or write it with other operators",
-        )
+        what = node.op_type
+        remedy = "export the model without it, or write it with other operators"
+    else:
+        return None
+    text = f"TensorRT does not import {what}"
+    return Violation("operator", ERROR, label(node), text, remedy)
+
+
+def _computed(node: ir.Node) -> Violation | None:
+    """An input that has to be known when the engine is built, and is not."""
     index, what = _FIXED.get(node.op_type, (0, ""))
     given = node.inputs[index] if what and len(node.inputs) > index else None
-    if given is not None and constant(given) is None:
-        yield Violation(
-            "constant-input",
-            ERROR,
-            name,
-            f"its {what} is computed, and TensorRT needs it when it builds",
-            "fold constants before, or store it as an initializer",
-        )
-    if node.op_type == "LayerNormalization" and any(v.uses() for v in node.outputs[1:]):
-        yield Violation(
-            "one-output",
-            ERROR,
-            name,
-            "TensorRT's LayerNormalization gives its first output only",
-            "compute mean and deviation with operators of their own",
-        )
+    if given is None or constant(given) is not None:
+        return None
+    return Violation(
+        "constant-input",
+        ERROR,
+        label(node),
+        f"its {what} is computed, and TensorRT needs it when it builds",
+        "fold constants before, or store it as an initializer",
+    )
+
+
+def _outputs(node: ir.Node) -> Violation | None:
+    """A second output that somebody reads, and that TensorRT does not give."""
+    if node.op_type != "LayerNormalization" or not any(v.uses() for v in node.outputs[1:]):
+        return None
+    return Violation(
+        "one-output",
+        ERROR,
+        label(node),
+        "TensorRT's LayerNormalization gives its first output only",
+        "compute mean and deviation with operators of their own",
+    )
+
+
+def _opset(node: ir.Node, opset: int) -> Violation | None:
+    """A graph of an opset that is not read, said once: of its first node."""
     first = node.graph is not None and node is node.graph[0] and isinstance(node.graph, ir.Graph)
-    if first and opset not in _OPSETS:
-        yield Violation(
-            "opset",
-            ERROR,
-            name,
-            f"the graph has opset {opset}, and TensorRT reads {_OPSETS[0]} to {_OPSETS[-1]}",
-            "export with another opset, or convert it",
-        )
+    if not first or opset in _OPSETS:
+        return None
+    return Violation(
+        "opset",
+        ERROR,
+        label(node),
+        f"the graph has opset {opset}, and TensorRT reads {_OPSETS[0]} to {_OPSETS[-1]}",
+        "export with another opset, or convert it",
+    )

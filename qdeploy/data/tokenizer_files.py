@@ -1,0 +1,115 @@
+"""What a model or engine directory says of its tokenizer, and the tokenizer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdeploy.errors import ModelError
+from qdeploy.files.artifact import kind_of, read_json, read_manifest
+from qdeploy.files.integrity import SHA256, verify
+from qdeploy.files.schemas.checked import check
+from qdeploy.files.schemas.tokenizer import TokenizerConfig
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FILES = ("tokenizer.json", "tokenizer_config.json")
+# Keys of tokenizer_config.json.
+_MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What a model expects of its tokenizer.
+
+    Attributes:
+        input_names: the model's inputs, in order.
+        max_length: what the model takes, tokens.
+        pad_token_id: id that fills rows up.
+        truncation_side, padding_side: "left" or "right": where rows are cut, and filled up.
+        special_tokens: ids of the tokens that mark where a row or a text starts and ends, by name.
+        unknown_id: id of the token for what the vocabulary lacks, or None.
+        vocabulary: rows of the embedding table; None where the manifest does not say.
+        origin: what stands in front of an error's text: the directory and a colon, or nothing.
+    """
+
+    input_names: tuple[str, ...]
+    max_length: int
+    pad_token_id: int = 0
+    truncation_side: str = "right"
+    padding_side: str = "right"
+    special_tokens: dict[str, int] = field(default_factory=dict)
+    unknown_id: int | None = None
+    vocabulary: int | None = None
+    origin: str = ""
+
+
+def read_tokenizer(directory: str | Path, *, how: str = SHA256) -> tuple[Tokenizer, TokenizerFacts]:
+    """Read `tokenizer.json`, `tokenizer_config.json` and `qdeploy.json`.
+
+    Args:
+        directory: of a model or engine.
+        how: of `qdeploy.files.integrity.verify`.
+
+    Raises:
+        ModelError: not a model or engine directory, or its tokenizer is missing, broken or another
+            one than the manifest lists.
+    """
+    path = Path(directory)
+    manifest = read_manifest(path, "engine" if kind_of(path) == "engine" else "model")
+    verify(path, manifest, FILES, how=how)
+    config = _config(path)
+    tokenizer = _load(path / FILES[0])
+    return tokenizer, TokenizerFacts(
+        input_names=tuple(manifest["inputs"]),
+        max_length=manifest["max_length"],
+        pad_token_id=manifest["pad_token_id"],
+        truncation_side=config.get("truncation_side", "right"),
+        padding_side=config.get("padding_side", "right"),
+        special_tokens=_specials(tokenizer, config),
+        unknown_id=_token_id(tokenizer, config.get("unk_token")),
+        vocabulary=manifest.get("vocabulary"),
+        origin=f"{path}: ",
+    )
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """tokenizer_config.json; empty where there is none."""
+    path = directory / FILES[1]
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = read_json(path)
+    check(found, TokenizerConfig, path, "Export the model anew.")
+    return found
+
+
+def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
+    """The marking tokens of a tokenizer."""
+    found: dict[str, int] = {}
+    for key in _MARKS:
+        number = _token_id(tokenizer, config.get(key))
+        if number is not None and number not in found.values():
+            found[str(tokenizer.id_to_token(number))] = number
+    return found
+
+
+def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
+    """Its number; an older configuration wraps a token in an object."""
+    name = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(name) if isinstance(name, str) else None
+
+
+def _load(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise ModelError(f"{path} is missing. Export the model anew: export writes it.")
+    try:
+        return Tokenizer.from_buffer(path.read_bytes())
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelError(
+            f"{path} cannot be read as a tokenizer: {error}. Export the model anew."
+        ) from error

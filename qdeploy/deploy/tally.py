@@ -1,0 +1,142 @@
+"""Counts and shares of a certificate, from the kernels that ran, and the words for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from qdeploy.calibrate.plan import INT8
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.figures import percent
+from qdeploy.names import short_name
+
+MISSING = "missing"
+_NOT_FOUND = "no kernel reads its int8 weight"
+_ONE_OF_SEVERAL = "not all of its parts run in INT8"
+
+
+def tally(
+    planned: Mapping[str, Any],
+    ran: Mapping[str, Sequence[KernelTime]],
+    total_ms: float,
+    others: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Counts and shares.
+
+    Args:
+        planned: GEMMs of the plan, as `expected` has them.
+        ran: the kernels of each GEMM.
+        total_ms: kernel time of a run; 0 where no run was timed.
+        others: products that are in no plan.
+
+    Returns:
+        {"planned", "executed": GEMMs; "planned_share": of the FLOPs of all products with a constant
+        operand, the part that was planned in INT8; "executed_share": of the planned FLOPs, the part
+        that INT8 kernels did; "flops_share": of all, the part that they did; "time_share": of the
+        run's kernel time, that of INT8 GEMMs; "fallbacks": [{"site", "kernel", "reason"}];
+        "unplanned": [{"site", "kernel", "reason", "flops_share"}], largest first; "gemms": {name:
+        {"planned", "kernel", "flops_share", "time_share", "reason"}}}. A share of time is None
+        where no run was timed, that of planned FLOPs where there are none.
+    """
+    total = sum(gemm["flops"] for gemm in (*planned.values(), *others.values()))
+    fallbacks, gemms = [], {}
+    executed, flops, wanted, ms = 0, 0, 0, 0.0
+    for name, gemm in [*planned.items(), *others.items()]:
+        kernels = list(ran.get(name, ()))
+        reason = _fault(kernels) if gemm["precision"] == INT8 else gemm["reason"]
+        spent = sum(kernel.ms for kernel in kernels)
+        gemms[name] = {
+            "planned": gemm["precision"],
+            "kernel": gemm.get("operator") or _kernel(kernels),
+            "flops_share": round(gemm["flops"] / max(total, 1), 6),
+            "time_share": round(spent / total_ms, 6) if total_ms else None,
+            "reason": reason,
+        }
+        if gemm["precision"] != INT8:
+            continue
+        work = gemm["flops"] - gemm.get("float_flops", 0)
+        wanted += work
+        if reason:
+            fallbacks.append({"site": name, "kernel": gemms[name]["kernel"], "reason": reason})
+            continue
+        executed += 1
+        flops += work
+        ms += spent
+    return {
+        "planned": sum(gemm["precision"] == INT8 for gemm in planned.values()),
+        "executed": executed,
+        "planned_share": _share(wanted, total),
+        "executed_share": _share(flops, wanted) if wanted else None,
+        "flops_share": _share(flops, total),
+        "time_share": round(ms / total_ms, 6) if total_ms else None,
+        "fallbacks": fallbacks,
+        "unplanned": _unplanned(gemms),
+        "gemms": gemms,
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    """Rounded down, so that a share of 1 says that nothing is missing."""
+    return math.floor(1e6 * part / max(whole, 1)) / 1e6
+
+
+def _unplanned(gemms: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Products that were to stay in float, largest first."""
+    found = [
+        {"site": name, **{key: gemm[key] for key in ("kernel", "reason", "flops_share")}}
+        for name, gemm in gemms.items()
+        if gemm["planned"] != INT8
+    ]
+    return sorted(found, key=lambda entry: -entry["flops_share"])
+
+
+def worded(check: dict[str, Any]) -> dict[str, Any]:
+    """With the three figures as everything prints them: "summary" in a sentence, "short" in a cell;
+    none stands for another."""
+    short = (
+        f"{percent(check['planned_share'])}, {check['executed']}/{check['planned']}, "
+        f"{percent(check['flops_share'])}"
+    )
+    return check | {"summary": _summary(check), "short": short if check["planned"] else "none"}
+
+
+def _summary(check: Mapping[str, Any]) -> str:
+    if not check["planned"]:
+        return "no GEMM is planned in INT8"
+    text = (
+        f"{percent(check['planned_share'])} of all constant-weight FLOPs planned, "
+        f"{check['executed']}/{check['planned']} planned GEMMs ran in INT8 "
+        f"({percent(check['executed_share'])} of the planned FLOPs), "
+        f"INT8 share of all {percent(check['flops_share'])}"
+    )
+    if check.get("time_share") is not None:
+        text += f", {percent(check['time_share'])} of kernel time"
+    return text if check["flops_measured"] else f"{text} (FLOPs estimated from the weights)"
+
+
+def largest_unplanned(check: Mapping[str, Any], most: int = 3) -> str:
+    """The largest products that were to stay in float, with share and reason; empty for none."""
+    found = [entry for entry in check["unplanned"] if entry["flops_share"] > 0]
+    named = [
+        f"{short_name(entry['site'])} ({percent(entry['flops_share'])}: {entry['reason']})"
+        for entry in found[:most]
+    ]
+    more = len(found) - most
+    return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+
+
+def _kernel(kernels: Sequence[KernelTime]) -> str:
+    """The kernel that says most: the first float one of a fallback, else the first."""
+    if not kernels:
+        return MISSING
+    return next((k for k in kernels if not k.int8), kernels[0]).kernel
+
+
+def _fault(kernels: Sequence[KernelTime]) -> str:
+    """Why a planned GEMM is not INT8; empty where it is."""
+    if not kernels:
+        return _NOT_FOUND
+    wrong = [kernel for kernel in kernels if not kernel.int8]
+    return wrong[0].fault or _ONE_OF_SEVERAL if wrong else ""
