@@ -20,7 +20,8 @@ from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.options import BuildOptions
-from qdeploy.deploy.passes.pipeline import rewrite
+from qdeploy.deploy.passes.equivalence import ModelInputs
+from qdeploy.deploy.passes.pipeline import passes_for, run_passes
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
@@ -177,11 +178,12 @@ def _lower(
     """The lowered graph, and what was rewritten in FP32 before."""
     if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
-    fold = request.target.prescale != EVERYWHERE
-    plan, rewrites = rewrite(model, plan, structure, manifest, fold=fold)
+    inputs = ModelInputs.of(manifest)
+    passes = passes_for(inputs, fold=request.target.prescale != EVERYWHERE)
+    done = run_passes(passes, model, plan, structure, inputs)
     rows, tokens = request.asked.shape
     tokens = min(tokens, manifest["max_length"])
-    return request.target.lower(model, plan, structure, rows * tokens), rewrites
+    return request.target.lower(done.model, done.plan, structure, rows * tokens), done.report
 
 
 def _warn_of_unplanned(certificate: dict[str, Any], planned: dict[str, Any]) -> None:

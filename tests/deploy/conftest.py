@@ -14,10 +14,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, load_model
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.passes.equivalence import ModelInputs
+from qdeploy.deploy.passes.pipeline import Rewritten, passes_for, run_passes
 from qdeploy.errors import QDeployWarning
 from qdeploy.files.artifact import read_manifest
 from qdeploy.graph.sites import find_structure
@@ -44,6 +47,17 @@ class Source:
     def manifest(self) -> dict[str, Any]:
         """Its qdeploy.json."""
         return read_manifest(self.directory, "model")
+
+    def inputs(self) -> ModelInputs:
+        """What its rows look like."""
+        return ModelInputs.of(self.manifest())
+
+    def rewritten(
+        self, model: ir.Model, plan: Plan, structure: Structure, *, fold: bool = True
+    ) -> Rewritten:
+        """A graph after the passes of a build."""
+        inputs = self.inputs()
+        return run_passes(passes_for(inputs, fold=fold), model, plan, structure, inputs)
 
     def feeds(self, rows: int = 8) -> dict[str, npt.NDArray[Any]]:
         """One padded batch of evaluation rows."""

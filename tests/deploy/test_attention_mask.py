@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,31 @@ import pytest
 from qdeploy.deploy.passes.attention_mask import (
     LARGEST_LEAK,
     MASKED,
+    LightenMasks,
     leak,
-    lighten_masks,
-    softmax_outputs,
 )
-from qdeploy.deploy.passes.equivalence import TOLERANCE, compare, padded_feeds
-from qdeploy.deploy.passes.pipeline import rewrite
+from qdeploy.deploy.passes.base import PassResult
+from qdeploy.deploy.passes.equivalence import TOLERANCE, ModelInputs, Reference, padded_feeds
 from qdeploy.files.artifact import read_json
 from qdeploy.graph.sites import constant
+from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import Toy, plan_of
 from tests.tiny import FAMILIES, LAYERS
 
 LOWEST = np.float32(np.finfo(np.float32).min)
+TOY = ModelInputs(("input_ids",), max_length=8, pad_token_id=0)  # probed with 1 … 8
+NOTHING = Structure((), (), (), (), {}, {})  # the pass looks at no site
 
 
 def padded(where: Source) -> dict[str, Any]:
     model, _ = where.graph()
-    names = [str(value.name) for value in model.graph.inputs]
-    return padded_feeds(model, names, max_length=32, pad_token_id=0)
+    return padded_feeds(model, where.inputs())
+
+
+def lightened(model: ir.Model, inputs: ModelInputs) -> PassResult:
+    """The pass alone, in place."""
+    return LightenMasks(inputs).apply(model, plan_of(NOTHING, {}), NOTHING)
 
 
 SMALL_SCORES = tuple(f for f in FAMILIES if f != "bert")
@@ -41,28 +48,29 @@ def test_every_family_keeps_its_outputs(family: str, source: Callable[[str], Sou
     """The planted outliers drive BERT's scores so high that its mask has to stay."""
     where = source(family)
     original, structure = where.graph()
-    changed = original.clone()
-    plan = plan_of(structure, {})
-    _, report = rewrite(changed, plan, structure, where.manifest(), fold=True)
-    found = compare(original, changed, padded(where), softmax_outputs(changed))
-    assert len(found.after) == LAYERS
+    done = where.rewritten(original, plan_of(structure, {}), structure)
+    light = original.clone()
+    watched = lightened(light, where.inputs()).watched
+    assert len(watched) == LAYERS
+    found = Reference(original, padded(where)).compare(done.model, watched)
     assert found.difference < TOLERANCE
-    assert leak(found.before, found.after) <= LARGEST_LEAK
+    assert leak(list(found.before.values()), list(found.after.values())) <= LARGEST_LEAK
     expected = MASKED if family in SMALL_SCORES else None
-    assert report["attention_mask"]["value"] == expected
-    assert (report["attention_mask"]["largest_leak"] <= LARGEST_LEAK) == (expected is not None)
+    assert done.report["attention_mask"]["value"] == expected
+    assert (done.report["attention_mask"]["largest_leak"] <= LARGEST_LEAK) == (expected is not None)
+    assert (done.results["attention_mask"].reason == "") == (expected is not None)
 
 
 def test_denormals_are_gone(source: Callable[[str], Source]) -> None:
     where = source("mpnet")
     original, _ = where.graph()
     changed = original.clone()
-    lighten_masks(changed)
+    result = lightened(changed, where.inputs())
     feeds = padded(where)
-    found = compare(original, changed, feeds, softmax_outputs(changed))
+    found = Reference(original, feeds).compare(changed, result.watched)
     behind = feeds["attention_mask"][:, None, None, :] == 0
     tiny = np.finfo(np.float32).tiny
-    for before, after in zip(found.before, found.after, strict=True):
+    for before, after in zip(found.before.values(), found.after.values(), strict=True):
         everywhere = np.broadcast_to(behind, before.shape)
         assert (before[everywhere] < tiny).all()
         assert (
@@ -71,11 +79,13 @@ def test_denormals_are_gone(source: Callable[[str], Source]) -> None:
 
 
 def masked(low: Any, *, scale: float = 1.0, also: str | None = None) -> ir.Model:
-    """softmax(scale · x + Where(x > 9, 0, low)) over [4, 4]; `also`: another reader of the mask."""
-    toy = Toy((4, 4))
-    keep = toy.op("Less", toy.x, toy.constant("nine", np.float32(9)), dtype=ir.DataType.BOOL)
+    """softmax(scale · x + Where(x > 8, 0, low)), x the token ids; `also`: another reader."""
+    toy = Toy(("batch", "tokens"))
+    toy.x.name, toy.x.type = "input_ids", ir.TensorType(ir.DataType.INT64)
+    x = toy.op("Cast", toy.x, to=int(ir.DataType.FLOAT))
+    keep = toy.op("Less", x, toy.constant("nine", np.float32(9)), dtype=ir.DataType.BOOL)
     mask = toy.op("Where", keep, toy.constant("zero", np.float32(0)), toy.constant("low", low))
-    scores = toy.op("Mul", toy.x, toy.constant("scale", np.float32(scale)))
+    scores = toy.op("Mul", x, toy.constant("scale", np.float32(scale)))
     probabilities = toy.op("Softmax", toy.op("Add", scores, mask), axis=-1, name="softmax")
     if also is not None:
         probabilities = toy.op("Add", probabilities, toy.op(also, mask))
@@ -84,38 +94,47 @@ def masked(low: Any, *, scale: float = 1.0, also: str | None = None) -> ir.Model
 
 @pytest.mark.parametrize("low", [LOWEST, np.float32(-1e4), np.float32(-np.inf)])
 def test_mask_constants(low: np.float32) -> None:
-    (change,) = lighten_masks(masked(low))
-    array = constant(change.node.inputs[change.index])
+    model = masked(low)
+    assert lightened(model, TOY).modified
+    (where,) = (node for node in model.graph if node.op_type == "Where")
+    array = constant(where.inputs[2])
     assert array is not None
     assert array == np.float32(MASKED)
 
 
-def test_a_bias_is_no_mask() -> None:
-    assert not lighten_masks(masked(np.float32(-30)))
+@pytest.mark.parametrize(("low", "also"), [(np.float32(-30), None), (LOWEST, "Abs")])
+def test_a_bias_and_a_mask_with_another_reader_stay(low: np.float32, also: str | None) -> None:
+    result = lightened(masked(low, also=also), TOY)
+    assert not result.modified
+    assert result.reason == "no constant that only masks scores of a softmax"
 
 
-def test_a_mask_with_another_reader_stays() -> None:
-    assert not lighten_masks(masked(LOWEST, also="Abs"))
+def test_a_mask_that_hides_a_token_of_a_full_row_stays() -> None:
+    longer = replace(TOY, max_length=9)
+    result = lightened(masked(LOWEST), longer)
+    assert (result.modified, result.reason) == (False, "every mask hides more than padding")
 
 
-def test_a_leak_is_measured_and_undone() -> None:
+def test_a_leak_is_measured_and_refused() -> None:
     """Scores of masked tokens far above the others': here −55 would not mask them."""
     original = masked(LOWEST, scale=5.0)
     changed = original.clone()
-    changes = lighten_masks(changed)
-    feeds = {"x": np.array([[0, 0, 0, 10]] * 4, np.float32)}
-    found = compare(original, changed, feeds, softmax_outputs(changed))
-    assert leak(found.before, found.after) > LARGEST_LEAK
-    for change in changes:
-        change.undo()
-    assert compare(original, changed, feeds).difference == 0
+    result = lightened(changed, TOY)
+    feeds = {"input_ids": np.array([[0, 0, 0, 10]] * 4)}
+    verdict = LightenMasks(TOY).judge(
+        result, Reference(original, feeds).compare(changed, result.watched)
+    )
+    assert not verdict.kept
+    assert verdict.report["attention_mask"]["value"] is None
+    assert verdict.report["attention_mask"]["largest_leak"] > LARGEST_LEAK
+    assert "of the attention" in verdict.reason
 
 
 def test_padded_feeds_are_padded_and_of_the_whole_vocabulary(bert: Source) -> None:
     model, structure = bert.graph()
-    names = [str(value.name) for value in model.graph.inputs]
-    feeds = padded_feeds(model, names, max_length=32, pad_token_id=0)
-    assert list(feeds) == names
+    inputs = replace(bert.inputs(), max_length=32, pad_token_id=0)
+    feeds = padded_feeds(model, inputs)
+    assert tuple(feeds) == inputs.names
     assert {array.shape for array in feeds.values()} == {(6, 32)}
     lengths = feeds["attention_mask"].sum(1)
     assert lengths[0] == 32
@@ -131,13 +150,11 @@ def test_a_window_of_attention_stays_and_the_mask_of_padding_does_not(
     """ModernBERT: one layer attends everywhere, one within a window."""
     where = source("modernbert")
     model, structure = where.graph()
-    changes = lighten_masks(model.clone())
-    assert len(changes) == 2
-    _, report = rewrite(model, plan_of(structure, {}), structure, where.manifest(), fold=True)
-    constants = [node.inputs[2] for node in model.graph if node.op_type == "Where"]
+    done = where.rewritten(model, plan_of(structure, {}), structure)
+    constants = [node.inputs[2] for node in done.model.graph if node.op_type == "Where"]
     values = [float(array) for array in map(constant, constants) if array is not None]
     assert sorted(v for v in values if v < -1) == [float(LOWEST), MASKED]
-    assert report["attention_mask"]["value"] == MASKED
+    assert done.report["attention_mask"]["value"] == MASKED
 
 
 def test_plan_json_says_what_was_done(engine: Callable[..., Built]) -> None:

@@ -13,9 +13,8 @@ import pytest
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor, Plan
-from qdeploy.deploy.passes.equivalence import TOLERANCE, compare
-from qdeploy.deploy.passes.fold_scales import fold_prescales
-from qdeploy.deploy.passes.pipeline import rewrite
+from qdeploy.deploy.passes.equivalence import TOLERANCE, Reference
+from qdeploy.deploy.passes.fold_scales import FoldScales
 from qdeploy.files.artifact import read_json
 from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Built, Source
@@ -48,7 +47,7 @@ def test_means_go_with_the_factors(bert: Source) -> None:
     sites = {
         t: replace(s, mean=(2.0,) * structure.by_tensor[t].channels) for t, s in plan.sites.items()
     }
-    folded = fold_prescales(model, replace(plan, sites=sites), structure)
+    folded = FoldScales().apply(model, replace(plan, sites=sites), structure)
     for tensor, site in folded.plan.sites.items():
         before = plan.treatment(tensor)
         assert isinstance(before, PerTensor)
@@ -67,8 +66,8 @@ def test_the_context_comes_from_the_values_and_takes_its_factors_from_them(
     # one projection makes query, key and value there: its columns are not the context's
     assert len(sources) == (0 if family == "modernbert" else LAYERS)
     original, plan = model.clone(), prescaled(structure)
-    folded = fold_prescales(model, plan, structure)
-    assert set(folded.sites) == {plan.sites[tensor].name for tensor in sources}
+    folded = FoldScales().apply(model, plan, structure)
+    assert set(folded.report["folded_prescales"]) == {plan.sites[tensor].name for tensor in sources}
     for tensor in plan.sites:
         treatment = folded.plan.treatment(tensor)
         assert isinstance(treatment, PerTensor)
@@ -76,10 +75,7 @@ def test_the_context_comes_from_the_values_and_takes_its_factors_from_them(
     weights = [g.weight for g in structure.gemms if g.name in sources.values()]
     for name in weights:
         assert not np.allclose(array_of(model, name), array_of(original, name), rtol=0.1)
-    assert compare(original, model, where.feeds()).difference < TOLERANCE
-    folded.undo()
-    for name in weights:
-        np.testing.assert_array_equal(array_of(model, name), array_of(original, name))
+    assert Reference(original, where.feeds()).compare(model).difference < TOLERANCE
 
 
 def test_heads_in_another_order_are_found_out(bert: Source) -> None:
@@ -92,12 +88,13 @@ def test_heads_in_another_order_are_found_out(bert: Source) -> None:
         assert list(transpose.attributes["perm"].value) == [0, 2, 1, 3]
         transpose.attributes["perm"] = ir.AttrInt64s("perm", [0, 2, 3, 1])
     plan = prescaled(structure)
-    after, report = rewrite(model.clone(), plan, structure, bert.manifest(), fold=True)
-    assert report["folded_prescales"] == []
-    assert after.sites == plan.sites
+    done = bert.rewritten(model, plan, structure)
+    assert done.report["folded_prescales"] == []
+    assert done.results["fold_scales"].reason.startswith("Folding pre-quantization scales changed")
+    assert done.plan.sites == plan.sites
     plain, kept = bert.graph()
-    after, report = rewrite(plain, plan, kept, bert.manifest(), fold=True)
-    assert len(report["folded_prescales"]) == LAYERS
+    done = bert.rewritten(plain, plan, kept)
+    assert len(done.report["folded_prescales"]) == LAYERS
 
 
 @pytest.mark.parametrize("case", ["weight read twice", "one scale per weight", "not asked for"])
@@ -112,11 +109,14 @@ def test_what_would_change_anything_else_stays(case: str, bert: Source) -> None:
             model.graph.append(other)
             model.graph.outputs.append(other.outputs[0])
     if case == "not asked for":
-        after, report = rewrite(model, plan, structure, bert.manifest(), fold=False)
-        assert (after.sites, report["folded_prescales"]) == (plan.sites, [])
+        done = bert.rewritten(model, plan, structure, fold=False)
+        assert (done.plan.sites, done.report["folded_prescales"]) == (plan.sites, [])
+        assert done.results["fold_scales"].reason == "the target multiplies for nothing"
         return
-    folded = fold_prescales(model, plan, structure)
-    assert (folded.sites, folded.plan.sites) == ((), plan.sites)
+    folded = FoldScales().apply(model, plan, structure)
+    assert not folded.modified
+    assert folded.reason
+    assert (folded.report, folded.plan) == ({"folded_prescales": []}, plan)
 
 
 @pytest.mark.parametrize(("target", "folds"), [("ort-cpu", LAYERS), ("openvino", 0)])

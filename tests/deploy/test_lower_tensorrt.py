@@ -19,6 +19,7 @@ from qdeploy.deploy.lowering.fp16_scales import SMALLEST, half_scale
 from qdeploy.deploy.lowering.groups import window
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.simulator import SimulatedEngine
+from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.deploy.targets.tensorrt.lower import lower
@@ -265,7 +266,7 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     plan = Plan.from_json(read_json(directory / "plan.json"))
     assert len(plan.int8_gemms) >= 4 * LAYERS
 
-    monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.lower.to_half", lambda editor: None)
+    monkeypatch.setattr(ToFp16, "apply", lambda self, model, plan, structure: None)
     plain = dry_run(where, tmp_path / "plain", **PLANS[plan_name])
     original, structure = where.graph()
     fake = saved(fake_quantized(original, plan, structure), tmp_path / "fake.onnx")

@@ -62,7 +62,7 @@ class Lowering(ABC):
         self.writer = OperandWriter(self.editor, signed=self.signed, cuts=self.cuts)
         self.plan = plan
         self.tokens = tokens
-        self._structure = structure
+        self.structure = structure
         self._nodes = {str(node.name): node for node in self.editor.graph}
         self._lowered = Lowered(model)
         self._readers = Counter(gemm.weight for gemm in structure.gemms)
@@ -92,12 +92,12 @@ class Lowering(ABC):
         """Lower tables, then each site in graph order; the model is consumed."""
         # In graph order: when a site is lowered, what computes it is final, and `_blocks` holds the
         # blocks in which an earlier GEMM left it.
-        lower_tables(self.editor, self.plan, self._structure)
+        lower_tables(self.editor, self.plan, self.structure)
         planned = set(self.plan.int8_gemms)
-        for site in self._structure.sites:
+        for site in self.structure.sites:
             treatment = self.plan.treatment(site.tensor)
             if not isinstance(treatment, Float):
-                gemms = [g for g in self._structure.consumers(site.tensor) if g.name in planned]
+                gemms = [g for g in self.structure.consumers(site.tensor) if g.name in planned]
                 self.lower_site(site.tensor, site.name, treatment, gemms)
         self._lowered.model = self.finish()
         return self._lowered
@@ -179,7 +179,7 @@ class Lowering(ABC):
             return None
         tensor = activation.outputs[0]
         treatment = self.plan.treatment(str(tensor.name))
-        gemms = self._structure.consumers(str(tensor.name))
+        gemms = self.structure.consumers(str(tensor.name))
         planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.int8_gemms}
         plain = isinstance(treatment, PerTensor) and not treatment.prescale
         if not (plain or isinstance(treatment, Grouped)) or tensor.is_graph_output():

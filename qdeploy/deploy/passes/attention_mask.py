@@ -6,43 +6,106 @@ in microcode: on batches that are half padding the softmax takes several times a
 ones. At −55 the exponential is a normal number, and still nothing beside a real token's.
 
 What a masked token then gets is the *leak*: e^(Δ − 55) for a score that is Δ above the row's best
-unmasked one. It is measured before it is trusted (`leak`): above e⁻³⁰ the mask stays as it was.
-Windows of attention (ModernBERT) mask real tokens at any distance, which no probe covers: a mask
-that hides something where nothing is padded stays, too (`conditions`). So the leak reaches one part
-in ten thousand, a hundredth of what INT8 rounding does, only for a score 20 further up than any
-that was seen.
+unmasked one. It is measured before it is trusted (`leak`): above e⁻³⁰ the mask stays as it was. So
+the leak reaches one part in ten thousand, a hundredth of what INT8 rounding does, only for a score
+20 further up than any that was seen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from qdeploy.calibrate.plan import Plan
+from qdeploy.deploy.certificate import probe_feeds
+from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
+from qdeploy.deploy.passes.equivalence import Comparison, ModelInputs, run_once
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import SHAPE_OPERATORS, constant
+from qdeploy.graph.structure import Structure
 
 MASKED = -55.0
 LARGEST_LEAK = math.exp(-30.0)
 _LOWEST = -1e4  # the least that libraries have used as "never attend"
+_LONGEST = 4096  # tokens; the conditions of longer rows take too much memory
 _LAYOUT = SHAPE_OPERATORS | {"Expand", "Slice", "Gather"}
 
 
 @dataclass(frozen=True)
-class MaskChange:
-    """One rewritten input: where it is, and what stood there."""
+class LightenMasks(Pass):
+    """Every constant that only masks padding in softmax scores becomes `MASKED`.
+
+    1. Assumes nothing of the graph but that its inputs are `inputs`.
+    2. Recognizes Where(…, constant), its layout changed or not, as a softmax's input, or as one
+       summand of it, with a constant of −1e4 or below.
+    3. Guarantees that a masked token gets less than `LARGEST_LEAK` of any softmax's attention on
+       the rows compared; else all masks stay.
+    4. Leaves a constant with any other reader.
+    5. Leaves a mask that hides something in a row without padding. Windows of attention
+       (ModernBERT) hide real tokens at any distance, which no row that is compared covers.
+
+    Attributes:
+        inputs: of the graph.
+    """
+
+    name = "attention_mask"
+    action = "A lighter attention mask"
+    nothing: ClassVar[dict[str, Any]] = {"attention_mask": None}
+
+    inputs: ModelInputs
+
+    def apply(self, model: ir.Model, plan: Plan, structure: Structure) -> PassResult:
+        """Replace the constants; see `Pass.apply`."""
+        del structure
+        found = list(_masks(model))
+        if not found:
+            return self.leave(plan, "no constant that only masks scores of a softmax")
+        masks = self._of_padding(model, found)
+        if not masks:
+            return self.leave(plan, "every mask hides more than padding")
+        light = GraphEditor(model).constant("masked_score", np.full((), MASKED, np.float32))
+        for mask in masks:
+            mask.node.replace_input_with(mask.index, light)
+        # the leak is not known before the comparison
+        report = _report(MASKED, None)
+        return PassResult(True, plan, report, watched=tuple(softmax_outputs(model)))
+
+    def judge(self, result: PassResult, found: Comparison) -> Verdict:
+        """The outputs agree, and no masked token gets any attention."""
+        verdict = super().judge(result, found)
+        largest = leak(
+            [found.before[name] for name in result.watched],
+            [found.after[name] for name in result.watched],
+        )
+        if not largest <= LARGEST_LEAK:  # NaN, too
+            leaked = f"a masked token would get {largest:.1e} of the attention"
+            return Verdict(False, _report(None, largest), leaked)
+        value = MASKED if verdict.kept else None
+        return replace(verdict, report=_report(value, largest))
+
+    def _of_padding(self, model: ir.Model, masks: list[_Mask]) -> list[_Mask]:
+        """Those that hide nothing in a row as long as the model takes, without padding."""
+        length = min(_LONGEST, self.inputs.max_length)
+        feeds = probe_feeds(list(self.inputs.names), batch=1, sequence=length)
+        part = _conditions(model, masks)
+        names = [str(value.name) for value in part.graph.outputs]
+        seen = dict(zip(names, run_once(part, feeds), strict=True))
+        return [mask for mask in masks if not mask.hides(seen[mask.condition])]
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A Where that puts a constant in the place of scores: input `index` of its node."""
 
     node: ir.Node
     index: int
-    before: ir.Value
-
-    def undo(self) -> None:
-        self.node.replace_input_with(self.index, self.before)
 
     @property
     def condition(self) -> str:
@@ -51,36 +114,23 @@ class MaskChange:
         assert value is not None
         return str(value.name)
 
-    def masked(self, condition: npt.NDArray[np.bool_]) -> bool:
+    def hides(self, condition: npt.NDArray[np.bool_]) -> bool:
         """Whether anything is masked under this value of the node's condition."""
         return bool((condition if self.index == 1 else ~condition).any())
 
 
-def lighten_masks(model: ir.Model) -> list[MaskChange]:
-    """Replace each constant that only masks softmax scores by `MASKED`, in place.
-
-    Recognized: Where(…, constant), its layout changed or not, as a softmax's input, or as one
-    summand of it. A constant with any other reader, or above −1e4, stays.
-
-    Args:
-        model: FP32 graph.
-    """
-    editor = GraphEditor(model)
-    light: ir.Value | None = None
-    changes = []
-    for node in list(model.graph):
+def _masks(model: ir.Model) -> Iterator[_Mask]:
+    for node in model.graph:
         if node.op_type != "Where" or not _only_masks(node.outputs[0], summed=False):
             continue
         for index in (1, 2):
-            before = node.inputs[index]
-            array = constant(before)
-            if before is None or array is None or array.size != 1 or array.item() > _LOWEST:
-                continue
-            if light is None:
-                light = editor.constant("masked_score", np.full((), MASKED, np.float32))
-            changes.append(MaskChange(node, index, before))
-            node.replace_input_with(index, light)
-    return changes
+            array = constant(node.inputs[index])
+            if array is not None and array.size == 1 and array.item() <= _LOWEST:
+                yield _Mask(node, index)
+
+
+def _report(value: float | None, largest: float | None) -> dict[str, Any]:
+    return {"attention_mask": {"value": value, "largest_leak": largest}}
 
 
 def _only_masks(value: ir.Value, *, summed: bool) -> bool:
@@ -104,9 +154,9 @@ def _only_masks(value: ir.Value, *, summed: bool) -> bool:
     return True
 
 
-def conditions(model: ir.Model, changes: Sequence[MaskChange]) -> ir.Model:
+def _conditions(model: ir.Model, masks: Sequence[_Mask]) -> ir.Model:
     """The part of a graph that computes the masks' conditions, each once, as its outputs."""
-    names = dict.fromkeys(change.condition for change in changes)
+    names = dict.fromkeys(mask.condition for mask in masks)
     part = model.clone()
     values = {str(value.name): value for node in part.graph for value in node.outputs}
     part.graph.outputs[:] = [values[name] for name in names]

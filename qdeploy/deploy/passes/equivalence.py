@@ -11,8 +11,10 @@ the same, but ONNX Runtime has no FP64 kernels for Gelu and others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -34,74 +36,132 @@ _ROWS, _TOKENS = 6, 48
 
 
 @dataclass(frozen=True)
+class ModelInputs:
+    """What the rows of a model look like.
+
+    Attributes:
+        names: of the graph's inputs, int64 [B, S] each.
+        max_length: the largest S, tokens.
+        pad_token_id: the token of padding.
+    """
+
+    names: tuple[str, ...]
+    max_length: int
+    pad_token_id: int
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> ModelInputs:
+        """From the manifest of a model directory."""
+        return cls(tuple(manifest["inputs"]), manifest["max_length"], manifest["pad_token_id"])
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What two graphs gave on the same input.
 
     Attributes:
         difference: largest absolute difference of an output.
         relative: the largest one over the largest value of that output.
-        rounding: what roundings of the original change, relative; None where it was not needed.
-        before, after: the watched tensors of each.
+        alike: whether every output is within `TOLERANCE`.
+        roundings: computes what roundings of the original change, relative.
+        before, after: the watched tensors of each, by name.
     """
 
     difference: float
     relative: float
-    rounding: float | None
-    before: list[Array]
-    after: list[Array]
+    alike: bool
+    roundings: Callable[[], float]
+    before: dict[str, Array]
+    after: dict[str, Array]
 
     @property
-    def agrees(self) -> bool:
-        """Whether the graphs compute the same, within the roundings of FP32."""
-        if self.rounding is None:
-            return True
-        return self.relative <= ROUNDINGS * self.rounding  # False for NaN
+    def rounding(self) -> float | None:
+        """What roundings of the original change, relative; None where it need not be known."""
+        return None if self.alike else self.roundings()
+
+    def within(self, tolerance: float | None) -> bool:
+        """Whether the graphs compute the same.
+
+        Args:
+            tolerance: for the difference relative to the largest value of an output; None for what
+                the roundings of FP32 explain.
+        """
+        if tolerance is not None:
+            return self.relative <= tolerance  # False for NaN
+        return self.alike or self.relative <= ROUNDINGS * self.roundings()
 
     def __str__(self) -> str:
-        own = "" if self.rounding is None else f", where rounding explains {self.rounding:.1e}"
+        own = "" if self.alike else f", where rounding explains {self.roundings():.1e}"
         return f"{self.difference:.3g}, {self.relative:.1e} of the largest one{own}"
 
 
-def compare(
-    original: ir.Model, changed: ir.Model, feeds: Mapping[str, Array], watched: Sequence[str] = ()
-) -> Comparison:
-    """Run both graphs; `watched` names tensors of both that are returned too."""
-    outputs = [_run(model, feeds, watched) for model in (original, changed)]
-    count = len(original.graph.outputs)
-    before, after = outputs[0][:count], outputs[1][:count]
-    gaps = [float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True)]
-    sizes = [float(np.abs(a).max()) for a in before]
-    alike = all(g <= TOLERANCE * min(1.0, s) for g, s in zip(gaps, sizes, strict=True))
-    return Comparison(
-        difference=float(np.max(gaps)),  # NaN where there is one
-        relative=_relative(before, after),
-        rounding=None if alike else _rounding(original, feeds, before),
-        before=outputs[0][count:],
-        after=outputs[1][count:],
-    )
+class Reference:
+    """A graph that others have to agree with; each of its runs is made once, when needed.
+
+    Args:
+        model: not to be changed while this is in use.
+        feeds: arrays by input name.
+    """
+
+    def __init__(self, model: ir.Model, feeds: Mapping[str, Array]) -> None:
+        self._model, self._feeds = model, feeds
+        self._runs: dict[tuple[str, ...], list[Array]] = {}  # by the names of watched tensors
+        self._changed: float | None = None
+
+    def compare(self, changed: ir.Model, watched: Sequence[str] = ()) -> Comparison:
+        """Run another graph on the same input; `watched` names tensors of both."""
+        names = tuple(watched)
+        if names not in self._runs:
+            self._runs[names] = _run(self._model, self._feeds, names)
+        count = len(self._model.graph.outputs)
+        before, seen_before = self._runs[names][:count], self._runs[names][count:]
+        found = _run(changed, self._feeds, names)
+        after, seen_after = found[:count], found[count:]
+        gaps = [_gap(a, b) for a, b in zip(before, after, strict=True)]
+        sizes = [float(np.abs(a).max()) for a in before]
+        return Comparison(
+            difference=float(np.max(gaps)),  # NaN where there is one
+            relative=_relative(before, after),
+            alike=all(g <= TOLERANCE * min(1.0, s) for g, s in zip(gaps, sizes, strict=True)),
+            roundings=functools.partial(self._rounding, before),
+            before=dict(zip(names, seen_before, strict=True)),
+            after=dict(zip(names, seen_after, strict=True)),
+        )
+
+    def _rounding(self, before: Sequence[Array]) -> float:
+        """What the outputs change, relative, when each weight becomes a neighbouring number."""
+        if self._changed is None:
+            # half a unit in the last place: the rounding of the output itself
+            self._changed = 2.0**-24
+            for seed in range(_NEIGHBOURS):
+                moved = run_once(_moved(self._model, seed), self._feeds)
+                self._changed = max(self._changed, _relative(before, moved))
+        return self._changed
+
+
+def _gap(before: Array, after: Array) -> float:
+    """The largest difference; infinite for outputs of two shapes."""
+    return float(np.abs(before - after).max()) if before.shape == after.shape else np.inf
 
 
 def _relative(before: Sequence[Array], after: Sequence[Array]) -> float:
     """The largest difference over the largest value of its output."""
     pairs = zip(before, after, strict=True)
-    return float(np.max([np.abs(a - b).max() / (np.abs(a).max() or 1.0) for a, b in pairs]))
+    return float(np.max([_gap(a, b) / (float(np.abs(a).max()) or 1.0) for a, b in pairs]))
 
 
-def _rounding(model: ir.Model, feeds: Mapping[str, Array], before: Sequence[Array]) -> float:
-    """What the outputs change, relative, when each weight becomes a neighbouring FP32 number."""
-    changes = [2.0**-24]  # half a unit in the last place: the rounding of the output itself
-    for seed in range(_NEIGHBOURS):
-        moved = model.clone()
-        rng = np.random.default_rng(seed)
-        for name, value in moved.graph.initializers.items():
-            if value.dtype != ir.DataType.FLOAT or value.const_value is None:
-                continue
-            # not single numbers: MPNet computes whole buckets of distances from one
-            if value.const_value.size > 1:
-                array = _neighbour(value.const_value.numpy(), rng)
-                value.const_value = ir.Tensor(array, name=name)
-        changes.append(_relative(before, run_once(moved, feeds)))
-    return max(changes)
+def _moved(model: ir.Model, seed: int) -> ir.Model:
+    """A clone with each weight at a neighbouring FP32 number."""
+    moved = model.clone()
+    rng = np.random.default_rng(seed)
+    for name, value in moved.graph.initializers.items():
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None:
+            continue
+        # not single numbers: MPNet computes whole buckets of distances from one
+        if value.const_value.size > 1:
+            array = _neighbour(value.const_value.numpy(), rng)
+            value.const_value = ir.Tensor(array, name=name)
+    return moved
 
 
 def _neighbour(array: Array, rng: np.random.Generator) -> Array:
@@ -111,17 +171,15 @@ def _neighbour(array: Array, rng: np.random.Generator) -> Array:
     return np.where((np.abs(array) < _FINITE) & (array != 0), moved, array).astype(np.float32)
 
 
-def padded_feeds(
-    model: ir.Model, inputs: list[str], *, max_length: int, pad_token_id: int
-) -> dict[str, Array]:
+def padded_feeds(model: ir.Model, inputs: ModelInputs) -> dict[str, Array]:
     """Random tokens of the whole vocabulary, int64 [6, S ≤ 48], each row shorter than the last."""
-    length = min(_TOKENS, max_length)
-    feeds = probe_feeds(inputs, batch=_ROWS, sequence=length)
+    length = min(_TOKENS, inputs.max_length)
+    feeds = probe_feeds(list(inputs.names), batch=_ROWS, sequence=length)
     rng = np.random.default_rng(0)
     ids = rng.integers(0, _vocabulary(model), (_ROWS, length))
-    ids[ids == pad_token_id] = (pad_token_id + 1) % _vocabulary(model)
+    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % _vocabulary(model)
     kept = np.arange(length) < np.linspace(length, 4, _ROWS, dtype=int)[:, None]
-    feeds["input_ids"] = np.where(kept, ids, pad_token_id)
+    feeds["input_ids"] = np.where(kept, ids, inputs.pad_token_id)
     if "attention_mask" in feeds:
         feeds["attention_mask"] = kept.astype(np.int64)
     return feeds

@@ -1,11 +1,5 @@
 """Reorder channels at no run-time cost by folding the permutation into the weights around them.
 
-The channels of two tensors are tied when one is computed from the other channel by channel: sums,
-LayerNormalization, activation functions. A set of tied axes (for a BERT the whole residual stream,
-or the inner side of one feed-forward block) may be reordered freely when every axis that touches it
-belongs to a constant: embedding tables, γ and β, biases, rows and columns of weights. An operator
-that moves channels in any other way (the split into heads) freezes the set.
-
 Reordering puts the channels of each group side by side, so that a Slice takes them and no Gather is
 needed.
 """
@@ -14,161 +8,73 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
-from qdeploy.graph.sites import ACTIVATION_FUNCTIONS
+from qdeploy.deploy.passes.base import Pass, PassResult
+from qdeploy.deploy.passes.channel_sets import Axis, ChannelSets
 from qdeploy.graph.structure import Structure
 from qdeploy.types import Array
 
-Axis = tuple[str, int]  # value name and axis; −1 for the last
 
-_CHANNELWISE = ACTIVATION_FUNCTIONS | {"Identity", "Dropout", "Sqrt", "Neg", "Abs", "Exp"}
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Pow", "Where"})
-_TOKENWISE = frozenset({"Gather", "Slice"})  # on an axis that is not the last
+@dataclass(frozen=True)
+class PermuteChannels(Pass):
+    """The channels of each group come to lie side by side, wherever their order is free.
 
-
-class ChannelSets:
-    """The sets of tied channel axes of one model (union-find)."""
-
-    def __init__(self, model: ir.Model, structure: Structure) -> None:
-        self._graph = model.graph
-        self._parent: dict[Axis, Axis] = {}
-        self._frozen: set[Axis] = set()
-        gemms = {gemm.node: gemm for gemm in structure.gemms}
-        for node in model.graph:
-            if str(node.name) in gemms:
-                self._tie_gemm(node, gemms[str(node.name)].transposed)
-            else:
-                self._tie(node)
-        for output in model.graph.outputs:
-            self._freeze(output)
-
-    def free_set(self, tensor: str) -> Axis | None:
-        """The set of a tensor's channels, or None where something freezes it."""
-        root = self._find((tensor, -1))
-        frozen = {self._find(axis) for axis in self._frozen}
-        return None if root in frozen else root
-
-    def reorder(self, root: Axis, order: Array) -> None:
-        """Put channel `order[i]` at place i along every constant axis of the set."""
-        for axis in [a for a in self._parent if self._find(a) == root]:
-            value = self._graph.initializers.get(axis[0])
-            if value is None or value.const_value is None:
-                continue
-            array = np.take(value.const_value.numpy(), order, axis=axis[1])
-            value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
-
-    def _tie_gemm(self, node: ir.Node, transposed: bool) -> None:
-        source, weight = node.inputs[0], node.inputs[1]
-        assert source is not None and weight is not None
-        rows, columns = (1, 0) if transposed else (0, 1)
-        self._union(_last(source), (str(weight.name), rows))
-        self._union(_last(node.outputs[0]), (str(weight.name), columns))
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            self._union(_last(node.outputs[0]), (str(node.inputs[2].name), -1))
-
-    def _tie(self, node: ir.Node) -> None:
-        inputs = [value for value in node.inputs if value is not None]
-        if node.op_type == "LayerNormalization" and _axis_of(node, -1) == -1:
-            self._tie_all([*inputs, node.outputs[0]])
-        elif node.op_type in _CHANNELWISE:
-            self._tie_all([inputs[0], node.outputs[0]])
-        elif node.op_type in _ELEMENTWISE:
-            self._tie_elementwise(node, inputs)
-        elif node.op_type == "Gather" and inputs[0].is_initializer() and _axis_of(node, 0) == 0:
-            self._union(_last(node.outputs[0]), (str(inputs[0].name), 1))
-        elif node.op_type in _TOKENWISE and self._keeps_channels(node, inputs):
-            self._union(_last(inputs[0]), _last(node.outputs[0]))
-        else:
-            for value in (*inputs, *node.outputs):
-                self._freeze(value)
-
-    def _tie_elementwise(self, node: ir.Node, inputs: list[ir.Value]) -> None:
-        out = node.outputs[0]
-        size = _size(out)
-        for value in inputs:
-            if value.shape is not None and value.shape.rank() and _size(value) != 1:
-                if size is None or _size(value) != size:
-                    self._freeze(value)
-                    self._freeze(out)
-                self._union(_last(value), _last(out))
-        if size is None:
-            self._freeze(out)
-
-    def _keeps_channels(self, node: ir.Node, inputs: list[ir.Value]) -> bool:
-        source = inputs[0]
-        if source.is_initializer() or source.shape is None or _size(source) is None:
-            return False
-        last = source.shape.rank() - 1
-        if node.op_type == "Gather":
-            return _axis_of(node, 0) % source.shape.rank() != last
-        axes = inputs[3].const_value if len(inputs) > 3 else None
-        return axes is not None and last not in {
-            int(a) % source.shape.rank() for a in axes.numpy().ravel()
-        }
-
-    def _tie_all(self, values: Iterable[ir.Value]) -> None:
-        first, *others = values
-        for other in others:
-            self._union(_last(first), _last(other))
-
-    def _freeze(self, value: ir.Value) -> None:
-        rank = value.shape.rank() if value.is_initializer() and value.shape is not None else 1
-        for axis in (-1, *range(rank)):
-            self._frozen.add((str(value.name), axis))
-            self._find((str(value.name), axis))
-
-    def _find(self, axis: Axis) -> Axis:
-        root = self._parent.setdefault(axis, axis)
-        while root != self._parent[root]:
-            root = self._parent[root]
-        self._parent[axis] = root
-        return root
-
-    def _union(self, a: Axis, b: Axis) -> None:
-        ra, rb = self._find(a), self._find(b)
-        if ra != rb:
-            self._parent[ra] = rb
-
-
-def fold_permutations(
-    model: ir.Model, plan: Plan, structure: Structure
-) -> tuple[Plan, dict[str, list[int]]]:
-    """Reorder the free channel sets of the grouped sites, in place.
-
-    Args:
-        model: canonical graph; its constants change.
-        plan: with channel indices of that graph.
-        structure: of that graph.
-
-    Returns:
-        The plan with its channel indices renamed, and per reordered set (named after its first
-        site) the original index of the channel at each place.
+    1. Assumes an FP32 graph whose plan names channels by their place.
+    2. Reorders every free set of channels (`ChannelSets`) of which a site is grouped: along each
+       axis of a constant that belongs to it. The plan's groups, outlier channels,
+       pre-quantization scales and means follow.
+    3. Guarantees that each output is a sum of the same numbers in another order.
+    4. Leaves sets that something freezes: their groups are gathered at run time.
+    5. Applied again it finds the order that it made, but where two groups of a site are equally
+       large: then the last one may change places with the others.
     """
-    sets = ChannelSets(model, structure)
+
+    name = "permute_channels"
+    action = "Folding a channel permutation"
+    required = True  # the plan's channel indices are those of the new order
+    nothing: ClassVar[dict[str, Any]] = {"channel_orders": {}}
+
+    def apply(self, model: ir.Model, plan: Plan, structure: Structure) -> PassResult:
+        """Reorder the constants; see `Pass.apply`.
+
+        The report has per reordered set, named after its first site, the original index of the
+        channel at each place: {"channel_orders": {site: [index]}}.
+        """
+        if not any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
+            return self.leave(plan, "no site has groups of channels")
+        sets = ChannelSets(model, structure)
+        sites, orders = dict(plan.sites), {}
+        for root, members in _members(sets, plan, structure).items():
+            grouped = [p.treatment for p in members if isinstance(p.treatment, Grouped)]
+            if not grouped:
+                continue
+            order = channel_order(grouped)
+            sets.reorder(root, order)
+            orders[members[0].name] = [int(c) for c in order]
+            for member in members:
+                sites[member.tensor] = _reordered(member, order)
+        if not orders:
+            return self.leave(plan, "no set of channels with groups is free")
+        moved = replace(plan, sites=sites)
+        modified = moved != plan or any(order != sorted(order) for order in orders.values())
+        reason = "" if modified else "the channels lie in order"
+        return PassResult(modified, moved, {"channel_orders": orders}, reason)
+
+
+def _members(sets: ChannelSets, plan: Plan, structure: Structure) -> dict[Axis, list[SitePlan]]:
+    """The planned sites of each free set."""
     members: dict[Axis, list[SitePlan]] = {}
     for site in structure.sites:
         root = sets.free_set(site.tensor)
         if root is not None and site.tensor in plan.sites:
             members.setdefault(root, []).append(plan.sites[site.tensor])
-    sites, orders = dict(plan.sites), {}
-    for root, plans in members.items():
-        grouped = [p.treatment for p in plans if isinstance(p.treatment, Grouped)]
-        if not grouped:
-            continue
-        order = channel_order(grouped)
-        sets.reorder(root, order)
-        orders[plans[0].name] = [int(c) for c in order]
-        for member in plans:
-            mean = tuple(member.mean[int(c)] for c in order) if member.mean else ()
-            treatment = _renamed(member.treatment, order)
-            sites[member.tensor] = replace(member, treatment=treatment, mean=mean)
-    return replace(plan, sites=sites), orders
+    return members
 
 
 def channel_order(treatments: list[Grouped]) -> Array:
@@ -192,6 +98,11 @@ def channel_order(treatments: list[Grouped]) -> Array:
     return np.array(sorted(range(channels), key=lambda c: (*keys[c], c)))
 
 
+def _reordered(site: SitePlan, order: Array) -> SitePlan:
+    mean = tuple(site.mean[int(c)] for c in order) if site.mean else ()
+    return replace(site, treatment=_renamed(site.treatment, order), mean=mean)
+
+
 def _renamed(treatment: Any, order: Array) -> Any:
     """The same treatment in the new order of the channels."""
     place = np.empty(len(order), np.int64)
@@ -206,19 +117,3 @@ def _renamed(treatment: Any, order: Array) -> Any:
     if isinstance(treatment, PerTensor) and treatment.prescale:
         return replace(treatment, prescale=tuple(treatment.prescale[int(c)] for c in order))
     return treatment
-
-
-def _last(value: ir.Value) -> Axis:
-    return (str(value.name), -1)
-
-
-def _size(value: ir.Value) -> int | None:
-    if value.shape is None or value.shape.rank() == 0:
-        return None
-    last = value.shape[value.shape.rank() - 1]
-    return last if isinstance(last, int) else None
-
-
-def _axis_of(node: ir.Node, default: int) -> int:
-    attribute = node.attributes.get("axis")
-    return default if attribute is None else int(attribute.value)

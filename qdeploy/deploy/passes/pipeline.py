@@ -1,111 +1,127 @@
-"""What is rewritten in FP32 before a plan is lowered, and the proof that nothing changed by it."""
+"""Passes over the FP32 graph before a plan is lowered, and the proof that nothing changed by them.
+
+The comparison runs the whole model, which is most of the time of a build's lowering. So all passes
+are applied to one clone first, and that is compared once. Only where a pass objects to what was
+found, each is applied and compared by itself, always with the original, so that no error adds up
+unseen.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
 
-from qdeploy.calibrate.plan import Grouped, Plan
-from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.passes.attention_mask import (
-    LARGEST_LEAK,
-    MASKED,
-    MaskChange,
-    conditions,
-    leak,
-    lighten_masks,
-    softmax_outputs,
-)
-from qdeploy.deploy.passes.equivalence import compare, padded_feeds, run_once
-from qdeploy.deploy.passes.fold_scales import Folded, fold_prescales
-from qdeploy.deploy.passes.permute_channels import fold_permutations
+from qdeploy.calibrate.plan import Plan
+from qdeploy.deploy.passes.attention_mask import LightenMasks
+from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
+from qdeploy.deploy.passes.equivalence import ModelInputs, Reference, padded_feeds
+from qdeploy.deploy.passes.fold_scales import FoldScales
+from qdeploy.deploy.passes.permute_channels import PermuteChannels
 from qdeploy.errors import VerificationError
 from qdeploy.graph.structure import Structure
 
-_LONGEST = 4096  # tokens; the conditions of longer rows take too much memory
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A graph, its plan, and what each pass did on the way to them.
+
+    Attributes:
+        model: the graph that was given where nothing was changed, else another.
+        plan: of that graph.
+        results: by the name of the pass, in the order of application; `modified` is False for one
+            that was dropped.
+    """
+
+    model: ir.Model
+    plan: Plan
+    results: dict[str, PassResult]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What plan.json says of all of them."""
+        return {key: value for r in self.results.values() for key, value in r.report.items()}
 
 
-def rewrite(
-    model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any], *, fold: bool
-) -> tuple[Plan, dict[str, Any]]:
-    """Fold channel permutations and factors, and lighten attention masks, in place.
+def passes_for(inputs: ModelInputs, *, fold: bool) -> tuple[Pass, ...]:
+    """The passes of a target, in the order of application.
 
-    Both graphs run on a padded batch of random tokens; a mask under which a masked token would get
-    any attention there stays as it was.
+    Masks come last: how much attention leaks is then measured on the graph that is lowered.
 
     Args:
-        model: canonical FP32 graph.
+        inputs: of the model.
+        fold: take pre-quantization scales out of the graph where that is possible; where a target
+            multiplies for nothing they stay.
+    """
+    return (PermuteChannels(), FoldScales(wanted=fold), LightenMasks(inputs))
+
+
+def run_passes(
+    passes: Sequence[Pass], model: ir.Model, plan: Plan, structure: Structure, inputs: ModelInputs
+) -> Rewritten:
+    """Apply passes, and keep what computes the same on a padded batch of random tokens.
+
+    Args:
+        model: canonical FP32 graph; it is not changed.
         plan: of that graph.
         structure: of that graph; it holds for the rewritten one too.
-        manifest: of the model directory.
-        fold: take factors out of the graph where that is possible; where a target multiplies for
-            nothing they stay.
-
-    Returns:
-        The plan with the new channel indices, and what plan.json says of the rewrites:
-        {"channel_orders": {set: order}, "folded_prescales": [site], "attention_mask": {"value",
-        "largest_leak"} or None}.
+        inputs: of the model.
 
     Raises:
-        VerificationError: a permutation changed an output by more than FP32 rounding explains.
+        VerificationError: a pass that the plan counts on changed an output by more than it may.
     """
-    original = model.clone()
-    orders: dict[str, list[int]] = {}
-    if any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
-        plan, orders = fold_permutations(model, plan, structure)
-    changes = _of_padding(model, lighten_masks(model), manifest)
-    folded = fold_prescales(model, plan, structure) if fold else Folded(plan, (), lambda: None)
-    report: dict[str, Any] = {
-        "channel_orders": orders,
-        "folded_prescales": list(folded.sites),
-        "attention_mask": None,
-    }
-    if not orders and not changes and not folded.sites:
-        return plan, report
-    feeds = padded_feeds(
-        model,
-        manifest["inputs"],
-        max_length=manifest["max_length"],
-        pad_token_id=manifest["pad_token_id"],
-    )
-    found = compare(original, model, feeds, softmax_outputs(model))
-    if folded.sites and not found.agrees:  # channels come in another order
-        folded.undo()
-        folded, report["folded_prescales"] = replace(folded, plan=plan), []
-        found = compare(original, model, feeds, softmax_outputs(model))
-    if changes:
-        largest = leak(found.before, found.after)
-        kept = largest <= LARGEST_LEAK and found.agrees
-        report["attention_mask"] = {"value": MASKED if kept else None, "largest_leak": largest}
-        if not kept:
-            for change in changes:
-                change.undo()
-            found = compare(original, model, feeds)
-    if not found.agrees:
-        raise VerificationError(
-            f"Folding a channel permutation changed the FP32 outputs by {found}. Report this with "
-            "the model's architecture."
-        )
-    return folded.plan, report
+    reference = Reference(model, padded_feeds(model, inputs))
+    done = Rewritten(model, plan, {})
+    pending = [tuple(passes)]
+    while pending:
+        batch = pending.pop(0)
+        tried = _applied(batch, done, structure)
+        verdicts = _verdicts(batch, tried, reference)
+        refused = [each for each in batch if not verdicts[each.name].kept]
+        if not refused:
+            done = _judged(tried, verdicts)
+        elif len(batch) > 1:
+            pending = [(each,) for each in batch] + pending
+        else:
+            (each,) = refused
+            verdict = verdicts[each.name]
+            if each.required:
+                text = f"{verdict.reason}. Report this with the model's architecture."
+                raise VerificationError(text)
+            dropped = PassResult(False, done.plan, verdict.report, verdict.reason)
+            done = Rewritten(done.model, done.plan, done.results | {each.name: dropped})
+    return done
 
 
-def _of_padding(
-    model: ir.Model, changes: list[MaskChange], manifest: dict[str, Any]
-) -> list[MaskChange]:
-    """Undo the changes of masks that hide more than padding; return the others.
+def _applied(batch: Sequence[Pass], before: Rewritten, structure: Structure) -> Rewritten:
+    """Every pass of a batch on one clone."""
+    model, plan, results = before.model.clone(), before.plan, dict(before.results)
+    for each in batch:
+        result = each.apply(model, plan, structure)
+        results[each.name] = result
+        plan = result.plan
+    if not any(results[each.name].modified for each in batch):
+        model = before.model
+    return Rewritten(model, plan, results)
 
-    Seen on a row as long as the model takes, without padding: there such a mask hides nothing.
-    """
-    if not changes:
-        return []
-    length = min(_LONGEST, manifest["max_length"])
-    feeds = probe_feeds(manifest["inputs"], batch=1, sequence=length)
-    part = conditions(model, changes)
-    names = [str(value.name) for value in part.graph.outputs]
-    seen = dict(zip(names, run_once(part, feeds), strict=True))
-    more = [change for change in changes if change.masked(seen[change.condition])]
-    for change in more:
-        change.undo()
-    return [change for change in changes if change not in more]
+
+def _verdicts(batch: Sequence[Pass], tried: Rewritten, reference: Reference) -> dict[str, Verdict]:
+    """Each pass's own judgement of what they did together; nothing runs where that is nothing."""
+    results = {each: tried.results[each.name] for each in batch}
+    verdicts = {each.name: Verdict(True, result.report) for each, result in results.items()}
+    modified = [each for each, result in results.items() if result.modified]
+    if modified:
+        watched = dict.fromkeys(name for each in modified for name in results[each].watched)
+        found = reference.compare(tried.model, tuple(watched))
+        verdicts |= {each.name: each.judge(results[each], found) for each in modified}
+    return verdicts
+
+
+def _judged(tried: Rewritten, verdicts: dict[str, Verdict]) -> Rewritten:
+    """The same, with the reports that the comparison completed."""
+    results = dict(tried.results)
+    for name, verdict in verdicts.items():
+        results[name] = replace(results[name], report=verdict.report)
+    return Rewritten(tried.model, tried.plan, results)

@@ -1,19 +1,19 @@
 """An FP32 graph as FP16, typed node by node as strongly typed TensorRT networks need it.
 
-What FP16 cannot hold stays FP32 between casts: statistics of written-out normalizations, and
-everything that leads into angles (rotary positions) or into an integer (DeBERTa's buckets), where a
-rounded position would be another one. LayerNormalization keeps its FP32 statistics inside
-(`stash_type` 1 is the operator's default). Outputs stay FP32.
+LayerNormalization keeps its FP32 statistics inside (`stash_type` 1 is the operator's default).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from qdeploy.calibrate.plan import Plan
+from qdeploy.deploy.passes.base import Pass, PassResult
 from qdeploy.graph.editor import GraphEditor
+from qdeploy.graph.structure import Structure
 from qdeploy.types import Array
 
 # Where a constant is beyond FP16 it is a mask, "never attend": far enough below any score, with
@@ -49,21 +49,53 @@ def half(array: Array) -> Array:
     return result
 
 
-def to_half(editor: GraphEditor, in_fp32: Collection[ir.Node] = ()) -> None:
-    """Turn the editor's FP32 graph into FP16, in place; graph outputs stay FP32.
+@dataclass(frozen=True)
+class ToFp16(Pass):
+    """An FP32 graph becomes FP16; what FP16 cannot hold stays FP32 between casts.
 
-    Args:
-        in_fp32: nodes that stay FP32 besides those that always do.
+    1. Assumes that every float of the graph is FP32, canonical or lowered. A graph with an FP16
+       tensor has been here, and stays.
+    2. Guarantees that graph inputs and outputs keep their types.
+    3. Keeps FP32 in statistics of written-out normalizations, and in everything that leads into
+       angles (rotary positions) or into an integer (DeBERTa's buckets), where a rounded position
+       would be another one.
+    4. Leaves nodes of `in_fp32`.
+    5. Is compared with the original by tests, on the graph without rounding, and not in a build:
+       behind INT8 half a unit in FP16's last place turns codes (docs/adr/0010). So lowerings apply
+       it themselves, last.
+
+    Attributes:
+        in_fp32: names of nodes that stay FP32 besides those that always do.
     """
-    graph = editor.graph
-    nodes = list(graph)
-    kept = _kept(nodes) | set(in_fp32)
+
+    name = "to_fp16"
+    action = "FP16"
+    # A rounding to FP16 is 2⁻¹¹ at most. Logits of the tiny families are 5e-4 to 1.5e-3 off.
+    tolerance = 1e-2
+
+    in_fp32: frozenset[str] = frozenset()
+
+    def apply(self, model: ir.Model, plan: Plan, structure: Structure) -> PassResult:
+        """Retype nodes and constants; see `Pass.apply`."""
+        del structure
+        nodes = list(model.graph)
+        if any(value.dtype == _F16 for node in nodes for value in node.outputs):
+            return self.leave(plan, "the graph has FP16 in it")
+        kept = _kept(nodes) | {node for node in nodes if node.name in self.in_fp32}
+        outputs = [value for value in model.graph.outputs if value.dtype == _F32]
+        for node in nodes:
+            if node not in kept:
+                _retype(node)
+        editor = GraphEditor(model)
+        _convert(editor, nodes, kept)
+        _widen(editor, outputs)
+        return PassResult(True, plan, self.nothing)
+
+
+def _convert(editor: GraphEditor, nodes: list[ir.Node], kept: set[ir.Node]) -> None:
+    """Give each node its inputs in its own type."""
     halved: dict[ir.Value, ir.Value] = {}  # FP32 value → its FP16 form
     widened: dict[ir.Value, ir.Value] = {}  # FP16 value → its FP32 form
-    outputs = [value for value in graph.outputs if value.dtype == _F32]
-    for node in nodes:
-        if node not in kept:
-            _retype(node)
     for node in nodes:
         for index, value in enumerate(node.inputs):
             if value is None:
@@ -75,14 +107,18 @@ def to_half(editor: GraphEditor, in_fp32: Collection[ir.Node] = ()) -> None:
                 node.replace_input_with(index, _cast(editor, value, _F32, widened))
             elif node not in kept and value.dtype == _F32 and node.op_type != "Cast":
                 node.replace_input_with(index, _cast(editor, value, _F16, halved))
+
+
+def _widen(editor: GraphEditor, outputs: list[ir.Value]) -> None:
+    """Graph outputs that were FP32 are so again, under their names."""
     for value in outputs:
         if value.dtype == _F16:
             result = _cast(editor, value, _F32, {})
-            position = list(graph.outputs).index(value)
+            position = list(editor.graph.outputs).index(value)
             name = str(value.name)
             value.name = editor.unique(f"{name}_half")
             result.name, result.shape = name, value.shape
-            graph.outputs[position] = result
+            editor.graph.outputs[position] = result
 
 
 def _kept(nodes: list[ir.Node]) -> set[ir.Node]:

@@ -17,7 +17,7 @@ from qdeploy.deploy.lowering.cost_model import Costs
 from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.operands import Operand
-from qdeploy.deploy.passes.to_fp16 import to_half
+from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import Structure
 
@@ -51,7 +51,7 @@ class _OrtCuda(Lowering):
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
         super().__init__(model, plan, structure, tokens)
-        self._in_fp32: set[ir.Node] = set()
+        self._in_fp32: set[str] = set()  # names of nodes
 
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
@@ -69,12 +69,12 @@ class _OrtCuda(Lowering):
             f"{label}.scale", step.astype(np.float32) * steps.astype(np.float32)
         )
         scaled = self.editor.node("Mul", [cast.outputs[0], both], f"{label}/scale")
-        self._in_fp32 |= {cast, scaled}
+        self._in_fp32 |= {str(cast.name), str(scaled.name)}
         result = scaled.outputs[0]
         if bias is not None:
             result = self.editor.node("Add", [result, bias], f"{label}/bias").outputs[0]
         return result, product
 
     def finish(self) -> ir.Model:
-        to_half(self.editor, self._in_fp32)
+        ToFp16(frozenset(self._in_fp32)).apply(self.editor.model, self.plan, self.structure)
         return self.editor.finish()

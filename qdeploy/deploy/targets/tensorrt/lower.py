@@ -20,7 +20,7 @@ from qdeploy.deploy.lowering.fp16_scales import half_scale
 from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.qdq import QdqLowering
-from qdeploy.deploy.passes.to_fp16 import to_half
+from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
 
@@ -71,5 +71,5 @@ class _TensorRt(QdqLowering):
         return codes, scale
 
     def finish(self) -> ir.Model:
-        to_half(self.editor)
+        ToFp16().apply(self.editor.model, self.plan, self.structure)
         return self.editor.finish()
