@@ -12,3 +12,8 @@ if TYPE_CHECKING:  # the command line starts without numpy
 Array: TypeAlias = "npt.NDArray[Any]"
 PathLike: TypeAlias = str | Path
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work
+
+
+def as_path(path: PathLike | None) -> Path | None:
+    """A place as a `Path`, where there is one."""
+    return None if path is None else Path(path)

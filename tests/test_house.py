@@ -16,37 +16,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 LINES, CODE, PARAMETERS = 300, 50, 8
 
 # What is above a limit today. A test fails when one of these no longer is: then it goes.
-LONG_FILES = {
-    "api.py",
-    "autotune/strategy.py",
-    "calibrate/run.py",
-    "deploy/build.py",
-    "evaluate/run.py",
-}
-LONG_FUNCTIONS = {
-    "analyze/run.py:analyze_model",
-    "autotune/strategy.py:build_within",
-    "autotune/target.py:build_fastest",
-    "deploy/build.py:_write_engine",
-    "deploy/build.py:build_engine",
-    "evaluate/run.py:evaluate_engine",
-    "sweep/run.py:_prepare",
-}
-MANY_PARAMETERS = {
-    "analyze/run.py:analyze_model",
-    "api.py:analyze",
-    "api.py:build",
-    "api.py:calibrate",
-    "api.py:evaluate",
-    "api.py:predict_file",
-    "api.py:sweep",
-    "autotune/strategy.py:build_within",
-    "autotune/target.py:build_fastest",
-    "calibrate/run.py:calibrate_model",
-    "deploy/build.py:build_engine",
-    "evaluate/run.py:evaluate_engine",
-    "sweep/run.py:run_sweep",
-}
+LONG_FILES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
+MANY_PARAMETERS: set[str] = set()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

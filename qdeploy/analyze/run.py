@@ -17,9 +17,10 @@ from qdeploy.analyze.measure import Measured, as_built, measure
 from qdeploy.analyze.next_build import next_build
 from qdeploy.analyze.options import AnalyzeOptions
 from qdeploy.calibrate.context import Context, weights_of
+from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
+from qdeploy.calibrate.run import calibrate_model, calibration_batches
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.data.infer import AUTO

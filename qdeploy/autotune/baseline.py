@@ -86,7 +86,7 @@ def model_of(
     Raises:
         ModelError: it is not found, or is another model by now.
     """
-    from qdeploy.calibrate.run import model_digest
+    from qdeploy.calibrate.model import model_digest
 
     source = manifest["source"]
     others = []

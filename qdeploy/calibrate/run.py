@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
+from qdeploy.calibrate.model import load_model, model_digest
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import CalibrationOptions
@@ -27,12 +26,11 @@ from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
-from qdeploy.files.artifact import MANIFEST, read_manifest
-from qdeploy.files.integrity import GRAPHS, read_whole, verify
+from qdeploy.files.artifact import read_manifest
 from qdeploy.files.kept import note
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
-from qdeploy.onnx_file.check import GRAPH, check_inside, check_names, load_graph
+from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.types import PathLike, Progress
 
@@ -48,51 +46,6 @@ FOLDER = "statistics"
 # so that peak memory depends neither on rows nor on their lengths, up to one row of 512 tokens.
 BATCH_TOKENS = 1024
 BATCH_PAIRS = 256 * BATCH_TOKENS
-
-
-def model_digest(model_dir: Path) -> str:
-    """What identifies a model: the sha256 of its graph file, and of its weight file if it has one.
-
-    Two fine-tunings of one large encoder differ in `model.onnx.data` alone.
-
-    Raises:
-        ModelError: not a model directory, or a file that export did not write.
-    """
-    manifest = read_manifest(model_dir, "model")
-    files = manifest["files"]
-    if GRAPH not in files:
-        raise ModelError(f"{model_dir / MANIFEST} lists no {GRAPH}. Export the checkpoint again.")
-    verify(model_dir, manifest, GRAPHS)
-    digests = [files[name] for name in (GRAPH, f"{GRAPH}.data") if name in files]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(repr(digests).encode()).hexdigest()
-
-
-def load_model(model_dir: Path) -> tuple[ir.Model, str]:
-    """The canonical graph of a model directory, and its `model_digest`.
-
-    Raises:
-        ModelError: not a model directory, a damaged file, or a weight that is NaN or infinite.
-    """
-    return read_whole(model_dir, lambda: _load_model(model_dir))
-
-
-def _load_model(model_dir: Path) -> tuple[ir.Model, str]:
-    digest = model_digest(model_dir)
-    path = model_dir / GRAPH
-    check_inside(path)
-    model = load_graph(path, "Export the checkpoint again.")
-    for name, value in model.graph.initializers.items():
-        if value.dtype != ir.DataType.FLOAT or value.const_value is None:
-            continue
-        if not np.isfinite(value.const_value.numpy()).all():
-            raise ModelError(f"{path}: weight {name} holds NaN or infinity. Train it again.")
-    inputs, outputs = (map(_name, values) for values in (model.graph.inputs, model.graph.outputs))
-    check_names(path, inputs, outputs, read_manifest(model_dir, "model"))
-    return model, digest
-
-
-def _name(value: ir.Value) -> str:
-    return str(value.name)
 
 
 def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
@@ -255,27 +208,15 @@ def rows_of(
     )
 
 
-def reading_of(
-    model_dir: Path,
-    data: str | None,
-    task: str,
-    columns: Columns | str | None,
-    max_length: int | None,
-) -> dict[str, Any] | None:
+def reading_of(model_dir: Path, asked: CalibrationOptions) -> dict[str, Any] | None:
     """What `eval` is to read of an engine that is not calibrated: what was named, or noted.
-
-    Args:
-        model_dir: model directory.
-        data, task, columns, max_length: as typed.
 
     Raises:
         DataError: what was named cannot be read.
     """
-    lost = () if data is not None else (DataError,)
+    lost = () if asked.data is not None else (DataError,)
     with contextlib.suppress(*lost):
-        return reading_for_model(
-            model_dir, data=data, task=task, columns=columns, max_length=max_length
-        ).to_json()
+        return _reading_of(model_dir, asked).to_json()
     return None
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from qdeploy.calibrate.model import load_model, model_digest
 from qdeploy.calibrate.options import EVERYWHERE
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.run import calibrate_model, load_model, model_digest, reading_of
+from qdeploy.calibrate.run import calibrate_model, reading_of
 from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
@@ -68,10 +69,7 @@ def build_engine(
     request = Request.of(source, output, asked, force=force)
     observed = _observed(request, progress)
     rows = asked.calibration
-    if observed is not None:
-        reading = observed.origin.reading
-    else:
-        reading = reading_of(source, rows.data, rows.task, rows.columns, rows.max_length)
+    reading = reading_of(source, rows) if observed is None else observed.origin.reading
     sample = None
     if asked.measure and (asked.strategy, request.rest) != (FP32, "f32"):  # that has no noise
         sample = measuring_sample(
@@ -128,12 +126,7 @@ def _write_engine(
     report("lower", 0, 1)
     lowered, rewrites = _lower(request, model, plan, structure, manifest)
     request.target.check(lowered.model)
-    if request.plan.int8_residuals and not lowered.rounded_sums:
-        warnings.warn(
-            "--int8-residuals changed nothing: no residual sum has one scale in this plan.",
-            QDeployWarning,
-            stacklevel=2,
-        )
+    _warn_of_residuals(request, lowered)
     report("write", 0, 1)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
     copy_companions(request.model_dir, work, manifest)
@@ -145,7 +138,7 @@ def _write_engine(
     if request.asked.strategy not in (FP32, FP16):
         _warn_of_unplanned(certificate, planned)
     fields = manifest_fields(manifest, request, digest, observed) | forms
-    fields |= {"data": reading, "dry_run": request.asked.dry_run}
+    fields |= {"data": reading, "dry_run": request.asked.dry_run, "noise": None}
     engine = None
     if not request.asked.dry_run:
         fields |= request.target.compile(
@@ -154,12 +147,10 @@ def _write_engine(
         engine = request.target.open(work, fields, threads=2)
         certificate["int8"] = _certificate(engine, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
-    noise, last = None, "certify"
+    last = "certify" if sample is None else "measure"
     if sample is not None:
-        last = "measure"
         report(last, 0, 1)
-        noise = measure_noise(request.model_dir, work, fields, sample, engine)
-    fields["noise"] = noise
+        fields["noise"] = measure_noise(request.model_dir, work, fields, sample, engine)
     write_guides(work, fields, certificate)
     if model_digest(home) != digest:
         raise ModelError(f"{home} was replaced while this was built. Build again.")
@@ -170,6 +161,15 @@ def _write_engine(
         "plan": summary(plan) | {"planned_share": percent(planned["planned_share"])},
         "size_mb": size_mb(work),
     }
+
+
+def _warn_of_residuals(request: Request, lowered: Lowered) -> None:
+    if request.plan.int8_residuals and not lowered.rounded_sums:
+        warnings.warn(
+            "--int8-residuals changed nothing: no residual sum has one scale in this plan.",
+            QDeployWarning,
+            stacklevel=3,
+        )
 
 
 def _lower(

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.plan import read_plan
-from qdeploy.calibrate.run import load_model
 from qdeploy.calibrate.sample import Sample
 from qdeploy.calibrate.strategies import FP32
 from qdeploy.deploy.logit_noise import Difference, Outputs, Runs, difference, outputs_of

@@ -15,6 +15,7 @@ from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.deploy.options import BuildOptions, parse_shape
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError, choose
+from qdeploy.files.artifact import package_versions
 from qdeploy.machine.faults import explain
 from qdeploy.machine.threads import check_threads
 from qdeploy.options import make, specs
@@ -99,6 +100,21 @@ class Recipe:
         """What decides the figures of every trial, for their keys."""
         return {name: value for name, value in asdict(self).items() if name not in
                 ("trials", "resources")}  # fmt: skip
+
+    def setting(self, model: str, statistics: Path, rows: Path) -> dict[str, Any]:
+        """What decides the figures of every trial.
+
+        Args:
+            model: digest of the model.
+            statistics, rows: files that all trials share.
+        """
+        return {
+            "model": model,
+            "statistics": statistics.stem,
+            "rows": hashlib.sha256(rows.read_bytes()).hexdigest(),
+            "protocol": self.protocol(),
+            "versions": package_versions(),
+        }
 
 
 def read_recipe(path: str | Path) -> Recipe:

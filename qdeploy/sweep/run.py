@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 import warnings
@@ -12,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.model import model_digest
 from qdeploy.calibrate.options import CalibrationOptions
-from qdeploy.calibrate.run import Observer, calibrate_model, model_digest, observe_directory
+from qdeploy.calibrate.run import Observer, calibrate_model, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.embedded import refuse_embedded
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
@@ -27,7 +27,6 @@ from qdeploy.evaluate.evaluation_rows import unseen_rows
 from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import (
     MANIFEST,
-    package_versions,
     read_manifest,
     write_bytes,
     write_json,
@@ -177,13 +176,7 @@ def _prepare(
             "`columns: label=COLUMN` in the recipe, or labelled rows with --eval-data."
         )
     write_rows(rows, find_task(recipe.task), folder / ROWS)
-    setting = {
-        "model": model_digest(model_dir),
-        "statistics": statistics.stem,
-        "rows": hashlib.sha256((folder / ROWS).read_bytes()).hexdigest(),
-        "protocol": recipe.protocol(),
-        "versions": package_versions(),
-    }
+    setting = recipe.setting(model_digest(model_dir), statistics, folder / ROWS)
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
     lengths = TextEncoder.from_directory(model_dir).encode(rows, limit).row_lengths
     cut = cut_text(lengths, "evaluation", longest, recipe.max_length)

@@ -20,9 +20,10 @@ from qdeploy.analyze.remedy import ENOUGH_DB, MOST_GROUPS, fewest_groups, groupe
 from qdeploy.analyze.rounding import Rounding, roundings_of
 from qdeploy.analyze.segments import SegmentedModel
 from qdeploy.calibrate.context import Context, weights_of
+from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.observe import observe
 from qdeploy.calibrate.options import CalibrationOptions, PlanOptions
-from qdeploy.calibrate.run import calibrate_model, calibration_batches, load_model
+from qdeploy.calibrate.run import calibrate_model, calibration_batches
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.errors import QDeployWarning

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qdeploy.analyze.layers import FFN_RESIDUAL, places
-from qdeploy.calibrate.run import load_model
+from qdeploy.calibrate.model import load_model
 from qdeploy.graph.sites import find_structure
 from tests.calibrate.encoder import LAYERS, encoder
 from tests.exports import Exports

@@ -13,7 +13,8 @@ import onnx_ir as ir
 import pytest
 
 from qdeploy.calibrate import run
-from qdeploy.calibrate.run import calibrate_model, load_model, model_digest
+from qdeploy.calibrate.model import load_model, model_digest
+from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.plan import Plan
-from qdeploy.calibrate.run import calibrate_model, load_model
+from qdeploy.calibrate.run import calibrate_model
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.build import build_engine

@@ -16,7 +16,7 @@ import onnx_ir as ir
 import pytest
 
 import qdeploy
-from qdeploy.calibrate.run import load_model
+from qdeploy.calibrate.model import load_model
 from qdeploy.deploy import foreign
 from qdeploy.deploy.describe import describe
 from qdeploy.deploy.open import open_engine

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import pytest
 
 import qdeploy
-from qdeploy.calibrate.run import load_model
+from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.sample import ROWS as SAMPLE_ROWS
 from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.statistics import Statistics

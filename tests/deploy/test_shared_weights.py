@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from qdeploy.calibrate.run import load_model
+from qdeploy.calibrate.model import load_model
 from qdeploy.deploy.build import build_engine
 from qdeploy.errors import QDeployWarning
 from qdeploy.exporter.export import export_checkpoint

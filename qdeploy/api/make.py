@@ -1,10 +1,4 @@
-"""The Python form of every command: one function each, and no work of their own.
-
-A function takes the options object of its command, or its fields as keywords, or both. Every
-function imports what it needs when it is called, so that `import qdeploy` stays light. All of them
-raise the errors of `qdeploy.errors`, also of a full disk and of memory (`MachineError`), and take
-`progress`, called as `progress(stage, done, total)` while they work.
-"""
+"""The commands that make something: a model, statistics, an analysis, engines."""
 
 from __future__ import annotations
 
@@ -15,14 +9,13 @@ from qdeploy.analyze.options import AnalyzeOptions
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import GateError
-from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.machine.faults import explained
 from qdeploy.options import documented, given_or
 from qdeploy.sweep.options import SweepOptions
-from qdeploy.types import PathLike, Progress
+from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
-    from qdeploy.evaluate.predictor import Predictor
+    pass
 
 
 @explained()
@@ -143,7 +136,7 @@ def analyze(
 
     asked = given_or(AnalyzeOptions, options, fields)
     read = (model_dir, asked.calibration.data, asked.calibration.statistics)
-    outputs = Outputs(html=_path(html), plot=_path(plot), given=read)
+    outputs = Outputs(html=as_path(html), plot=as_path(plot), given=read)
     report = analyze_model(model_dir, asked, progress=progress)
     outputs.write(report)
     return report
@@ -184,56 +177,6 @@ def build(
 
 
 @explained()
-@documented(EvalOptions)
-def evaluate(
-    engine_dir: PathLike,
-    options: EvalOptions | None = None,
-    *,
-    html: PathLike | None = None,
-    card: PathLike | None = None,
-    progress: Progress | None = None,
-    **fields: Any,
-) -> dict[str, Any]:
-    """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
-
-    Args:
-        engine_dir: engine directory.
-        options: see below; each may be a keyword instead.
-        html: file for the report as one self-contained page.
-        card: file for a model card (Markdown) to publish.
-        progress: see the module.
-
-    Returns:
-        The report, as in docs/files.md.
-
-    Raises:
-        GateError: a gate was not met; its attribute `report` is the report.
-        PlanError, DataError, ModelError, TargetError, VerificationError: see `qdeploy.errors`.
-    """
-    from qdeploy.evaluate.run import evaluate_engine
-    from qdeploy.report.outputs import Outputs
-
-    asked = given_or(EvalOptions, options, fields)
-    read = (engine_dir, asked.data, asked.baseline, asked.model)
-    outputs = Outputs(html=_path(html), card=_path(card), given=read)
-    if asked.baseline is not None:
-        from qdeploy.autotune.baseline import with_baseline
-
-        asked = with_baseline(engine_dir, asked, progress=progress)
-    try:
-        report = evaluate_engine(engine_dir, asked, progress=progress)
-    except GateError as error:  # a failed gate is a result too
-        outputs.write(error.report)
-        raise
-    outputs.write(report)
-    return report
-
-
-def _path(path: PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
-@explained()
 @documented(SweepOptions)
 def sweep(
     model: PathLike,
@@ -269,101 +212,12 @@ def sweep(
 
     asked = given_or(SweepOptions, options, fields)
     read = (model, sweep_dir, recipe, asked.data, asked.eval_data)
-    outputs = Outputs(html=_path(html), plot=_path(plot), made=Path(sweep_dir), given=read)
+    outputs = Outputs(html=as_path(html), plot=as_path(plot), made=Path(sweep_dir), given=read)
     result = run_sweep(model, sweep_dir, recipe, asked, progress=progress)
     outputs.write(result)
     if asked.max_drop is not None and result["cheapest"] is None:
         raise GateError(f"No engine of the sweep holds --max-drop {asked.max_drop:g}.", result)
     return result
-
-
-@explained()
-def load(engine_dir: PathLike, *, threads: int | None = None, verify: str = "sha256") -> Predictor:
-    """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
-
-    Args:
-        engine_dir: engine directory.
-        threads: threads the engine may use; None takes the cores that the process may use.
-        verify: how its files are held against its qdeploy.json: `"sha256"` reads them once more,
-            `"stat"` compares their sizes alone, for callers who cannot wait.
-
-    Raises:
-        ModelError: not an engine directory, or its files are not those of its qdeploy.json.
-        TargetError: its target does not work on this machine.
-        PlanError: `threads` or `verify` that is none.
-    """
-    from qdeploy.evaluate.predictor import Predictor
-
-    return Predictor(engine_dir, threads=threads, verify=verify)
-
-
-@explained()
-@documented(PredictOptions)
-def predict_file(
-    engine_dir: PathLike,
-    file: PathLike = "-",
-    options: PredictOptions | None = None,
-    *,
-    progress: Progress | None = None,
-    **fields: Any,
-) -> dict[str, Any]:
-    """Answer every row of a file or of standard input, block by block, in the order given.
-
-    Memory does not grow with the rows. docs/predict.md says what is answered for each head.
-
-    Args:
-        engine_dir: engine directory.
-        file: CSV, TSV, JSONL, text (a row a line) or Parquet file; `"-"` is standard input.
-        options: see below; each may be a keyword instead.
-        progress: see the module.
-
-    Returns:
-        How many `rows` were read, with the number of each label in `answers`, how many are
-        `unanswered` (they have no text, and null for an answer; a warning names the first) or
-        `truncated`, `seconds` and `rows_per_s`, `threads`, and where the answers stand (`out`).
-
-    Raises:
-        DataError: rows that cannot be read or answered; the text names the line, and says what was
-            answered before it.
-        PlanError: question answering without `logits`, or an option that cannot be followed.
-        ModelError, TargetError, OutputError, VerificationError: see `qdeploy.errors`.
-    """
-    from qdeploy.evaluate.predict_file import predict_file as answer
-
-    return answer(engine_dir, file, options, progress=progress, **fields)
-
-
-@explained()
-def inspect(
-    path: PathLike, *, target: str | None = None, require_int8: float | None = None
-) -> dict[str, Any]:
-    """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
-
-    Args:
-        path: what to look at.
-        target: of a file: whose rules it is held against; None asks ONNX Runtime's CPU provider
-            for its kernels.
-        require_int8: gate: least share (0 to 1) of the FLOPs of all constant-weight products,
-            planned or not, that must run in INT8.
-
-    Raises:
-        GateError: a rule of the target is broken, or `require_int8` is not reached; its attribute
-            `report` is the description.
-        ModelError: nothing of the three.
-        TargetError: a target that has no rules for files.
-        PlanError: `require_int8` of something that ran no kernel.
-    """
-    from qdeploy.deploy.inspect import inspect_path
-
-    return inspect_path(path, target, require_int8=require_int8)
-
-
-@explained()
-def doctor() -> dict[str, Any]:
-    """Say which targets work on this machine, and for each other one the reason and the remedy."""
-    from qdeploy.deploy.doctor import diagnose
-
-    return diagnose()
 
 
 @explained()

@@ -1,0 +1,284 @@
+"""The stages of an evaluation: each fills its sections of the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from qdeploy.data.lengths import row_limit
+from qdeploy.data.reading import Reading
+from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import find_task
+from qdeploy.errors import ModelError, PlanError
+from qdeploy.evaluate import report as parts
+from qdeploy.evaluate.accuracy import (
+    Compared,
+    Judged,
+    compare,
+    compare_outputs,
+    metrics_of,
+    no_accuracy,
+    outputs_of,
+    predict_rows,
+)
+from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.memory import peak_memory
+from qdeploy.evaluate.neighbours import neighbours_of
+from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
+from qdeploy.evaluate.predict import RUN_TOKENS
+from qdeploy.evaluate.room import check_room
+from qdeploy.evaluate.size import engine_size
+from qdeploy.evaluate.suspicions import of_lengths
+from qdeploy.files.artifact import read_json
+from qdeploy.head import CONFIG
+from qdeploy.types import Array, Progress
+
+_NAME_COLUMN = "Name their column with --columns label=COLUMN"
+_NAME_ROWS = "Name labelled rows with --data"
+
+
+def fill_predictions(
+    report: dict[str, Any],
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    reading: Reading,
+    gates: Gates,
+    progress: Progress | None,
+) -> Judged | Compared | None:
+    """Fill `metrics`, `labels` and `baseline` as far as labels and heads allow; the engine's own
+    predictions, None where there is nothing to learn from any.
+
+    Raises:
+        PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
+    """
+    task, max_length = find_task(reading.task), reading.max_length
+    remedy = _NAME_ROWS if reading.stands_in else _NAME_COLUMN
+    reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
+    if reason is not None:
+        report["no_accuracy"] = reason
+        gates.refuse_drop(reason)
+        if len(subjects) == 1 and subjects[0].head.chooses:
+            if report["simulated"]:
+                raise PlanError(
+                    f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
+                    "--baseline ENGINE_DIR."
+                )
+            report["warnings"].append(
+                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline ENGINE_DIR: "
+                "agreement with it needs no labels."
+            )
+            return None
+    asked = {
+        "max_length": _kept_tokens(subjects, max_length),
+        "batch_size": report["protocol"]["batch_size"],
+        "progress": progress,
+    }
+    stages = ("accuracy", "accuracy of the baseline")
+    both = list(zip(subjects, stages, strict=False))
+    if len(subjects) > 1 and not subjects[0].head.chooses:
+        values = [outputs_of(subject, rows, stage=stage, **asked) for subject, stage in both]
+        report["baseline"] |= compare_outputs(values[0], values[1])
+        found: Judged | Compared = values[0]
+    else:
+        judged = [
+            predict_rows(subject, rows, task, stage=stage, **asked) for subject, stage in both
+        ]
+        found = judged[0]
+        report["labels"] = parts.about_labels(judged[0])
+        report["metrics"] = None if reason else metrics_of(judged[0])
+        if len(judged) > 1:
+            report["baseline"] |= compare(judged[0], judged[1])
+    if reason is not None:
+        report["warnings"].append(
+            f"Accuracy was not measured: {reason}. What follows compares the outputs with the "
+            "baseline's, which needs no labels."
+        )
+    report["warnings"] += of_lengths(found.lengths, subjects[0], _longest(subjects), max_length)
+    return found
+
+
+def _longest(subjects: list[LoadedEngine]) -> int:
+    """Tokens of a row that every engine takes."""
+    return min(subject.longest for subject in subjects)
+
+
+def timed_tokens(subjects: list[LoadedEngine], seq_len: int | None) -> int:
+    """Tokens of a row of the latency.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    longest = _longest(subjects)
+    if seq_len is None:
+        return min(SEQ_LEN, longest)
+    if seq_len > longest:
+        raise PlanError(
+            f"--seq-len is {seq_len}, and {subjects[0].taker} takes at most {longest} tokens. Give "
+            "less, or leave it out."
+        )
+    return seq_len
+
+
+def _kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
+    """Tokens kept of a row.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    return row_limit(_longest(subjects), max_length, subjects[0].taker)
+
+
+def check_memory(subjects: list[LoadedEngine], protocol: LatencyProtocol) -> None:
+    """Refuse batches that the memory does not hold; an engine of a GPU refuses them itself.
+
+    Raises:
+        PlanError: with the most rows that would do.
+    """
+    for subject in subjects:
+        if not subject.engine.on_device:
+            path = subject.directory / CONFIG
+            config = read_json(path) if path.is_file() else {}
+            check_room(config, protocol.batch_size, protocol.seq_len)
+
+
+def feeds_of(
+    subject: LoadedEngine, rows: Rows, protocol: LatencyProtocol, seed: int, *, exact: bool
+) -> dict[str, Array]:
+    """Inputs of the fixed shape; where no latency is taken of them, the model's limit will do, and
+    a batch of the size that accuracy runs."""
+    if not exact:
+        limit = min(protocol.seq_len, subject.encoder.max_length)
+        most = min(protocol.batch_size, max(1, RUN_TOKENS // limit))
+        protocol = replace(protocol, seq_len=limit, batch_size=most)
+    return fixed_feeds(subject.encoder, rows.sample(protocol.batch_size, seed), protocol)
+
+
+def fill_latency(
+    report: dict[str, Any],
+    subjects: list[LoadedEngine],
+    feeds: list[dict[str, Array]],
+    protocol: LatencyProtocol,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    """Fill `latency_ms`, `throughput`, `speedup` and `protocol`, and the baseline's latency.
+
+    Half of the time is for this shape, where the data's own lengths take the rest.
+    """
+    engines = [(s.engine, f) for s, f in zip(subjects, feeds, strict=True)]
+    timed = measure_alternating(engines, protocol, progress, seconds=protocol.seconds / 2)
+    sections, baseline = parts.about_speed(timed.rounds, protocol, seed)
+    report |= sections
+    report["protocol"] |= timed.to_json()
+    report |= parts.about_device(subjects[0], timed.iterations)
+    if baseline is not None:
+        report["baseline"] |= {"latency_ms": baseline}
+        report["baseline"] |= parts.about_device(subjects[1], timed.iterations)
+
+
+def fill_own_lengths(
+    report: dict[str, Any],
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    protocol: LatencyProtocol,
+    max_length: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    """Fill `own_lengths`, and the baseline's, in what the fixed shape left of the time."""
+    found = measure_own_lengths(
+        subjects,
+        rows,
+        protocol,
+        max_length=_kept_tokens(subjects, max_length),
+        seconds=max(0.0, protocol.seconds - report["protocol"]["seconds"]),
+        seed=seed,
+        progress=progress,
+    )
+    for place, section in zip(
+        (report, report["baseline"]), about_own_lengths(found, seed), strict=False
+    ):
+        place["own_lengths"] = section
+
+
+def fill_neighbours(
+    report: dict[str, Any],
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    max_length: int | None,
+    progress: Progress | None,
+) -> None:
+    """Fill `neighbours`, and the baseline's."""
+    limit = _kept_tokens(subjects, max_length)
+    stages = ("neighbours", "neighbours of the baseline")
+    places = (report, report["baseline"])
+    for place, subject, stage in zip(places, subjects, stages, strict=False):
+        place["neighbours"] = neighbours_of(
+            subject.engine,
+            subject.encoder,
+            rows,
+            batch_size=report["protocol"]["batch_size"],
+            max_length=limit,
+            head=subject.head,
+            progress=progress,
+            stage=stage,
+        )
+
+
+def fill_memories(
+    report: dict[str, Any],
+    subjects: list[LoadedEngine],
+    protocol: LatencyProtocol,
+    progress: Progress | None,
+) -> None:
+    """Fill `memory_mb`, and the baseline's."""
+    memory = []
+    if progress:
+        progress("memory", 0, len(subjects))
+    for done, subject in enumerate(subjects, 1):
+        memory.append(_memory(report, subject, protocol))
+        if progress:
+            progress("memory", done, len(subjects))
+    report["memory_mb"] = memory[0]
+    if len(memory) > 1:
+        report["baseline"] |= {"memory_mb": memory[1]}
+
+
+def _memory(
+    report: dict[str, Any], subject: LoadedEngine, protocol: LatencyProtocol
+) -> dict[str, float] | None:
+    """Peak of a fresh process; when that fails the rest of the report still stands, and says so."""
+    try:
+        return peak_memory(
+            subject.directory,
+            threads=protocol.threads,
+            batch_size=protocol.batch_size,
+            seq_len=protocol.seq_len,
+        )
+    except ModelError as error:
+        report["warnings"].append(f"Peak memory was not measured. {error}")
+        return None
+
+
+def fill_structure(
+    report: dict[str, Any],
+    subjects: list[LoadedEngine],
+    feeds: list[dict[str, Array]],
+    *,
+    simulated: bool,
+) -> None:
+    """Fill `size_mb` and `int8`, and the baseline's; a simulation has no kernels."""
+    from qdeploy.deploy.certificate import check_int8
+
+    sections: list[dict[str, Any]] = [
+        {
+            "size_mb": engine_size(s.directory),
+            "int8": None if simulated else check_int8(s.directory, s.engine, f, s.manifest),
+        }
+        for s, f in zip(subjects, feeds, strict=True)
+    ]
+    report |= sections[0]
+    if len(sections) > 1:
+        report["baseline"] |= sections[1]
