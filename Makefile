@@ -72,3 +72,4 @@ format: $(INSTALLED_DEV)
 
 docs: $(INSTALLED_DEV)
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_stub.py
