@@ -58,7 +58,13 @@ def export(
             explains.
         OutputError: `model_dir` exists or cannot be written.
     """
+    from qdeploy.models import embedded
+    from qdeploy.publish import check_apart, check_output
+
     require("torch", "transformers")
+    # before the seconds that PyTorch takes
+    check_apart(Path(model_dir), [] if str(checkpoint) == embedded.NAME else [Path(checkpoint)])
+    check_output(Path(model_dir), "model", force=force)
     Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
     if progress is not None:
         progress("load PyTorch", 0, 1)  # seconds, and no word of it

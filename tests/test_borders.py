@@ -187,6 +187,8 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.faults.machine_fault",
         "qdeploy.kept",
         "qdeploy.kept.note",
+        "qdeploy.wording.changed",
+        "qdeploy.wording.speed",
         "qdeploy.whole.check_file",
         "qdeploy.whole.check_reports",
         "qdeploy.whole.write_file",

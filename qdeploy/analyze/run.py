@@ -27,7 +27,8 @@ from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.calibrate.structure import LAYER_NORM, RESIDUAL, Site, Structure
 from qdeploy.data.infer import AUTO
-from qdeploy.data.tasks import find_task
+from qdeploy.data.reading import Reading
+from qdeploy.data.tasks import find_task, generic_task
 from qdeploy.errors import PlanError
 from qdeploy.head import head_of
 from qdeploy.onnx_files import GRAPH
@@ -74,6 +75,7 @@ def analyze_model(
         | {"calibration_rows": calibration_rows, "max_length": max_length}
         | {"statistics": statistics, "scope": scope, "activations": activations}
     )
+    statistics_given = statistics
     if statistics is None:
         statistics = calibrate_model(
             directory, **request, rows=calibration_rows, max_length=max_length, progress=progress
@@ -112,7 +114,10 @@ def analyze_model(
             entries[tensor]["levels"] = counted
         report |= {"cost_rows": cost_rows, "seconds": seconds}
     report["recommendations"] = recommend(entries)
-    report["build"] = next_build(str(directory), report["plans"], entries, asked)
+    remembered = observed.origin.reading if data is statistics_given is None else None
+    report["build"] = next_build(
+        str(directory), report["plans"], entries, _named(remembered) | asked
+    )
     report["recurring"] = recurring(entries)
     report["heat_map"] = _heat_map(entries, observed)
     report["sites"] = list(entries.values())
@@ -124,6 +129,32 @@ def _not_default(given: dict[str, Any]) -> dict[str, Any]:
     defaults = inspect.signature(analyze_model).parameters
     changed = {name: value for name, value in given.items() if value != defaults[name].default}
     return {name: v if isinstance(v, int) else str(v) for name, v in changed.items()}
+
+
+def _named(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options that name rows which an earlier command was told of: by the time of the build the
+    model may have been calibrated on others."""
+    if reading is None:
+        return {}
+    found = Reading.from_json(reading)
+    own = find_task(found.task)
+    generic = own == generic_task(found.places)
+    changed = {
+        name: other
+        for name, other in (
+            (own.first, found.places.first),
+            (own.second, found.places.second),
+            ("label", found.places.label),
+        )
+        if name != other
+    }
+    options = {
+        "data": found.source,
+        "task": None if generic else found.task,
+        "columns": ",".join(f"{name}={other}" for name, other in changed.items()) or None,
+        "max_length": found.max_length,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _columns_text(columns: Columns | str | None, task: str) -> str | None:

@@ -16,6 +16,10 @@ MIXED_SETS = ("ffn", "auto")
 AUTO, NONE = "auto", "none"
 FOLDED, EVERYWHERE = "folded", "everywhere"
 PRESCALES = (NONE, FOLDED, EVERYWHERE)
+# A group of a GEMM's input is a product of its own, so that graph and time grow with K. The paper's
+# accuracy is back at K = 4 (docs/reproduction.md).
+MOST_GROUPS = 32
+WHY_SO_MANY = "Each group is a product of its own: more of them cost time and mend nothing."
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class PlanOptions:
         if not 0 < self.noise_target <= 100:
             raise PlanError(
                 f"--noise-target is {self.noise_target}; give decibels above 0, such as 30."
+            )
+        if isinstance(self.groups, int) and self.groups > MOST_GROUPS:
+            raise PlanError(
+                f"--groups is {self.groups}; give at most {MOST_GROUPS}, or 'auto'. {WHY_SO_MANY}"
             )
         _check_count("--groups", self.groups, (AUTO,), least=1)
         if self.outlier_channels is not None:

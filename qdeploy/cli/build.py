@@ -18,6 +18,8 @@ PEG = "Only with --strategy peg"
 OTHERS = "Only with another --strategy, named first"
 BUILDER = "Only with --target tensorrt or ort-tensorrt"
 TENSORRT = "Only with --target tensorrt"
+# as in `qdeploy.calibrate.options`, which a test compares
+_WHY_GROUPS = "Each group is a product of its own: more of them cost time and mend nothing."
 
 
 @sections.command()
@@ -84,11 +86,12 @@ TENSORRT = "Only with --target tensorrt"
 @sections.option(
     "--groups",
     group=PEG,
-    type=Number(int, least=1, words=("auto",)),
+    type=Number(int, least=1, most=32, words=("auto",), why=_WHY_GROUPS),
     default="auto",
     show_default=True,
     metavar="[K|auto]",
-    help="Groups of channels per site; auto takes what the noise asks for.",
+    help="Groups of channels per site, at most 32: each is a product of its own. auto takes what"
+    " the noise asks for.",
 )
 @sections.option(
     "--grouping",

@@ -14,6 +14,7 @@ from qdeploy import api
 from qdeploy.cli import options, sections, streams, tables, talk
 from qdeploy.cli.values import COUNT
 from qdeploy.errors import GateError
+from qdeploy.wording import speed
 
 _NAMED = 6  # classes
 _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones)', "text": "texts"}
@@ -108,9 +109,9 @@ def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> 
 def _summary(result: Mapping[str, Any], print_: Any) -> None:
     """What was answered; on standard error where the answers are on standard output."""
     rate = result["rows_per_s"]
-    speed = "" if rate is None else f", {rate:.0f} rows a second"
+    fast = f", {speed(rate)} rows a second" if rate else ""
     print_(
-        f"{result['rows']} rows answered in {result['seconds']:.1f} s{speed}, "
+        f"{result['rows']} rows answered in {result['seconds']:.1f} s{fast}, "
         f"{result['threads']} threads"
     )
     if result["answers"]:

@@ -18,6 +18,7 @@ class Number(click.ParamType[int | float | str]):
         least, most: the bounds; None for no bound.
         above: a bound that itself is not taken.
         words: what may stand in place of a number.
+        why: the reason of the bounds, as a sentence; said where a number is refused.
     """
 
     def __init__(
@@ -28,8 +29,9 @@ class Number(click.ParamType[int | float | str]):
         most: float | None = None,
         above: float | None = None,
         words: tuple[str, ...] = (),
+        why: str = "",
     ) -> None:
-        self.number, self.words = number, words
+        self.number, self.words, self.why = number, words, why
         self.least, self.most, self.above = least, most, above
         self.name = number.__name__
 
@@ -48,7 +50,7 @@ class Number(click.ParamType[int | float | str]):
         except (ValueError, OverflowError):
             self.fail(f"'{value}'.{nearest(str(value), self.words)} Give {self.wanted}.", param)
         if not self._holds(found):
-            self.fail(f"{value}. Give {self.wanted}.", param)
+            self.fail(f"{value}. Give {self.wanted}. {self.why}".rstrip(), param)
         return found
 
     def _holds(self, value: float) -> bool:

@@ -30,6 +30,7 @@ from qdeploy.evaluate.accuracy import (
 )
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.labels import label_remedy
 from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
@@ -45,7 +46,6 @@ from qdeploy.threads import check_threads
 
 Array = npt.NDArray[Any]
 
-_NAME_COLUMN = "Name their column with --columns label=COLUMN"
 _NAME_ROWS = "Name labelled rows with --data"
 
 
@@ -204,7 +204,7 @@ def _predictions(
         PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
     """
     task, max_length = find_task(reading.task), reading.max_length
-    remedy = _NAME_ROWS if reading.stands_in else _NAME_COLUMN
+    remedy = _NAME_ROWS if reading.stands_in else label_remedy(rows)
     reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
     if reason is not None:
         report["no_accuracy"] = reason
@@ -213,10 +213,10 @@ def _predictions(
             if report["simulated"]:
                 raise PlanError(
                     f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
-                    "--baseline ENGINE_DIR."
+                    "--baseline fp32."
                 )
             report["warnings"].append(
-                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline ENGINE_DIR: "
+                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline fp32: "
                 "agreement with it needs no labels."
             )
             return None
