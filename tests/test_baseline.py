@@ -15,6 +15,7 @@ import pytest
 import qdeploy
 from qdeploy.artifact import read_manifest
 from qdeploy.baseline import find_baseline
+from qdeploy.cli import main
 from qdeploy.errors import ModelError
 from qdeploy.text import beside
 from tests.calibrate.encoder import encoder, model_directory
@@ -54,7 +55,26 @@ def test_a_directory_of_that_name_comes_first(home: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(home)
     Path("fp32").mkdir()
     assert find(home / "engine") == Path("fp32")
-    assert find(home / "engine", "other") == Path("other")
+    Path("fp23").mkdir()
+    assert find(home / "engine", "fp23") == Path("fp23")
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"), [("fp23", "fp32"), ("FP16", "fp16"), ("nowhere/else", None)]
+)
+def test_a_mistyped_word_is_refused_before_anything_loads(
+    asked: str,
+    nearest: str | None,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    assert main(["eval", "engine", "--baseline", asked]) == 2
+    text = capsys.readouterr().err
+    assert f"--baseline is '{asked}', and no such directory is here." in text
+    assert (f"Did you mean '{nearest}'?" in text) == (nearest is not None)
+    assert "load" not in text and "or fp32 or fp16, which is built" in text
 
 
 @pytest.mark.parametrize("folder", ["elsewhere", "deep/er"])
@@ -137,5 +157,5 @@ def test_what_comes_next_can_be_pasted(home: Path, tmp_path: Path) -> None:
     said = run("build", "my model", "an engine", "--calibration-rows", "8", "--no-measure")
     (line,) = [line for line in said.splitlines() if line.startswith("Next: ")]
     words = shlex.split(line.removeprefix("Next: "))
-    assert words == ["qdeploy", "eval", "an engine", "--baseline", "fp32", "--seq-len", "64"]
+    assert words == ["qdeploy", "eval", "an engine", "--baseline", "fp32"]
     assert "drop" in run(*words[1:], "--no-latency")

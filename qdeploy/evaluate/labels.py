@@ -131,8 +131,14 @@ def _say_meaning(rows: Rows, order: ClassOrder, places: Mapping[str, int]) -> No
     meaning = list(rows.numbered)
     pairs = sorted(places.items(), key=lambda pair: (pair[1], pair[0]))
     meaning += [(label, order.names[at]) for label, at in pairs]
-    if all(whole_number(label) == generic_index(name) for label, name in meaning):
-        return  # the model's classes have no names, and there is nothing to say
+    # of a class without a name there is nothing to say
+    meaning = [
+        (label, name)
+        for label, name in meaning
+        if whole_number(label) is None or whole_number(label) != generic_index(name)
+    ]
+    if not meaning:
+        return
     more = f" and {len(meaning) - _NAMED} more" if len(meaning) > _NAMED else ""
     named = ", ".join(f"{label} = {name}" for label, name in meaning[:_NAMED])
     say(f"{rows.source}, labels: {named}{more}")
@@ -153,7 +159,7 @@ def _remedy(names: Sequence[str], counts: Counter[str], places: Mapping[str, int
     if len({plain_name(name) for name in names}) < len(names):
         text += "Several of its classes have one name, so that labels cannot tell them apart. "
     elif 2 * strange < counts.total():
-        rows = "row has" if strange == 1 else "rows have"
+        rows = "rows has" if strange == 1 else "rows have"
         which = "this row" if strange == 1 else "these rows"
         return (
             f"{strange} of {counts.total()} {rows} a class that it lacks: correct the "

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 
+from qdeploy.calibrate.options import MOST_GROUPS, WHY_SO_MANY
 from qdeploy.cli import cli, main
 from qdeploy.cli.options import NamesOption
 from qdeploy.cli.values import Number
@@ -91,6 +92,19 @@ def test_a_number_out_of_bounds_is_refused_at_once(
     words = [name, *PATHS.get(name, ["model"]), f"{option.opts[-1]}={bad}"]
     text = refused(words, option.opts[-1], tmp_path, capsys)
     assert isinstance(option.type, Number) and f"Give {option.type.wanted}." in text
+
+
+def test_the_number_of_groups_has_one_bound_and_one_reason() -> None:
+    """The command line may not import the plan's options, and says the same."""
+    (option,) = [p for name, p in options_of(Number) if name == "build" and p.name == "groups"]
+    assert isinstance(option.type, Number)
+    assert (option.type.most, option.type.why) == (MOST_GROUPS, WHY_SO_MANY)
+
+
+def test_a_refusal_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "m", "e", "--groups", "9999"]) == 2
+    text = capsys.readouterr().err
+    assert f"'--groups': 9999. Give a whole number from 1 to 32, or 'auto'. {WHY_SO_MANY}" in text
 
 
 @pytest.mark.parametrize("flag", ["--opt-shape", "--min-shape", "--max-shape"])
