@@ -41,6 +41,7 @@ class Spec:
         number: int or float, of a number with bounds.
         least, most: its bounds, None for none; `above` is a lower bound that itself is not taken.
         words: what may stand in place of a number.
+        why: the reason of the bounds, a sentence that is said where a number is refused.
         error: what a wrong name raises.
         metavar: what stands for the value in help.
         is_path: a place on disk.
@@ -56,6 +57,7 @@ class Spec:
     most: float | None = None
     above: float | None = None
     words: tuple[str, ...] = ()
+    why: str = ""
     error: type[QDeployError] = PlanError
     metavar: str | None = None
     is_path: bool = False
@@ -113,7 +115,7 @@ class Spec:
                 more = nearest(value, self.words) if isinstance(value, str) else ""
                 raise PlanError(f"{flag} is {value!r}.{more} Give {self.wanted}.")
             if not self.holds(value):
-                raise PlanError(f"{flag} is {value}. Give {self.wanted}.")
+                raise PlanError(f"{flag} is {value}. Give {self.wanted}. {self.why}".rstrip())
 
 
 def option(default: Any, help: str, *, group: str, **known: Any) -> Any:

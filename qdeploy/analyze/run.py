@@ -24,7 +24,8 @@ from qdeploy.calibrate.run import calibrate_model, calibration_batches
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.data.infer import AUTO
-from qdeploy.data.tasks import find_task
+from qdeploy.data.reading import Reading
+from qdeploy.data.tasks import find_task, generic_task
 from qdeploy.files.artifact import package_versions, read_manifest
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
@@ -99,7 +100,9 @@ def analyze_model(
             entries[tensor]["levels"] = counted
         report |= {"cost_rows": asked.cost_rows, "seconds": asked.seconds}
     report["recommendations"] = recommend(entries)
-    report["build"] = next_build(str(directory), report["plans"], entries, _told(asked))
+    unnamed = given.data is None and given.statistics is None
+    told = _named(observed.origin.reading if unnamed else None) | _told(asked)
+    report["build"] = next_build(str(directory), report["plans"], entries, told)
     report["recurring"] = recurring(entries)
     report["heat_map"] = _heat_map(entries, observed)
     report["sites"] = list(entries.values())
@@ -114,6 +117,32 @@ def _told(asked: AnalyzeOptions) -> dict[str, Any]:
     mine = ("cost_rows", "seconds", "threads")
     changed = {n: v for n, v in given.items() if n not in mine and v != plain[n]}
     return {name: v if isinstance(v, int) else str(v) for name, v in changed.items()}
+
+
+def _named(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options that name rows which an earlier command was told of: by the time of the build the
+    model may have been calibrated on others."""
+    if reading is None:
+        return {}
+    found = Reading.from_json(reading)
+    own = find_task(found.task)
+    generic = own == generic_task(found.places)
+    changed = {
+        name: other
+        for name, other in (
+            (own.first, found.places.first),
+            (own.second, found.places.second),
+            ("label", found.places.label),
+        )
+        if name != other
+    }
+    options = {
+        "data": found.source,
+        "task": None if generic else found.task,
+        "columns": ",".join(f"{name}={other}" for name, other in changed.items()) or None,
+        "max_length": found.max_length,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _columns_text(columns: Columns | str | None, task: str) -> str | None:

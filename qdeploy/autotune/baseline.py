@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qdeploy.errors import ModelError
+from qdeploy.errors import ModelError, nearest
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.kept import note
@@ -49,10 +49,12 @@ def find_baseline(
         progress: called as progress(stage, done, total).
 
     Raises:
-        ModelError: the model is not found, or is another; something else stands in its place.
+        ModelError: the model is not found, or is another; something else stands in its place; there
+            is no such directory.
         TargetError, PlanError, OutputError: see `qdeploy.api.build`.
     """
     if str(asked) not in WORDS or Path(asked).exists():
+        _require_there(asked)
         return Path(asked)
     manifest = read_manifest(Path(engine_dir), "engine")
     place = beside(engine_dir, str(asked))
@@ -76,6 +78,20 @@ def find_baseline(
     )
     note("baseline", f"{place} was written")
     return place
+
+
+def _require_there(asked: str | Path) -> None:
+    """Refuse a word that is mistyped, before anything is loaded.
+
+    Raises:
+        ModelError: no such directory.
+    """
+    if os.path.lexists(asked):
+        return
+    raise ModelError(
+        f"--baseline is '{asked}', and no such directory is here.{nearest(str(asked), WORDS)} Name "
+        f"an engine directory, or {' or '.join(WORDS)}, which is built from the engine's model."
+    )
 
 
 def model_of(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from qdeploy.cli.output import is_verbose
-from qdeploy.cli.tables import say, show, wrapped
+from qdeploy.cli.tables import say, show, table_width, wrapped
+from qdeploy.wording import changed
 
 _LISTED = 12  # sites; all of them with -v, in --json and in --html
+# Columns, the first one to stay longest; those that a narrow terminal has no room for are left out,
+# so that no name is broken.
+_COLUMNS = ("alone\ndB", "changed", "expected", "gain\ndB", "outliers", "kurtosis")
+_APART, _EDGES = 3, 2  # blanks between two columns, and at both ends
 _TOO_FEW = 300  # answers: of fewer a count does not see a third of a percent
 
 
@@ -49,21 +54,40 @@ def _table(report: Mapping[str, Any], sites: list[dict[str, Any]]) -> None:
     if not report["cost_rows"]:
         title = f"{model}: sites by expected noise, scope {scope}; no cost was measured"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    rows = [(site["short"], *_cells(site)) for site in sites]
+    names = _fitting(rows)
     table.add_column("site", overflow="fold")
-    for name in ("alone dB", "changed", "expected", "gain dB", "kurtosis", "outliers"):
-        table.add_column(name, justify="right")
-    for site in sites:
-        cost = site["cost"] or {}
-        table.add_row(
-            site["short"],
-            _figure(cost.get("alone_db"), ".1f") or "not run",
-            _figure(cost.get("flipped"), "d"),
-            _percent(cost.get("flip_percent")),
-            _figure(cost.get("gain_db"), "+.1f"),
-            f"{site['kurtosis']:.3g}",
-            str(site["outlier_channel_count"]),
-        )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row[: 1 + len(names)])
     show(table)
+    if left := _COLUMNS[len(names) :]:
+        listed = ", ".join(name.replace("\n", " ") for name in left)
+        wrapped(f"No room here: {listed}. --json and --html have them.", hanging="")
+
+
+def _cells(site: Mapping[str, Any]) -> list[str]:
+    """Of `_COLUMNS`."""
+    cost = site["cost"] or {}
+    return [
+        _figure(cost.get("alone_db"), ".1f") or "not run",
+        _figure(cost.get("flipped"), "d"),
+        _percent(cost.get("flip_percent")),
+        _figure(cost.get("gain_db"), "+.1f"),
+        str(site["outlier_channel_count"]),
+        f"{site['kurtosis']:.3g}",
+    ]
+
+
+def _fitting(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The columns beside the site for which there is room; two at least."""
+    columns = zip(*[("site", *_COLUMNS), *rows], strict=True)
+    widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    count = len(_COLUMNS)
+    while count > 2 and sum(widths[: 1 + count]) + _APART * count + _EDGES > table_width():
+        count -= 1
+    return _COLUMNS[:count]
 
 
 def _figure(value: Any, form: str) -> str:
@@ -111,7 +135,7 @@ def _outcome(plan: Mapping[str, Any]) -> str:
     text = f"{plan['sqnr_db']:.1f} dB"
     if plan["flipped"] is None:
         return text
-    return f"{text}, {plan['flipped']} answers change ({plan['flip_percent']:.1f} % expected)"
+    return f"{text}, {changed(plan['flipped'])} ({plan['flip_percent']:.1f} % expected)"
 
 
 def _left_out(report: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.cli import tables
+from qdeploy.wording import speed
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -124,7 +125,7 @@ def _own_lengths(own: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     figures = ", ".join(f"{key} {value:.2f}" for key, value in latency.items())
     lengths = f"median {tokens['median']:g}, 95 % up to {tokens['p95']:g} tokens"
     return [
-        ("own lengths, ms", f"{figures}; {own['rows_per_s']:.0f} rows a second"),
+        ("own lengths, ms", f"{figures}; {speed(own['rows_per_s'])} rows a second"),
         ("", f"{own['batch_size']} rows as they come ({lengths}), {runs(own)}"),
     ]
 

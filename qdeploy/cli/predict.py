@@ -15,6 +15,7 @@ from qdeploy.cli import options, sections, streams, tables
 from qdeploy.cli import output as talk
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import PredictOptions
+from qdeploy.wording import speed
 
 _NAMED = 6  # classes
 _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones)', "text": "texts"}
@@ -59,9 +60,9 @@ def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> 
 def _summary(result: Mapping[str, Any], print_: Any) -> None:
     """What was answered; on standard error where the answers are on standard output."""
     rate = result["rows_per_s"]
-    speed = "" if rate is None else f", {rate:.0f} rows a second"
+    fast = f", {speed(rate)} rows a second" if rate else ""
     print_(
-        f"{result['rows']} rows answered in {result['seconds']:.1f} s{speed}, "
+        f"{result['rows']} rows answered in {result['seconds']:.1f} s{fast}, "
         f"{result['threads']} threads"
     )
     if result["answers"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +13,13 @@ import click
 
 from qdeploy.cli.streams import shown
 from qdeploy.commands import command, free_place
+from qdeploy.wording import changed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDEST_TEXT = 100
 _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
-_PIPE_WIDTH = 120  # rich takes 80 columns where there is no terminal, too few for a sweep's table
 
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
 INT8 = "INT8: planned, ran, of all"
@@ -129,7 +128,7 @@ def noise(found: Mapping[str, Any]) -> str:
         return text + "the same logits"
     text += f"{found['sqnr_db']:.1f} dB of logit SQNR, "
     if found["flipped"] is not None:
-        text += f"{found['flipped']} of {found['answers']} answers change, "
+        text += f"{changed(found['flipped'], found['answers'])}, "
     text += f"largest difference {found['max_abs_diff']:.3g}"
     return text + (" (too noisy, see the warning)" if found["warning"] else "")
 
@@ -216,6 +215,11 @@ def screen_width() -> int:
     return max(40, min(shutil.get_terminal_size((80, 24)).columns, _WIDEST_TEXT))
 
 
+def table_width() -> int:
+    """Columns of a table: all that the terminal has; COLUMNS or 80 where there is none."""
+    return max(40, shutil.get_terminal_size((80, 24)).columns)
+
+
 def wrapped(text: str, *, indent: str = "", hanging: str | None = None) -> None:
     """Print a text over as many lines as it takes: see `filled`."""
     click.echo(filled(text, indent=indent, hanging=hanging))
@@ -268,7 +272,7 @@ def show(table: Table, *, width: int | None = None) -> None:
     """A table; its cells are text, and no markup.
 
     Args:
-        width: in columns; None for the terminal's, and a wide one where there is none.
+        width: in columns; None for the terminal's, or where there is none COLUMNS or 80.
     """
     from rich.console import Console
 
@@ -276,6 +280,7 @@ def show(table: Table, *, width: int | None = None) -> None:
         column._cells = [shown(c) if isinstance(c, str) else c for c in column.cells]
     if isinstance(table.title, str):
         table.title = shown(table.title)
-    if width is None and not sys.stdout.isatty():
-        width = _PIPE_WIDTH
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    console = Console(width=width or table_width(), markup=False, emoji=False, highlight=False)
+    with console.capture() as drawn:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()), color=True)

@@ -38,5 +38,5 @@ class Number(click.ParamType[int | float | str]):
         except (ValueError, OverflowError):
             self.fail(f"'{value}'.{nearest(str(value), spec.words)} Give {spec.wanted}.", param)
         if not spec.holds(found):
-            self.fail(f"{value}. Give {spec.wanted}.", param)
+            self.fail(f"{value}. Give {spec.wanted}. {spec.why}".rstrip(), param)
         return found

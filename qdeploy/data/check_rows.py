@@ -49,6 +49,19 @@ class CheckedRows:
         self._wanted = {*self._texts, columns.label}
         self._seen = dict.fromkeys(table.columns or ())
         self._labelled, self._unlabelled = False, ""
+        self._count = self._blanks = 0
+        self._numbered: dict[str, str] = {}
+
+    @property
+    def numbered(self) -> tuple[tuple[str, str], ...]:
+        """Labels that are numbers or truth values, with the class of the task that each means."""
+        return tuple(sorted(self._numbered.items()))
+
+    @property
+    def blank(self) -> str | None:
+        """The label column, where there is one and none of the rows has a class."""
+        column = self._columns.label
+        return column if column in self._seen and not self._labelled else None
 
     def rows(self, limit: int | None = None) -> Iterator[Row]:
         """Every record as a row, or the first ones only, behind which nothing is read.
@@ -105,18 +118,25 @@ class CheckedRows:
             return True
         if self._gaps or not (self._labelled or required):
             return False
-        raise DataError(
-            f"{self._table.name}, {self._unlabelled}: column '{column}' holds no class. Use a "
-            "labelled split, or drop that row."
-        )
+        where = f"{self._table.name}, {self._unlabelled}: column '{column}' holds no class"
+        if not self._labelled:
+            raise DataError(
+                f"{where}, and no other row has one. Name the column that has, or use a labelled "
+                "split."
+            )
+        rows = f"{self._blanks} of {self._count} rows have none"
+        which = "these rows" if self._blanks > 1 else "that row"
+        raise DataError(f"{where}; {rows}. Give {which} a class, or drop {which}.")
 
     def _row(self, place: str, values: Mapping[str, Any], records: Iterator[Record]) -> Row:
         texts = [self._text(place, values, column, records) for column in self._texts]
         label = self._label(place, values.get(self._columns.label))
+        self._count += 1
         if label is not None:
             self._labelled = True
-        elif not self._unlabelled:
-            self._unlabelled = place
+        else:
+            self._blanks += 1
+            self._unlabelled = self._unlabelled or place
         return Row(texts[0], texts[1] if len(texts) == 2 else None, label)
 
     def _text(
@@ -154,6 +174,7 @@ class CheckedRows:
             return None
         classes = self._task.classes if self._task.names_integers else ()
         if number is not None and 0 <= number < len(classes):
+            self._numbered[text] = classes[number]
             return classes[number]
         return text if number is None or not isinstance(value, float) else str(number)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qdeploy.data.check_rows import CheckedRows, Row
@@ -27,6 +27,9 @@ class Rows:
         labels: class name of each row, or an index as a string; None where the source has none.
         source: where they came from, for reports and error texts.
         row_ids: position of each row in its source, from 0.
+        numbered: labels of the source that are numbers, or true and false, with the class of the
+            task that each was read as; empty where `labels` are as in the source.
+        blank: the label column, where the source has one and no row has a class in it.
     """
 
     first: tuple[str, ...]
@@ -34,6 +37,8 @@ class Rows:
     labels: tuple[str, ...] | None
     source: str
     row_ids: tuple[int, ...]
+    numbered: tuple[tuple[str, str], ...] = ()
+    blank: str | None = None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -63,13 +68,19 @@ class Rows:
         def pick(values: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(values[i] for i in indices)
 
-        return Rows(
-            pick(self.first),
-            None if self.second is None else pick(self.second),
-            None if self.labels is None else pick(self.labels),
-            self.source,
-            tuple(self.row_ids[i] for i in indices),
+        return replace(
+            self,
+            first=pick(self.first),
+            second=None if self.second is None else pick(self.second),
+            labels=None if self.labels is None else pick(self.labels),
+            row_ids=tuple(self.row_ids[i] for i in indices),
         )
+
+    def without_labels(self) -> str:
+        """Why `labels` is None, as a clause."""
+        if self.blank is None:
+            return f"{self.source} has no labels"
+        return f"{self.source} has no labels (its column '{self.blank}' holds -1 or nothing)"
 
     def content_hash(self) -> str:
         """sha256 of the texts in their order; labels and source do not change it."""
@@ -195,6 +206,8 @@ class _Columns:
             labels=tuple(self.labels) if labelled else None,
             source=checked.source,
             row_ids=tuple(self.ids),
+            numbered=checked.numbered,
+            blank=checked.blank,
         )
 
 

@@ -20,6 +20,7 @@ from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
 from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.wording import changed
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
 # zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no
@@ -152,7 +153,7 @@ def _warning(
 def _flips(found: Difference) -> str:
     if found.flipped is None:
         return ""
-    return f"{found.flipped} of {found.answers} answers change, "
+    return f"{changed(found.flipped, found.answers)}, "
 
 
 def _level(level: float) -> str:

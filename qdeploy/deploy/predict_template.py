@@ -261,6 +261,8 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.texts) == bool(args.file) or (args.pairs and len(args.texts) % 2):
         parser.error("give texts (with --pairs an even number of them), or --file")
+    if (file := next(filter(os.path.isfile, args.texts), None)) is not None:
+        parser.error(f"{file} is a file: pass it with --file")
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this quietly
     for stream in (sys.stdin, sys.stdout):

@@ -103,7 +103,7 @@ def no_accuracy(subject: LoadedEngine, rows: Rows, *, stands_in: bool = False) -
     if stands_in:
         return f"{rows.source} stands in for rows of your own, and its labels are not the model's"
     if rows.labels is None:
-        return f"{rows.source} has no labels"
+        return rows.without_labels()
     return None
 
 
@@ -136,8 +136,8 @@ def predict_rows(
     if not subject.head.chooses:
         raise PlanError(
             f"{subject.directory} is a {subject.head.description}: accuracy is measured only where "
-            "an engine chooses one class for each row. Pass --baseline ENGINE_DIR to see how far "
-            "its outputs are from that engine's, or measure its latency alone (--no-accuracy); "
+            "an engine chooses one class for each row. Pass --baseline fp32 to see how far its "
+            "outputs are from FP32's, or measure its latency alone (--no-accuracy); "
             "qdeploy.load(...).logits() gives its outputs."
         )
     order = class_order(subject.manifest["labels"], task)

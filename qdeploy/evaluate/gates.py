@@ -35,8 +35,7 @@ class Gates:
             if not (baseline and accuracy):
                 lacking = "a baseline" if accuracy else "accuracy"
                 raise PlanError(
-                    f"--max-drop needs {lacking}: pass --baseline ENGINE_DIR, and leave "
-                    "accuracy on."
+                    f"--max-drop needs {lacking}: pass --baseline fp32, and leave accuracy on."
                 )
             if not 0 <= self.max_drop <= 100:
                 raise PlanError(f"--max-drop is {self.max_drop:g}, and 0 to 100 points make sense.")

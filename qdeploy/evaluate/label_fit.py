@@ -6,16 +6,16 @@ the evaluation after it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdeploy.errors import DataError, QDeployError
+from qdeploy.errors import DataError, QDeployError, QDeployWarning
 from qdeploy.head import head_of
 
 if TYPE_CHECKING:
-    from qdeploy.data.rows import Rows
-    from qdeploy.data.tasks import Task
+    from qdeploy.data.reading import Reading
 
 _MOST = 10_000  # rows whose labels are looked at
 
@@ -29,35 +29,41 @@ def label_fault(engine_dir: str | Path, manifest: Mapping[str, Any]) -> str | No
 
     Returns:
         A text with what to do. None too for a head that has no accuracy, rows without labels, and
-        rows of the hub, which are not read a second time for this.
+        rows of the hub, which are not read a second time for this. Labels that are read as
+        classes, but leave some without a row, are warned of.
     """
-    from qdeploy.evaluate.labels import class_order, gold_of
+    from qdeploy.data.rows import read_rows
+    from qdeploy.data.tasks import find_task
+    from qdeploy.evaluate.labels import absent_text, class_order, gold_of
 
     if not manifest.get("data") or not head_of(Path(engine_dir), manifest).chooses:
         return None
     try:
-        found = _rows(manifest)
+        reading = _reading(manifest)
     except QDeployError:  # eval says more of it
         return None
-    if found is None:
+    if reading is None:
         return None
-    rows, task = found
     try:
-        gold_of(rows, class_order(manifest["labels"], task))
-    except DataError as error:
+        source = str(reading.source)
+        rows = read_rows(source, task=reading.task, columns=reading.columns, limit=_MOST)
+        if rows.labels is None:
+            return None
+        order = class_order(manifest["labels"], find_task(reading.task))
+        gold = gold_of(rows, order)
+    except DataError as error:  # blank labels among others too
         return str(error)
+    if (doubt := absent_text(gold.indices, gold.form, order)) is not None:
+        warnings.warn(f"{rows.source}: {doubt}", QDeployWarning, stacklevel=3)
     return None
 
 
-def _rows(manifest: Mapping[str, Any]) -> tuple[Rows, Task] | None:
-    """The labelled rows that `eval` would read, and their task."""
+def _reading(manifest: Mapping[str, Any]) -> Reading | None:
+    """What `eval` would read; None where that is no file."""
     from qdeploy.data.reading import reading_for_engine
-    from qdeploy.data.rows import read_rows
-    from qdeploy.data.tasks import find_task
 
     asked: dict[str, Any] = {"data": None, "columns": None, "max_length": None}
     reading = reading_for_engine(manifest, task="auto", stands_in=True, **asked)
     if reading.source is None or not Path(reading.source).expanduser().exists():
         return None
-    rows = read_rows(reading.source, task=reading.task, columns=reading.columns, limit=_MOST)
-    return None if rows.labels is None else (rows, find_task(reading.task))
+    return reading

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_number
+from qdeploy.data.notice import say
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
 from qdeploy.errors import DataError, ModelError
@@ -16,6 +17,8 @@ from qdeploy.types import Array
 
 NAMES, INTEGERS = "names", "integers"
 _BOOLEANS = {"false": 0, "true": 1}
+_NAMED = 8  # labels that are said with their class
+_ENOUGH = 5  # rows for each class: of so many one is seldom without any by chance
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,15 @@ def gold_of(rows: Rows, order: ClassOrder) -> Gold:
 
     Names are compared without regard to case, spaces, hyphens and underscores. Where labels are no
     names, numbers (`1`, `1.0`), `LABEL_1` and, of two classes, `true` and `false` are indices in
-    the model's order.
+    the model's order. Which label was read as which class is said, where it is not its name.
 
     Raises:
         DataError: rows without labels, or with a class that the model lacks or has twice.
     """
     if rows.labels is None:
         raise DataError(
-            f"{rows.source} has no labels, and accuracy needs them. Name their column with "
-            "--columns label=COLUMN, or measure without accuracy (--no-accuracy)."
+            f"{rows.without_labels()}, and accuracy needs them. {label_remedy(rows)}, or measure "
+            "without accuracy (--no-accuracy)."
         )
     counts = Counter(rows.labels)
     places, form = _by_name(counts, order.names), NAMES
@@ -86,14 +89,65 @@ def gold_of(rows: Rows, order: ClassOrder) -> Gold:
         if label not in places:
             shown = label if len(label) <= 60 else f"{label[:60]}…"
             where = f"{rows.source}: row {row_id + 1} has the class '{shown}'"
-            from_one = whole_number(label) == len(order.names) and 0 not in places.values()
-            raise DataError(f"{where}, and the model knows {_known(order.names, from_one)}")
+            remedy = _remedy(order.names, counts, places)
+            raise DataError(f"{where}, and the model knows {', '.join(order.names)}. {remedy}")
+    _say_meaning(rows, order, places if form == INTEGERS else {})
     return Gold(np.array([places[label] for label in rows.labels], np.int64), form)
 
 
-def _known(names: Sequence[str], from_one: bool) -> str:
-    """The model's classes, and what to do about a label that is none of them."""
-    text = f"{', '.join(names)}. "
+def label_remedy(rows: Rows) -> str:
+    """What to do about rows without labels, as the start of a sentence."""
+    if rows.blank is None:
+        return "Name their column with --columns label=COLUMN"
+    return "Name rows that have some with --data"
+
+
+def absent_text(indices: Array, form: str | None, order: ClassOrder) -> str | None:
+    """The doubt that numbers mean other classes, since some of the model's have no row; or None.
+
+    Args:
+        indices: int64 [N], the classes of the rows.
+        form: of `Gold`. Names leave no doubt.
+        order: of the classes. Few rows from class 0 on leave no doubt either.
+    """
+    names, found = order.names, set(indices.tolist())
+    absent = [name for at, name in enumerate(names) if at not in found]
+    few = len(indices) < _ENOUGH * len(names)
+    if form != INTEGERS or not absent or (few and 0 in found):
+        return None
+    shown = f"{', '.join(absent[:_NAMED])}{' and more' if len(absent) > _NAMED else ''}"
+    return (
+        f"The labels are numbers, and stand for {len(found)} of the model's {len(names)} classes: "
+        f"no row is of {shown}. Numbers are read from 0 up. If these mean something else, write "
+        "the names of the classes."
+    )
+
+
+def _say_meaning(rows: Rows, order: ClassOrder, places: Mapping[str, int]) -> None:
+    """Say how labels that are not names became classes: `labels: 0 = negative, 1 = positive`."""
+    meaning = list(rows.numbered)
+    pairs = sorted(places.items(), key=lambda pair: (pair[1], pair[0]))
+    meaning += [(label, order.names[at]) for label, at in pairs]
+    # of a class without a name there is nothing to say
+    meaning = [
+        (label, name)
+        for label, name in meaning
+        if whole_number(label) is None or whole_number(label) != generic_index(name)
+    ]
+    if not meaning:
+        return
+    more = f" and {len(meaning) - _NAMED} more" if len(meaning) > _NAMED else ""
+    named = ", ".join(f"{label} = {name}" for label, name in meaning[:_NAMED])
+    say(f"{rows.source}, labels: {named}{more}")
+
+
+def _remedy(names: Sequence[str], counts: Counter[str], places: Mapping[str, int]) -> str:
+    """What to do about labels that are none of the model's classes."""
+    text = ""
+    numbers = [whole_number(label) for label in counts]
+    highest = max((number for number in numbers if number is not None), default=None)
+    from_one = highest == len(names) and 0 not in places.values()
+    strange = sum(count for label, count in counts.items() if label not in places)
     if from_one:
         return text + (
             f"Numbers are read from 0 up, and these seem to start at 1: write 0 to {len(names) - 1}"
@@ -101,6 +155,13 @@ def _known(names: Sequence[str], from_one: bool) -> str:
         )
     if len({plain_name(name) for name in names}) < len(names):
         text += "Several of its classes have one name, so that labels cannot tell them apart. "
+    elif 2 * strange < counts.total():
+        rows = "rows has" if strange == 1 else "rows have"
+        which = "this row" if strange == 1 else "these rows"
+        return (
+            f"{strange} of {counts.total()} {rows} a class that it lacks: correct the "
+            f"{'label' if strange == 1 else 'labels'}, or drop {which}."
+        )
     return text + (
         "Rename the classes in the file, or set id2label in the checkpoint's config.json and "
         "export again."

@@ -27,6 +27,7 @@ from qdeploy.evaluate.metrics import largest_difference
 from qdeploy.evaluate.predict import RUN_TOKENS, check_finite
 from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
 from qdeploy.types import Array, Progress
+from qdeploy.wording import changed
 
 Outputs = dict[str, Array]  # of one row: [classes], or [S, ...] of its own tokens
 
@@ -185,4 +186,4 @@ def _is_rounding(found: Mapping[str, Any], scale: float) -> bool:
 def _figures(found: Mapping[str, Any], rows: int) -> str:
     text = f"up to {found['max_abs_diff']:.2g} in a logit"
     flipped = found["flipped"]
-    return text if flipped is None else f"{text}, {flipped} of {rows} answers change"
+    return text if flipped is None else f"{text}, {changed(flipped, rows)}"

@@ -38,7 +38,6 @@ from qdeploy.machine.threads import check_threads
 from qdeploy.options import given_or
 from qdeploy.types import PathLike, Progress
 
-_NAME_COLUMN = "Name their column with --columns label=COLUMN"
 _NAME_ROWS = "Name labelled rows with --data"
 
 

@@ -22,6 +22,7 @@ from qdeploy.evaluate.accuracy import (
     predict_rows,
 )
 from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.labels import label_remedy
 from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.memory import peak_memory
@@ -35,7 +36,6 @@ from qdeploy.files.artifact import read_json
 from qdeploy.head import CONFIG
 from qdeploy.types import Array, Progress
 
-_NAME_COLUMN = "Name their column with --columns label=COLUMN"
 _NAME_ROWS = "Name labelled rows with --data"
 
 
@@ -54,7 +54,7 @@ def fill_predictions(
         PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
     """
     task, max_length = find_task(reading.task), reading.max_length
-    remedy = _NAME_ROWS if reading.stands_in else _NAME_COLUMN
+    remedy = _NAME_ROWS if reading.stands_in else label_remedy(rows)
     reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
     if reason is not None:
         report["no_accuracy"] = reason
@@ -63,10 +63,10 @@ def fill_predictions(
             if report["simulated"]:
                 raise PlanError(
                     f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
-                    "--baseline ENGINE_DIR."
+                    "--baseline fp32."
                 )
             report["warnings"].append(
-                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline ENGINE_DIR: "
+                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline fp32: "
                 "agreement with it needs no labels."
             )
             return None

@@ -8,7 +8,7 @@ from typing import Any
 from qdeploy.data.lengths import RowLengths, cut_text, difference_text
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.accuracy import Judged
-from qdeploy.evaluate.labels import INTEGERS
+from qdeploy.evaluate.labels import INTEGERS, absent_text
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 
 _SHOWN = 6  # classes that a warning names
@@ -36,6 +36,9 @@ def of_predictions(report: Mapping[str, Any], judged: Judged) -> list[str]:
     texts = []
     if (text := swap_text(judged)) is not None:
         texts.append(text)
+    if judged.gold is not None and judged.only_class is None:
+        doubt = absent_text(judged.gold, judged.form, judged.order)
+        texts += [] if doubt is None else [doubt]
     if judged.only_class is not None:
         texts.append(
             f"All {len(judged.logits)} rows are of the class '{judged.only_class}': accuracy is "

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
+from qdeploy.models import embedded
 from qdeploy.types import PathLike, Progress
 
 
 def export_model(
-    checkpoint: PathLike, model_dir: PathLike, *, progress: Progress | None = None, **options: Any
+    checkpoint: PathLike,
+    model_dir: PathLike,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
 
@@ -18,9 +25,13 @@ def export_model(
         MachineError: torch or transformers is not installed, with the command that installs them.
     """
     require("torch", "transformers")
+    # before the seconds that PyTorch takes
+    named = str(checkpoint) == embedded.NAME
+    check_apart(Path(model_dir), [] if named else [Path(checkpoint)])
+    check_output(Path(model_dir), "model", force=force)
     Path.cwd()  # where it was removed, torch's import would end the process without a word of ours
     if progress is not None:
         progress("load PyTorch", 0, 1)  # seconds, and no word of it
     from qdeploy.exporter.export import export_checkpoint
 
-    return export_checkpoint(checkpoint, model_dir, progress=progress, **options)
+    return export_checkpoint(checkpoint, model_dir, force=force, progress=progress, **options)

@@ -47,10 +47,10 @@ def download(hub_id: str, *, allow_pickle: bool = False, trust_remote_code: bool
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:  # the client raises many kinds; each means: no files
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
         raise CheckpointError(
-            f"'{hub_id}' could not be fetched from the Hugging Face hub: {reason[0]} Check the "
-            "id and the network (`hf auth login` for a private one), or download the repository "
+            f"'{hub_id}' could not be fetched from the Hugging Face hub: {reason}. Check the id "
+            "and the network (`hf auth login` for a private one), or download the repository "
             "elsewhere and pass its directory."
         ) from error
     finally:

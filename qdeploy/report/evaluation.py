@@ -8,6 +8,7 @@ from typing import Any
 from qdeploy.names import short_name
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
+from qdeploy.wording import speed
 
 _SIGNIFICANT = 0.05
 
@@ -213,7 +214,7 @@ def _own_lengths(report: Mapping[str, Any]) -> Section:
             (
                 name,
                 *(f"{found['latency_ms'][key]:.2f}" for key in ("p50", "p95")),
-                f"{found['rows_per_s']:.0f}",
+                speed(found["rows_per_s"]),
             )
         )
         for name, found in engines

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qdeploy.figures import percent
+from qdeploy.wording import changed
 
 BASELINE, SHIPPED, DYNAMIC, VICTIM, REMEDY = "fp32", "peg", "dynamic", "w8a8", "peg-k4"
 BUSY = 1.3  # slow rounds over fast ones: above it the machine did something else beside
@@ -52,8 +53,7 @@ def _ship(shipped: Row, base: Row, directory: str) -> str:
 def _flips(row: Row) -> str:
     if not row["flipped"]:
         return f"No answer of {row['n']} changes"
-    many = row["flipped"] > 1
-    return f"{row['flipped']} of {row['n']} answers change{'' if many else 's'}"
+    return changed(row["flipped"], row["n"])
 
 
 def _against_dynamic(shipped: Row, dynamic: Row) -> str:
@@ -80,7 +80,7 @@ def _against_dynamic(shipped: Row, dynamic: Row) -> str:
 def _answers(found: Row) -> str:
     if not found["flipped"]:
         return "no answer changes"
-    return f"{found['flipped']} answer{' changes' if found['flipped'] == 1 else 's change'}"
+    return changed(found["flipped"])
 
 
 def _logits(value: float) -> str:

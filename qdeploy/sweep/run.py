@@ -172,7 +172,7 @@ def _prepare(
     rows, left_out = unseen_rows(judged, seen, recipe.limit)
     if rows.labels is None:
         raise DataError(
-            f"{rows.source} has no labels, and a sweep compares accuracies. Name their column with "
+            f"{rows.without_labels()}, and a sweep compares accuracies. Name their column with "
             "`columns: label=COLUMN` in the recipe, or labelled rows with --eval-data."
         )
     write_rows(rows, find_task(recipe.task), folder / ROWS)

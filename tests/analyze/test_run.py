@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,6 +183,37 @@ def test_the_build_of_an_analysis_runs(model_dir: Path, rows: str, tmp_path: Pat
     words = shlex.split(chosen["command"])
     assert main(words[1:]) == 0
     assert (Path(words[3]) / "qdeploy.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "asked", "named"),
+    [
+        ("question\tsentence", {}, {"task": "qnli"}),
+        ("question\tsentence", {"task": "text-pair", "columns": "text=question,text_pair=sentence"},
+         {"columns": "text=question,text_pair=sentence"}),
+        ("title\tcomment", {"columns": "text=comment"}, {"columns": "text=comment"}),
+        ("text\tlabel", {"max_length": 16}, {"max_length": 16}),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
+def test_remembered_rows_are_named_in_what_comes_next(
+    header: str, asked: dict[str, Any], named: dict[str, Any], model_dir: Path, tmp_path: Path
+) -> None:
+    """The model may be calibrated on others before the build is run."""
+    model, others = model_dir, tmp_path / "others.tsv"
+    path = tmp_path / "mine.tsv"
+    lines = [f"which city number {i}?\tthe city is {'x ' * i}." for i in range(12)]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    others.write_text("text\n" + "another text\n" * 12)
+    first = qdeploy.calibrate(model, data=str(path), calibration_rows=8, **asked)
+    report = qdeploy.analyze(model, calibration_rows=8, cost_rows=0)
+    options = dict(report["build"]["options"])
+    assert Path(options.pop("data")).samefile(path)
+    assert {name: options[name] for name in named} == named
+    assert {"task", "columns", "max_length"} & options.keys() == named.keys()
+    qdeploy.calibrate(model, data=str(others), calibration_rows=8)
+    again = {key: report["build"]["options"].get(key) for key in ("data", *named)}
+    assert qdeploy.calibrate(model, calibration_rows=8, **again) == first
 
 
 def test_seconds_are_a_number_above_zero(model_dir: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import qdeploy
 from qdeploy.autotune.baseline import find_baseline
+from qdeploy.cli import main
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.text import beside
@@ -54,7 +55,26 @@ def test_a_directory_of_that_name_comes_first(home: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(home)
     Path("fp32").mkdir()
     assert find(home / "engine") == Path("fp32")
-    assert find(home / "engine", "other") == Path("other")
+    Path("fp23").mkdir()
+    assert find(home / "engine", "fp23") == Path("fp23")
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"), [("fp23", "fp32"), ("FP16", "fp16"), ("nowhere/else", None)]
+)
+def test_a_mistyped_word_is_refused_before_anything_loads(
+    asked: str,
+    nearest: str | None,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    assert main(["eval", "engine", "--baseline", asked]) == 2
+    text = capsys.readouterr().err
+    assert f"--baseline is '{asked}', and no such directory is here." in text
+    assert (f"Did you mean '{nearest}'?" in text) == (nearest is not None)
+    assert "load" not in text and "or fp32 or fp16, which is built" in text
 
 
 @pytest.mark.parametrize("folder", ["elsewhere", "deep/er"])

@@ -126,6 +126,7 @@ def test_another_schema_is_told() -> None:
         ({"groups": "many"}, "--groups is 'many'"),
         ({"groups": True}, "--groups is True"),
         ({"groups": 2.5}, "--groups is 2.5"),
+        ({"groups": 33}, "--groups is 33; give at most 32, or 'auto'. Each group is a product of"),
         ({"outlier_channels": -1}, "--outlier-channels is -1; .* from 0 up, or 'auto' or 'none'"),
         ({"outlier_channels": "all"}, "--outlier-channels is 'all'"),
     ],
@@ -138,6 +139,7 @@ def test_wrong_options(wrong: dict[str, Any], text: str) -> None:
 
 def test_right_options() -> None:
     PlanOptions(percentile=100, alpha=0.0, groups=1, outlier_channels=0)
+    PlanOptions(groups=32)
     PlanOptions(alpha=1.0, groups="auto", outlier_channels="none", weights="per-tensor")
     plain = PlanOptions()
     assert plain.per_channel_weights and not PlanOptions(weights="per-tensor").per_channel_weights

@@ -234,7 +234,7 @@ def test_peg_does_not_fold_into_weights_with_one_scale(synthetic: Synthetic) -> 
 
 
 @pytest.mark.parametrize("grouping", ["contiguous", "sorted", "optimal"])
-@pytest.mark.parametrize("k", [2, 4, 100])
+@pytest.mark.parametrize("k", [2, 4, HIDDEN])
 def test_peg_with_k_groups_everything(synthetic: Synthetic, grouping: str, k: int) -> None:
     plan = make_plan("peg", synthetic.context(groups=k, grouping=grouping, scope="all"))
     for site in synthetic.structure.sites:
@@ -252,6 +252,24 @@ def test_peg_with_k_groups_everything(synthetic: Synthetic, grouping: str, k: in
             half = affine.scale / 2 * (1 + 1e-6)
             assert low <= seen.minimum[list(group)].min() + half
             assert high >= seen.maximum[list(group)].max() - half
+
+
+def test_more_groups_than_a_gemm_input_has_channels_are_refused(synthetic: Synthetic) -> None:
+    """The way out holds: as many as there are, automatic, or the narrow sites in float."""
+    for options in ({"scope": "gemm"}, {"scope": "all"}):
+        with pytest.raises(PlanError) as refused:
+            make_plan("peg", synthetic.context(groups=HIDDEN + 1, **options))
+        text = str(refused.value)
+        assert f"--groups is {HIDDEN + 1}" in text and f"has {HIDDEN} channels" in text
+        assert f"Give at most {HIDDEN}, or 'auto'" in text
+    narrow = [s for s in synthetic.context(scope="gemm").sites if s.channels == HIDDEN]
+    assert f"--float-sites {narrow[0].name}" in text
+    kept = tuple(site.name for site in narrow)
+    wide = make_plan("peg", synthetic.context(groups=HIDDEN + 1, float_sites=kept))
+    counts = [
+        len(s.treatment.groups) for s in wide.sites.values() if isinstance(s.treatment, Grouped)
+    ]
+    assert HIDDEN + 1 in counts
 
 
 def test_peg_groupings_differ_and_optimal_is_best(synthetic: Synthetic) -> None:

@@ -38,10 +38,30 @@ def test_the_table_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch
     assert max(map(len, lines)) <= WIDTH
     text = "\n".join(lines)
     first = next(line for line in lines if line.lstrip().startswith("L0 ffn.sum"))
-    assert first.split()[2:8] == ["3.5", "4", "11.0", "%", "+1.2", "1.2e+03"]
+    assert first.split()[2:9] == ["3.5", "4", "11.0", "%", "+1.2", "1", "1.2e+03"]
     assert lines[-1] == "Next: qdeploy build model model-peg --strategy peg --scope all"
     assert "layer.0.output" not in text  # the long names are for -v
     assert "32 answers are few: a single one is 3.1 %" in text.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("L11 ffn.intermediate.input", "kurtosis"),
+        ("L11 a.place.with.a.long.name.input", "outliers, kurtosis"),
+        ("L11 " + "x" * 40, "gain dB, outliers, kurtosis"),
+        ("L11 " + "x" * 50, "expected, gain dB, outliers, kurtosis"),
+    ],
+)
+def test_columns_are_left_out_before_a_name_is_broken(
+    name: str, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = analysis()
+    report["sites"][0] |= {"short": name}
+    lines = printed(lambda: analysis_table.analysis(report), monkeypatch)
+    assert max(map(len, lines)) <= WIDTH
+    assert [line.split("  ")[0].strip() for line in lines if line.startswith(" L11")] == [name]
+    assert f"No room here: {left}. --json and --html have them." in " ".join(lines)
 
 
 def test_what_was_not_measured_has_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:

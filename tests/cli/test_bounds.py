@@ -10,10 +10,11 @@ from typing import Any
 import click
 import pytest
 
+from qdeploy.calibrate.options import PlanOptions
 from qdeploy.cli import cli, main
 from qdeploy.cli.options import NamesOption
 from qdeploy.cli.values import Number
-from qdeploy.options import Spec
+from qdeploy.options import Spec, specs
 from tests.calibrate.encoder import model_directory
 
 PATHS = {
@@ -94,6 +95,13 @@ def test_a_number_out_of_bounds_is_refused_at_once(
     words = [name, *PATHS.get(name, ["model"]), f"{option.opts[-1]}={bad}"]
     text = refused(words, option.opts[-1], tmp_path, capsys)
     assert isinstance(option.type, Number) and f"Give {option.type.spec.wanted}." in text
+
+
+def test_a_refusal_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "m", "e", "--groups", "9999"]) == 2
+    why = specs(PlanOptions)["groups"].why
+    text = capsys.readouterr().err
+    assert f"'--groups': 9999. Give a whole number from 1 to 32, or 'auto'. {why}" in text
 
 
 @pytest.mark.parametrize("flag", ["--opt-shape", "--min-shape", "--max-shape"])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from qdeploy import api
-from qdeploy.cli import cli, main
+from qdeploy.cli import cli, main, tables
+from qdeploy.cli.predict import _summary
 from qdeploy.errors import GateError
 from tests.report.reports import evaluation
 
@@ -231,6 +232,33 @@ def test_predict_says_on_standard_error_what_it_answered(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("rows", "rate", "said"),
+    [
+        (0, 0.0, "0 rows answered in 0.1 s, 2 threads"),
+        (0, None, "0 rows answered in 0.1 s, 2 threads"),
+        (1, 0.21, "1 rows answered in 0.1 s, 0.21 rows a second, 2 threads"),
+        (9, 80.4, "9 rows answered in 0.1 s, 80 rows a second, 2 threads"),
+    ],
+)
+def test_a_speed_is_said_where_there_is_one(
+    rows: int, rate: float | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"rows": rows, "rows_per_s": rate, "seconds": 0.1, "threads": 2}
+    _summary(found | {"answers": {}, "out": None}, print)
+    assert capsys.readouterr().out == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("flipped", "said"), [(0, "0 of 32 answers change,"), (1, "1 of 32 answers changes,")]
+)
+def test_one_answer_changes(flipped: int, said: str) -> None:
+    noise = {"simulated": False, "rows": 32, "data": "x", "finite": True, "equal": False,
+             "sqnr_db": 20.0, "flipped": flipped, "answers": 32, "max_abs_diff": 0.1,
+             "warning": None}  # fmt: skip
+    assert said in tables.noise(noise)
+
+
 def test_answers_and_the_report_do_not_share_standard_output(
     called: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +296,19 @@ def test_export_says_how_near_and_what_next(
     out = capsys.readouterr().out
     assert "max |difference| 3.0e-07" in out
     assert "Next: qdeploy build m m-peg" in out
+
+
+def test_export_looks_at_its_output_before_it_loads_pytorch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    for words, fact in (
+        (["x", f"{tmp_path}/there"], "already exists. Pass --force"),
+        ([f"{tmp_path}/there", f"{tmp_path}/there/in"], "overlap"),
+    ):
+        assert main(["export", *words]) == 2
+        text = capsys.readouterr().err
+        assert fact in text and "PyTorch" not in text
 
 
 def test_calibrate_prints_the_path(

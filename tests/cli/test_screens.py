@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import qdeploy
 from tests.calibrate.encoder import model_directory
-from tests.cli.terminal import DONE, FAILED, WHEEL, Screen, Terminal, is_clean
+from tests.cli.terminal import DONE, FAILED, ROOT, WHEEL, Screen, Terminal, is_clean
 
 RECIPE = """
 calibration: {rows: 8, seed: 0}
@@ -240,6 +244,58 @@ def test_export_in_a_terminal(home: Path) -> None:
     with command(home, f"export {checkpoint} {{0}}/exported", SMALL) as terminal:
         assert terminal.finish() == 0, terminal.screen.text
         _check(terminal, ["load PyTorch", "load weights", "trace", "verify"], "Next: qdeploy build")
+
+
+@pytest.mark.integration
+def test_analyze_breaks_no_name_of_a_bert(home: Path, tmp_path: Path) -> None:
+    """Each site is a line of its own, under the short name that the report has."""
+    pytest.importorskip("torch")
+    from tests.tiny import tiny_checkpoint
+
+    qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint"), tmp_path / "bert")
+    report = tmp_path / "report.json"
+    words = f"analyze {tmp_path}/bert {ROWS} --calibration-rows 8 --cost-rows 4 --json {report}"
+    with command(home, words, SMALL) as terminal:
+        assert terminal.finish() == 0, terminal.screen.text
+        rows = terminal.screen.rows
+    rule = next(i for i, row in enumerate(rows) if row.strip() and not row.strip(" ─"))
+    table = rows[rule + 1 : rows.index("", rule)]
+    sites = json.loads(report.read_text())["sites"]
+    names = {site["short"] for site in sites}
+    assert max(map(len, names)) >= len("L0 ffn.intermediate.input")
+    assert len(table) == min(len(sites), 12), terminal.screen.text
+    assert {re.split(" {2,}", row.strip())[0] for row in table} <= names, terminal.screen.text
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("columns", "width"), [(None, 80), ("80", 80), ("60", 60), ("120", 120)])
+def test_what_is_piped_has_one_width_and_no_blanks_at_the_end(
+    columns: str | None, width: int, home: Path
+) -> None:
+    """COLUMNS, or 80: of a table as of the lines around it; a word that is longer stays whole."""
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    env |= {"PYTHONPATH": str(ROOT)} | ({} if columns is None else {"COLUMNS": columns})
+    engine = home / "piped"
+    if not engine.exists():
+        qdeploy.build(
+            home / "model", engine, data=str(home / "rows.tsv"), calibration_rows=8, measure=False
+        )
+    widest = []
+    for words in (
+        f"eval {engine} --data {home}/others.tsv --no-latency",
+        f"inspect {engine}",
+        "doctor",
+        f"analyze {home}/model --data {home}/rows.tsv --calibration-rows 8 --cost-rows 4",
+    ):
+        given = [sys.executable, "-m", "qdeploy", *words.split()]
+        done = subprocess.run(given, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert [line for line in lines if line != line.rstrip()] == []
+        told = [line for line in lines if not line.startswith("Next: ") and str(home) not in line]
+        assert [line for line in told if len(line) > width] == []
+        widest.append(max(map(len, told)))
+    assert max(widest) > min(width, 100) - 15  # no text is wider than 100
 
 
 @pytest.mark.slow

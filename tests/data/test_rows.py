@@ -138,7 +138,8 @@ def test_a_row_without_a_class_matters_to_evaluation_alone(tmp_path: Path, missi
     assert read_rows(path, split="calibration").labels is None
     none = write(tmp_path / "none.jsonl", 2 * row.format(missing))  # GLUE's test split
     assert read_rows(none).labels is None
-    with pytest.raises(DataError, match="line 1: column 'label' holds no class"):
+    assert read_rows(none).blank == "label" and read_rows(none).take(1).blank == "label"
+    with pytest.raises(DataError, match="line 1: column 'label' holds no class, and no other row"):
         read_rows(none, columns="label=label")
 
 

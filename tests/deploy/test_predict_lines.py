@@ -90,6 +90,29 @@ def test_the_script_answers_what_stands_before_a_bad_line_and_names_it(tmp_path:
         assert said.count("Warning: Single texts are answered, and this engine is for pairs") == 1
 
 
+@pytest.mark.parametrize("words", [["FILE"], ["a king", "FILE"], ["--pairs", "a king", "FILE"]])
+def test_the_script_takes_no_file_for_a_text(words: list[str], tmp_path: Path) -> None:
+    engine = engine_directory(tmp_path / "e")
+    script = predict_script(engine, read_manifest(engine, "engine"))
+    assert script is not None
+    (engine / "predict.py").write_text(script, "utf-8")
+    (tmp_path / "three.jsonl").write_text('{"text": "the river"}\n')
+    (tmp_path / "folder").mkdir()
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        given = [name if word == "FILE" else word for word in words]
+        command = [sys.executable, "-I", str(engine / "predict.py"), *given]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("three.jsonl")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "three.jsonl is a file: pass it with --file" in done.stderr
+    # what merely looks like one is a text, and so is one that no file could be called
+    for name in ("four.jsonl", "folder", "the river " * 100):
+        done = run(name)
+        assert done.returncode == 0 and done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.parquet"])
 def test_the_script_takes_no_table_for_lines(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

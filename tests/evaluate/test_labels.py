@@ -8,6 +8,7 @@ from qdeploy.data import Rows, find_task
 from qdeploy.errors import DataError, ModelError
 from qdeploy.evaluate.labels import (
     ClassOrder,
+    absent_text,
     class_order,
     gold_of,
     same_classes,
@@ -15,6 +16,7 @@ from qdeploy.evaluate.labels import (
 
 QNLI = find_task("qnli")
 MODEL = ClassOrder(("entailment", "not_entailment"), "model")
+THREE = ClassOrder(("bad", "fair", "good"), "model")
 
 
 def rows(*labels: str) -> Rows:
@@ -131,6 +133,64 @@ def test_integers_that_start_at_one_are_said() -> None:
         indices(rows("1", "7"), order)
     with pytest.raises(DataError, match="row 1 has the class '-2'"):
         indices(rows("-2", "1"), order)
+
+
+MEANINGS = [
+    (("0", "1", "2"), "labels: 0 = bad, 1 = fair, 2 = good"),
+    (("2.0", "1"), "labels: 1 = fair, 2.0 = good"),
+    (("LABEL_1", "0"), "labels: 0 = bad, LABEL_1 = fair"),
+    (("LABEL_2", "LABEL_1"), "labels: LABEL_1 = fair, LABEL_2 = good"),
+    (("bad", "Good", "fair"), None),
+]
+
+
+@pytest.mark.parametrize(("labels", "meaning"), MEANINGS)
+def test_labels_that_are_no_names_are_said_with_their_class(
+    labels: tuple[str, ...], meaning: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "qdeploy"):
+        gold_of(rows(*labels), THREE)
+    assert caplog.messages == ([] if meaning is None else [f"x.tsv, {meaning}"])
+
+
+def test_what_is_said_of_many_classes_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    names = tuple(f"intent {i}" for i in range(77))
+    with caplog.at_level("INFO", "qdeploy"):
+        gold_of(rows(*map(str, range(77))), ClassOrder(names, "model"))
+        (text,) = caplog.messages
+        assert text.endswith("7 = intent 7 and 69 more")
+        caplog.clear()
+        generic = ClassOrder(("LABEL_0", "LABEL_1", "LABEL_2"), "model")
+        gold_of(rows("0", "1", "2"), generic)  # nothing is known of these classes
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "absent"),
+    [
+        (("1", "2") * 10, "bad"),
+        (("1", "2"), "bad"),  # however few: they may count from 1
+        (("0", "1") * 10, "good"),
+        (("0", "1"), None),  # of few rows some class is missing soon
+        (("0", "1", "2") * 10, None),
+        (("fair", "good") * 10, None),  # names leave no doubt
+    ],
+)
+def test_numbers_that_leave_a_class_without_rows_are_doubted(
+    labels: tuple[str, ...], absent: str | None
+) -> None:
+    gold = gold_of(rows(*labels), THREE)
+    text = absent_text(gold.indices, gold.form, THREE)
+    assert (text is None) == (absent is None)
+    if text is not None:
+        assert "stand for 2 of the model's 3 classes" in text and f"no row is of {absent}." in text
+
+
+def test_five_stars_do_not_start_at_one() -> None:
+    """Of 1 to 5 and three classes no shift makes classes, whichever comes first."""
+    for labels in (("3", "1", "2", "4", "5"), ("5", "4", "3", "2", "1")):
+        with pytest.raises(DataError, match="Rename the classes in the file"):
+            gold_of(rows(*labels), THREE)
 
 
 def test_classes_of_one_name_cannot_be_told_apart() -> None:

@@ -104,6 +104,18 @@ def test_without_a_baseline_latency_is_left(engines: tuple[Path, Path], texts: P
     assert "has no labels. Name their column with --columns label=COLUMN, or pass --base" in text
 
 
+def test_a_column_that_holds_no_class_is_not_asked_for(
+    engines: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """GLUE's test split marks what has no class with -1: naming the column would change nothing."""
+    blank = tmp_path / "blank.tsv"
+    blank.write_text("question\tsentence\tlabel\n" + "the river\ta king\t-1\n" * 8)
+    (text,) = evaluate(engines[0], blank)["warnings"]
+    assert "blank.tsv has no labels (its column 'label' holds -1 or nothing)." in text
+    assert "Name rows that have some with --data, or pass --baseline fp32" in text
+    assert "--columns" not in text
+
+
 def test_a_drop_needs_labels(engines: tuple[Path, Path], texts: Path) -> None:
     own, base = engines
     with pytest.raises(
@@ -127,10 +139,15 @@ def test_the_engine_alone_is_called_a_constant_predictor(
 
 @pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
 def test_table_and_page_show_it(
-    engines: tuple[Path, Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engines: tuple[Path, Path],
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
+    monkeypatch.setenv("COLUMNS", "300")  # no line is wrapped
     own, base = engines
     page = tmp_path / "x.html"
     words = ["eval", str(own), "--data", str(texts), "--baseline", str(base), "--no-latency"]
@@ -176,7 +193,7 @@ def test_other_heads_have_noise_and_no_accuracy(head: str, tmp_path: Path, texts
     assert report["baseline"]["sqnr_db"] > 0 and "agreement" not in report["baseline"]
     kind = head.removesuffix(" of two values")
     assert f"is a {kind}: accuracy is measured only where" in report["no_accuracy"]
-    refusal = rf"is a {kind}: accuracy .* each row\. Pass --baseline ENGINE_DIR to see how far"
+    refusal = rf"is a {kind}: accuracy .* each row\. Pass --baseline fp32 to see how far"
     with pytest.raises(PlanError, match=refusal):
         evaluate(own, texts)
     with pytest.raises(PlanError, match="--max-drop needs an accuracy"):

@@ -42,9 +42,10 @@ def test_download_asks_for_no_pickles_and_no_code(
     assert asked["allow_patterns"][-2:] == ["*.bin", "*.py"]
 
 
-def test_failure_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", [".", "", ": "])
+def test_failure_says_why(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(hub_id: str, **options: Any) -> str:
-        raise RuntimeError("401 Unauthorized.\nRequest ID 1")
+        raise RuntimeError(f"401 Unauthorized{end}\nRequest ID 1")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     text = r"'acme/bert' could not be fetched .*: 401 Unauthorized\. Check the id and the network"

@@ -29,6 +29,7 @@ from qdeploy.calibrate.options import AUTO, FOLDED, GEMM_SCOPE, NONE, PlanOption
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
 from qdeploy.calibrate.pre_quant_scale import best_smoothing
 from qdeploy.calibrate.sharing import plan_sites
+from qdeploy.errors import PlanError
 from qdeploy.graph.structure import LAYER_NORM, Site
 from qdeploy.types import Array
 
@@ -57,11 +58,29 @@ class _Candidate:
 
 
 def plan(context: Context) -> Plan:
-    """Group every site of the scope, each as far as its noise asks for."""
+    """Group every site of the scope, each as far as its noise asks for.
+
+    Raises:
+        PlanError: a GEMM input has fewer channels than groups were asked for.
+    """
+    _check_groups(context)
     sites = plan_sites(context, _treat)
     if context.options.groups == AUTO and context.options.scope == GEMM_SCOPE:
         sites = [_with_mean(context, site) for site in sites]
     return assemble(context, "peg", {site.tensor: site for site in sites})
+
+
+def _check_groups(context: Context) -> None:
+    """Refuse more groups than the narrowest GEMM input has channels, but for those in float."""
+    k, kept = context.options.groups, context.options.float_sites
+    inputs = [s for s in context.sites if is_gemm_input(s) and s.channels > 1]
+    narrow = min((s for s in inputs if s.name not in kept), key=lambda s: s.channels, default=None)
+    if k == AUTO or narrow is None or int(k) <= narrow.channels:
+        return
+    raise PlanError(
+        f"--groups is {k}, and {narrow.name} has {narrow.channels} channels. Give at most "
+        f"{narrow.channels}, or 'auto', or leave that site in float: --float-sites {narrow.name}."
+    )
 
 
 def _with_mean(context: Context, site: SitePlan) -> SitePlan:
