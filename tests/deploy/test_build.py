@@ -314,7 +314,7 @@ def test_statistics_of_another_model_are_refused(
         ({"target": "ort-cup"}, TargetError, "Did you mean 'ort-cpu'"),
         ({"scope": "gem"}, PlanError, "Did you mean 'gemm'"),
         ({"activations": "symetric"}, PlanError, "Did you mean 'symmetric'"),
-        ({"groups": 0}, PlanError, "--groups is 0. Give a whole number from 1 up"),
+        ({"groups": 0}, PlanError, "--groups is 0. Give a whole number from 1 to 32"),
         ({"statistics": "nowhere.npz"}, StatisticsError, "nowhere.npz does not exist"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

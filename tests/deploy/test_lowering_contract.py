@@ -45,7 +45,7 @@ class TestOpenVino(LoweringContract):
     tolerance = layer_tolerance = OPENVINO
     cannot: ClassVar = {DYNAMIC: "no GEMM with ranges found at run time"}
     # It joins a negation (or another multiplication by a number) with the factors per channel that
-    # follow, and takes the wrong channel where rows are 2-D; ONNX Runtime runs the same graph right.
+    # follow, and takes the wrong channel where rows are 2-D. ONNX Runtime runs that graph right.
     # Behind Tanh, Relu, Sigmoid or a Gather it is right, which is what stands before heads.
     wrong: ClassVar = {
         ("prescale", "Gemm, transB"): "OpenVINO 2026.4.1: two multiplications in a row, 2-D"
