@@ -44,7 +44,7 @@ class Exports:
     ) -> Exported:
         key = repr((family, task, sorted(settings.items())))
         home = self._home / f"{family}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        found = Exported(home / "checkpoint", home / "model")
+        found = Exported(home / family, home / "model")
         with (self._home / f"{home.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it
             if not (home / "model").is_dir():

@@ -245,8 +245,9 @@ def demo(
     Raises:
         OutputError: `directory` exists or cannot be written.
     """
-    from qdeploy.demo import run_demo
     from qdeploy.machine.remedies import require
 
     require("torch", "transformers", "peft")
+    from qdeploy.demo import run_demo
+
     return run_demo(directory, force=force, threads=threads, seed=seed, progress=progress)

@@ -17,6 +17,8 @@ def table(report: Mapping[str, Any]) -> None:
     from rich.table import Table  # here and below: `qdeploy --version` need not wait for rich
 
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a path is shown to its end
     for name, value in _evaluation_rows(report):
         table.add_row(name, value)
     tables.show(table)

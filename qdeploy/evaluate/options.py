@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qdeploy import common_options as common
-from qdeploy.errors import PlanError
+from qdeploy.errors import DataError, PlanError
 from qdeploy.options import DATA, GENERAL, LATENCY, MEASURED, OUTPUT, Options, option
 from qdeploy.types import PathLike
 
@@ -140,6 +140,7 @@ class PredictOptions(Options):
         "What FILE holds. By its suffix when left out, and jsonl for standard input.",
         group=DATA,
         choices="qdeploy.data.incoming:FORMATS",
+        error=DataError,
     )
     output_format: str = option(
         "jsonl",

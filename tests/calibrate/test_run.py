@@ -187,7 +187,7 @@ def test_fewer_rows_than_asked_for_warns(model_dir: Path, rows: str) -> None:
 
 
 def test_no_rows_at_all(model_dir: Path, rows: str) -> None:
-    with pytest.raises(DataError, match=r"0 rows were asked for"):
+    with pytest.raises(PlanError, match=r"--calibration-rows is 0. Give a whole number from 1 up"):
         calibrate_model(model_dir, data=rows, calibration_rows=0)
 
 

@@ -39,7 +39,7 @@ FUNCTIONS = (
     "int initLibNvInferPlugins",
 )
 API = Path(qdeploy.__file__).parent / "deploy" / "targets" / "tensorrt" / "api.py"
-CUDA = API.with_name("cuda.py")
+CUDA = Path(qdeploy.__file__).parent / "deploy" / "cuda.py"
 
 
 class Bindings:
@@ -47,7 +47,7 @@ class Bindings:
 
     def __init__(self, packages: Path, libraries: Path) -> None:
         self._environment = os.environ | {
-            "PYTHONPATH": f"{packages}{os.pathsep}{API.parents[2]}",
+            "PYTHONPATH": f"{packages}{os.pathsep}{CUDA.parents[2]}",
             "LD_LIBRARY_PATH": str(libraries),
         }
 

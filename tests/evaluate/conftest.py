@@ -9,7 +9,7 @@ import pytest
 
 from qdeploy.deploy import certificate
 from qdeploy.evaluate import loaded_engine as subject
-from qdeploy.evaluate import run
+from qdeploy.evaluate import stages
 from tests.evaluate.bag import load_bag
 
 INT8: dict[str, Any] = {
@@ -38,5 +38,5 @@ def numpy_engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def peak(directory: Path, **_: Any) -> dict[str, float]:
         return {"peak": 50.0, "interpreter": 30.0}
 
-    monkeypatch.setattr(run, "peak_memory", peak)
+    monkeypatch.setattr(stages, "peak_memory", peak)
     return int8

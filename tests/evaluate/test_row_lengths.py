@@ -119,8 +119,13 @@ def test_an_engine_for_shorter_rows_names_its_build(
 
 @pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
 def test_the_cut_stands_in_table_page_and_card(
-    engine: Path, long_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: Path,
+    long_rows: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # no line is wrapped
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
     page, card = tmp_path / "x.html", tmp_path / "card.md"

@@ -20,7 +20,7 @@ from qdeploy.errors import (
     QDeployWarning,
     VerificationError,
 )
-from qdeploy.evaluate import run
+from qdeploy.evaluate import stages
 from qdeploy.evaluate.metrics import mcnemar_p, wilson_interval
 from qdeploy.evaluate.run import evaluate_engine
 from tests.evaluate.bag import CLASSES, MAX_LENGTH, WORDS, engine_directory, table, write_rows
@@ -259,7 +259,7 @@ def test_memory_that_cannot_be_measured_is_said(
     def fail(directory: Path, **_: Any) -> dict[str, float]:
         raise ModelError("no process")
 
-    monkeypatch.setattr(run, "peak_memory", fail)
+    monkeypatch.setattr(stages, "peak_memory", fail)
     with pytest.warns(QDeployWarning, match="Peak memory was not measured. no process"):
         report = evaluate_engine(engine, data=rows, **QUICK)
     assert report["memory_mb"] is None and report["latency_ms"]

@@ -54,7 +54,7 @@ def test_wrong_path() -> None:
 def test_wrong_name_that_could_be_a_hub_id() -> None:
     refused(
         "There is no directory 'bert-qnli' here, and as a hub id 'bert-qnli' could not be fetched "
-        "from the Hugging Face hub: Name or service not known Check the id and the network",
+        "from the Hugging Face hub: Name or service not known. Check the id and the network",
         "bert-qnli",
     )
 

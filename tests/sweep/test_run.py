@@ -231,7 +231,7 @@ def test_rows_that_calibrate_are_left_out_as_eval_leaves_them(
 
 @pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
 def test_the_next_command_builds_the_engine_that_was_measured(swept: Any, tmp_path: Path) -> None:
-    folder, _, result, _ = swept
+    folder, _, result = swept
     chosen = result["next"]
     assert (
         chosen["key"] == result["cheapest"] and chosen["reason"] == "the fastest within 100 points"
@@ -243,10 +243,13 @@ def test_the_next_command_builds_the_engine_that_was_measured(swept: Any, tmp_pa
     assert (tmp_path / "engine" / "model.onnx").read_bytes() == theirs.read_bytes()
 
 
-def test_a_gate_that_nothing_holds(swept: Any, model: Path, data: dict[str, Any]) -> None:
+def test_a_gate_that_nothing_holds(
+    swept: Any, model: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, recipe, _ = swept
-    with pytest.raises(GateError, match="No engine of the sweep holds") as caught:
-        qdeploy.sweep(model, folder, recipe=recipe, max_drop=-101, **data)
+    monkeypatch.setattr("qdeploy.sweep.run.result_of", lambda *_: swept[2] | {"cheapest": None})
+    with pytest.raises(GateError, match="No engine of the sweep holds --max-drop 0") as caught:
+        qdeploy.sweep(model, folder, recipe=recipe, max_drop=0, **data)
     assert caught.value.report["cheapest"] is None
 
 
