@@ -226,6 +226,6 @@ def test_a_temporary_directory_that_is_gone_is_said(temporary: Path) -> None:
 
 
 def test_a_boot_is_the_same_for_a_process_and_its_child() -> None:
-    script = "from qdeploy import lease; print(lease._boot())"
+    script = "from qdeploy.files import lease; print(lease._boot())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == lease._boot()
