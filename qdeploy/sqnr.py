@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from qdeploy.types import Array
 
 
 def logit_sqnr_db(outputs: Iterable[tuple[Array, Array]], *, exclusive: bool) -> float:

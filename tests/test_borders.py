@@ -35,7 +35,7 @@ HEAVY = (
 
 # The floors of the house: a room imports from lower floors alone, and none beside it.
 FLOORS = (
-    ("errors", "types", "text", "names", "figures", "wording", "_package"),
+    ("errors", "types", "text", "names", "figures", "_package"),
     ("options",),
     ("common_options",),
     ("machine", "onnx_file", "head", "commands", "sqnr"),
@@ -290,8 +290,8 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.files.whole.check_file",
         "qdeploy.files.whole.check_reports",
         "qdeploy.files.whole.write_file",
-        "qdeploy.wording.changed",
-        "qdeploy.wording.speed",
+        "qdeploy.figures.changed",
+        "qdeploy.figures.speed",
     }
 
 

@@ -168,7 +168,7 @@ def test_no_text_installs_from_an_index() -> None:
         ("pip install qdeploy", True),
         ("pip install 'qdeploy[cpu]'", True),
         ("pip install --upgrade qdeploy, or", True),
-        ("pip install -e '/work/qdeploy[cpu]'", False),
+        ("pip install -e '/home/me/qdeploy[cpu]'", False),
         ("pip install onnxruntime` and `qdeploy doctor`", False),
         ("pip install qdeploy-extra", False),
     ],

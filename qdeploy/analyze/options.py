@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdeploy import common_options as common
-from qdeploy.calibrate.options import GEMM_SCOPE, HOW, ROUNDED, SCOPES, CalibrationOptions
+from qdeploy.calibrate.options import HOW, CalibrationOptions, scope_option
 from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES
 from qdeploy.options import MEASURED, Options, nested, option
 
@@ -17,12 +17,7 @@ class AnalyzeOptions(Options):
     """Which sites are looked at, and what is measured of them."""
 
     calibration: CalibrationOptions = nested(CalibrationOptions)
-    scope: str = option(
-        GEMM_SCOPE,
-        "Inputs and weights of GEMMs and embedding tables, or every activation.",
-        group=ROUNDED,
-        choices=SCOPES,
-    )
+    scope: str = scope_option()
     activations: str = option(
         ASYMMETRIC,
         "uint8 with a zero point, or int8 without one.",

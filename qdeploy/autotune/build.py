@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qdeploy.autotune.treatment import build_measured, measures
-from qdeploy.data.infer import check_task
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.label_fit import label_fault
@@ -28,7 +27,6 @@ def build_one(
         fields: of the options, by name.
     """
     asked = given_or(BuildOptions, options, fields)
-    check_task(asked.calibration.task)
     make = build_measured if measures(asked) else build_engine
     if asked.strategy == "auto":
         from qdeploy.autotune.strategy import build_within as make

@@ -34,6 +34,16 @@ OTHERS = "Only with another --strategy, named first"
 BUILDER = "Only with --target tensorrt or ort-tensorrt"
 
 
+def scope_option() -> Any:
+    """--scope."""
+    return option(
+        GEMM_SCOPE,
+        "Inputs and weights of GEMMs and embedding tables, or every activation.",
+        group=ROUNDED,
+        choices=SCOPES,
+    )
+
+
 @dataclass(frozen=True)
 class CalibrationOptions(Options):
     """Which rows are observed. `columns` may be `qdeploy.data.Columns` too."""
@@ -55,12 +65,7 @@ class PlanOptions(Options):
     groupings compare. `float_sites` may be one text with commas.
     """
 
-    scope: str = option(
-        GEMM_SCOPE,
-        "Inputs and weights of GEMMs and embedding tables, or every activation.",
-        group=ROUNDED,
-        choices=SCOPES,
-    )
+    scope: str = scope_option()
     activations: str | None = option(
         None,
         "uint8 with a zero point, or int8 without one. The target's own when left out.",

@@ -9,7 +9,7 @@ import click
 
 from qdeploy.cli.output import is_verbose
 from qdeploy.cli.tables import say, show, table_width, wrapped
-from qdeploy.wording import changed
+from qdeploy.figures import changed
 
 _LISTED = 12  # sites; all of them with -v, in --json and in --html
 # Columns, the first one to stay longest; those that a narrow terminal has no room for are left out,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.cli import tables
-from qdeploy.wording import speed
+from qdeploy.figures import speed
 
 if TYPE_CHECKING:
     from rich.text import Text

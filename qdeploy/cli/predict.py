@@ -15,7 +15,7 @@ from qdeploy.cli import options, sections, streams, tables
 from qdeploy.cli import output as talk
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import PredictOptions
-from qdeploy.wording import speed
+from qdeploy.figures import speed
 
 _NAMED = 6  # classes
 _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones)', "text": "texts"}

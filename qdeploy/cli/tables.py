@@ -13,7 +13,7 @@ import click
 
 from qdeploy.cli.streams import shown
 from qdeploy.commands import command, free_place
-from qdeploy.wording import changed
+from qdeploy.figures import changed
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -30,7 +30,7 @@ from qdeploy.data.values import (
     of_column,
     peek,
 )
-from qdeploy.errors import DataError, PlanError, choose
+from qdeploy.errors import DataError
 
 AUTO = "auto"
 TASK_NAMES = (AUTO, *TASKS)
@@ -51,15 +51,6 @@ class Inferred(NamedTuple):
     labelled: bool = True
     others: Sequence[str] = ()
     by_values: bool = False
-
-
-def check_task(name: str) -> None:
-    """Refuse what no `--task` is.
-
-    Raises:
-        PlanError: no such task; the text names the nearest.
-    """
-    choose("task", name, TASK_NAMES, PlanError)
 
 
 def infer(table: Table, labels: Sequence[str], columns: str | None = None) -> Inferred:

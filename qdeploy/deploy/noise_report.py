@@ -16,11 +16,11 @@ from qdeploy.deploy.noise_sources import SingleSites, Source
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import QDeployWarning
+from qdeploy.figures import changed
 from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
 from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
-from qdeploy.wording import changed
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
 # zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no

@@ -25,9 +25,9 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.metrics import largest_difference
 from qdeploy.evaluate.predict import RUN_TOKENS, check_finite
+from qdeploy.figures import changed
 from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
 from qdeploy.types import Array, Progress
-from qdeploy.wording import changed
 
 Outputs = dict[str, Array]  # of one row: [classes], or [S, ...] of its own tokens
 

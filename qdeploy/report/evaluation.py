@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qdeploy.figures import speed
 from qdeploy.names import short_name
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
-from qdeploy.wording import speed
 
 _SIGNIFICANT = 0.05
 

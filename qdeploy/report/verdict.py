@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qdeploy.figures import percent
-from qdeploy.wording import changed
+from qdeploy.figures import changed, percent
 
 BASELINE, SHIPPED, DYNAMIC, VICTIM, REMEDY = "fp32", "peg", "dynamic", "w8a8", "peg-k4"
 BUSY = 1.3  # slow rounds over fast ones: above it the machine did something else beside

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qdeploy.data.infer import check_task
+from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.data.infer import infer as infer_from
 from qdeploy.data.names import LABELS, PAIRS, SINGLES
 from qdeploy.data.rows import read_rows
@@ -142,7 +142,7 @@ def test_what_is_not_clear_is_asked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="are not the columns of one task"):
         infer(path, OTHER, "question=a,hypothesis=b")
     with pytest.raises(PlanError, match="Did you mean 'qnli'"):
-        check_task("qnil")
+        CalibrationOptions(task="qnil")
 
 
 # What the values say

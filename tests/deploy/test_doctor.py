@@ -40,14 +40,14 @@ def test_the_diagnosis_is_json_with_a_remedy_for_each_target_that_fails() -> Non
 
 
 def test_ort_cpu_is_proved_by_the_kernel_that_ran() -> None:
-    health = ort_cpu_check.diagnose()
+    health = TARGETS["ort-cpu"].diagnose()
     assert health.works, health.detail
     assert "MatMulIntegerToFloat" in health.detail
 
 
 def test_a_gemm_that_ran_in_float_is_no_working_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_cpu_check, "kernels_that_ran", lambda _: ["MatMul"])
-    health = ort_cpu_check.diagnose()
+    health = TARGETS["ort-cpu"].diagnose()
     assert not health.works
     assert "in float" in health.detail
     assert health.remedy == f"Type: {install_command('cpu', options='--upgrade')}"
@@ -62,7 +62,7 @@ def test_a_missing_package_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> Non
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    health = ort_cpu_check.diagnose()
+    health = TARGETS["ort-cpu"].diagnose()
     assert not health.works
     assert "No module named 'onnxruntime'" in health.detail
     assert install_command("cpu", options="--upgrade") in health.remedy

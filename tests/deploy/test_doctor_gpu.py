@@ -16,6 +16,7 @@ from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.targets.ort_cuda import check as ort_cuda
 from qdeploy.deploy.targets.ort_cuda import rules as cuda_rules
 from qdeploy.deploy.targets.ort_tensorrt import check as ort_tensorrt
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.deploy.targets.tensorrt import api as tensorrt_api
 from qdeploy.deploy.targets.tensorrt import check as tensorrt
 from qdeploy.deploy.targets.tensorrt import rules as tensorrt_rules
@@ -46,7 +47,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize("target", CHECKS)
 def test_an_int8_kernel_is_the_proof(target: str, installed: pytest.MonkeyPatch) -> None:
     installed.setattr(CHECKS[target], "attempt", lambda _: INT8)
-    health = CHECKS[target].diagnose()
+    health = TARGETS[target].diagnose()
     assert health.works and "Test GPU, INT8 kernel i8_kernel" in health.detail
     assert health.remedy == ""
 
@@ -54,7 +55,7 @@ def test_an_int8_kernel_is_the_proof(target: str, installed: pytest.MonkeyPatch)
 @pytest.mark.parametrize("target", CHECKS)
 def test_a_gemm_in_float_is_said(target: str, installed: pytest.MonkeyPatch) -> None:
     installed.setattr(CHECKS[target], "attempt", lambda _: HALF)
-    health = CHECKS[target].diagnose()
+    health = TARGETS[target].diagnose()
     assert not health.works
     assert "in float (half_kernel: it reads Half)" in health.detail and health.remedy
 
@@ -65,7 +66,7 @@ def test_whatever_breaks_is_the_diagnosis(target: str, installed: pytest.MonkeyP
         raise RuntimeError("libcudnn.so.9 is missing")
 
     installed.setattr(CHECKS[target], "attempt", broken)
-    health = CHECKS[target].diagnose()
+    health = TARGETS[target].diagnose()
     assert not health.works
     assert "libcudnn.so.9 is missing" in health.detail and "pip install" in health.remedy
 
@@ -77,7 +78,7 @@ def test_no_gpu_is_told_apart_from_no_package(target: str, installed: pytest.Mon
 
     installed.setattr(trial, "device", none)
     installed.setattr(doctor, "device", none)
-    health = CHECKS[target].diagnose()
+    health = TARGETS[target].diagnose()
     assert not health.works
     assert "no GPU" in health.detail and "driver" in health.remedy
     assert doctor.gpu() == {"found": False, "reason": "CUDA: no GPU."}
@@ -95,7 +96,7 @@ def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> 
         "ort-tensorrt": install_command("gpu", "tensorrt", packages=("tensorrt<11",)),
     }
     for name, command in commands.items():
-        health = CHECKS[name].diagnose()
+        health = TARGETS[name].diagnose()
         assert not health.works
         assert command in health.remedy
 

@@ -187,3 +187,17 @@ class Target(ABC):
                 f"not in {wanted}. Leave --rest-precision out, or take another target."
             )
         return wanted
+
+
+class HalfTarget(Target):
+    """A target on a GPU: int8 without zero points, all else in FP16, compiled for the device."""
+
+    activations = "symmetric"
+    rest_precisions = (HALF,)
+    compiles = True
+
+    def fit(self, plan: Plan, structure: Structure) -> Plan:
+        """The plan on scales that FP16 holds."""
+        from qdeploy.deploy.lowering.fp16_scales import fit_to_half
+
+        return fit_to_half(plan, structure, self.name)

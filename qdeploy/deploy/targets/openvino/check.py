@@ -7,13 +7,15 @@ import numpy as np
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.trial import MARKS, quantized_gemm
 from qdeploy.files.scratch import scratch
-from qdeploy.machine.remedies import install_command
 from qdeploy.machine.telemetry import without_openvino_reports
 
 
-def diagnose() -> Health:
-    """Compile one quantized GEMM in OpenVINO's CPU plugin and see in which precision it runs."""
-    install = f"Type: {install_command('openvino', options='--upgrade')}"
+def diagnose(install: str) -> Health:
+    """Compile one quantized GEMM in OpenVINO's CPU plugin and see in which precision it runs.
+
+    Args:
+        install: what to type where it does not work.
+    """
     try:
         with without_openvino_reports():
             import openvino

@@ -44,7 +44,7 @@ class OpenVino(Target):
     def diagnose(self) -> Health:
         from qdeploy.deploy.targets.openvino.check import diagnose
 
-        return diagnose()
+        return diagnose(self.install_hint())
 
     def install_hint(self) -> str:
         return f"Type: {install_command('openvino', options='--upgrade')}"

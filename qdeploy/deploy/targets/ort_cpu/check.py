@@ -9,15 +9,17 @@ import numpy as np
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.trial import quantized_gemm
 from qdeploy.files.scratch import scratch
-from qdeploy.machine.remedies import install_command
 from qdeploy.onnx_file.messages import read_structure
 
 _INT8_KERNEL = "MatMulIntegerToFloat"
 
 
-def diagnose() -> Health:
-    """Run one quantized GEMM in ONNX Runtime's CPU provider and see which kernel took it."""
-    install = f"Type: {install_command('cpu', options='--upgrade')}"
+def diagnose(install: str) -> Health:
+    """Run one quantized GEMM in ONNX Runtime's CPU provider and see which kernel took it.
+
+    Args:
+        install: what to type where it does not work.
+    """
     try:
         import onnxruntime
     except ImportError as error:

@@ -15,10 +15,6 @@ from qdeploy.graph.session import run_session
 from qdeploy.types import Array
 
 
-def require() -> None:
-    """Nothing more is needed than the package that this module imports."""
-
-
 class OrtCpuEngine(Engine):
     """See `qdeploy.deploy.engine.Engine`; a session takes runs of any number of threads.
 

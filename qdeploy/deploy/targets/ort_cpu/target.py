@@ -39,7 +39,7 @@ class OrtCpu(Target):
     def diagnose(self) -> Health:
         from qdeploy.deploy.targets.ort_cpu.check import diagnose
 
-        return diagnose()
+        return diagnose(self.install_hint())
 
     def install_hint(self) -> str:
         return f"Type: {install_command('cpu', options='--upgrade')}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import Health, gpu_package
+from qdeploy.deploy.health import Health
 from qdeploy.deploy.trial import FEEDS, MARKS, only, save_gemm, tried_in_provider
 
 
-def diagnose() -> Health:
-    """Run MatMulInteger, and see that the CUDA provider took it."""
-    return tried_in_provider("CUDAExecutionProvider", attempt, gpu_package())
+def diagnose(install: str) -> Health:
+    """Run MatMulInteger, and see that the CUDA provider took it.
+
+    Args:
+        install: what to type where it does not work.
+    """
+    return tried_in_provider("CUDAExecutionProvider", attempt, install)
 
 
 def attempt(folder: Path) -> KernelTime:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort.gpu import CUDA, ONNX, OrtGpuEngine, require_provider
 
 
@@ -17,14 +15,6 @@ def require() -> None:
         TargetError: what is missing.
     """
     require_provider(CUDA)
-
-
-def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
-) -> dict[str, Any]:
-    """Nothing: ort-cuda reads the ONNX file."""
-    del directory, manifest, shape, how
-    return {}
 
 
 def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtGpuEngine:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.deploy.health import Health, gpu_package
-from qdeploy.deploy.targets.base import HALF, Snippet, Target, onnx_runtime_snippet
+from qdeploy.deploy.targets.base import HalfTarget, Snippet, onnx_runtime_snippet
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,14 +19,11 @@ if TYPE_CHECKING:
     from qdeploy.graph.structure import Structure
 
 
-class OrtCuda(Target):
+class OrtCuda(HalfTarget):
     """ONNX Runtime's CUDA provider."""
 
     name = "ort-cuda"
     description = "ONNX Runtime, CUDA provider: int8 by MatMulInteger, the rest in FP16"
-    activations = "symmetric"
-    rest_precisions = (HALF,)
-    compiles = True
 
     @property
     def costs(self) -> Costs:
@@ -38,11 +35,6 @@ class OrtCuda(Target):
         from qdeploy.deploy.targets.ort_cuda.engine import require
 
         require()
-
-    def fit(self, plan: Plan, structure: Structure) -> Plan:
-        from qdeploy.deploy.lowering.fp16_scales import fit_to_half
-
-        return fit_to_half(plan, structure, self.name)
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         from qdeploy.deploy.targets.ort_cuda.lower import lower
@@ -62,7 +54,7 @@ class OrtCuda(Target):
     def diagnose(self) -> Health:
         from qdeploy.deploy.targets.ort_cuda.check import diagnose
 
-        return diagnose()
+        return diagnose(self.install_hint())
 
     def install_hint(self) -> str:
         return gpu_package()

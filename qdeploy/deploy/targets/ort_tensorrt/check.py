@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import Health, both_packages
+from qdeploy.deploy.health import Health
 from qdeploy.deploy.trial import (
     BUILD,
     FEEDS,
@@ -16,9 +16,13 @@ from qdeploy.deploy.trial import (
 )
 
 
-def diagnose() -> Health:
-    """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers."""
-    return tried_in_provider("TensorrtExecutionProvider", attempt, both_packages())
+def diagnose(install: str) -> Health:
+    """Run the plan of one GEMM in the TensorRT provider, and look for INT8 in its layers.
+
+    Args:
+        install: what to type where it does not work.
+    """
+    return tried_in_provider("TensorrtExecutionProvider", attempt, install)
 
 
 def attempt(folder: Path) -> KernelTime:

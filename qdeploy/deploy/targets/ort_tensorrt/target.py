@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdeploy.deploy.health import Health, both_packages
 from qdeploy.deploy.targets.base import Snippet, onnx_runtime_snippet
-from qdeploy.deploy.targets.tensorrt.target import TensorRt
+from qdeploy.deploy.targets.tensorrt.target import BUILDER_OPTIONS, TensorRt
 
 if TYPE_CHECKING:
     from qdeploy.deploy.engine import Engine
@@ -19,7 +19,7 @@ class OrtTensorRt(TensorRt):
 
     name = "ort-tensorrt"
     description = "ONNX Runtime, TensorRT provider (TensorRT 10): int8 and FP16"
-    takes = ("min_shape", "max_shape", "workspace_mb", "timing_cache", "refit")
+    takes = BUILDER_OPTIONS
 
     def require(self) -> None:
         from qdeploy.deploy.targets.ort_tensorrt.engine import require
@@ -41,7 +41,7 @@ class OrtTensorRt(TensorRt):
     def diagnose(self) -> Health:
         from qdeploy.deploy.targets.ort_tensorrt.check import diagnose
 
-        return diagnose()
+        return diagnose(self.install_hint())
 
     def install_hint(self) -> str:
         return both_packages()

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.deploy.engine import KernelTime
-from qdeploy.deploy.health import Health, tensorrt_package
+from qdeploy.deploy.health import Health
 from qdeploy.deploy.targets.tensorrt import api
 from qdeploy.deploy.targets.tensorrt.engine import ONNX, compile_directory, open_directory
 from qdeploy.deploy.trial import BUILD, FEEDS, MARKS, only, save_gemm, tried_on_gpu
 from qdeploy.errors import TargetError
 
 
-def diagnose() -> Health:
-    """Build a strongly typed plan of one GEMM, run it, and look for INT8 in its layers."""
+def diagnose(install: str) -> Health:
+    """Build a strongly typed plan of one GEMM, run it, and look for INT8 in its layers.
+
+    Args:
+        install: what to type where it does not work.
+    """
     try:
         version = f"tensorrt {api.package().__version__}"
     except TargetError as error:
-        install = tensorrt_package()
         return Health(False, str(error).removesuffix(f" {install}"), install)
-    return tried_on_gpu(version, attempt, tensorrt_package())
+    return tried_on_gpu(version, attempt, install)
 
 
 def attempt(folder: Path) -> KernelTime:

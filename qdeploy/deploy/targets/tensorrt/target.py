@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdeploy.deploy.health import Health, tensorrt_package
-from qdeploy.deploy.targets.base import HALF, Snippet, Target
+from qdeploy.deploy.targets.base import HalfTarget, Snippet
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from qdeploy.graph.structure import Structure
 
 
-class TensorRt(Target):
+# Of `CompileOptions`: those that TensorRT's builder heeds, whoever runs the plan.
+BUILDER_OPTIONS = ("min_shape", "max_shape", "workspace_mb", "timing_cache", "refit")
+
+
+class TensorRt(HalfTarget):
     """TensorRT, strongly typed."""
 
     name = "tensorrt"
     description = "TensorRT 10 and 11: strongly typed int8 and FP16"
-    activations = "symmetric"
-    rest_precisions = (HALF,)
-    compiles = True
     takes: ClassVar[tuple[str, ...]] = (
-        *("min_shape", "max_shape", "workspace_mb", "timing_cache", "refit"),
+        *BUILDER_OPTIONS,
         *("version_compatible", "cuda_graph"),
     )
     adds_int8 = True
@@ -44,11 +45,6 @@ class TensorRt(Target):
         from qdeploy.deploy.targets.tensorrt.engine import require
 
         require()
-
-    def fit(self, plan: Plan, structure: Structure) -> Plan:
-        from qdeploy.deploy.lowering.fp16_scales import fit_to_half
-
-        return fit_to_half(plan, structure, self.name)
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         from qdeploy.deploy.targets.tensorrt.lower import lower
@@ -75,7 +71,7 @@ class TensorRt(Target):
     def diagnose(self) -> Health:
         from qdeploy.deploy.targets.tensorrt.check import diagnose
 
-        return diagnose()
+        return diagnose(self.install_hint())
 
     def install_hint(self) -> str:
         return tensorrt_package()
