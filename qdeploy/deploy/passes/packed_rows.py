@@ -1,0 +1,178 @@
+"""Rows without their padding: where the tokens of a padded batch [B, S] are, in ONNX operators.
+
+What is kept of a batch is a row's real tokens, its first token (heads read it, padding or not), and
+all of a row that is nothing but padding, whose attention spreads over what is there. The T kept
+tokens stand one behind the other, row by row. Everything here is computed from the attention mask,
+once a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from qdeploy.graph.editor import GraphEditor
+
+INT64, INT32, BOOL = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL
+NAME = "padding"
+
+
+@dataclass
+class PackedRows:
+    """Indices between [B, S', …], columns that nobody uses cut off, and [1, T, …].
+
+    Attributes:
+        editor: of the graph.
+        kept: bool [B, S], which tokens are kept.
+        width: int64 [1], S': the columns up to the last kept token.
+        places: int64 [T], the kept tokens among the B · S'.
+        columns: int64 [T], the column of each.
+        inverse: int64 [B, S'], the kept token of each place; of padding the one before it.
+        starts: int64 [B], the first token of each row among the T.
+        by_head, places_by_head: by number of heads, `inverse` [B, heads, S'] and `places` [T, heads]
+            of tensors whose heads stand apart.
+    """
+
+    editor: GraphEditor
+    kept: ir.Value
+    width: ir.Value
+    places: ir.Value
+    columns: ir.Value
+    inverse: ir.Value
+    starts: ir.Value
+    by_head: dict[int, ir.Value] = field(default_factory=dict)
+    places_by_head: dict[int, ir.Value] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, editor: GraphEditor, mask: ir.Value) -> PackedRows:
+        """Add the nodes that find them.
+
+        Args:
+            mask: int64, int32 or bool [B, S]; not zero where a token is real.
+        """
+        at = _Nodes(editor)
+        real = at("Cast", [mask], "real", dtype=BOOL, to=BOOL.value)
+        count = at("Cast", [real], "real_count", dtype=INT32, to=INT32.value)
+        any_real = at("ReduceMax", [count, at.ints("row_axis", [1])], "any_real", dtype=INT32, keepdims=1)
+        empty = at("Equal", [any_real, at.constant("none", np.array(0, np.int32))], "empty", dtype=BOOL)
+        length = at("Shape", [mask], "length", dtype=INT64, start=1, end=2)
+        zero, one = at.constant("zero", np.array(0, np.int64)), at.constant("one", np.array(1, np.int64))
+        scalar = at("Squeeze", [length], "length_scalar", dtype=INT64)
+        column = at("Range", [zero, scalar, one], "column", dtype=INT64)
+        first = at("Equal", [column, zero], "first", dtype=BOOL)
+        kept = at("Or", [at("Or", [real, empty], "real_or_empty", dtype=BOOL), first], "kept", dtype=BOOL)
+        # columns up to the last one that any row uses
+        used = at("ReduceMax", [at("Cast", [kept], "kept_count", dtype=INT32, to=INT32.value),
+                  at.ints("column_axis", [0])], "used", dtype=INT32, keepdims=0)  # fmt: skip
+        last = at("ReduceMax", [at("NonZero", [used], "used_columns", dtype=INT64)], "last", dtype=INT64, keepdims=0)
+        width = at("Reshape", [at("Add", [last, one], "width_scalar", dtype=INT64), at.ints("one_entry", [1])],
+                   "width", dtype=INT64)  # fmt: skip
+        cut = at("Slice", [kept, at.ints("start", [0]), width, at.ints("cut_axis", [1])], "kept_cut", dtype=BOOL)
+        flat = at("Reshape", [cut, at.ints("flat", [-1])], "kept_flat", dtype=BOOL)
+        places = at("Squeeze", [at("NonZero", [flat], "kept_places", dtype=INT64), at.ints("squeezed", [0])],
+                    "places", dtype=INT64)  # fmt: skip
+        columns = at("Mod", [places, width], "columns", dtype=INT64)
+        inverse = _inverse(at, cut, flat, "inverse")
+        starts = at("Gather", [inverse, zero], "starts", dtype=INT64, axis=1)
+        return cls(editor, kept, width, places, columns, inverse, starts)
+
+    def cut(self, value: ir.Value) -> ir.Value:
+        """[B, S] without the columns that nobody uses: [B, S']."""
+        at = _Nodes(self.editor)
+        numbers = [at.ints("cut_start", [0]), self.width, at.ints("cut_axis", [1])]
+        kind = value.dtype or INT64
+        found = at("Slice", [value, *numbers], f"{value.name}/cut", dtype=kind)
+        found.shape = None if value.shape is None else value.shape.copy()
+        return found
+
+    def pack(self, value: ir.Value, sizes: Sequence[int]) -> ir.Value:
+        """[B, S', *sizes] as [1, T, *sizes]."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        flat = at("Reshape", [value, at.ints("flat", [1, -1, *sizes])], f"{value.name}/flat", dtype=kind)
+        return at("Gather", [flat, self.places], f"{value.name}/packed", dtype=kind, axis=1)
+
+    def pack_row_free(self, value: ir.Value) -> ir.Value:
+        """[1, S', H], the same for every row, as [1, T, H]."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        return at("Gather", [value, self.columns], f"{value.name}/packed", dtype=kind, axis=1)
+
+    def heads(self, value: ir.Value, count: int, size: int) -> ir.Value:
+        """[1, T, heads · size] as [B, heads, S', size]: rows and heads in one gather."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        if count not in self.by_head:
+            rows = at("Unsqueeze", [self.inverse, at.ints("head_axis", [1])], "inverse_rows", dtype=INT64)
+            heads = at.constant("heads", np.arange(count).reshape(1, count, 1))
+            scaled = at("Mul", [rows, at.constant("head_count", np.array(count, np.int64))], "inverse_scaled", dtype=INT64)
+            self.by_head[count] = at("Add", [scaled, heads], "inverse_heads", dtype=INT64)
+        flat = at("Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind)
+        return at("Gather", [flat, self.by_head[count]], f"{value.name}/heads", dtype=kind, axis=0)
+
+    def pack_heads(self, value: ir.Value, count: int, size: int) -> ir.Value:
+        """[B, heads, S', size] as [1, T, heads · size]: rows and heads in one gather."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        if count not in self.places_by_head:
+            # (b · heads + head) · S' + s, of place b · S' + s
+            rows = at("Sub", [self.places, self.columns], "row_starts", dtype=INT64)
+            scaled = at("Mul", [rows, at.constant("head_count", np.array(count, np.int64))], "rows_scaled", dtype=INT64)
+            start = at("Add", [scaled, self.columns], "places_scaled", dtype=INT64)
+            heads = at("Mul", [at.constant("heads", np.arange(count)), self.width], "head_starts", dtype=INT64)
+            column = at("Unsqueeze", [start, at.ints("head_axis", [1])], "places_column", dtype=INT64)
+            self.places_by_head[count] = at("Add", [column, heads], "places_heads", dtype=INT64)
+        flat = at("Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind)
+        found = at("Gather", [flat, self.places_by_head[count]], f"{value.name}/packed_heads", dtype=kind, axis=0)
+        return at("Reshape", [found, at.ints("joined", [1, -1, count * size])], f"{value.name}/packed", dtype=kind)
+
+    def unpack(self, value: ir.Value) -> ir.Value:
+        """[1, T, …] as [B, S', …]; what stands at padding is another token's and of no meaning."""
+        return self._taken(value, self.inverse, "padded")
+
+    def first(self, value: ir.Value) -> ir.Value:
+        """[1, T, …] as [B, …], the first token of each row."""
+        return self._taken(value, self.starts, "first")
+
+    def output(self, value: ir.Value, rank: int) -> ir.Value:
+        """[1, T, …] as [B, S, …], all columns, with zero at padding."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        flat = at("Reshape", [self.kept, at.ints("flat", [-1])], "kept_whole", dtype=BOOL)
+        inverse = _inverse(at, self.kept, flat, "inverse_whole")
+        found = self._taken(value, inverse, "whole")
+        axes = at.ints("channel_axes", list(range(2, rank)))
+        mask = at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL) if rank > 2 else self.kept
+        none = at.constant("nothing", np.array(0, kind.numpy()))
+        return at("Where", [mask, found, none], f"{value.name}/masked", dtype=kind)
+
+    def _taken(self, value: ir.Value, indices: ir.Value, word: str) -> ir.Value:
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        found = at("Gather", [value, indices], f"{value.name}/{word}_rows", dtype=kind, axis=1)
+        return at("Squeeze", [found, at.ints("squeezed", [0])], f"{value.name}/{word}", dtype=kind)
+
+
+def _inverse(at: _Nodes, kept: ir.Value, flat: ir.Value, name: str) -> ir.Value:
+    """Of each place of [B, S] the kept token that stands there, or before it in the same row."""
+    zero, one = at.constant("zero", np.array(0, np.int64)), at.constant("one", np.array(1, np.int64))
+    counted = at("Cast", [flat], f"{name}_kept", dtype=INT64, to=INT64.value)
+    running = at("CumSum", [counted, zero], f"{name}_count", dtype=INT64)
+    index = at("Sub", [running, one], f"{name}_flat", dtype=INT64)
+    return at("Reshape", [index, at("Shape", [kept], f"{name}_shape", dtype=INT64)], name, dtype=INT64)
+
+
+@dataclass
+class _Nodes:
+    """Nodes named after what they give."""
+
+    editor: GraphEditor
+
+    def __call__(
+        self, operator: str, inputs: list[ir.Value | None], name: str, *, dtype: ir.DataType, **attributes: int
+    ) -> ir.Value:
+        node = self.editor.node(operator, inputs, f"{NAME}/{name}", dtype=dtype, **attributes)
+        return node.outputs[0]
+
+    def constant(self, name: str, array: np.ndarray) -> ir.Value:
+        return self.editor.constant(f"{NAME}/{name}", array)
+
+    def ints(self, name: str, numbers: list[int]) -> ir.Value:
+        return self.constant(name, np.array(numbers, np.int64))
