@@ -103,7 +103,7 @@ class Head:
         return _ACTIVATIONS[str(self.activation)]
 
 
-def head_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+def head_facts(config: Mapping[str, object]) -> dict[str, str | None]:
     """What a `config.json` says of the head beside its class names, for a manifest."""
     cross_encoder = config.get("sentence_transformers")
     found = cross_encoder.get("activation_fn") if isinstance(cross_encoder, Mapping) else None
@@ -143,7 +143,7 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def _config(directory: Path) -> dict[str, object]:
     """config.json; empty where there is none that can be read."""
     try:
         found = json.loads((directory / CONFIG).read_text("utf-8"))

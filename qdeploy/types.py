@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # the command line starts without numpy
     import numpy.typing as npt
 
 Array: TypeAlias = "npt.NDArray[Any]"
+Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 PathLike: TypeAlias = str | Path
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work
 

@@ -23,7 +23,7 @@ def evaluate(
     html: PathLike | None = None,
     card: PathLike | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
 
@@ -88,7 +88,7 @@ def predict_file(
     options: PredictOptions | None = None,
     *,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Answer every row of a file or of standard input, block by block, in the order given.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy import common_options as common
 from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES
@@ -34,7 +34,7 @@ OTHERS = "Only with another --strategy, named first"
 BUILDER = "Only with --target tensorrt or ort-tensorrt"
 
 
-def scope_option() -> Any:
+def scope_option() -> str:
     """--scope."""
     return option(
         GEMM_SCOPE,
@@ -183,7 +183,7 @@ class PlanOptions(Options):
         """True for one weight scale per output channel."""
         return self.weights == "per-channel"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For plan.json."""
         left = {"activations": self.scheme, "prescale": self.prescale or NONE}
         return flat(self) | left | {"float_sites": list(self.float_sites)}

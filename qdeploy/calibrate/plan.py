@@ -65,7 +65,7 @@ class Grouped:
 
 
 Treatment = Float | Dynamic | PerTensor | Grouped
-_WITHOUT_FIELDS: dict[Any, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
+_WITHOUT_FIELDS: dict[str | int | None, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Plan:
     sites: dict[str, SitePlan]
     gemms: dict[str, GemmPlan]
     tables: tuple[str, ...]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
     @property
     def int8_gemms(self) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, value: Any, path: Path = Path(PLAN)) -> Plan:
+    def from_json(cls, value: object, path: Path = Path(PLAN)) -> Plan:
         """The inverse of `to_json`.
 
         Args:
@@ -192,7 +192,7 @@ def read_plan(directory: Path) -> Plan:
     return Plan.from_json(read_json(path, _AGAIN), path)
 
 
-def _site_json(site: SitePlan) -> dict[str, Any]:
+def _site_json(site: SitePlan) -> dict[str, object]:
     fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | asdict(site.treatment)}
     del fields["mean"]
     return fields

@@ -190,7 +190,7 @@ def following(
         wrapped(f"({note})", indent="      ", hanging="       ")
 
 
-def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
+def mapping(value: Mapping[str, object], depth: int = 0) -> None:
     """Any report, as indented lines."""
     pad = "  " * depth
     for key, item in value.items():

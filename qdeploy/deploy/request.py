@@ -15,7 +15,7 @@ from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.options import defaults
 
-_USUAL = parse_shape(defaults(BuildOptions)["opt_shape"])
+_USUAL = parse_shape(str(defaults(BuildOptions)["opt_shape"]))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ does not grow; a table that is read both ways (tied embeddings) stays beside its
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +18,8 @@ import onnx_ir as ir
 from qdeploy.types import Array
 
 Inputs = list[Array]
+# An initializer, and what a node does to it: operator, attributes, bytes of its other inputs.
+_Key: TypeAlias = tuple[ir.Value, str, tuple[tuple[str, str], ...], tuple[bytes, ...]]
 
 
 def fold_constants(graph: ir.Graph) -> None:
@@ -27,7 +29,7 @@ def fold_constants(graph: ir.Graph) -> None:
         graph: any graph; each result has the values and the data type of the operator's output.
             A graph output stays the output of its node.
     """
-    made: dict[tuple[Any, ...], ir.Value] = {}
+    made: dict[_Key, ir.Value] = {}
     roots: dict[str, str] = {}  # folded initializer → the one it came from
     outputs = set(graph.outputs)
     for node in list(graph):
@@ -61,7 +63,7 @@ def _array(value: ir.Value) -> Array:
     return value.const_value.numpy()
 
 
-def _key(node: ir.Node, operands: list[ir.Value], arrays: Inputs) -> tuple[Any, ...]:
+def _key(node: ir.Node, operands: list[ir.Value], arrays: Inputs) -> _Key:
     """Equal for two nodes that do the same to the same initializer."""
     attributes = tuple(sorted((a.name, repr(a.value)) for a in node.attributes.values()))
     sizes = tuple(array.tobytes() for array in arrays[1:])

@@ -100,7 +100,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON, whole or not at all, with sorted keys: equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     write_bytes(path, json_text(text).encode())
@@ -176,7 +176,7 @@ def add_to_manifest(
     write_json(directory / MANIFEST, found | fields | {"sealed": sealed})
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     """16 hex digits of a JSON value."""
     read_back = json.loads(json_text(json.dumps(value, ensure_ascii=False)))
     return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()[:16]

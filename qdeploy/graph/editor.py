@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +11,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from qdeploy.types import Array
 
+# Of the attributes that a node may have, those that the lowerings write.
+Attribute: TypeAlias = str | int | float | Sequence[int] | Sequence[float]
 MICROSOFT = "com.microsoft"
 
 
@@ -56,7 +59,7 @@ class GraphEditor:
         domain: str = "",
         dtype: ir.DataType = ir.DataType.FLOAT,
         like: ir.Value | None = None,
-        **attributes: Any,
+        **attributes: Attribute,
     ) -> ir.Node:
         """A new node at the end of the graph (`finish` sorts); its outputs take the node's name.
 

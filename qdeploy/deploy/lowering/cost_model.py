@@ -121,7 +121,8 @@ def cheapest(
         The plan, and {"gpu", "estimated_us": {"factors", "groups", "kept"}} of its sites: time
         beyond plain INT8 products.
     """
-    target = float(factors.options["noise_target"])
+    target = factors.options["noise_target"]
+    assert isinstance(target, int | float)  # an option of the strategy, and checked
     kept, totals = {}, {"factors": 0.0, "groups": 0.0, "kept": 0.0}
     for tensor, one in factors.sites.items():
         other = groups.sites[tensor]
