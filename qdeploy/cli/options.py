@@ -140,9 +140,9 @@ def _option(name: str, spec: Spec, default: object) -> Callable[[F], F]:
         return option(both, group=spec.group, default=True, show_default=True, help=spec.help)
     if default is False:
         return option(flag, group=spec.group, is_flag=True, help=spec.help)
-    known: dict[str, Any] = {"metavar": spec.metavar}
+    known: dict[str, object] = {"metavar": spec.metavar}
     if spec.choices:
-        known |= {"cls": NamesOption, "names": spec.names}
+        known |= {"names": spec.names}
     elif spec.number is not None:
         known |= {"type": Number(spec)}
     elif spec.is_path:
@@ -151,7 +151,8 @@ def _option(name: str, spec: Spec, default: object) -> Callable[[F], F]:
         known |= {"default": ""}
     elif default is not None:
         known |= {"default": default, "show_default": True}
-    return option(flag, group=spec.group, help=spec.help, **known)
+    made = NamesOption if spec.choices else Option
+    return option(flag, cls=made, group=spec.group, help=spec.help, **known)
 
 
 @dataclass(frozen=True)

@@ -86,13 +86,13 @@ def search(found: Mapping[str, Any]) -> None:
     )
 
 
-def plan_name(options: Mapping[str, Any]) -> str:
+def plan_name(options: Mapping[str, object]) -> str:
     """What `auto` tried, in a few words: `peg, 27 dB`; `peg, 30 dB, 2 in float`."""
     words = [str(options["strategy"])]
     for name, value in options.items():
         if name == "noise_target":
             words.append(f"{value:g} dB")
-        elif name == "float_sites":
+        elif name == "float_sites" and isinstance(value, Sequence):
             words.append(f"{len(value)} in float")
         elif name != "strategy":
             words.append(f"{name.replace('_', '-')} {value}" if value == "none" else str(value))

@@ -14,6 +14,7 @@ from qdeploy.errors import VerificationError
 from qdeploy.exporter import sample_texts
 from qdeploy.exporter.quiet import quiet
 from qdeploy.exporter.rounding import REPORT, Agreement, Case, agreement, check_comparable
+from qdeploy.exporter.tokenizer import embedding_rows
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ def _random(
     model: PreTrainedModel, interface: Interface, batch: int, length: int, rng: np.random.Generator
 ) -> dict[str, Array]:
     """Random ids, the first row full and the others of random lengths."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
     lengths = [length, *rng.integers(1, length + 1, batch - 1).tolist()]
-    allowed = np.delete(np.arange(vocabulary), interface.pad_token_id)
+    allowed = np.delete(np.arange(embedding_rows(model)), interface.pad_token_id)
     rows: dict[str, list[list[int]]] = {
         "input_ids": [rng.choice(allowed, n).tolist() for n in lengths],
         "attention_mask": [[1] * n for n in lengths],
