@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from qdeploy.calibrate.damage import digest_of, fault_of_all, fault_of_site
@@ -19,8 +18,9 @@ from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 from qdeploy.files.lease import leased_folder, sweep
-from qdeploy.files.schemas.checked import check, decode
-from qdeploy.files.schemas.statistics import StatisticsOrigin
+from qdeploy.schemas.checked import check, decode
+from qdeploy.schemas.reading import ReadingFields
+from qdeploy.schemas.statistics import StatisticsOrigin
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Origin:
     token_classes: tuple[str, ...] = ()
     row_lengths: tuple[int, ...] = ()
     truncated: int = 0
-    reading: dict[str, Any] | None = None
+    reading: ReadingFields | None = None
 
     @property
     def lengths(self) -> RowLengths:
@@ -257,5 +257,5 @@ def _origin_of(form: StatisticsOrigin) -> Origin:
         token_classes=tuple(form.token_classes),
         row_lengths=tuple(form.row_lengths),
         truncated=form.truncated,
-        reading=None if form.reading is None else msgspec.to_builtins(form.reading),
+        reading=form.reading,
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
 from qdeploy.models import embedded
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import PathLike, Progress
 
 
@@ -21,7 +21,7 @@ def export_model(
     task: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
 
     Raises:
