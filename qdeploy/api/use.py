@@ -12,6 +12,7 @@ from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
+    from qdeploy.schemas.doctor import MachineReport
 
 
 @explained()
@@ -143,7 +144,7 @@ def inspect(
 
 
 @explained()
-def doctor() -> dict[str, Any]:
+def doctor() -> MachineReport:
     """Say which targets work on this machine, and for each other one the reason and the remedy."""
     from qdeploy.deploy.doctor import diagnose
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.errors import PlanError
@@ -135,7 +135,7 @@ class Plan:
         """What happens to a tensor; `Float` for one that is no site of this plan."""
         return self.sites[tensor].treatment if tensor in self.sites else Float()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """JSON-ready form, the content of `plan.json`."""
         return {
             "schema": SCHEMA,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -144,7 +144,7 @@ def _verified(
     interface: Interface,
     seed: int,
     report: Progress,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What was compared with torch and transformers, and how far it agrees, for the manifest.
 
     Raises:
@@ -166,7 +166,7 @@ def _verified(
     }
 
 
-def _facts(model: PreTrainedModel, interface: Interface) -> dict[str, Any]:
+def _facts(model: PreTrainedModel, interface: Interface) -> dict[str, object]:
     """What a model takes and gives, for the manifest."""
     return {
         "labels": list(unique(_labels(model))),
