@@ -37,7 +37,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def build(model: Path, engine: Path, rows: str, **options: Any) -> dict[str, Any]:
+def build(model: Path, engine: Path, rows: str, **options: Any) -> Any:
     return qdeploy.build(
         model, engine, strategy="auto", data=rows, calibration_rows=16, opt_shape="2x16", **options
     )
