@@ -24,6 +24,7 @@ from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
+from qdeploy.graph.constants import constant_tensor
 from qdeploy.graph.product_operators import kind_of
 from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import reason_of
@@ -92,7 +93,7 @@ class _Run:
         """Of a value in the last run; None where it is not known."""
         if value is None:
             return None
-        if (tensor := ir.convenience.get_const_tensor(value)) is not None:
+        if (tensor := constant_tensor(value)) is not None:
             return tuple(tensor.shape.numpy())
         node = value.producer()
         if node is None:
@@ -154,6 +155,7 @@ def _prepare(model: ir.Model) -> bool:
     changed = bool(model.functions)
     if changed:
         InlinePass()(model)
+    # Not `NameFixPass`: it renames values too, and those names stand in reports.
     nodes = list(model.graph.all_nodes())
     names = Counter(str(node.name or "") for node in nodes)
     taken = set(names)
@@ -227,15 +229,13 @@ def _work(product: Product, call: _Call, run: _Run) -> int:
 
 def _matrix(node: ir.Node, out: Shape, operands: Sequence[Shape]) -> int:
     """2 · rows · N · K; K is the last axis of the first operand, or the one before it."""
-    if (inner := node.attributes.get("K")) is not None:  # MatMulNBits stores its weight in blocks
-        return 2 * math.prod(out) * inner.as_int()
+    if (inner := node.attributes.get_int("K", None)) is not None:  # MatMulNBits: weight in blocks
+        return 2 * math.prod(out) * inner
     first, second = operands[0], operands[1]
-    turned = node.attributes.get("transA")
     if first:
-        at = -2 if turned is not None and turned.as_int() and len(first) > 1 else -1
+        at = -2 if node.attributes.get_int("transA", 0) and len(first) > 1 else -1
         return 2 * math.prod(out) * first[at]
-    turned = node.attributes.get("transB")
-    at = -1 if (turned is not None and turned.as_int()) or len(second) == 1 else -2
+    at = -1 if node.attributes.get_int("transB", 0) or len(second) == 1 else -2
     return 2 * math.prod(out) * (second[at] if second else 1)
 
 

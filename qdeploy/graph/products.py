@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from qdeploy.graph.constants import constant_tensor
 from qdeploy.graph.product_operators import (
     CLASSICAL,
     RANDOM,
@@ -204,7 +205,7 @@ def _rank(value: ir.Value | None) -> int:
 
 def _entries(value: ir.Value | None) -> int:
     """Numbers of a constant, or of the largest one that it is computed from."""
-    tensors = map(ir.convenience.get_const_tensor, _sources(value))
+    tensors = map(constant_tensor, _sources(value))
     return max((int(tensor.size) for tensor in tensors if tensor is not None), default=0)
 
 
@@ -222,7 +223,7 @@ def _sources(value: ir.Value | None) -> Iterator[ir.Value]:
             continue
         met.add(value)
         node = value.producer()
-        if node is None or ir.convenience.get_const_tensor(value) is not None:
+        if node is None or constant_tensor(value) is not None:
             yield value
         else:
             pending += reversed(node.inputs)

@@ -18,8 +18,9 @@ from qdeploy.deploy.lowering.fake_quantize import rounded
 from qdeploy.deploy.lowering.groups import GemmConstraints, column_blocks, rows_of
 from qdeploy.deploy.lowering.lowered import Lowered, TraceName
 from qdeploy.deploy.lowering.operands import Operand, OperandWriter
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import ACTIVATION_FUNCTIONS, constant
+from qdeploy.graph.sites import ACTIVATION_FUNCTIONS
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
 

@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.plan import Plan
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import Structure
 
 

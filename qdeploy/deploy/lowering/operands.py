@@ -19,8 +19,8 @@ from qdeploy.deploy.lowering.groups import (
     padded,
     window,
 )
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import constant
 from qdeploy.types import Array
 
 # No list of rows: the operand is the whole tensor, and meets the weight as it stands.

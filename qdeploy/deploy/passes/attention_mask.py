@@ -21,14 +21,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.certificate import probe_feeds
 from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
 from qdeploy.deploy.passes.equivalence import Comparison, ModelInputs, run_once
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import SHAPE_OPERATORS, constant
+from qdeploy.graph.sites import SHAPE_OPERATORS
 from qdeploy.graph.structure import Structure
 
 MASKED = -55.0
@@ -138,7 +138,7 @@ def _only_masks(value: ir.Value, *, summed: bool) -> bool:
     pending = [(value, summed)]
     while pending:
         value, summed = pending.pop()
-        uses = list(value.uses())
+        uses = value.uses()
         if not uses or value.is_graph_output():
             return False
         for use in uses:
@@ -157,13 +157,10 @@ def _only_masks(value: ir.Value, *, summed: bool) -> bool:
 def _conditions(model: ir.Model, masks: Sequence[_Mask]) -> ir.Model:
     """The part of a graph that computes the masks' conditions, each once, as its outputs."""
     names = dict.fromkeys(mask.condition for mask in masks)
-    part = model.clone()
-    values = {str(value.name): value for node in part.graph for value in node.outputs}
-    part.graph.outputs[:] = [values[name] for name in names]
-    for value in part.graph.outputs:
+    part = ir.convenience.extract(model.graph, model.graph.inputs, tuple(names))
+    for value in part.outputs:
         value.type = ir.TensorType(ir.DataType.BOOL)
-    RemoveUnusedNodesPass()(part)
-    return part
+    return ir.Model(part, ir_version=model.ir_version)
 
 
 def softmax_outputs(model: ir.Model) -> list[str]:

@@ -67,13 +67,17 @@ class ChannelSets:
 
     def _tie(self, node: ir.Node) -> None:
         inputs = [value for value in node.inputs if value is not None]
-        if node.op_type == "LayerNormalization" and _axis_of(node, -1) == -1:
+        if node.op_type == "LayerNormalization" and node.attributes.get_int("axis", -1) == -1:
             self._tie_all([*inputs, node.outputs[0]])
         elif node.op_type in _CHANNELWISE:
             self._tie_all([inputs[0], node.outputs[0]])
         elif node.op_type in _ELEMENTWISE:
             self._tie_elementwise(node, inputs)
-        elif node.op_type == "Gather" and inputs[0].is_initializer() and _axis_of(node, 0) == 0:
+        elif (
+            node.op_type == "Gather"
+            and inputs[0].is_initializer()
+            and node.attributes.get_int("axis", 0) == 0
+        ):
             self._union(_last(node.outputs[0]), (str(inputs[0].name), 1))
         elif node.op_type in _TOKENWISE and self._keeps_channels(node, inputs):
             self._union(_last(inputs[0]), _last(node.outputs[0]))
@@ -99,7 +103,7 @@ class ChannelSets:
             return False
         last = source.shape.rank() - 1
         if node.op_type == "Gather":
-            return _axis_of(node, 0) % source.shape.rank() != last
+            return node.attributes.get_int("axis", 0) % source.shape.rank() != last
         axes = inputs[3].const_value if len(inputs) > 3 else None
         return axes is not None and last not in {
             int(a) % source.shape.rank() for a in axes.numpy().ravel()
@@ -136,10 +140,5 @@ def _last(value: ir.Value) -> Axis:
 def _size(value: ir.Value) -> int | None:
     if value.shape is None or value.shape.rank() == 0:
         return None
-    last = value.shape[value.shape.rank() - 1]
+    last = value.shape[-1]
     return last if isinstance(last, int) else None
-
-
-def _axis_of(node: ir.Node, default: int) -> int:
-    attribute = node.attributes.get("axis")
-    return default if attribute is None else int(attribute.value)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.plan import PerTensor, Plan, SitePlan
 from qdeploy.deploy.passes.base import Pass, PassResult
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
 
@@ -97,4 +97,4 @@ def _without_scales(site: SitePlan, treatment: PerTensor) -> SitePlan:
 def _own(constants: Mapping[str, ir.Value], *gemms: Gemm) -> bool:
     """True where nothing else reads the constants of these GEMMs."""
     names = [name for gemm in gemms for name in (gemm.weight, gemm.bias) if name is not None]
-    return all(len(list(constants[name].uses())) == 1 for name in names)
+    return all(len(constants[name].uses()) == 1 for name in names)

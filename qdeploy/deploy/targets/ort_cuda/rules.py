@@ -22,7 +22,7 @@ from qdeploy.deploy.rules import (
     prepared,
     source_of,
 )
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 _REMEDY = "build with --target ort-cuda, which writes MatMulInteger of int8"
 _ON_THE_CPU = (

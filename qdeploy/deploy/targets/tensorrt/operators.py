@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from qdeploy.deploy.rules import ERROR, Violation, label
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 INTEGER = (
     "ConvInteger",

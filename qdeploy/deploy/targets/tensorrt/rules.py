@@ -32,7 +32,7 @@ from qdeploy.deploy.rules import (
     source_of,
 )
 from qdeploy.deploy.targets.tensorrt.operators import INTEGER, operators
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Operators whose float inputs must be of one type; strongly typed networks cast nothing.
@@ -149,8 +149,7 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
         return
     if node.op_type != DEQUANTIZE:
         return
-    axis = node.attributes.get("axis")
-    given = 1 if axis is None else int(axis.value)
+    given = node.attributes.get_int("axis", 1)
     for use in node.outputs[0].uses():
         rank = rank_of(node.inputs[0])
         wanted = output_axis(use.node, use.idx, rank)
