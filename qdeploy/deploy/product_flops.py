@@ -20,6 +20,7 @@ import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
 from qdeploy.deploy.engine import inputs_of
+from qdeploy.deploy.ort.profile import Event, kernel_events
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.artifact import save_graph
@@ -193,14 +194,12 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
             session.run(None, wanted)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
             raise ModelError(f"{path.name} did not run: {reason_of(error)}") from error
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        events: list[Event] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     run = _Run({name: array.shape for name, array in wanted.items()})
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            sides = (event["args"][f"{side}_type_shape"] for side in ("input", "output"))
-            call = _Call(*([tuple(*entry.values()) for entry in side] for side in sides))
-            run.calls.setdefault(name.removesuffix("_kernel_time"), []).append(call)
+    for name, event in kernel_events(events):
+        sides = (event["args"]["input_type_shape"], event["args"]["output_type_shape"])
+        call = _Call(*([tuple(*entry.values()) for entry in side] for side in sides))
+        run.calls.setdefault(name, []).append(call)
     return run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,9 @@ from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.sites import ACTIVATION_FUNCTIONS
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
+
+# Of a stored constant: weight that it was made of, type, shape, bytes.
+_Key: TypeAlias = tuple[str, str, tuple[int, ...], bytes]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Lowering(ABC):
         self._nodes = {str(node.name): node for node in self.editor.graph}
         self._lowered = Lowered(model)
         self._readers = Counter(gemm.weight for gemm in structure.gemms)
-        self._shared: dict[tuple[Any, ...], ir.Value] = {}  # constants of weights by content
+        self._shared: dict[_Key, ir.Value] = {}  # constants of weights by content
         self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
 
     @abstractmethod

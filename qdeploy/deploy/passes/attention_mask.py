@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
+from qdeploy.deploy.passes.base import Pass, PassResult, Report, Verdict
 from qdeploy.deploy.passes.equivalence import Comparison, ModelInputs, run_once
 from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
@@ -57,7 +57,7 @@ class LightenMasks(Pass):
 
     name = "attention_mask"
     action = "A lighter attention mask"
-    nothing: ClassVar[dict[str, Any]] = {"attention_mask": None}
+    nothing: ClassVar[Report] = {"attention_mask": None}
 
     inputs: ModelInputs
 
@@ -129,7 +129,7 @@ def _masks(model: ir.Model) -> Iterator[_Mask]:
                 yield _Mask(node, index)
 
 
-def _report(value: float | None, largest: float | None) -> dict[str, Any]:
+def _report(value: float | None, largest: float | None) -> Report:
     return {"attention_mask": {"value": value, "largest_leak": largest}}
 
 

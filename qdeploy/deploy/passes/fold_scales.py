@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import PerTensor, Plan, SitePlan
-from qdeploy.deploy.passes.base import Pass, PassResult
+from qdeploy.deploy.passes.base import Pass, PassResult, Report
 from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
@@ -40,7 +40,7 @@ class FoldScales(Pass):
 
     name = "fold_scales"
     action = "Folding pre-quantization scales"
-    nothing: ClassVar[dict[str, Any]] = {"folded_prescales": []}
+    nothing: ClassVar[Report] = {"folded_prescales": []}
 
     wanted: bool = True
 
@@ -55,7 +55,7 @@ class FoldScales(Pass):
             return self.leave(plan, "weights have one scale for all columns")
         constants = model.graph.initializers
         gemms = {gemm.name: gemm for gemm in structure.gemms}
-        sites, names = dict(plan.sites), []
+        sites, names = dict(plan.sites), list[str]()
         for tensor, source in structure.linear_sources.items():
             treatment = plan.treatment(tensor)
             writer, readers = gemms[source], structure.consumers(tensor)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
-from qdeploy.deploy.passes.base import Pass, PassResult
+from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan, Treatment
+from qdeploy.deploy.passes.base import Pass, PassResult, Report
 from qdeploy.deploy.passes.channel_sets import Axis, ChannelSets
 from qdeploy.graph.structure import Structure
 from qdeploy.types import Array
@@ -38,7 +38,7 @@ class PermuteChannels(Pass):
     name = "permute_channels"
     action = "Folding a channel permutation"
     required = True  # the plan's channel indices are those of the new order
-    nothing: ClassVar[dict[str, Any]] = {"channel_orders": {}}
+    nothing: ClassVar[Report] = {"channel_orders": {}}
 
     def apply(self, model: ir.Model, plan: Plan, structure: Structure) -> PassResult:
         """Reorder the constants; see `Pass.apply`.
@@ -49,7 +49,7 @@ class PermuteChannels(Pass):
         if not any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
             return self.leave(plan, "no site has groups of channels")
         sets = ChannelSets(model, structure)
-        sites, orders = dict(plan.sites), {}
+        sites, orders = dict(plan.sites), dict[str, list[int]]()
         for root, members in _members(sets, plan, structure).items():
             grouped = [p.treatment for p in members if isinstance(p.treatment, Grouped)]
             if not grouped:
@@ -103,7 +103,7 @@ def _reordered(site: SitePlan, order: Array) -> SitePlan:
     return replace(site, treatment=_renamed(site.treatment, order), mean=mean)
 
 
-def _renamed(treatment: Any, order: Array) -> Any:
+def _renamed(treatment: Treatment, order: Array) -> Treatment:
     """The same treatment in the new order of the channels."""
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))

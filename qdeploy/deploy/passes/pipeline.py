@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.passes.attention_mask import LightenMasks
-from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
+from qdeploy.deploy.passes.base import Pass, PassResult, Report, Verdict
 from qdeploy.deploy.passes.equivalence import ModelInputs, Reference, padded_feeds
 from qdeploy.deploy.passes.fold_scales import FoldScales
 from qdeploy.deploy.passes.permute_channels import PermuteChannels
@@ -40,7 +39,7 @@ class Rewritten:
     results: dict[str, PassResult]
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """What plan.json says of all of them."""
         return {key: value for r in self.results.values() for key, value in r.report.items()}
 

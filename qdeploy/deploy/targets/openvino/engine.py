@@ -6,7 +6,8 @@ import os
 import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from qdeploy.machine.remedies import install_command
 from qdeploy.machine.telemetry import without_openvino_reports
 from qdeploy.types import Array
 
+if TYPE_CHECKING:
+    from qdeploy.deploy.targets.openvino.protocols import CompiledModel, InferRequest, Node
+
 REST_PRECISIONS = ("f32", "bf16")
 _PRODUCTS = ("FullyConnected", "MatMul", "Convolution")
 _INT8 = ("i8", "u8")
@@ -25,7 +29,7 @@ _loaded_in: set[int] = set()  # processes, of which the others are those that fo
 _FORM = ("Transpose", "Reorder", "Reshape", "Convert", "Eltwise", "Subgraph")
 
 
-def runtime() -> Any:
+def runtime() -> ModuleType:
     """The package openvino.
 
     Raises:
@@ -44,7 +48,8 @@ def runtime() -> Any:
     except ImportError as error:
         raise TargetError(f"openvino cannot be imported: {error}. {install}") from None
     _loaded_in.add(os.getpid())
-    return genuine(openvino, "Core", "OpenVINO's", install)
+    found: ModuleType = genuine(openvino, "Core", "OpenVINO's", install)
+    return found
 
 
 def require() -> None:
@@ -56,7 +61,9 @@ def require() -> None:
     runtime()
 
 
-def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool = False) -> Any:
+def compile_file(
+    path: Path, *, threads: int, rest: str = "f32", profiling: bool = False
+) -> CompiledModel:
     """Compile an ONNX file for the CPU, for latency: one stream.
 
     Args:
@@ -77,9 +84,10 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
         "PERF_COUNT": profiling,
     }
     try:
-        return openvino.Core().compile_model(str(path), "CPU", settings)
+        compiled: CompiledModel = openvino.Core().compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for each cause
         raise refused(error, path, "does not compile in OpenVINO", "Build it again.") from error
+    return compiled
 
 
 class OpenVinoEngine(Engine):
@@ -97,7 +105,7 @@ class OpenVinoEngine(Engine):
         self.threads = threads
         self.rest = rest
         self._compiled = compile_file(path, threads=threads, rest=rest)
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # the last one used is warm
+        self._idle: queue.LifoQueue[InferRequest] = queue.LifoQueue()  # the last one used is warm
         self._outputs = list(self._compiled.outputs)
         self.input_names = tuple(port.get_any_name() for port in self._compiled.inputs)
         self.output_names = tuple(port.get_any_name() for port in self._compiled.outputs)
@@ -142,7 +150,7 @@ class OpenVinoEngine(Engine):
 
     def _profiled(
         self, feeds: Mapping[str, Array], iterations: int
-    ) -> tuple[list[Any], dict[str, KernelTime]]:
+    ) -> tuple[Sequence[Node], dict[str, KernelTime]]:
         """Operations of the runtime model, and the kernels of a profiled run by their names."""
         compiled = compile_file(self.path, threads=self.threads, rest=self.rest, profiling=True)
         request = compiled.create_infer_request()
@@ -165,20 +173,20 @@ class OpenVinoEngine(Engine):
         return operations, kernels
 
 
-def _marked(operations: Mapping[str, Any], mark: TraceName) -> list[str]:
+def _marked(operations: Mapping[str, Node], mark: TraceName) -> list[str]:
     """Names of the products of a weight; of several that share it those made of that node."""
     found = _products(operations[mark.weight]) if mark.weight in operations else []
     own = [name for name in found if mark.node in _origins(operations[name])]
     return own or found
 
 
-def _origins(operation: Any) -> set[str]:
+def _origins(operation: Node) -> set[str]:
     """The nodes of the file that an operation was made of, by the names that it kept."""
     names = _about(operation).get("originalLayersNames", "").split(",")
     return {*names, *(name.rsplit("/", 1)[0] for name in names)}
 
 
-def _products(operation: Any) -> list[str]:
+def _products(operation: Node) -> list[str]:
     """Names of the products that read a constant, behind what only changes its form."""
     found = []
     for port in operation.outputs():
@@ -192,7 +200,7 @@ def _products(operation: Any) -> list[str]:
     return found
 
 
-def _about(operation: Any) -> dict[str, str]:
+def _about(operation: Node) -> dict[str, str]:
     return {key: value.astype(str) for key, value in operation.get_rt_info().items()}
 
 
