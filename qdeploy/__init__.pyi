@@ -79,7 +79,7 @@ def build(
     cuda_graph: bool = ...,
     measure: bool = ...,
     dry_run: bool = ...,
-) -> dict[str, Any]: ...
+) -> BuiltForRows: ...
 
 def calibrate(
     model_dir: PathLike,
@@ -146,7 +146,7 @@ def export(
     task: str | None = ...,
     seed: int = ...,
     progress: Progress | None = ...,
-) -> dict[str, Any]: ...
+) -> ModelManifest: ...
 
 def inspect(
     path: PathLike,

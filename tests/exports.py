@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from qdeploy.files.artifact import read_manifest
+from qdeploy.schemas.manifest import ModelManifest
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Exported:
     model_dir: Path
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> ModelManifest:
         """The manifest that export wrote."""
         return read_manifest(self.model_dir, "model")
 

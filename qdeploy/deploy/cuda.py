@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from qdeploy.errors import TargetError
 from qdeploy.machine.remedies import install_command
+from qdeploy.schemas.manifest import Device
 from qdeploy.types import Array
 
 _Handle = TypeVar("_Handle")  # of a stream, an event or a graph; of memory its pointer
@@ -55,7 +56,7 @@ def call(function: Callable[..., tuple[Any, ...]], *arguments: object) -> Any:
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def device() -> dict[str, Any]:
+def device() -> Device:
     """Name, compute capability, memory and driver of the first GPU.
 
     Raises:

@@ -26,6 +26,7 @@ from qdeploy.errors import QDeployWarning
 from qdeploy.files.artifact import read_manifest
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
+from qdeploy.schemas.manifest import ModelManifest
 from tests.deploy.head_engines import engines as engines  # a fixture
 from tests.exports import Exports
 
@@ -45,7 +46,7 @@ class Source:
         model, _ = load_model(self.directory)
         return model, find_structure(model)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> ModelManifest:
         """Its qdeploy.json."""
         return read_manifest(self.directory, "model")
 
@@ -113,7 +114,7 @@ def engine(
             where = source(family)
             with warnings.catch_warnings():  # random weights and planted outliers are noisy
                 warnings.filterwarnings("ignore", "The logits stand", QDeployWarning)
-                report = build_engine(
+                report: Any = build_engine(
                     where.directory, target, statistics=where.statistics, **options
                 )
             made[key] = Built(target, report)

@@ -73,7 +73,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
             directory = tmp_path_factory.mktemp("engine") / kind
             if kind in graph:  # the same graph, of which the checkpoint says something else
                 shutil.copytree(engine(graph[kind], target), directory)
-                head = read_manifest(directory, "engine")["head"] | HEADS[kind][1]
+                head = {**(read_manifest(directory, "engine")["head"] or {}), **HEADS[kind][1]}
                 manifests.edit(directory, "engine", head=head)
                 fields = read_manifest(directory, "engine")
                 write_guides(directory, fields, read_certificate(directory))
