@@ -86,6 +86,7 @@ class GraphEditor:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         if was_output:
             name = str(old.name)
+            # An output's name is the model's interface: it goes to the value that is one now.
             old.name = self.unique(f"{name}_float")
             new.name, new.shape, new.type = name, old.shape, old.type
 

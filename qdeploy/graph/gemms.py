@@ -19,9 +19,11 @@ def find_gemms(graph: ir.Graph, products: Iterable[Product]) -> Iterator[Gemm]:
     taken: set[str] = set()
     for product in products:
         node = product.node
+        # In the body of an If or a Loop it may not run at all: no plan counts on it.
         if product.operator not in ("MatMul", "Gemm") or node.graph is not graph:
             continue
         weight, source = node.inputs[1], node.inputs[0]
+        # x · W alone: of a constant on the left, the channels of x are no rows of it.
         if weight is None or source is None or product.constants != (1,):
             continue
         if not weight.is_initializer() or weight.shape is None or weight.shape.rank() != 2:
@@ -35,6 +37,7 @@ def find_gemms(graph: ir.Graph, products: Iterable[Product]) -> Iterator[Gemm]:
 def _gemm(node: ir.Node, source: ir.Value, weight: ir.Value) -> Gemm | None:
     transposed = False
     if node.op_type == "Gemm":
+        # With a factor, or with x turned, it is none of the products that lowerings write.
         if any(node.attributes.get_float(key, 1.0) != 1.0 for key in ("alpha", "beta")):
             return None
         if node.attributes.get_int("transA", 0) != 0:
@@ -43,6 +46,7 @@ def _gemm(node: ir.Node, source: ir.Value, weight: ir.Value) -> Gemm | None:
         bias: ir.Value | None = node.inputs[2] if len(node.inputs) > 2 else None
         output = node.outputs[0]
     else:
+        # A MatMul has no bias of its own: the Add behind it holds one.
         bias, output = _bias_add(node)
     assert weight.shape is not None
     rows, columns = weight.shape.numpy()
@@ -79,6 +83,7 @@ def _bias_add(node: ir.Node) -> tuple[ir.Value | None, ir.Value]:
     product = node.outputs[0]
     uses = product.uses()
     if len(uses) == 1 and not product.is_graph_output():
+        # Nobody else reads the product, so that nothing is lost when the sum takes its place.
         ((add, at),) = uses
         other = add.inputs[1 - at] if add.op_type == "Add" else None
         vector = other is not None and other.shape is not None and other.shape.rank() == 1

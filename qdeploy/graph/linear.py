@@ -45,6 +45,7 @@ def _behind(value: ir.Value | None, writers: dict[str, Gemm], products: set[str]
             return None
         if node.op_type in _LAYOUT:
             value = node.inputs[0]
+        # Probabilities · value mixes tokens and keeps channels; a GEMM would mix those.
         elif node.op_type == "MatMul" and str(node.name) not in products:
             value = node.inputs[1]
         else:

@@ -69,6 +69,7 @@ def find_structure(model: ir.Model, path: Path | None = None) -> Structure:
 
 def _tables(graph: ir.Graph) -> Iterator[Table]:
     for node in graph:
+        # Rows that computed ids name: along another axis, or at fixed places, it is a slice.
         if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
             continue
         table, index = node.inputs[0], node.inputs[1]
@@ -85,6 +86,7 @@ def _sites(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> Iterator[Site]:
     roles = _roles(graph, gemms)
     inputs: dict[str, str] = {}
     for gemm in gemms:
+        # Of several that read it (query, key and value) the first gives the name.
         inputs.setdefault(gemm.input, gemm.name)
     outputs = {gemm.output: gemm.name for gemm in gemms}
     taken: set[str] = set()
@@ -118,10 +120,12 @@ def _roles(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> dict[str, set[str]]:
             add(out, ACTIVATION)
         elif node.op_type == "Softmax":
             add(out, SOFTMAX)
+        # Two computed tensors: scores, or probabilities · value.
         elif node.op_type == "MatMul" and node.name not in gemm_nodes:
             for value in node.inputs:
                 add(value, ATTENTION_OPERAND)
             add(out, ATTENTION_OUTPUT)
+        # A sum of two streams is a residual; a product of two is the gate of a feed-forward block.
         elif node.op_type in ("Add", "Mul") and _joins_streams(node):
             add(out, RESIDUAL if node.op_type == "Add" else ACTIVATION)
     _drop_reshaped(values, roles)
@@ -136,6 +140,7 @@ def _joins_streams(node: ir.Node) -> bool:
             return False
         if value.dtype not in (ir.DataType.FLOAT, None) or value.shape.rank() < 3:
             return False
+        # Scores and masks end in the sequence, which is no number here: they are no streams.
         sizes.append(value.shape[-1])
     return len(sizes) == 2 and isinstance(sizes[0], int) and sizes[0] == sizes[1] and sizes[0] > 1
 
@@ -217,6 +222,7 @@ def _gemm_behind(value: ir.Value, by_output: dict[str, Gemm]) -> Gemm | None:
     while pending:
         current = pending.pop()
         if str(current.name) in by_output:
+            # Without an activation function between them the two are no feed-forward block.
             if passed_activation:
                 return by_output[str(current.name)]
             continue

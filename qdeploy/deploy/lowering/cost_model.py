@@ -76,17 +76,20 @@ def extra_us(
         gpu: of the estimate.
     """
     if isinstance(treatment, PerTensor) and treatment.prescale:
+        # Factors are whole passes over the input, and none where the rounding takes them in.
         elements = shape[0] * shape[1] * len(treatment.prescale)
         moved = elements * costs.factor_bytes / gpu.bytes_us
         return costs.factor_kernels * gpu.launch_us + moved
     if not isinstance(treatment, Grouped):
         return 0.0
+    # Groups: rows of each product, padded as the target multiplies them.
     parts = grouped_gemm(treatment, costs.cuts)
     slim = [len(padded(channels, 1, costs.cuts.multiple)[0]) for channels, _ in parts.slim]
     wide = 0 if parts.wide is None else len(parts.wide_rows())
     outliers = 0
     if parts.outliers:
         outliers = len(padded(parts.outliers, 1, costs.cuts.float_multiple)[0])
+    # One product is there in any case: the wide one, or else the first of the slim ones.
     further = len(slim) + bool(outliers) - (0 if wide else 1)
     total = 0.0
     if parts.repeated:  # each is picked and rounded, and all are joined, int8 read and written
@@ -96,6 +99,7 @@ def extra_us(
         outputs = shape[0] * (shape[1] if gemm.rows > 1 else 1) * gemm.n
         total += further * costs.product_kernels * gpu.launch_us
         total += further * outputs * costs.product_bytes / gpu.bytes_us
+        # Rows of zeros are multiplied too: all rows beyond those of the plain product.
         more = wide + sum(slim) - parts.total
         total += 2 * outputs * (more / gpu.int8_us + outliers / gpu.half_us)
     return total
@@ -130,6 +134,7 @@ def cheapest(
             name: extra_us(site.treatment, readers, shape, costs)
             for name, site in (("factors", one), ("groups", other))
         }
+        # Where factors do not suffice both plans have groups, and there is nothing to choose.
         name = "factors"
         if one.treatment != other.treatment:
             name = _better({"factors": one, "groups": other}, times, target)

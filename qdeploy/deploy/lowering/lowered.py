@@ -34,5 +34,6 @@ class Lowered:
 
     model: ir.Model
     trace_names: dict[str, tuple[TraceName, ...]] = field(default_factory=dict)
+    # Part of an INT8 GEMM by plan: a certificate counts them as its float share, not as a fallback.
     float_products: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rounded_sums: int = 0

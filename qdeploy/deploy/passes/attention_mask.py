@@ -92,6 +92,7 @@ class LightenMasks(Pass):
 
     def _of_padding(self, model: ir.Model, masks: list[_Mask]) -> list[_Mask]:
         """Those that hide nothing in a row as long as the model takes, without padding."""
+        # No token of the row is padding: what a mask hides in it is hidden for another reason.
         length = min(_LONGEST, self.inputs.max_length)
         feeds = probe_feeds(list(self.inputs.names), batch=1, sequence=length)
         part = _conditions(model, masks)
@@ -123,6 +124,7 @@ def _masks(model: ir.Model) -> Iterator[_Mask]:
     for node in model.graph:
         if node.op_type != "Where" or not _only_masks(node.outputs[0], summed=False):
             continue
+        # Where(hidden, constant, scores) has it at 1, Where(kept, scores, constant) at 2.
         for index in (1, 2):
             array = constant(node.inputs[index])
             if array is not None and array.size == 1 and array.item() <= _LOWEST:

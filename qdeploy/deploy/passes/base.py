@@ -97,6 +97,7 @@ class Pass(ABC):
             result: of this pass.
             found: the graph with this pass's changes, and others', beside the original.
         """
+        # A difference of NaN is within no tolerance.
         if found.within(self.tolerance):
             return Verdict(True, result.report)
         return Verdict(False, self.nothing, f"{self.action} changed the FP32 outputs by {found}")

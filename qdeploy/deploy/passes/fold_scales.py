@@ -61,6 +61,7 @@ class FoldScales(Pass):
             writer, readers = gemms[source], structure.consumers(tensor)
             if not isinstance(treatment, PerTensor) or not treatment.prescale:
                 continue
+            # Some encoders share weights between layers; the factor is right for one of them alone.
             if not _own(constants, writer, *readers):
                 continue
             _fold(
@@ -77,6 +78,8 @@ def _fold(
     constants: Mapping[str, ir.Value], factor: Array, writer: Gemm, readers: tuple[Gemm, ...]
 ) -> None:
     """Multiply by `factor`, FP32 [C], what is written, and divide by it what is read."""
+    # An output channel is a column of a weight that is stored [K, N], and a row of [N, K]; an input
+    # channel the other way round.
     changes: dict[str, Array] = {writer.weight: factor[:, None] if writer.transposed else factor}
     if writer.bias is not None:
         changes[writer.bias] = factor
@@ -85,6 +88,7 @@ def _fold(
     for name, change in changes.items():
         array = constant(constants[name])
         assert array is not None
+        # A new tensor, as clones share the old one.
         constants[name].const_value = ir.Tensor((array * change).astype(array.dtype), name=name)
 
 

@@ -50,6 +50,7 @@ class PermuteChannels(Pass):
             return self.leave(plan, "no site has groups of channels")
         sets = ChannelSets(model, structure)
         sites, orders = dict(plan.sites), dict[str, list[int]]()
+        # One order for all sites of a set: the residual stream of all layers is one set.
         for root, members in _members(sets, plan, structure).items():
             grouped = [p.treatment for p in members if isinstance(p.treatment, Grouped)]
             if not grouped:
@@ -84,12 +85,15 @@ def channel_order(treatments: list[Grouped]) -> Array:
     often they stand outside the largest group, then by their group at each site.
     """
     channels = sum(map(len, treatments[0].groups)) + len(treatments[0].outlier_channels)
+    # Per treatment the group of each channel: 0 for the largest, outlier channels last.
     labels = np.zeros((len(treatments), channels), np.int64)
     for row, treatment in zip(labels, treatments, strict=True):
         ranked = sorted(treatment.groups, key=lambda group: (-len(group), group))
         for index, group in enumerate(ranked):
             row[list(group)] = index
         row[list(treatment.outlier_channels)] = len(ranked)
+    # Sorted upwards: first the channels that most treatments single out, then rare patterns of
+    # labels before frequent ones, and equal patterns side by side.
     special = -(labels > 0).sum(axis=0)
     patterns = Counter(map(tuple, labels.T))
     keys = [

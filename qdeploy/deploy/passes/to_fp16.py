@@ -76,6 +76,7 @@ class ToFp16(Pass):
             return self.leave(plan, "the graph has FP16 in it")
         kept = _kept(nodes) | {node for node in nodes if node.name in self.in_fp32}
         outputs = [value for value in model.graph.outputs if value.dtype == _F32]
+        # All are retyped before any input is looked at: each value's type is then its final one.
         for node in nodes:
             if node not in kept:
                 _retype(node)
@@ -98,6 +99,7 @@ def _convert(editor: GraphEditor, nodes: list[ir.Node], kept: set[ir.Node]) -> N
                     node.replace_input_with(index, _half_constant(editor, value, halved))
             elif node in kept and value.dtype == _F16:
                 node.replace_input_with(index, _cast(editor, value, _F32, widened))
+            # A Cast reads any type; what it makes was retyped with its `to`.
             elif node not in kept and value.dtype == _F32 and node.op_type != "Cast":
                 node.replace_input_with(index, _cast(editor, value, _F16, halved))
 

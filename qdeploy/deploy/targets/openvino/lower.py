@@ -55,6 +55,7 @@ def _part_key_transposes(editor: GraphEditor) -> None:
             continue
         if list(node.attributes.get_ints("perm", ())) != [0, 2, 3, 1]:
             continue
+        # The second operand of the scores, and nothing else: other readers need the one Transpose.
         if [(use.node.op_type, use.idx) for use in node.outputs[0].uses()] != [("MatMul", 1)]:
             continue
         name = str(node.name)
