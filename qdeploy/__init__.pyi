@@ -11,6 +11,8 @@ from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 
