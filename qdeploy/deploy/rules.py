@@ -1,4 +1,4 @@
-"""What the rules of targets for quantized graphs share: violations, and walks around Q/DQ pairs."""
+"""What the rules of targets for quantized graphs share: broken ones, walks around Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TRANSPARENT = (SHAPE_OPERATORS - {"Cast"}) | {"Concat", "Expand", "Gather", "Sli
 
 
 @dataclass(frozen=True)
-class Violation:
-    """One place where a graph breaks the contract.
+class BrokenRule:
+    """One place where a graph breaks a rule.
 
     Attributes:
         rule: short name of the rule.

@@ -185,7 +185,7 @@ class Lowering(ABC):
         treatment = self.plan.treatment(str(tensor.name))
         gemms = self.structure.consumers(str(tensor.name))
         planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.int8_gemms}
-        plain = isinstance(treatment, PerTensor) and not treatment.prescale
+        plain = isinstance(treatment, PerTensor) and not treatment.pre_quant_scale
         if not (plain or isinstance(treatment, Grouped)) or tensor.is_graph_output():
             return None
         if {use.node for use in tensor.uses()} != planned:
@@ -200,8 +200,8 @@ class Lowering(ABC):
         assert weight is not None
         # A Gemm with transB stores [N, K]; from here on every weight is [K, N].
         weight = weight.astype(np.float32).T if gemm.transposed else weight.astype(np.float32)
-        if isinstance(treatment, PerTensor) and treatment.prescale:
-            weight = weight / np.array(treatment.prescale, np.float32)[:, None]
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+            weight = weight / np.array(treatment.pre_quant_scale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
         # Outlier channels: rows in float, which shift no output.
         if operand.scale is None:
@@ -216,8 +216,8 @@ class Lowering(ABC):
         mean = np.array(self.plan.sites[gemm.input].mean)
         if not len(mean):
             return None
-        if isinstance(treatment, PerTensor) and treatment.prescale:
-            mean = mean * np.array(treatment.prescale)
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+            mean = mean * np.array(treatment.pre_quant_scale)
         if not len(operand.rows):
             return mean
         # a row that stands m times meets an m-th of its channel each time
@@ -265,7 +265,7 @@ class Lowering(ABC):
         if bias is not None:
             added = self.editor.constant(f"{label}.bias", bias[chosen])
         result: ir.Value | None = None
-        marks = self._lowered.trace_names.get(gemm.name, ())
+        trace_names = self._lowered.trace_names.get(gemm.name, ())
         floats = self._lowered.float_products.get(gemm.name, ())
         for index, factor in enumerate(factors, 1):
             part = label if index == 1 else f"{label}/part{index}"
@@ -286,12 +286,12 @@ class Lowering(ABC):
                 # into the first product alone, whose kernel adds it for nothing
                 first = added if index == 1 else None
                 product, node = self.int8_product(factor.operand, codes, steps, first, part)
-                marks += (TraceName(str(codes.name), str(node.name)),)
+                trace_names += (TraceName(str(codes.name), str(node.name)),)
             if result is not None:
                 name = f"{label}/sum{index}" if index < len(factors) else f"{label}/sum"
                 product = self.editor.node("Add", [result, product], name).outputs[0]
             result = product
-        self._lowered.trace_names[gemm.name] = marks
+        self._lowered.trace_names[gemm.name] = trace_names
         if floats:
             self._lowered.float_products[gemm.name] = floats
         assert result is not None

@@ -29,9 +29,9 @@ def rounded(
     # A site that no GEMM reads has no codes yet.
     codes = operands or writer.operands(value, name, treatment)
     result = writer.dequantized(codes[0], name)
-    if isinstance(treatment, PerTensor) and treatment.prescale:
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
         # what was scaled before the codes is scaled back behind them
-        back = 1 / np.array(treatment.prescale, np.float32)
+        back = 1 / np.array(treatment.pre_quant_scale, np.float32)
         result = writer.elementwise("Mul", result, back, f"{name}/unscale")
     return result
 

@@ -215,4 +215,4 @@ def _placed(kernel: KernelTime, providers: Mapping[str, str]) -> KernelTime:
     provider = providers.get(kernel.name, CUDA)
     if provider == CUDA or not kernel.int8:
         return kernel
-    return replace(kernel, int8=False, fault=f"it ran on {provider}")
+    return replace(kernel, int8=False, fallback_reason=f"it ran on {provider}")

@@ -52,7 +52,7 @@ def _readers(value: ir.Value) -> Iterator[ir.Node]:
             yield use.node
 
 
-def fault(node: ir.Node) -> str:
+def fallback_reason(node: ir.Node) -> str:
     """Why a product with an int8 weight is computed in float; empty where it is not.
 
     The cause is read from the node's activation: what quantizes it, with which types and scales.

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from qdeploy.deploy.engine import KernelTime, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.ort.kernels import fault, load_optimized, products
+from qdeploy.deploy.ort.kernels import fallback_reason, load_optimized, products
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import run_session
@@ -86,23 +86,23 @@ def find_kernels(
 
     Args:
         graph: optimized graph.
-        gemms: GEMM name → its marks; all of a GEMM's have to be there.
+        gemms: GEMM name → its trace names; all of a GEMM's have to be there.
         kernels: of a profiled run of that graph; without them the times are 0.
     """
     timed = {kernel.name: kernel for kernel in kernels}
     found = {}
-    for gemm, marks in gemms.items():
-        nodes = [_marked(graph, TraceName(*mark)) for mark in marks]
+    for gemm, trace_names in gemms.items():
+        nodes = [_traced(graph, TraceName(*trace_name)) for trace_name in trace_names]
         found[gemm] = (
             [kernel_of(node, timed) for part in nodes for node in part] if all(nodes) else []
         )
     return found
 
 
-def _marked(graph: ir.Model, mark: TraceName) -> list[ir.Node]:
+def _traced(graph: ir.Model, trace_name: TraceName) -> list[ir.Node]:
     """The nodes that compute with a weight; of several that share it the one of that name."""
-    found = products(graph, [mark.weight])
-    return [node for node in found if str(node.name) == mark.node] or found
+    found = products(graph, [trace_name.weight])
+    return [node for node in found if str(node.name) == trace_name.node] or found
 
 
 def kernel_of(node: ir.Node, timed: Mapping[str, KernelTime] = MappingProxyType({})) -> KernelTime:
@@ -112,8 +112,8 @@ def kernel_of(node: ir.Node, timed: Mapping[str, KernelTime] = MappingProxyType(
         timed: kernels of a profiled run by their names; without them the time is 0.
     """
     kernel = timed.get(str(node.name), KernelTime(str(node.name), node.op_type, 0.0, 1))
-    reason = fault(node)
-    return replace(kernel, int8=not reason, fault=reason)
+    reason = fallback_reason(node)
+    return replace(kernel, int8=not reason, fallback_reason=reason)
 
 
 def kernel_events(

@@ -59,13 +59,16 @@ class FoldScales(Pass):
         for tensor, source in structure.linear_sources.items():
             treatment = plan.treatment(tensor)
             writer, readers = gemms[source], structure.consumers(tensor)
-            if not isinstance(treatment, PerTensor) or not treatment.prescale:
+            if not isinstance(treatment, PerTensor) or not treatment.pre_quant_scale:
                 continue
             # Some encoders share weights between layers; the factor is right for one of them alone.
             if not _own(constants, writer, *readers):
                 continue
             _fold(
-                model.graph.initializers, np.array(treatment.prescale, np.float32), writer, readers
+                model.graph.initializers,
+                np.array(treatment.pre_quant_scale, np.float32),
+                writer,
+                readers,
             )
             sites[tensor] = _without_scales(sites[tensor], treatment)
             names.append(sites[tensor].name)
@@ -94,8 +97,8 @@ def _fold(
 
 def _without_scales(site: SitePlan, treatment: PerTensor) -> SitePlan:
     """A site whose scales are in the weights: its means are those of what is then read."""
-    mean = tuple(m * f for m, f in zip(site.mean, treatment.prescale, strict=False))
-    return replace(site, treatment=replace(treatment, prescale=()), mean=mean)
+    mean = tuple(m * f for m, f in zip(site.mean, treatment.pre_quant_scale, strict=False))
+    return replace(site, treatment=replace(treatment, pre_quant_scale=()), mean=mean)
 
 
 def _own(constants: Mapping[str, ir.Value], *gemms: Gemm) -> bool:

@@ -118,6 +118,8 @@ def _renamed(treatment: Treatment, order: Array) -> Treatment:
     if isinstance(treatment, Grouped):
         groups = tuple(moved(group) for group in treatment.groups)
         return replace(treatment, groups=groups, outlier_channels=moved(treatment.outlier_channels))
-    if isinstance(treatment, PerTensor) and treatment.prescale:
-        return replace(treatment, prescale=tuple(treatment.prescale[int(c)] for c in order))
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+        return replace(
+            treatment, pre_quant_scale=tuple(treatment.pre_quant_scale[int(c)] for c in order)
+        )
     return treatment

@@ -140,8 +140,8 @@ class OpenVinoEngine(Engine):
         operations, kernels = self._profiled(feeds, iterations)
         constants = {op.get_friendly_name(): op for op in operations}
         found = {}
-        for gemm, marks in gemms.items():
-            names = [_marked(constants, TraceName(*mark)) for mark in marks]
+        for gemm, trace_names in gemms.items():
+            names = [_traced(constants, TraceName(*trace_name)) for trace_name in trace_names]
             found[gemm] = [kernels[n] for part in names for n in part] if all(names) else []
         return KernelTrace(found, list(kernels.values()))
 
@@ -174,10 +174,10 @@ class OpenVinoEngine(Engine):
         return operations, kernels
 
 
-def _marked(operations: Mapping[str, Node], mark: TraceName) -> list[str]:
+def _traced(operations: Mapping[str, Node], trace_name: TraceName) -> list[str]:
     """Names of the products of a weight; of several that share it those made of that node."""
-    found = _products(operations[mark.weight]) if mark.weight in operations else []
-    own = [name for name in found if mark.node in _origins(operations[name])]
+    found = _products(operations[trace_name.weight]) if trace_name.weight in operations else []
+    own = [name for name in found if trace_name.node in _origins(operations[name])]
     return own or found
 
 
@@ -210,9 +210,14 @@ def _kernel(
 ) -> KernelTime:
     kind, precision = about.get("layerType", "?"), about.get("runtimePrecision", "?")
     int8 = kind in _PRODUCTS and precision in _INT8
-    fault = "" if int8 else f"OpenVINO computes it in {precision} ({implementation})"
+    reason = "" if int8 else f"OpenVINO computes it in {precision} ({implementation})"
     return KernelTime(
-        name, f"{kind} {implementation}", sum(times) / len(times), 1, int8=int8, fault=fault
+        name,
+        f"{kind} {implementation}",
+        sum(times) / len(times),
+        1,
+        int8=int8,
+        fallback_reason=reason,
     )
 
 

@@ -93,7 +93,7 @@ class Layer:
         return self._plain and all(map(_is_int8, operands)) and len(operands) == 2
 
     @property
-    def fault(self) -> str:
+    def fallback_reason(self) -> str:
         """Why it is not INT8; empty where it is."""
         if self.int8:
             return ""
@@ -142,7 +142,7 @@ def of_gemms(
 
     Args:
         found, ran: layers and their kernels, in one order.
-        gemms: GEMM name → its marks, whose nodes are those of the ONNX file.
+        gemms: GEMM name → its trace names, whose nodes are those of the ONNX file.
     """
     named: dict[str, list[tuple[Layer, KernelTime]]] = {}
     guessed: dict[str, list[tuple[Layer, KernelTime]]] = {}
@@ -153,8 +153,8 @@ def of_gemms(
             else:
                 named.setdefault(node, []).append(pair)
     result = {}
-    for gemm, marks in gemms.items():
-        nodes = [TraceName(*mark).node for mark in marks]
+    for gemm, trace_names in gemms.items():
+        nodes = [TraceName(*trace_name).node for trace_name in trace_names]
         parts = [_standing(named.get(n) or guessed.get(_plainly(n), [])) for n in nodes]
         result[gemm] = [kernel for part in parts for kernel in part] if all(parts) else []
     return result
@@ -205,7 +205,9 @@ def _plainly(name: str) -> str:
 def _kernel(layer: Layer, times: Sequence[float]) -> KernelTime:
     ms = sum(times) / len(times) if times else 0.0
     kind = f"{layer.kind} {layer.tactic}".strip()
-    return KernelTime(layer.name, kind, ms, 1, int8=layer.int8, fault=layer.fault)
+    return KernelTime(
+        layer.name, kind, ms, 1, int8=layer.int8, fallback_reason=layer.fallback_reason
+    )
 
 
 def _standing(found: Sequence[tuple[Layer, KernelTime]]) -> list[KernelTime]:
