@@ -41,12 +41,12 @@ class PerTensor:
 
     Attributes:
         affine: scale and zero point.
-        prescale: per channel [C], the tensor is multiplied by it before it is quantized and the
-            rows of the reading weights are divided by it (SmoothQuant); empty for none.
+        pre_quant_scale: per channel [C], the tensor is multiplied by it before it is quantized, and
+            the rows of the reading weights are divided by it (SmoothQuant); empty for none.
     """
 
     affine: Affine
-    prescale: tuple[float, ...] = ()
+    pre_quant_scale: tuple[float, ...] = ()
     kind = "per_tensor"
 
 
@@ -67,6 +67,8 @@ class Grouped:
 
 
 Treatment = Float | Dynamic | PerTensor | Grouped
+# Fields that have another name in plan.json, which keeps the form it was first written in.
+_JSON_NAMES = {"pre_quant_scale": "prescale"}
 _WITHOUT_FIELDS: dict[str | int | None, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
 
 
@@ -195,7 +197,8 @@ def read_plan(directory: Path) -> Plan:
 
 
 def _site_json(site: SitePlan) -> dict[str, object]:
-    fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | asdict(site.treatment)}
+    treatment = {_JSON_NAMES.get(key, key): part for key, part in asdict(site.treatment).items()}
+    fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | treatment}
     del fields["mean"]
     return fields
 
