@@ -23,7 +23,7 @@ from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.deploy.targets.tensorrt.lower import lower
-from qdeploy.deploy.targets.tensorrt.rules import violations
+from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 from qdeploy.errors import ModelError, PlanError, QDeployWarning, TargetError
 from qdeploy.files.artifact import read_json
 from qdeploy.graph.sites import find_structure
@@ -90,8 +90,8 @@ def test_a_window_that_would_leave_the_tensor_is_a_gather() -> None:
 
 
 def test_a_group_joins_no_other_as_repeated_rows() -> None:
-    model, marks = lowered(TREATMENTS["two groups, scattered"])
-    assert len(marks) == 2
+    model, trace_names = lowered(TREATMENTS["two groups, scattered"])
+    assert len(trace_names) == 2
     assert "Concat" not in [node.op_type for node in model.graph]
 
 
@@ -115,7 +115,7 @@ def test_a_skip_branch_is_rounded_where_it_is_asked_for(rounded: bool, tmp_path:
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
     plan = replace(symmetric(plan), options={"int8_residuals": rounded})
     found = lower(model, TARGETS["tensorrt"].fit(plan, structure), structure).model
-    assert violations(found) == []
+    assert broken_rules(found) == []
     (pair,) = [n for n in found.graph if n.op_type == "QuantizeLinear"]
     (sum_,) = [n for n in found.graph if n.op_type == "Add"]
     assert sum_.inputs[0] is not None and sum_.inputs[0].producer() is not None
@@ -262,7 +262,7 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     where = source(family)
     directory = dry_run(where, tmp_path / "half", **PLANS[plan_name])
     model = ir.load(directory / "model.onnx")
-    assert [v for v in violations(model) if v.severity == ERROR] == []
+    assert [v for v in broken_rules(model) if v.severity == ERROR] == []
     plan = Plan.from_json(read_json(directory / "plan.json"))
     assert len(plan.int8_gemms) >= 4 * LAYERS
 
