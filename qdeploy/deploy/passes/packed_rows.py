@@ -1,9 +1,9 @@
 """Rows without their padding: where the tokens of a padded batch [B, S] are, in ONNX operators.
 
-What is kept of a batch is a row's real tokens, its first token (heads read it, padding or not), and
-all of a row that is nothing but padding, whose attention spreads over what is there. The T kept
-tokens stand one behind the other, row by row. Everything here is computed from the attention mask,
-once a run.
+What is kept of a batch is a row's real tokens. A row that begins with padding is kept whole: heads
+read the first token, and what padding attends to then matters, to an all-padding row above all. The
+T kept tokens stand one behind the other, row by row. Everything here is computed from the attention
+mask, once a run.
 """
 
 from __future__ import annotations
@@ -55,15 +55,9 @@ class PackedRows:
         """
         at = _Nodes(editor)
         real = at("Cast", [mask], "real", dtype=BOOL, to=BOOL.value)
-        count = at("Cast", [real], "real_count", dtype=INT32, to=INT32.value)
-        any_real = at("ReduceMax", [count, at.ints("row_axis", [1])], "any_real", dtype=INT32, keepdims=1)
-        empty = at("Equal", [any_real, at.constant("none", np.array(0, np.int32))], "empty", dtype=BOOL)
-        length = at("Shape", [mask], "length", dtype=INT64, start=1, end=2)
         zero, one = at.constant("zero", np.array(0, np.int64)), at.constant("one", np.array(1, np.int64))
-        scalar = at("Squeeze", [length], "length_scalar", dtype=INT64)
-        column = at("Range", [zero, scalar, one], "column", dtype=INT64)
-        first = at("Equal", [column, zero], "first", dtype=BOOL)
-        kept = at("Or", [at("Or", [real, empty], "real_or_empty", dtype=BOOL), first], "kept", dtype=BOOL)
+        first = at("Gather", [real, at.ints("first_column", [0])], "first", dtype=BOOL, axis=1)
+        kept = at("Or", [real, at("Not", [first], "whole_row", dtype=BOOL)], "kept", dtype=BOOL)
         # columns up to the last one that any row uses
         used = at("ReduceMax", [at("Cast", [kept], "kept_count", dtype=INT32, to=INT32.value),
                   at.ints("column_axis", [0])], "used", dtype=INT32, keepdims=0)  # fmt: skip

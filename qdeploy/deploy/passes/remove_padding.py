@@ -8,6 +8,7 @@ of it. The same idea: ByteTransformer (Zhai et al. 2022, arXiv 2210.03052), "pad
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -58,7 +59,8 @@ def remove_padding(model: ir.Model, mask: str = "attention_mask", tokens: str = 
 
 def _parts(model: ir.Model, axes: TokenAxes) -> list[ir.Node]:
     """Token-wise nodes of the parts that hold a GEMM, in order."""
-    nodes = [node for node in model.graph if node in axes.operands]
+    nodes = [node for node in model.graph if axes.ranks.get(node.outputs[0], 0) > 2]
+    nodes = [node for node in nodes if node in axes.operands]
     part = {node: node for node in nodes}
 
     def root(node: ir.Node) -> ir.Node:
@@ -74,7 +76,29 @@ def _parts(model: ir.Model, axes: TokenAxes) -> list[ir.Node]:
             if maker in part:
                 part[root(node)] = root(maker)
     working = {root(node) for node in nodes if node.op_type in _PRODUCTS}
-    return [node for node in nodes if root(node) in working]
+    return _behind_neighbours([node for node in nodes if root(node) in working], axes)
+
+
+def _behind_neighbours(parts: list[ir.Node], axes: TokenAxes) -> list[ir.Node]:
+    """Without nodes in front whose output others read too.
+
+    MobileBERT's embeddings are read with those of the tokens beside, padding among them: they stay
+    as they are, and the part begins behind them.
+    """
+    inside: dict[ir.Node, None] = {}
+    for node in parts:
+        sources = [node.inputs[at] for at in axes.operands[node]]
+        in_front = all(value is None or value.producer() not in inside for value in sources)
+        if in_front and any(reader not in axes.operands for reader in _all_readers(node)):
+            continue
+        inside[node] = None
+    return list(inside)
+
+
+def _all_readers(node: ir.Node) -> Iterator[ir.Node]:
+    for value in node.outputs:
+        for reader, _ in readers(value):
+            yield reader
 
 
 def _sources(parts: list[ir.Node], axes: TokenAxes) -> list[ir.Value]:

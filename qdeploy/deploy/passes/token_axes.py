@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 TOKEN, ROW_FREE = "token", "row-free"  # [B, S, …]; [1, S, …], the same for every row
 
