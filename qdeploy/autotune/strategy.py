@@ -43,7 +43,7 @@ from qdeploy.types import PathLike, Progress
 HELD_OUT = 512
 MAX_DROP = 0.3
 # Options of a build that hold for every candidate, and those that decide nothing about a plan.
-_SHARED = ("activations", "weights", "rest_precision")
+_SHARED = ("activations", "weights", "rest_precision", "padding")
 _OWN = (
     *("strategy", "target", "opt_shape", "max_drop", "measure", "seed"),
     *("data", "task", "columns", "calibration_rows", "max_length", "statistics"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, 
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
-from qdeploy.deploy.options import BuildOptions
+from qdeploy.deploy.options import REMOVED, BuildOptions
 from qdeploy.deploy.passes.equivalence import ModelInputs
+from qdeploy.deploy.passes.leave_out import leave_out
 from qdeploy.deploy.passes.pipeline import passes_for, run_passes
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
 from qdeploy.deploy.tally import largest_unplanned, tally
-from qdeploy.errors import ModelError, QDeployWarning, VerificationError
+from qdeploy.errors import ModelError, PlanError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.files.integrity import read_whole
@@ -40,7 +42,7 @@ from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.schemas.built import Built
 from qdeploy.schemas.certificate import Certificate, Int8, Tally
-from qdeploy.schemas.manifest import Interface
+from qdeploy.schemas.manifest import Interface, LeftOutFields
 from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import Array, PathLike, Progress
 
@@ -127,7 +129,7 @@ def _write_engine(
     plan, forms = plan_of(request, model, structure, observed)
     plan = request.target.fit(plan, structure)
     report("lower", 0, 1)
-    lowered, rewrites = _lower(request, model, plan, structure, manifest)
+    lowered, rewrites, left_out = _lower(request, model, plan, structure, manifest)
     request.target.check(lowered.model)
     _warn_of_residuals(request, lowered)
     report("write", 0, 1)
@@ -142,6 +144,7 @@ def _write_engine(
         _warn_of_unplanned(certificate, planned)
     fields = manifest_fields(manifest, request, digest, observed)
     fields |= {"data": reading, "dry_run": request.asked.dry_run, "noise": None}
+    fields["left_out"] = left_out
     if forms is not None:
         fields["forms"] = forms
     engine = None
@@ -179,15 +182,39 @@ def _warn_of_residuals(request: Request, lowered: Lowered) -> None:
 
 def _lower(
     request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: Interface
+) -> tuple[Lowered, dict[str, Any], LeftOutFields]:
+    """The lowered graph, what was rewritten in FP32 before, and what was left out afterwards."""
+    inputs, canonical = ModelInputs.of(manifest), model.clone()
+    lowered, rewrites = _quantized(request, model, plan, structure, inputs)
+    kept: LeftOutFields = {
+        "asked": request.asked.padding,
+        "padding_removed": False,
+        "reason": "",
+        "unread_nodes": 0,
+    }
+    if not request.leaves_out:
+        return lowered, rewrites, kept
+    found = leave_out(lowered.model, canonical, inputs, padding=request.drops_padding)
+    if found.reason and request.asked.padding == REMOVED:
+        raise PlanError(f"--padding removed: {found.reason}. Leave it out.")
+    kept |= {
+        "padding_removed": found.padding,
+        "reason": found.reason,
+        "unread_nodes": found.unread,
+    }
+    return replace(lowered, model=found.model), rewrites, kept
+
+
+def _quantized(
+    request: Request, model: ir.Model, plan: Plan, structure: Structure, inputs: ModelInputs
 ) -> tuple[Lowered, dict[str, Any]]:
-    """The lowered graph, and what was rewritten in FP32 before."""
+    """The lowered graph, and what was rewritten in FP32 before; `model` is consumed."""
     if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
-    inputs = ModelInputs.of(manifest)
     passes = passes_for(inputs, fold=request.target.pre_quant_scale != EVERYWHERE)
     done = run_passes(passes, model, plan, structure, inputs)
     rows, tokens = request.asked.shape
-    tokens = min(tokens, manifest["max_length"])
+    tokens = min(tokens, inputs.max_length)
     return request.target.lower(done.model, done.plan, structure, rows * tokens), done.report
 
 

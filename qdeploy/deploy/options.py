@@ -20,6 +20,7 @@ from qdeploy.types import PathLike
 ENGINE = "What to build"
 TENSORRT = "Only with --target tensorrt"
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
+AUTO, REMOVED, KEPT = "auto", "removed", "kept"  # padding
 Shape = tuple[int, int]  # rows and tokens of a run
 
 
@@ -137,6 +138,13 @@ class BuildOptions(Options):
         group=ENGINE,
         choices="qdeploy.deploy.targets.registry:REST_PRECISIONS",
         error=TargetError,
+    )
+    padding: str = option(
+        "auto",
+        "Whether engines compute padding: docs/padding.md. auto removes it on the CPU targets, for"
+        " strategies with fixed scales, where the outputs stay the same.",
+        group=ENGINE,
+        choices=(AUTO, REMOVED, KEPT),
     )
     calibration: CalibrationOptions = nested(CalibrationOptions)
     plan: PlanOptions = nested(PlanOptions)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qdeploy.calibrate.options import EVERYWHERE, NONE, PlanOptions
 from qdeploy.calibrate.schemes import ASYMMETRIC
-from qdeploy.deploy.options import BuildOptions, Shape, parse_shape
+from qdeploy.deploy.options import AUTO, REMOVED, BuildOptions, Shape, parse_shape
 from qdeploy.deploy.targets.base import HALF, Target
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
@@ -68,6 +68,24 @@ class Request:
         check_paths(model_dir, engine_dir, asked, force=force)
         return request
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether work that changes no answer is left out of the graph at all.
+
+        Baselines keep it: FP32 and `dynamic` stay what a runtime makes of the checkpoint.
+        """
+        from qdeploy.calibrate.strategies import FP16, needs_statistics
+
+        quantized = self.asked.strategy == FP16 or needs_statistics(self.asked.strategy)
+        return self.asked.padding == REMOVED or quantized
+
+    @property
+    def drops_padding(self) -> bool:
+        """Whether padding is to be left out, where the graph allows it."""
+        if self.asked.padding != AUTO:
+            return self.asked.padding == REMOVED
+        return self.target.drops_padding and self.leaves_out
+
     def check_target(self) -> None:
         """Refuse, before any work, what the target cannot do.
 
@@ -88,6 +106,11 @@ class Request:
             raise TargetError(
                 f"--int8-residuals is of targets that add in INT8 (tensorrt); {target.name} does "
                 "not."
+            )
+        if self.asked.padding == REMOVED and not target.drops_padding:
+            raise TargetError(
+                f"--padding removed is of ort-cpu and openvino; {target.name} compiles for shapes "
+                "that are known before. Leave it out."
             )
         cache = None if compilation.timing_cache is None else Path(compilation.timing_cache)
         if cache is not None and (cache.is_dir() or not cache.absolute().parent.is_dir()):

@@ -246,6 +246,18 @@ class ChosenFields(TypedDict):
     search: NotRequired[StrategySearch]
 
 
+class LeftOutFields(TypedDict):
+    """Work that is left out since it changes no answer: see `qdeploy.deploy.passes.leave_out`.
+
+    `asked` is the option --padding; `reason` says why padding is kept, where it was to go.
+    """
+
+    asked: str
+    padding_removed: bool
+    reason: str
+    unread_nodes: int
+
+
 class EngineFields(Interface, CompiledFields, ChosenFields):
     """What `build` writes of an engine."""
 
@@ -258,6 +270,7 @@ class EngineFields(Interface, CompiledFields, ChosenFields):
     dry_run: NotRequired[bool]
     calibration: NotRequired[Calibration | None]
     options: NotRequired[dict[str, object]]
+    left_out: NotRequired[LeftOutFields]
 
 
 class EngineManifest(Contents, EngineFields):

@@ -100,10 +100,10 @@ class Reference:
 
     Args:
         model: not to be changed while this is in use.
-        feeds: arrays by input name.
+        feeds: arrays by input name, of one batch or several; tensors are watched in the last.
     """
 
-    def __init__(self, model: ir.Model, feeds: Mapping[str, Array]) -> None:
+    def __init__(self, model: ir.Model, *feeds: Mapping[str, Array]) -> None:
         self._model, self._feeds = model, feeds
         self._runs: dict[tuple[str, ...], list[Array]] = {}  # by the names of watched tensors
         self._changed: float | None = None
@@ -113,7 +113,7 @@ class Reference:
         names = tuple(watched)
         if names not in self._runs:
             self._runs[names] = _run(self._model, self._feeds, names)
-        count = len(self._model.graph.outputs)
+        count = len(self._model.graph.outputs) * len(self._feeds)
         before, seen_before = self._runs[names][:count], self._runs[names][count:]
         found = _run(changed, self._feeds, names)
         after, seen_after = found[:count], found[count:]
@@ -121,12 +121,19 @@ class Reference:
         sizes = [float(np.abs(a).max()) for a in before]
         return Comparison(
             difference=float(np.max(gaps)),  # NaN where there is one
-            relative=_relative(before, after),
+            relative=largest_difference(before, after),
             alike=all(g <= TOLERANCE * min(1.0, s) for g, s in zip(gaps, sizes, strict=True)),
             roundings=functools.partial(self._rounding, before),
             before=dict(zip(names, seen_before, strict=True)),
             after=dict(zip(names, seen_after, strict=True)),
         )
+
+    @property
+    def outputs(self) -> list[Array]:
+        """Of the graph itself, batch by batch."""
+        if () not in self._runs:
+            self._runs[()] = _run(self._model, self._feeds, ())
+        return self._runs[()]
 
     def _rounding(self, before: Sequence[Array]) -> float:
         """What the outputs change, relative, when each weight becomes a neighbouring number."""
@@ -134,8 +141,8 @@ class Reference:
             # half a unit in the last place: the rounding of the output itself
             self._changed = 2.0**-24
             for seed in range(_NEIGHBOURS):
-                moved = run_once(_moved(self._model, seed), self._feeds)
-                self._changed = max(self._changed, _relative(before, moved))
+                moved = run_each(_moved(self._model, seed), self._feeds)
+                self._changed = max(self._changed, largest_difference(before, moved))
         return self._changed
 
 
@@ -144,7 +151,7 @@ def _gap(before: Array, after: Array) -> float:
     return float(np.abs(before - after).max()) if before.shape == after.shape else np.inf
 
 
-def _relative(before: Sequence[Array], after: Sequence[Array]) -> float:
+def largest_difference(before: Sequence[Array], after: Sequence[Array]) -> float:
     """The largest difference over the largest value of its output."""
     pairs = zip(before, after, strict=True)
     return float(np.max([_gap(a, b) / (float(np.abs(a).max()) or 1.0) for a, b in pairs]))
@@ -176,8 +183,8 @@ def padded_feeds(model: ir.Model, inputs: ModelInputs) -> dict[str, Array]:
     length = min(_TOKENS, inputs.max_length)
     feeds = probe_feeds(list(inputs.names), batch=_ROWS, sequence=length)
     rng = np.random.default_rng(0)
-    ids = rng.integers(0, _vocabulary(model), (_ROWS, length))
-    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % _vocabulary(model)
+    ids = rng.integers(0, vocabulary(model), (_ROWS, length))
+    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % vocabulary(model)
     kept = np.arange(length) < np.linspace(length, 4, _ROWS, dtype=int)[:, None]
     feeds["input_ids"] = np.where(kept, ids, inputs.pad_token_id)
     if "attention_mask" in feeds:
@@ -185,7 +192,7 @@ def padded_feeds(model: ir.Model, inputs: ModelInputs) -> dict[str, Array]:
     return feeds
 
 
-def _vocabulary(model: ir.Model) -> int:
+def vocabulary(model: ir.Model) -> int:
     """Rows of the table that the token ids index."""
     for node in model.graph:
         if node.op_type == "Gather" and str(getattr(node.inputs[1], "name", "")) == "input_ids":
@@ -197,17 +204,56 @@ def _vocabulary(model: ir.Model) -> int:
 
 def run_once(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
     """Outputs of a graph in ONNX Runtime; inputs that it does not have are left out."""
+    (found,) = _runs(model, [feeds])
+    return found
+
+
+def run_each(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
+    """The same of several batches, one behind the other, with zero where a token is padding."""
+    sequence = [_of_tokens(value) for value in model.graph.outputs]
+    found = []
+    for batch, outputs in zip(feeds, _runs(model, feeds), strict=True):
+        real = batch.get("attention_mask")
+        for array, tokens in zip(outputs, sequence, strict=True):
+            found.append(array if real is None or not tokens else _only_real(array, real))
+    return found
+
+
+def _of_tokens(value: ir.Value) -> bool:
+    """Whether an output has an entry for each token: [B, S, …]."""
+    return value.shape is not None and len(value.shape) > 1 and not isinstance(value.shape[1], int)
+
+
+def _only_real(array: Array, real: Array) -> Array:
+    """An output of tokens without what it says of padding, which is nobody's answer."""
+    mask = real.reshape(*real.shape, *(1 for _ in range(array.ndim - 2))) != 0
+    return np.where(mask, array, np.zeros((), array.dtype))
+
+
+def _runs(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[list[Array]]:
     with scratch("equivalence") as folder:
         path = folder / "model.onnx"
         save_graph(model, path, "model.onnx.data")
         session = open_session(path, session_options(threads=2))
-        wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
-        return [np.asarray(array) for array in run_session(session, wanted, path)]
+        names = [value.name for value in session.get_inputs()]
+        return [
+            [
+                np.asarray(array)
+                for array in run_session(session, {name: batch[name] for name in names}, path)
+            ]
+            for batch in feeds
+        ]
 
 
-def _run(model: ir.Model, feeds: Mapping[str, Array], watched: Sequence[str]) -> list[Array]:
-    if watched:
-        model = model.clone()
-        values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
-        model.graph.outputs.extend(values[name] for name in watched)
-    return run_once(model, feeds)
+def _run(
+    model: ir.Model, feeds: Sequence[Mapping[str, Array]], watched: Sequence[str]
+) -> list[Array]:
+    """Outputs of every batch; behind them the watched tensors of the last."""
+    if not watched:
+        return run_each(model, feeds)
+    watching = model.clone()
+    values = ir.convenience.create_value_mapping(watching.graph, include_subgraphs=False)
+    count = len(watching.graph.outputs)
+    watching.graph.outputs.extend(values[name] for name in watched)
+    *others, last = _runs(watching, feeds)
+    return [o for outputs in (*others, last) for o in outputs[:count]] + last[count:]

@@ -55,16 +55,30 @@ class PackedRows:
         """
         at = _Nodes(editor)
         real = at("Cast", [mask], "real", dtype=BOOL, to=BOOL.value)
-        zero, one = at.constant("zero", np.array(0, np.int64)), at.constant("one", np.array(1, np.int64))
+        zero, one = (
+            at.constant("zero", np.array(0, np.int64)),
+            at.constant("one", np.array(1, np.int64)),
+        )
         first = at("Gather", [real, at.ints("first_column", [0])], "first", dtype=BOOL, axis=1)
         kept = at("Or", [real, at("Not", [first], "whole_row", dtype=BOOL)], "kept", dtype=BOOL)
         # columns up to the last one that any row uses
         used = at("ReduceMax", [at("Cast", [kept], "kept_count", dtype=INT32, to=INT32.value),
                   at.ints("column_axis", [0])], "used", dtype=INT32, keepdims=0)  # fmt: skip
-        last = at("ReduceMax", [at("NonZero", [used], "used_columns", dtype=INT64)], "last", dtype=INT64, keepdims=0)
+        last = at(
+            "ReduceMax",
+            [at("NonZero", [used], "used_columns", dtype=INT64)],
+            "last",
+            dtype=INT64,
+            keepdims=0,
+        )
         width = at("Reshape", [at("Add", [last, one], "width_scalar", dtype=INT64), at.ints("one_entry", [1])],
                    "width", dtype=INT64)  # fmt: skip
-        cut = at("Slice", [kept, at.ints("start", [0]), width, at.ints("cut_axis", [1])], "kept_cut", dtype=BOOL)
+        cut = at(
+            "Slice",
+            [kept, at.ints("start", [0]), width, at.ints("cut_axis", [1])],
+            "kept_cut",
+            dtype=BOOL,
+        )
         flat = at("Reshape", [cut, at.ints("flat", [-1])], "kept_flat", dtype=BOOL)
         places = at("Squeeze", [at("NonZero", [flat], "kept_places", dtype=INT64), at.ints("squeezed", [0])],
                     "places", dtype=INT64)  # fmt: skip
@@ -85,7 +99,9 @@ class PackedRows:
     def pack(self, value: ir.Value, sizes: Sequence[int]) -> ir.Value:
         """[B, S', *sizes] as [1, T, *sizes]."""
         at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
-        flat = at("Reshape", [value, at.ints("flat", [1, -1, *sizes])], f"{value.name}/flat", dtype=kind)
+        flat = at(
+            "Reshape", [value, at.ints("flat", [1, -1, *sizes])], f"{value.name}/flat", dtype=kind
+        )
         return at("Gather", [flat, self.places], f"{value.name}/packed", dtype=kind, axis=1)
 
     def pack_row_free(self, value: ir.Value) -> ir.Value:
@@ -97,11 +113,20 @@ class PackedRows:
         """[1, T, heads · size] as [B, heads, S', size]: rows and heads in one gather."""
         at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
         if count not in self.by_head:
-            rows = at("Unsqueeze", [self.inverse, at.ints("head_axis", [1])], "inverse_rows", dtype=INT64)
+            rows = at(
+                "Unsqueeze", [self.inverse, at.ints("head_axis", [1])], "inverse_rows", dtype=INT64
+            )
             heads = at.constant("heads", np.arange(count).reshape(1, count, 1))
-            scaled = at("Mul", [rows, at.constant("head_count", np.array(count, np.int64))], "inverse_scaled", dtype=INT64)
+            scaled = at(
+                "Mul",
+                [rows, at.constant("head_count", np.array(count, np.int64))],
+                "inverse_scaled",
+                dtype=INT64,
+            )
             self.by_head[count] = at("Add", [scaled, heads], "inverse_heads", dtype=INT64)
-        flat = at("Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind)
+        flat = at(
+            "Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind
+        )
         return at("Gather", [flat, self.by_head[count]], f"{value.name}/heads", dtype=kind, axis=0)
 
     def pack_heads(self, value: ir.Value, count: int, size: int) -> ir.Value:
@@ -110,14 +135,39 @@ class PackedRows:
         if count not in self.places_by_head:
             # (b · heads + head) · S' + s, of place b · S' + s
             rows = at("Sub", [self.places, self.columns], "row_starts", dtype=INT64)
-            scaled = at("Mul", [rows, at.constant("head_count", np.array(count, np.int64))], "rows_scaled", dtype=INT64)
+            scaled = at(
+                "Mul",
+                [rows, at.constant("head_count", np.array(count, np.int64))],
+                "rows_scaled",
+                dtype=INT64,
+            )
             start = at("Add", [scaled, self.columns], "places_scaled", dtype=INT64)
-            heads = at("Mul", [at.constant("heads", np.arange(count)), self.width], "head_starts", dtype=INT64)
-            column = at("Unsqueeze", [start, at.ints("head_axis", [1])], "places_column", dtype=INT64)
+            heads = at(
+                "Mul",
+                [at.constant("heads", np.arange(count)), self.width],
+                "head_starts",
+                dtype=INT64,
+            )
+            column = at(
+                "Unsqueeze", [start, at.ints("head_axis", [1])], "places_column", dtype=INT64
+            )
             self.places_by_head[count] = at("Add", [column, heads], "places_heads", dtype=INT64)
-        flat = at("Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind)
-        found = at("Gather", [flat, self.places_by_head[count]], f"{value.name}/packed_heads", dtype=kind, axis=0)
-        return at("Reshape", [found, at.ints("joined", [1, -1, count * size])], f"{value.name}/packed", dtype=kind)
+        flat = at(
+            "Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind
+        )
+        found = at(
+            "Gather",
+            [flat, self.places_by_head[count]],
+            f"{value.name}/packed_heads",
+            dtype=kind,
+            axis=0,
+        )
+        return at(
+            "Reshape",
+            [found, at.ints("joined", [1, -1, count * size])],
+            f"{value.name}/packed",
+            dtype=kind,
+        )
 
     def unpack(self, value: ir.Value) -> ir.Value:
         """[1, T, …] as [B, S', …]; what stands at padding is another token's and of no meaning."""
@@ -134,7 +184,11 @@ class PackedRows:
         inverse = _inverse(at, self.kept, flat, "inverse_whole")
         found = self._taken(value, inverse, "whole")
         axes = at.ints("channel_axes", list(range(2, rank)))
-        mask = at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL) if rank > 2 else self.kept
+        mask = (
+            at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL)
+            if rank > 2
+            else self.kept
+        )
         none = at.constant("nothing", np.array(0, kind.numpy()))
         return at("Where", [mask, found, none], f"{value.name}/masked", dtype=kind)
 
@@ -146,11 +200,16 @@ class PackedRows:
 
 def _inverse(at: _Nodes, kept: ir.Value, flat: ir.Value, name: str) -> ir.Value:
     """Of each place of [B, S] the kept token that stands there, or before it in the same row."""
-    zero, one = at.constant("zero", np.array(0, np.int64)), at.constant("one", np.array(1, np.int64))
+    zero, one = (
+        at.constant("zero", np.array(0, np.int64)),
+        at.constant("one", np.array(1, np.int64)),
+    )
     counted = at("Cast", [flat], f"{name}_kept", dtype=INT64, to=INT64.value)
     running = at("CumSum", [counted, zero], f"{name}_count", dtype=INT64)
     index = at("Sub", [running, one], f"{name}_flat", dtype=INT64)
-    return at("Reshape", [index, at("Shape", [kept], f"{name}_shape", dtype=INT64)], name, dtype=INT64)
+    return at(
+        "Reshape", [index, at("Shape", [kept], f"{name}_shape", dtype=INT64)], name, dtype=INT64
+    )
 
 
 @dataclass
@@ -160,7 +219,13 @@ class _Nodes:
     editor: GraphEditor
 
     def __call__(
-        self, operator: str, inputs: list[ir.Value | None], name: str, *, dtype: ir.DataType, **attributes: int
+        self,
+        operator: str,
+        inputs: list[ir.Value | None],
+        name: str,
+        *,
+        dtype: ir.DataType,
+        **attributes: int,
     ) -> ir.Value:
         node = self.editor.node(operator, inputs, f"{NAME}/{name}", dtype=dtype, **attributes)
         return node.outputs[0]

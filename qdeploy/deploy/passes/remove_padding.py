@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qdeploy.deploy.passes.packed_rows import PackedRows
-from qdeploy.deploy.passes.token_axes import ROW_FREE, TOKEN, TokenAxes, readers, select_first
+from qdeploy.deploy.passes.token_axes import ROW_FREE, TokenAxes, readers, select_first
 from qdeploy.graph.editor import GraphEditor
 
 _PRODUCTS = frozenset(("MatMul", "MatMulInteger", "MatMulIntegerToFloat"))
@@ -179,7 +179,9 @@ class _Packing:
             producer = value.producer()
             if producer is None and value.is_graph_input():  # its unused columns are cut
                 source = next(
-                    n.outputs[0] for n, _ in readers(value) if str(n.name).endswith(f"{value.name}/cut")
+                    n.outputs[0]
+                    for n, _ in readers(value)
+                    if str(n.name).endswith(f"{value.name}/cut")
                 )
             if self.axes.kinds.get(value) == ROW_FREE:
                 self.packed[value] = self.rows.pack_row_free(source)

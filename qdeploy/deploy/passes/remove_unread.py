@@ -110,7 +110,9 @@ def _keeps_tokens(node: ir.Node) -> bool:
     if source is None or source.shape is None or target.shape is None:
         return False
     ours, theirs = list(source.shape), list(target.shape)
-    if min(len(ours), len(theirs)) < 3 or [str(s) for s in ours[:2]] != [str(s) for s in theirs[:2]]:
+    if min(len(ours), len(theirs)) < 3 or [str(s) for s in ours[:2]] != [
+        str(s) for s in theirs[:2]
+    ]:
         return False
     sizes = (*ours[2:], *theirs[2:])
     return all(isinstance(size, int) for size in sizes) and not isinstance(theirs[1], int)

@@ -20,7 +20,20 @@ from qdeploy.graph.constants import constant
 TOKEN, ROW_FREE = "token", "row-free"  # [B, S, …]; [1, S, …], the same for every row
 
 _UNARY = frozenset(
-    ("Cast", "Identity", "Gelu", "Erf", "Tanh", "Sigmoid", "Relu", "Sqrt", "Neg", "Abs", "Exp", "Clip")
+    (
+        "Cast",
+        "Identity",
+        "Gelu",
+        "Erf",
+        "Tanh",
+        "Sigmoid",
+        "Relu",
+        "Sqrt",
+        "Neg",
+        "Abs",
+        "Exp",
+        "Clip",
+    )
     + ("Softplus", "HardSigmoid", "HardSwish", "Mish", "LeakyRelu", "Elu", "Selu", "Reciprocal")
     + ("Not", "FastGelu", "QuickGelu", "BiasGelu", "Floor", "Round", "Sign", "Softsign", "Celu")
 )
@@ -153,7 +166,9 @@ class TokenAxes:
         if node.op_type == "Split":
             return self._last(node, _axis(node, 0))
         keeps = node.attributes.get("keepdims")
-        axes = constant(node.inputs[3 if node.op_type == "Slice" else 1]) if self._axes(node) else None
+        axes = (
+            constant(node.inputs[3 if node.op_type == "Slice" else 1]) if self._axes(node) else None
+        )
         if axes is None or (keeps is not None and not keeps.as_int()):
             return False
         return axes.size == 1 and self._last(node, int(axes.reshape(-1)[0]))
@@ -179,7 +194,9 @@ def select_first(node: ir.Node) -> bool:
     """Whether a node takes the first token of each row: Gather(x, 0, axis=1) or x[:, 0:1]."""
     if node.op_type == "Gather":
         at = constant(node.inputs[1])
-        return _axis(node, 0) == 1 and at is not None and at.size == 1 and int(at.reshape(-1)[0]) == 0
+        return (
+            _axis(node, 0) == 1 and at is not None and at.size == 1 and int(at.reshape(-1)[0]) == 0
+        )
     if node.op_type != "Slice" or len(node.inputs) < 4:
         return False
     arrays = [constant(value) for value in node.inputs[1:]]

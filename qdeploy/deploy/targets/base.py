@@ -72,6 +72,7 @@ class Target(ABC):
         compiles: whether an engine is compiled at build time, for one kind of device.
         takes: what of `CompileOptions` it heeds.
         adds_int8: whether it has residual sums of rounded tensors.
+        drops_padding: whether runs gain from `remove_padding`, whose shapes depend on the data.
         script: section of the template of `predict.py` that runs it; None where it has none.
     """
 
@@ -83,6 +84,7 @@ class Target(ABC):
     compiles: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
     adds_int8: ClassVar[bool] = False
+    drops_padding: ClassVar[bool] = False
     script: ClassVar[str | None] = None
 
     @property

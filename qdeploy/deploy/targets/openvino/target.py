@@ -24,6 +24,7 @@ class OpenVino(Target):
 
     name = "openvino"
     description = "OpenVINO on the CPU: INT8 GEMMs, the rest in FP32 or BF16"
+    drops_padding = True
     rest_precisions = ("f32", "bf16")
     script = "openvino"
 

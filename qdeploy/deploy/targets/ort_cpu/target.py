@@ -26,6 +26,7 @@ class OrtCpu(Target):
     description = "ONNX Runtime, CPU provider: uint8 activations, int8 weights"
     pre_quant_scale = "folded"
     script = "ort"
+    drops_padding = True
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         from qdeploy.deploy.targets.ort_cpu.lower import lower

@@ -1,0 +1,150 @@
+"""Work that changes no answer is left out of a lowered graph: padding, and tokens nobody reads.
+
+Both rewrites are exact, and both are proved on every model before they are kept: in FP32 against
+the canonical graph, where only roundings of FP32 may differ, and in the lowered graph, where a
+rounding to 8 bits that flips may move an output, but by no more than the noise that the roundings
+make anyway. The batches of the proof have what real ones have, and worse: holes in the mask, rows
+that begin with padding, a row of nothing else, columns that no row uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from qdeploy.deploy.certificate import probe_feeds
+from qdeploy.deploy.passes.equivalence import (
+    TOLERANCE,
+    ModelInputs,
+    Reference,
+    largest_difference,
+    run_each,
+    vocabulary,
+)
+from qdeploy.deploy.passes.remove_padding import remove_padding
+from qdeploy.deploy.passes.remove_unread import remove_unread
+from qdeploy.graph.editor import GraphEditor
+from qdeploy.types import Array
+
+_TOKENS = 23  # of a row: no number of classes, so that token-level outputs are known by their shape
+_MASK, _IDS = "attention_mask", "input_ids"
+_DIFFERS = "without it the outputs are others: something in the model reads it"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A lowered graph without some of its work.
+
+    Attributes:
+        model: the graph that was given where nothing was left out, else another.
+        unread: nodes that run on one token a row.
+        padding: whether padding is left out.
+        reason: why padding is not, where it was wanted.
+    """
+
+    model: ir.Model
+    unread: int
+    padding: bool
+    reason: str = ""
+
+
+def leave_out(
+    lowered: ir.Model, canonical: ir.Model, inputs: ModelInputs, *, padding: bool
+) -> LeftOut:
+    """Take out of a lowered graph what changes no answer.
+
+    Args:
+        lowered: the graph; it is not changed.
+        canonical: the FP32 graph that it was made of; it is not changed.
+        inputs: of both.
+        padding: leave padding out, too.
+    """
+    proof = _Proof(lowered, canonical, inputs)
+    tried, unread = _without_unread(lowered)
+    if not unread or not proof.holds(tried, lambda model: _without_unread(model)[0]):
+        tried, unread = lowered, 0
+    if not padding:
+        return LeftOut(tried, unread, padding=False)
+    packed, reason = _without_padding(tried)
+    if reason:
+        return LeftOut(tried, unread, padding=False, reason=reason)
+    if not proof.holds(packed, lambda model: _without_padding(model)[0]):
+        return LeftOut(tried, unread, padding=False, reason=_DIFFERS)
+    return LeftOut(packed, unread, padding=True)
+
+
+def _without_unread(model: ir.Model) -> tuple[ir.Model, int]:
+    changed = _ordered(model)
+    tokens = next((v for v in changed.graph.inputs if v.name == _IDS), None)
+    return changed, 0 if tokens is None else remove_unread(changed, tokens)
+
+
+def _without_padding(model: ir.Model) -> tuple[ir.Model, str]:
+    changed = _ordered(model)
+    return changed, remove_padding(changed, _MASK, _IDS)
+
+
+def _ordered(model: ir.Model) -> ir.Model:
+    """A clone whose nodes stand in order."""
+    return GraphEditor(model.clone()).finish()
+
+
+class _Proof:
+    """Holds rewritten graphs against the ones they were made of; each original runs once."""
+
+    def __init__(self, lowered: ir.Model, canonical: ir.Model, inputs: ModelInputs) -> None:
+        self._lowered, self._canonical = lowered, canonical
+        self._feeds = hard_feeds(canonical, inputs)
+        self._reference = Reference(canonical, *self._feeds)
+        self._outputs: list[Array] | None = None
+        self._noise = 0.0
+
+    def holds(self, changed: ir.Model, rewrite: Callable[[ir.Model], ir.Model]) -> bool:
+        """Whether a rewrite changes nothing.
+
+        Args:
+            changed: the lowered graph after it.
+            rewrite: it, of the canonical graph.
+        """
+        if not self._reference.compare(rewrite(self._canonical)).within(None):
+            return False
+        if self._outputs is None:
+            self._outputs = run_each(self._lowered, self._feeds)
+            exact = self._reference.outputs
+            self._noise = largest_difference(exact, self._outputs)
+        found = run_each(changed, self._feeds)
+        return largest_difference(self._outputs, found) <= max(self._noise, TOLERANCE)
+
+
+def hard_feeds(model: ir.Model, inputs: ModelInputs) -> Sequence[Mapping[str, Array]]:
+    """Two batches of random tokens, int64 [B, S ≤ 23], with every kind of mask there is."""
+    length = min(_TOKENS, inputs.max_length)
+    column, rng = np.arange(length), np.random.default_rng(0)
+    holes = rng.random(length) < 0.6
+    holes[0] = True
+    mixed = [
+        np.ones(length, bool),
+        column < max(1, length // 3),
+        holes,
+        column >= length // 2,  # begins with padding
+        np.zeros(length, bool),
+    ]
+    # the last columns are used by no row
+    short = [column < max(1, length // 2), column < 1, holes & (column < max(1, length // 3))]
+    return [_feeds(model, inputs, np.array(rows), rng) for rows in (mixed, short)]
+
+
+def _feeds(
+    model: ir.Model, inputs: ModelInputs, real: Array, rng: np.random.Generator
+) -> Mapping[str, Array]:
+    rows, length = real.shape
+    feeds = probe_feeds(list(inputs.names), batch=rows, sequence=length)
+    ids = rng.integers(0, vocabulary(model), (rows, length))
+    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % vocabulary(model)
+    feeds[_IDS] = np.where(real, ids, inputs.pad_token_id)
+    if _MASK in feeds:
+        feeds[_MASK] = real.astype(np.int64)
+    return feeds
