@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 import qdeploy
 from qdeploy.deploy import foreign
@@ -18,6 +18,7 @@ from qdeploy.onnx_file.structure import MAX_FIELDS
 from tests.deploy.onnx_graphs import graph_of, node
 from tests.deploy.refusals import SECONDS, outside, refused, storing, written
 from tests.deploy.wire import BYTES, VARINT, entry, varint
+from tests.onnx_text import read_nodes
 
 # --- what the first look costs -------------------------------------------------------------------
 
@@ -121,35 +122,30 @@ def test_a_look_ends_whatever_the_size() -> None:
 # --- what is honest ------------------------------------------------------------------------------
 
 
-def looping(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+def looping(steps: str) -> onnx.ModelProto:
     """A loop of INT64_MAX passes whose body makes `go` and `v` of i (pass), c and s (state)."""
-    kinds: list[tuple[str, int, list[int] | None]] = [
-        ("i", TensorProto.INT64, []),
-        ("c", TensorProto.BOOL, []),
-        ("s", TensorProto.FLOAT, None),
-        ("go", TensorProto.BOOL, []),
-        ("v", TensorProto.FLOAT, None),
-    ]
-    values = [helper.make_tensor_value_info(*kind) for kind in kinds]
-    body = helper.make_graph(nodes, "body", values[:3], values[3:])
-    loop = node("Loop", ["n", "t", "x"], ["l"], "loop", body=body)
+    nodes = read_nodes(f"""
+        [loop] l = Loop<
+            body = body (int64 i, bool c, float[] s) => (bool go, float[] v) {{ {steps} }}
+        >(n, t, x)
+        y = MatMul(l, w)
+    """)
     constants = {"n": np.array(2**63 - 1), "t": np.array(True), "most": np.float32(100)}
-    constants["two"] = np.float32(2)
-    return graph_of([loop, node("MatMul", ["l", "w"], ["y"])], constants)
+    return graph_of(nodes, constants | {"two": np.float32(2)})
 
 
 def test_a_loop_until_a_condition_that_passes_through(tmp_path: Path) -> None:
-    steps = [
-        node("Mul", ["s", "two"], ["v"]),
-        node("ReduceSum", ["v"], ["sum"], keepdims=0),
-        node("Less", ["sum", "most"], ["less"]),
-        node("Identity", ["less"], ["same"]),
-        node("Identity", ["same"], ["go"]),
-    ]
+    steps = """
+        v = Mul(s, two)
+        sum = ReduceSum<keepdims = 0>(v)
+        less = Less(sum, most)
+        same = Identity(less)
+        go = Identity(same)
+    """
     assert qdeploy.inspect(written(tmp_path, looping(steps)))["kind"] == "onnx"
     for source in ("c", "t"):  # no condition, through two nodes
-        endless = [node("Identity", ["s"], ["v"]), node("Identity", [source], ["a"])]
-        path = written(tmp_path, looping([*endless, node("Identity", ["a"], ["go"])]))
+        endless = f"v = Identity(s) a = Identity({source}) go = Identity(a)"
+        path = written(tmp_path, looping(endless))
         assert "asks for 9223372036854775807 passes" in refused(path)
 
 
