@@ -20,7 +20,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -71,7 +71,7 @@ class OutputError(QDeployError):
         report: the result, where only a file that was wanted of it could not be written.
     """
 
-    report: dict[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
 
 
 class MachineError(QDeployError):
@@ -95,9 +95,9 @@ class GateError(QDeployError):
 
     exit_code = 1
 
-    def __init__(self, message: str, report: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.report = report or {}
+        self.report: Mapping[str, Any] = report or {}
 
 
 class QDeployWarning(UserWarning):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.files.artifact import read_manifest
+from qdeploy.schemas.manifest import ModelManifest
 from tests.families import HIDDEN
 from tests.once import Once
 from tests.tiny import FAMILIES, tiny_checkpoint
@@ -20,7 +21,7 @@ class Exported:
     model_dir: Path
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> ModelManifest:
         """The manifest that export wrote."""
         return read_manifest(self.model_dir, "model")
 

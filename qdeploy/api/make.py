@@ -15,7 +15,8 @@ from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
-    pass
+    from qdeploy.schemas.built import BuiltForRows
+    from qdeploy.schemas.manifest import ModelManifest
 
 
 @explained()
@@ -29,7 +30,7 @@ def export(
     task: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
 
     Args:
@@ -152,7 +153,7 @@ def build(
     force: bool = False,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> BuiltForRows:
     """Build an engine directory: statistics → plan → graph of the target → engine.
 
     Args:

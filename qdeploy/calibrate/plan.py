@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
-from qdeploy.files.schemas.checked import check
-from qdeploy.files.schemas.plan import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm
+from qdeploy.schemas.checked import check
+from qdeploy.schemas.fields import Precision
+from qdeploy.schemas.plan import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm
 
 SCHEMA = 1
 PLAN = "plan.json"
 _AGAIN = "Build the engine again."
-INT8, FLOAT = "int8", "float"
+INT8: Final = "int8"
+FLOAT: Final = "float"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class GemmPlan:
 
     name: str
     weight: str
-    precision: str
+    precision: Precision
     reason: str
 
 

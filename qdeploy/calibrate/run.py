@@ -32,6 +32,7 @@ from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
+from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import PathLike, Progress
 
 if TYPE_CHECKING:
@@ -190,9 +191,7 @@ def rows_again(origin: Origin, rows: int, seed: int, without: Collection[str] = 
     return rows_of(origin.reading, rows, seed, without)
 
 
-def rows_of(
-    reading: Mapping[str, Any], rows: int, seed: int, without: Collection[str] = ()
-) -> Rows:
+def rows_of(reading: ReadingFields, rows: int, seed: int, without: Collection[str] = ()) -> Rows:
     """A sample of rows that were named or noted.
 
     Args:
@@ -208,7 +207,7 @@ def rows_of(
     )
 
 
-def reading_of(model_dir: Path, asked: CalibrationOptions) -> dict[str, Any] | None:
+def reading_of(model_dir: Path, asked: CalibrationOptions) -> ReadingFields | None:
     """What `eval` is to read of an engine that is not calibrated: what was named, or noted.
 
     Raises:

@@ -19,8 +19,9 @@ from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 from qdeploy.files.lease import leased_folder, sweep
-from qdeploy.files.schemas.checked import check, decode
-from qdeploy.files.schemas.statistics import StatisticsOrigin
+from qdeploy.schemas.checked import check, decode
+from qdeploy.schemas.reading import ReadingFields
+from qdeploy.schemas.statistics import StatisticsOrigin
 
 if TYPE_CHECKING:
     from qdeploy.graph.structure import Structure
@@ -76,7 +77,7 @@ class Origin:
     token_classes: tuple[str, ...] = ()
     row_lengths: tuple[int, ...] = ()
     truncated: int = 0
-    reading: dict[str, Any] | None = None
+    reading: ReadingFields | None = None
 
     @property
     def lengths(self) -> RowLengths:

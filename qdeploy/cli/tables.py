@@ -14,6 +14,7 @@ import click
 from qdeploy.cli.streams import shown
 from qdeploy.commands import command, free_place
 from qdeploy.figures import changed
+from qdeploy.schemas.manifest import ModelManifest
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +30,7 @@ _OF_A_SWEEP = (
 )
 
 
-def model(manifest: Mapping[str, Any], directory: Path) -> None:
+def model(manifest: ModelManifest, directory: Path) -> None:
     """The result of `export`."""
     check = manifest.get("verification", {})
     say(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qdeploy.errors import DataError, PlanError, choose
+from qdeploy.schemas.reading import ColumnFields
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,14 @@ class Columns:
     label: str
     label_required: bool = False
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> ColumnFields:
         """The names, by what they hold."""
         return {"first": self.first, "second": self.second, "label": self.label}
+
+    @classmethod
+    def from_json(cls, kept: ColumnFields) -> Columns:
+        """What `to_json` gave."""
+        return cls(kept["first"], kept.get("second"), kept["label"])
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import kind_of, read_json, read_manifest
 from qdeploy.files.integrity import SHA256, verify
-from qdeploy.files.schemas.checked import check
-from qdeploy.files.schemas.tokenizer import TokenizerConfig
+from qdeploy.schemas.checked import check
+from qdeploy.schemas.tokenizer import TokenizerConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,6 +11,7 @@ from typing import Any
 
 from qdeploy.errors import TargetError
 from qdeploy.machine.remedies import install_command
+from qdeploy.schemas.manifest import Device
 from qdeploy.types import Array
 
 _MEANING = {
@@ -49,7 +50,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def device() -> dict[str, Any]:
+def device() -> Device:
     """Name, compute capability, memory and driver of the first GPU.
 
     Raises:

@@ -8,7 +8,6 @@ and the head need.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
+from qdeploy.schemas.manifest import EngineFields
 
 SCRIPT = "predict.py"
 # Runtimes that have a section, with the packages that the script then needs.
@@ -26,7 +26,7 @@ _FOR_CHECKERS = re.compile(r"  # type: ignore\[[a-z-]+\]$", re.M)
 _TEMPLATE, _LINES = "predict_template.py", "predict_lines.py"
 
 
-def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
+def predict_script(directory: Path, manifest: EngineFields) -> str | None:
     """The text of an engine's `predict.py`; None for a target that has none.
 
     Args:
@@ -76,7 +76,7 @@ def _function(head: Head) -> str | None:
         return None
 
 
-def _constants(directory: Path, manifest: Mapping[str, Any], head: Head, sections: set[str]) -> str:
+def _constants(directory: Path, manifest: EngineFields, head: Head, sections: set[str]) -> str:
     """Lines of the constants that the sections use."""
     config: dict[str, Any] = {}
     if (directory / "tokenizer_config.json").is_file():

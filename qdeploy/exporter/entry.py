@@ -8,6 +8,7 @@ from typing import Any
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
 from qdeploy.models import embedded
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import PathLike, Progress
 
 
@@ -18,7 +19,7 @@ def export_model(
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
 
     Raises:

@@ -33,6 +33,7 @@ from qdeploy.files.output import check_apart, check_output
 from qdeploy.files.publish import staged
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import Progress
 
 GRAPH = "model.onnx"
@@ -48,7 +49,7 @@ def export_checkpoint(
     task: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
 
     The graph has int64 inputs [batch, sequence], both dynamic, opset 20, and is one file, which

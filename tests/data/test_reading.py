@@ -208,7 +208,7 @@ def test_a_file_that_changed_is_said_and_read(home: Path) -> None:
 
 def test_notes_of_earlier_versions_are_read(home: Path) -> None:
     build("engine")
-    kept = read_manifest(Path("engine"), "engine")["data"]
+    kept: Any = read_manifest(Path("engine"), "engine")["data"]
     del kept["fingerprint"]
     manifests.edit(home / "engine", "engine", data=kept | {"source": "reviews.csv"})
     assert evaluated(home / "engine")["left_out"] == 8

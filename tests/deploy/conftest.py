@@ -26,6 +26,7 @@ from qdeploy.errors import QDeployWarning
 from qdeploy.files.artifact import read_manifest
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
+from qdeploy.schemas.manifest import ModelManifest
 from tests.deploy.head_engines import engines as engines  # a fixture
 from tests.exports import Exports
 from tests.once import Once
@@ -46,7 +47,7 @@ class Source:
         model, _ = load_model(self.directory)
         return model, find_structure(model)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> ModelManifest:
         """Its qdeploy.json."""
         return read_manifest(self.directory, "model")
 
@@ -105,7 +106,7 @@ def engine(source: Callable[[str], Source], once: Once) -> Callable[..., Built]:
     """Build an engine of a family with the given options, once per run; not to be changed."""
 
     def build(family: str = "bert", **options: Any) -> Built:
-        def make(home: Path) -> dict[str, Any]:
+        def make(home: Path) -> Any:
             where = source(family)
             with warnings.catch_warnings():  # random weights and planted outliers are noisy
                 warnings.filterwarnings("ignore", "The logits stand", QDeployWarning)

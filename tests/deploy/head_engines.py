@@ -66,7 +66,7 @@ def engines(once: Once, exported: Exports) -> Engines:
         directory = home / kind
         if kind in SAME_GRAPH:
             shutil.copytree(engine(SAME_GRAPH[kind], target), directory)
-            head = read_manifest(directory, "engine")["head"] | HEADS[kind][1]
+            head = {**(read_manifest(directory, "engine")["head"] or {}), **HEADS[kind][1]}
             manifests.edit(directory, "engine", head=head)
             fields = read_manifest(directory, "engine")
             write_guides(directory, fields, read_certificate(directory))

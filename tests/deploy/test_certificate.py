@@ -106,7 +106,7 @@ def test_a_planned_gemm_without_a_weight_is_a_fallback(
 
 
 def test_a_plan_without_int8() -> None:
-    gemm = {"precision": "float", "reason": "", "flops": 10, "marks": []}
+    gemm: Any = {"precision": "float", "reason": "", "flops": 10, "float_flops": 0, "marks": []}
     report = tally({"gemm": gemm}, {}, 0.0)
     assert (report["planned"], report["executed"], report["flops_share"]) == (0, 0, 0.0)
 

@@ -132,7 +132,7 @@ def test_the_certificate_counts_what_ran(version: int) -> None:
     }
     found = inspector.of_gemms(layers, ran, marks)
     assert [k.ms for k in found["layer.0.query"]] == [pytest.approx(0.3)]
-    gemm = {"precision": "int8", "reason": "", "flops": 10}
+    gemm: Any = {"precision": "int8", "reason": "", "flops": 10, "float_flops": 0}
     report = tally(dict.fromkeys(marks, gemm), found, 1.0)
     assert (report["planned"], report["executed"]) == (3, 1)
     reasons = {f["site"]: f["reason"] for f in report["fallbacks"]}

@@ -191,7 +191,7 @@ def planned(
     }
 
 
-def certified(path: Path, gemms: dict[str, Any]) -> dict[str, Any]:
+def certified(path: Path, gemms: dict[str, Any]) -> Any:
     """The certificate of a toy, from the graph that ONNX Runtime makes of it."""
     marks = {name: gemm["marks"] for name, gemm in gemms.items()}
     return tally(gemms, find_kernels(optimized_graph(path), marks), 0.0)

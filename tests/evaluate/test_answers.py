@@ -16,7 +16,7 @@ import transformers
 import qdeploy
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.predictor import Predictor
-from qdeploy.exporter import export
+from qdeploy.exporter.trace import trace
 from qdeploy.head import head_facts
 from tests import manifests
 from tests.evaluate.bag import engine_directory
@@ -32,7 +32,7 @@ IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activa
 @pytest.fixture(scope="module", autouse=True)
 def _traced_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "trace", Traces(export.trace))
+        patch.setattr("qdeploy.exporter.export.trace", Traces(trace))
         yield
 
 

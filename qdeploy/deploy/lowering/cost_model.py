@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, SitePlan, Treatment
 from qdeploy.deploy.lowering.groups import GemmConstraints, grouped_gemm, padded
 from qdeploy.graph.structure import Gemm, Structure
+from qdeploy.schemas.manifest import Forms
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def cheapest(
     structure: Structure,
     shape: tuple[int, int],
     costs: Costs,
-) -> tuple[Plan, dict[str, Any]]:
+) -> tuple[Plan, Forms]:
     """Of two plans, the cheaper form of each site among those that are quiet enough.
 
     Args:
@@ -136,7 +136,10 @@ def cheapest(
             kept[tensor] = _explained({"factors": one, "groups": other}[name], times, name)
         for key, us in (*times.items(), ("kept", times[name])):
             totals[key] += us
-    found = {"gpu": L4.name, "estimated_us": {key: round(us, 1) for key, us in totals.items()}}
+    found: Forms = {
+        "gpu": L4.name,
+        "estimated_us": {key: round(us, 1) for key, us in totals.items()},
+    }
     return replace(factors, sites=factors.sites | kept), found
 
 

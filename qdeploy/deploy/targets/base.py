@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from qdeploy.errors import TargetError, VerificationError
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -104,7 +105,7 @@ class Target(ABC):
         """The graph of a plan, for runs of so many tokens; `model` is consumed."""
 
     @abstractmethod
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         """Load an engine directory of this target.
 
         Raises:
@@ -141,8 +142,8 @@ class Target(ABC):
         return plan
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
-    ) -> dict[str, Any]:
+        self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+    ) -> CompiledFields:
         """Compile the model.onnx of an engine directory; nothing where the target reads ONNX.
 
         Returns:

@@ -16,6 +16,7 @@ from qdeploy.errors import TargetError, genuine
 from qdeploy.graph.session import refused, running
 from qdeploy.machine.remedies import install_command
 from qdeploy.machine.telemetry import without_openvino_reports
+from qdeploy.schemas.manifest import EngineFields
 from qdeploy.types import Array
 
 REST_PRECISIONS = ("f32", "bf16")
@@ -207,7 +208,7 @@ def _kernel(
     )
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OpenVinoEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> OpenVinoEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
     rest = str(manifest.get("rest_precision", "f32"))
     return OpenVinoEngine(directory / "model.onnx", threads=threads, rest=rest)

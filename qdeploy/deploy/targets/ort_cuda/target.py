@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.health import Health, gpu_package
 from qdeploy.deploy.targets.base import HalfTarget, Snippet, onnx_runtime_snippet
+from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,7 +47,7 @@ class OrtCuda(HalfTarget):
 
         return violations(model)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.ort_cuda.engine import open_directory
 
         return open_directory(directory, manifest, threads)

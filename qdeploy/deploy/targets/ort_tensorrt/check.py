@@ -9,6 +9,7 @@ from qdeploy.deploy.health import Health
 from qdeploy.deploy.trial import (
     BUILD,
     FEEDS,
+    FIELDS,
     MARKS,
     only,
     save_gemm,
@@ -32,5 +33,5 @@ def attempt(folder: Path) -> KernelTime:
 
     save_gemm(folder / ONNX)
     compile_directory(folder, *BUILD)
-    engine = open_directory(folder, {}, threads=1)
+    engine = open_directory(folder, FIELDS, threads=1)
     return only(engine.trace_gemms(MARKS, FEEDS, 1).gemms["gemm"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTrace
@@ -24,6 +24,7 @@ from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, package
 from qdeploy.deploy.targets.tensorrt.engine import PLAN, read_plan
 from qdeploy.errors import TargetError
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def require() -> None:
 
 
 def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
-) -> dict[str, Any]:
+    directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+) -> CompiledFields:
     """Compile model.onnx to model.plan; the wrapper takes its place.
 
     Returns:
@@ -125,7 +126,7 @@ def wrapper(model: ir.Model) -> ir.Model:
     return ir.Model(graph, ir_version=_IR_VERSION)
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtTensorRtEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> OrtTensorRtEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
     del manifest
     require()

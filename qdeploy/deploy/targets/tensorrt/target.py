@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from qdeploy.deploy.health import Health, tensorrt_package
 from qdeploy.deploy.targets.base import HalfTarget, Snippet
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,13 +58,13 @@ class TensorRt(HalfTarget):
         return violations(model)
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
-    ) -> dict[str, Any]:
+        self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+    ) -> CompiledFields:
         from qdeploy.deploy.targets.tensorrt.engine import compile_directory
 
         return compile_directory(directory, manifest, shape, how)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.tensorrt.engine import open_directory
 
         return open_directory(directory, manifest, threads)
