@@ -12,6 +12,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.doctor import MachineReport
 from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
@@ -107,7 +108,7 @@ def demo(
 ) -> dict[str, Any]: ...
 
 def doctor(
-) -> dict[str, Any]: ...
+) -> MachineReport: ...
 
 def evaluate(
     engine_dir: PathLike,

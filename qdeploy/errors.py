@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 
@@ -134,7 +135,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 
-def genuine(package: Any, attribute: str, whose: str, install: str) -> Any:
+def genuine(package: ModuleType, attribute: str, whose: str, install: str) -> ModuleType:
     """A package that was imported, unless it is a folder that happens to have its name.
 
     Args:

@@ -64,7 +64,7 @@ class StandIn(SimulatedEngine):
         iterations: int = 3,
     ) -> KernelTrace:
         kernels = self.profile(feeds)
-        half = [KernelTime("gemm", "half_gemm", 1.0, 1, fault="it reads Half")]
+        half = [KernelTime("gemm", "half_gemm", 1.0, 1, fallback_reason="it reads Half")]
         return KernelTrace({gemm: half if gemm in IN_FLOAT else kernels for gemm in gemms}, kernels)
 
 

@@ -76,7 +76,7 @@ def calibrate(
     *,
     ray_address: str | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> Path:
     """Observe a model on calibration rows in one streaming pass.
 
@@ -115,7 +115,7 @@ def analyze(
     html: PathLike | None = None,
     plot: PathLike | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Find the sites and channels that spoil INT8, and say what mends them and what to build.
 
@@ -152,7 +152,7 @@ def build(
     *,
     force: bool = False,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> BuiltForRows:
     """Build an engine directory: statistics → plan → graph of the target → engine.
 
@@ -188,7 +188,7 @@ def sweep(
     html: PathLike | None = None,
     plot: PathLike | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Build many engines of one model from one set of statistics, measure and compare them.
 

@@ -63,11 +63,11 @@ def build_measured(
         if "timing_cache" in target.takes and asked.compilation.timing_cache is None:
             shared = changed(shared, timing_cache=folder / "timing.cache")  # most kernels are alike
         plans: dict[str, Any] = {}
-        for name, prescale in _FORMS.items():
+        for name, pre_quant_scale in _FORMS.items():
             dry = folder / f"dry-{name}"
             if progress is not None:
                 progress(f"plan of {name}", 0, 1)
-            build_engine(source, dry, changed(shared, prescale=prescale, dry_run=True))
+            build_engine(source, dry, changed(shared, prescale=pre_quant_scale, dry_run=True))
             treatments = [site["treatment"] for site in read_json(dry / "plan.json")["sites"]]
             if treatments not in plans.values():
                 plans[name] = treatments

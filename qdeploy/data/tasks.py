@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qdeploy.errors import DataError, PlanError, choose
 from qdeploy.schemas.reading import ColumnFields
@@ -114,7 +113,7 @@ def parse_columns(text: str, task: str = "qnli") -> Columns:
     fields = {known.first: "first", "label": "label"}
     if known.second is not None:
         fields[known.second] = "second"
-    changes: dict[str, Any] = {}
+    changes: dict[str, str] = {}
     for part in text.split(","):
         name, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals or not column:

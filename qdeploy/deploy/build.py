@@ -184,7 +184,7 @@ def _lower(
     if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
     inputs = ModelInputs.of(manifest)
-    passes = passes_for(inputs, fold=request.target.prescale != EVERYWHERE)
+    passes = passes_for(inputs, fold=request.target.pre_quant_scale != EVERYWHERE)
     done = run_passes(passes, model, plan, structure, inputs)
     rows, tokens = request.asked.shape
     tokens = min(tokens, manifest["max_length"])

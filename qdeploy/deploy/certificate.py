@@ -56,14 +56,14 @@ def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -
     flops = {counted.product.name: counted.flops for counted in count.products}
     gemms: dict[str, PlannedGemm] = {}
     for gemm in structure.gemms:
-        marks = lowered.trace_names.get(gemm.name, (TraceName(gemm.weight, gemm.node),))
+        trace_names = lowered.trace_names.get(gemm.name, (TraceName(gemm.weight, gemm.node),))
         floats = sum(flops.pop(name, 0) for name in lowered.float_products.get(gemm.name, ()))
         gemms[gemm.name] = {
             "precision": plan.gemms[gemm.name].precision,
             "reason": plan.gemms[gemm.name].reason,
-            "flops": floats + sum(flops.pop(mark.node, 0) for mark in marks),
+            "flops": floats + sum(flops.pop(trace_name.node, 0) for trace_name in trace_names),
             "float_flops": floats,
-            "marks": [list(mark) for mark in marks],
+            "marks": [list(trace_name) for trace_name in trace_names],
         }
     others: dict[str, OtherProduct] = {
         counted.product.name: {
@@ -104,8 +104,8 @@ def certify(
 
     """
     gemms, others = planned["planned_gemms"], planned["other_products"]
-    marks = {name: [TraceName(*m) for m in gemm["marks"]] for name, gemm in gemms.items()}
-    trace = engine.trace_gemms(marks, feeds, iterations)
+    trace_names = {name: [TraceName(*m) for m in gemm["marks"]] for name, gemm in gemms.items()}
+    trace = engine.trace_gemms(trace_names, feeds, iterations)
     calls: Counter[str] = Counter()
     for kernel in trace.kernels:
         calls[kernel.kernel] += kernel.calls

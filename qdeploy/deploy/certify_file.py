@@ -110,9 +110,11 @@ def _kernel(node: ir.Node, product: Product, weight: StoredWeight | None, stops:
     if kernel.int8 and not stops:
         return kernel
     stopped = f"ONNX Runtime's optimized graph stops when it runs ({stops})"
-    reason = kernel.fault if kernel.int8 else _cause(product, weight) or kernel.fault
+    reason = (
+        kernel.fallback_reason if kernel.int8 else _cause(product, weight) or kernel.fallback_reason
+    )
     reason = reason or stopped
-    return KernelTime(kernel.name, kernel.kernel, 0.0, 1, int8=False, fault=reason)
+    return KernelTime(kernel.name, kernel.kernel, 0.0, 1, int8=False, fallback_reason=reason)
 
 
 def _cause(product: Product, weight: StoredWeight | None) -> str:

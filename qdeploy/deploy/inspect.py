@@ -120,13 +120,13 @@ def _of_engine(source: Path, found: dict[str, Any]) -> dict[str, Any]:
 
 def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> None:
     """Raise what the gates say."""
-    contract = found.get("contract")
-    if contract and contract["errors"]:
-        rules = [rule for rule in contract["rules"] if rule["severity"] == "error"]
+    checked = found.get("contract")
+    if checked and checked["errors"]:
+        rules = [rule for rule in checked["rules"] if rule["severity"] == "error"]
         named = ", ".join(f"{rule['rule']} ({rule['count']})" for rule in rules)
         raise GateError(
-            f"{source} breaks the rules of {contract['target']} in {contract['errors']} places: "
-            f"{named}. Mend them as the report says, or build with --target {contract['target']}.",
+            f"{source} breaks the rules of {checked['target']} in {checked['errors']} places: "
+            f"{named}. Mend them as the report says, or build with --target {checked['target']}.",
             found,
         )
     if require_int8 is None:

@@ -171,4 +171,4 @@ def _fault(kernels: Sequence[KernelTime]) -> str:
     if not kernels:
         return _NOT_FOUND
     wrong = [kernel for kernel in kernels if not kernel.int8]
-    return wrong[0].fault or _ONE_OF_SEVERAL if wrong else ""
+    return wrong[0].fallback_reason or _ONE_OF_SEVERAL if wrong else ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
-MARKS = {"gemm": [TraceName("weight", "gemm")]}
+TRACE_NAMES = {"gemm": [TraceName("weight", "gemm")]}
 _DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
 
 
@@ -50,7 +50,7 @@ def tried_on_gpu(version: str, attempt: Callable[[Path], KernelTime], remedy: st
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"{version}, but a quantized GEMM did not run: {error}", remedy)
     if not kernel.int8:
-        reason = f"{kernel.kernel}: {kernel.fault}"
+        reason = f"{kernel.kernel}: {kernel.fallback_reason}"
         return Health(False, f"{version} ran a quantized GEMM in float ({reason}).", remedy)
     return Health(True, f"{version}, INT8 kernel {kernel.kernel}.")
 

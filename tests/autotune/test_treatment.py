@@ -40,7 +40,7 @@ def target() -> Iterator[None]:
         yield
 
 
-def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:
+def build(model: Path, engine: Path, **options: Any) -> Any:
     return qdeploy.build(model, engine, target=NAME, calibration_rows=8, **options)
 
 

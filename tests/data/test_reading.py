@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def build(engine: str, **options: Any) -> dict[str, Any]:
+def build(engine: str, **options: Any) -> Any:
     given: dict[str, Any] = {"data": "reviews.csv", "calibration_rows": 8, "measure": False}
     return qdeploy.build("model", engine, **given | options)
 

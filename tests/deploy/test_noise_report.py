@@ -91,7 +91,7 @@ def test_noise_that_adds_up_is_seen(
 
     # the sites that are named are the noisiest of all, as each is measured alone
     sources = noise["sources"]
-    levels = [source["alone_db"] for source in sources]
+    levels: list[Any] = [source["alone_db"] for source in sources]
     assert levels == sorted(levels) and len(sources) == 8
     assert all(f"{short_name(source['site'])} (" in text for source in sources[:3])
     assert "and 5 more" in text and not any(source["site"] in text for source in sources)

@@ -208,6 +208,6 @@ def run_once(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
 def _run(model: ir.Model, feeds: Mapping[str, Array], watched: Sequence[str]) -> list[Array]:
     if watched:
         model = model.clone()
-        values = {str(value.name): value for node in model.graph for value in node.outputs}
+        values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
         model.graph.outputs.extend(values[name] for name in watched)
     return run_once(model, feeds)

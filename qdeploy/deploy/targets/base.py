@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
     from qdeploy.deploy.options import CompileOptions
-    from qdeploy.deploy.rules import Violation
+    from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
 
 HALF = "f16"
@@ -66,7 +66,7 @@ class Target(ABC):
         name: as typed after `--target`.
         description: one line for `doctor` and the docs.
         activations: default activation scheme, "asymmetric" (uint8) or "symmetric" (int8).
-        prescale: where pre-quantization scales may stand; default of `PlanOptions.prescale`.
+        pre_quant_scale: where pre-quantization scales may stand; default of `PlanOptions.prescale`.
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         compiles: whether an engine is compiled at build time, for one kind of device.
@@ -78,7 +78,7 @@ class Target(ABC):
     name: ClassVar[str]
     description: ClassVar[str]
     activations: ClassVar[str] = "asymmetric"
-    prescale: ClassVar[str] = "everywhere"
+    pre_quant_scale: ClassVar[str] = "everywhere"
     rest_precisions: ClassVar[tuple[str, ...]] = ("f32",)
     compiles: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
@@ -98,7 +98,7 @@ class Target(ABC):
     @property
     def has_rules(self) -> bool:
         """Whether it has rules for quantized graphs of anybody."""
-        return type(self).violations is not Target.violations
+        return type(self).broken_rules is not Target.broken_rules
 
     @abstractmethod
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
@@ -152,7 +152,7 @@ class Target(ABC):
         del directory, manifest, shape, how
         return {}
 
-    def violations(self, model: ir.Model) -> list[Violation]:
+    def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
         """Where a graph breaks the rules that this target has for quantized ones."""
         del model
         return []
@@ -165,7 +165,7 @@ class Target(ABC):
         """
         from qdeploy.deploy.rules import ERROR
 
-        broken = [found for found in self.violations(lowered) if found.severity == ERROR]
+        broken = [found for found in self.broken_rules(lowered) if found.severity == ERROR]
         if broken:
             first = broken[0]
             raise VerificationError(

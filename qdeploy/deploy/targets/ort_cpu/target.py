@@ -24,7 +24,7 @@ class OrtCpu(Target):
 
     name = "ort-cpu"
     description = "ONNX Runtime, CPU provider: uint8 activations, int8 weights"
-    prescale = "folded"
+    pre_quant_scale = "folded"
     script = "ort"
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.engine import Engine
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
-    from qdeploy.deploy.rules import Violation
+    from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
 
 
@@ -42,10 +42,10 @@ class OrtCuda(HalfTarget):
 
         return lower(model, plan, structure, tokens)
 
-    def violations(self, model: ir.Model) -> list[Violation]:
-        from qdeploy.deploy.targets.ort_cuda.rules import violations
+    def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
+        from qdeploy.deploy.targets.ort_cuda.rules import broken_rules
 
-        return violations(model)
+        return broken_rules(model)
 
     def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.ort_cuda.engine import open_directory

@@ -10,7 +10,7 @@ from qdeploy.deploy.trial import (
     BUILD,
     FEEDS,
     FIELDS,
-    MARKS,
+    TRACE_NAMES,
     only,
     save_gemm,
     tried_in_provider,
@@ -34,4 +34,4 @@ def attempt(folder: Path) -> KernelTime:
     save_gemm(folder / ONNX)
     compile_directory(folder, *BUILD)
     engine = open_directory(folder, FIELDS, threads=1)
-    return only(engine.trace_gemms(MARKS, FEEDS, 1).gemms["gemm"])
+    return only(engine.trace_gemms(TRACE_NAMES, FEEDS, 1).gemms["gemm"])

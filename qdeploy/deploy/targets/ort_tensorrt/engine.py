@@ -49,7 +49,7 @@ class OrtTensorRtEngine(OrtGpuEngine):
     ) -> KernelTrace:
         """Find each GEMM by the ONNX nodes that the plan's layers name; without times.
 
-        A node that ran on another provider stands as the fault of every GEMM.
+        A node that ran on another provider stands as the fallback reason of every GEMM.
         """
         from qdeploy.deploy.ort.profile import providers_of
 
@@ -58,8 +58,8 @@ class OrtTensorRtEngine(OrtGpuEngine):
         kernels = inspector.kernels(layers, {})
         strays = sorted({f"{n} on {p}" for n, p in providers.items() if p != TENSORRT})
         if strays:
-            fault = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
-            kernels = [replace(kernel, int8=False, fault=fault) for kernel in kernels]
+            reason = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
+            kernels = [replace(kernel, int8=False, fallback_reason=reason) for kernel in kernels]
         return KernelTrace(inspector.of_gemms(layers, kernels, gemms), kernels)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
     from qdeploy.deploy.options import CompileOptions
-    from qdeploy.deploy.rules import Violation
+    from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
 
 
@@ -52,10 +52,10 @@ class TensorRt(HalfTarget):
 
         return lower(model, plan, structure, tokens)
 
-    def violations(self, model: ir.Model) -> list[Violation]:
-        from qdeploy.deploy.targets.tensorrt.rules import violations
+    def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
+        from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 
-        return violations(model)
+        return broken_rules(model)
 
     def compile(
         self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
