@@ -5,11 +5,15 @@ python docs/generate_stub.py      # a test holds the file against what this prin
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import qdeploy
-from qdeploy import api
+from qdeploy import api, schemas
 
 STUB = Path(qdeploy.__file__).with_name("__init__.pyi")
 FUNCTIONS = [name for name in qdeploy.__all__ if name not in ("__version__", "errors")]
@@ -26,7 +30,7 @@ from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
-from qdeploy.sweep.options import SweepOptions
+{documents}from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 
 __all__: list[str]
@@ -37,7 +41,20 @@ __version__: str
 
 def stub() -> str:
     """The text of the file."""
-    return HEAD + "\n".join(_function(name) for name in FUNCTIONS)
+    functions = "\n".join(_function(name) for name in FUNCTIONS)
+    return HEAD.replace("{documents}", "".join(_imports(functions))) + functions
+
+
+def _imports(functions: str) -> Iterator[str]:
+    """A line for each type of a document that the functions name."""
+    words = set(re.findall(r"[A-Z]\w+", functions))
+    for module in sorted(info.name for info in pkgutil.iter_modules(schemas.__path__)):
+        known = vars(importlib.import_module(f"{schemas.__name__}.{module}"))
+        own = (
+            name for name in words if getattr(known.get(name), "__module__", "").endswith(module)
+        )
+        if names := ", ".join(sorted(own)):
+            yield f"from {schemas.__name__}.{module} import {names}\n"
 
 
 def _function(name: str) -> str:

@@ -11,6 +11,9 @@ from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.doctor import MachineReport
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 
@@ -79,7 +82,7 @@ def build(
     cuda_graph: bool = ...,
     measure: bool = ...,
     dry_run: bool = ...,
-) -> dict[str, Any]: ...
+) -> BuiltForRows: ...
 
 def calibrate(
     model_dir: PathLike,
@@ -105,7 +108,7 @@ def demo(
 ) -> dict[str, Any]: ...
 
 def doctor(
-) -> dict[str, Any]: ...
+) -> MachineReport: ...
 
 def evaluate(
     engine_dir: PathLike,
@@ -146,7 +149,7 @@ def export(
     task: str | None = ...,
     seed: int = ...,
     progress: Progress | None = ...,
-) -> dict[str, Any]: ...
+) -> ModelManifest: ...
 
 def inspect(
     path: PathLike,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 # Modules of this package that are functions of `qdeploy.api` too.
 CALLABLE = ("analyze", "calibrate", "demo", "evaluate", "sweep")
@@ -22,7 +22,7 @@ class CallableModule(ModuleType):
         """The signature of the function, for `help()` and for editors."""
         return inspect.signature(_function(self))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """Call the function of `qdeploy.api` that has this module's name."""
         return _function(self)(*args, **kwargs)
 
@@ -30,14 +30,15 @@ class CallableModule(ModuleType):
 class Package(ModuleType):
     """The package, where the import system binds each subpackage when it is loaded."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Bind a name; a module that is a function too becomes callable."""
         if name in CALLABLE and isinstance(value, ModuleType):
             value.__class__ = CallableModule
         super().__setattr__(name, value)
 
 
-def _function(module: ModuleType) -> Any:
+def _function(module: ModuleType) -> Callable[..., object]:
     from qdeploy import api  # here, so that a subpackage alone does not import the whole API
 
-    return getattr(api, module.__name__.rpartition(".")[2])
+    found: Callable[..., object] = getattr(api, module.__name__.rpartition(".")[2])
+    return found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qdeploy.options import DATA, GATES, GENERAL, MEASURED, option
+from qdeploy.types import PathLike
 
 LARGEST_SEED = 2**32 - 1  # numpy and torch both take these
 
 
-def task() -> Any:
+def task() -> str:
     """--task."""
     return option(
         "auto",
@@ -20,7 +19,7 @@ def task() -> Any:
     )
 
 
-def columns() -> Any:
+def columns() -> str | None:
     """--columns."""
     return option(
         None,
@@ -31,7 +30,7 @@ def columns() -> Any:
     )
 
 
-def calibration_data() -> Any:
+def calibration_data() -> str | None:
     """--data of commands that calibrate."""
     return option(
         None,
@@ -42,12 +41,12 @@ def calibration_data() -> Any:
     )
 
 
-def calibration_rows() -> Any:
+def calibration_rows() -> int:
     """--calibration-rows."""
     return option(128, "Rows to calibrate on.", group=DATA, number=int, least=1, metavar="N")
 
 
-def max_length() -> Any:
+def max_length() -> int | None:
     """--max-length."""
     return option(
         None,
@@ -59,7 +58,7 @@ def max_length() -> Any:
     )
 
 
-def statistics() -> Any:
+def statistics() -> PathLike | None:
     """--statistics."""
     return option(
         None,
@@ -70,7 +69,7 @@ def statistics() -> Any:
     )
 
 
-def seed() -> Any:
+def seed() -> int:
     """--seed."""
     return option(
         0,
@@ -83,7 +82,7 @@ def seed() -> Any:
     )
 
 
-def threads() -> Any:
+def threads() -> int | None:
     """--threads."""
     return option(
         None,
@@ -95,12 +94,12 @@ def threads() -> Any:
     )
 
 
-def batch_size(group: str = MEASURED) -> Any:
+def batch_size(group: str = MEASURED) -> int:
     """--batch-size."""
     return option(8, "Rows per run.", group=group, number=int, least=1, metavar="N")
 
 
-def require_int8() -> Any:
+def require_int8() -> float | None:
     """--require-int8."""
     return option(
         None,
@@ -113,12 +112,12 @@ def require_int8() -> Any:
     )
 
 
-def max_drop(help: str, group: str = GATES) -> Any:
+def max_drop(help: str, group: str = GATES) -> float | None:
     """--max-drop: points of accuracy."""
     return option(None, help, group=group, number=float, least=0, most=100, metavar="POINTS")
 
 
-def ray_address() -> Any:
+def ray_address() -> str | None:
     """--ray-address."""
     return option(
         None,

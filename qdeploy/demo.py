@@ -31,6 +31,7 @@ from qdeploy.files.kept import note
 from qdeploy.files.output import check_output
 from qdeploy.machine.threads import check_threads
 from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
+from qdeploy.schemas.built import Built
 from qdeploy.types import Array, Progress
 
 SCHEMA = 2
@@ -125,7 +126,7 @@ def run_demo(
 
 def _build(
     exhibit: Exhibit, root: Path, statistics: Path, seed: int, progress: Progress | None
-) -> dict[str, Any]:
+) -> Built:
     """Build one engine, as one step: its stages take a second each."""
     if progress is not None:
         progress(f"build {exhibit.name}", 0, 1)
@@ -146,7 +147,7 @@ def _build(
 
 def _measure(
     root: Path,
-    built: Mapping[str, dict[str, Any]],
+    built: Mapping[str, Built],
     threads: int,
     seed: int,
     progress: Progress | None,

@@ -20,7 +20,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 
@@ -71,7 +72,7 @@ class OutputError(QDeployError):
         report: the result, where only a file that was wanted of it could not be written.
     """
 
-    report: dict[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
 
 
 class MachineError(QDeployError):
@@ -95,9 +96,9 @@ class GateError(QDeployError):
 
     exit_code = 1
 
-    def __init__(self, message: str, report: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.report = report or {}
+        self.report: Mapping[str, Any] = report or {}
 
 
 class QDeployWarning(UserWarning):
@@ -134,7 +135,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 
-def genuine(package: Any, attribute: str, whose: str, install: str) -> Any:
+def genuine(package: ModuleType, attribute: str, whose: str, install: str) -> ModuleType:
     """A package that was imported, unless it is a folder that happens to have its name.
 
     Args:

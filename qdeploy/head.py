@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.errors import PlanError, choose
+from qdeploy.schemas.manifest import HeadFacts, Interface
 
 CONFIG = "config.json"
 SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
@@ -103,19 +103,22 @@ class Head:
         return _ACTIVATIONS[str(self.activation)]
 
 
-def head_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+def head_facts(config: Mapping[str, object]) -> HeadFacts:
     """What a `config.json` says of the head beside its class names, for a manifest."""
     cross_encoder = config.get("sentence_transformers")
     found = cross_encoder.get("activation_fn") if isinstance(cross_encoder, Mapping) else None
-    said = {
-        "problem_type": config.get("problem_type"),
-        "function_to_apply": config.get("function_to_apply"),
-        "activation": found or config.get("sbert_ce_default_activation_function"),
+    return {
+        "problem_type": _word(config.get("problem_type")),
+        "function_to_apply": _word(config.get("function_to_apply")),
+        "activation": _word(found or config.get("sbert_ce_default_activation_function")),
     }
-    return {name: word if isinstance(word, str) else None for name, word in said.items()}
 
 
-def head_of(directory: Path, manifest: Mapping[str, Any]) -> Head:
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def head_of(directory: Path, manifest: Interface) -> Head:
     """The head of a model or engine directory.
 
     A directory of an earlier version has no "head" in its manifest; its config.json says the same.
@@ -123,8 +126,13 @@ def head_of(directory: Path, manifest: Mapping[str, Any]) -> Head:
     facts = manifest.get("head")
     if facts is None:
         facts = head_facts(_config(directory))
-    known = {name: facts.get(name) for name in ("problem_type", "function_to_apply", "activation")}
-    return Head(manifest["task"], unique(manifest["labels"]), **known)
+    return Head(
+        manifest["task"],
+        unique(manifest["labels"]),
+        problem_type=facts.get("problem_type"),
+        function_to_apply=facts.get("function_to_apply"),
+        activation=facts.get("activation"),
+    )
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -143,7 +151,7 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def _config(directory: Path) -> dict[str, object]:
     """config.json; empty where there is none that can be read."""
     try:
         found = json.loads((directory / CONFIG).read_text("utf-8"))

@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 from qdeploy.errors import PlanError, QDeployError, choose, nearest
 
@@ -26,7 +26,7 @@ GENERAL = "General"
 LATENCY = "Latency"
 _SPEC, _NESTED = "option", "nested"
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 OptionsT = TypeVar("OptionsT", bound="Options")
 
 
@@ -98,7 +98,7 @@ class Spec:
             and (self.above is None or value > self.above)
         )
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: object) -> None:
         """Refuse a value that it does not take.
 
         Raises:
@@ -118,7 +118,24 @@ class Spec:
                 raise PlanError(f"{flag} is {value}. Give {self.wanted}. {self.why}".rstrip())
 
 
-def option(default: Any, help: str, *, group: str, **known: Any) -> Any:
+class _Known(TypedDict, total=False):
+    """The fields of `Spec` that have a default."""
+
+    choices: tuple[str, ...] | str
+    number: type[int] | type[float] | None
+    least: float | None
+    most: float | None
+    above: float | None
+    words: tuple[str, ...]
+    why: str
+    error: type[QDeployError]
+    metavar: str | None
+    is_path: bool
+    negated: bool
+    off: str | None
+
+
+def option(default: T, help: str, *, group: str, **known: Unpack[_Known]) -> T:
     """A field of an options class; `known` is of `Spec`."""
     return dataclasses.field(default=default, metadata={_SPEC: Spec(help, group, **known)})
 
@@ -144,12 +161,12 @@ def specs(kind: type[Options]) -> dict[str, Spec]:
     return {field.name: field.metadata[_SPEC] for field in _leaves(kind)}
 
 
-def defaults(kind: type[Options]) -> dict[str, Any]:
+def defaults(kind: type[Options]) -> dict[str, object]:
     """The default of each option, in order."""
     return {field.name: field.default for field in _leaves(kind)}
 
 
-def _leaves(kind: type[Options]) -> Iterator[dataclasses.Field[Any]]:
+def _leaves(kind: type[Options]) -> Iterator[dataclasses.Field[object]]:
     for field in dataclasses.fields(kind):
         if (inner := field.metadata.get(_NESTED)) is not None:
             yield from _leaves(inner)
@@ -157,7 +174,7 @@ def _leaves(kind: type[Options]) -> Iterator[dataclasses.Field[Any]]:
             yield field
 
 
-def make(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
+def make(kind: type[OptionsT], given: Mapping[str, object]) -> OptionsT:
     """An options object from names on one level.
 
     Raises:
@@ -171,8 +188,8 @@ def make(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     return _filled(kind, given)
 
 
-def _filled(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
-    values: dict[str, Any] = {}
+def _filled(kind: type[OptionsT], given: Mapping[str, object]) -> OptionsT:
+    values: dict[str, object] = {}
     for field in dataclasses.fields(kind):
         if (inner := field.metadata.get(_NESTED)) is not None:
             values[field.name] = _filled(inner, given)
@@ -181,9 +198,9 @@ def _filled(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     return kind(**values)
 
 
-def flat(options: Options) -> dict[str, Any]:
+def flat(options: Options) -> dict[str, object]:
     """The values on one level, in order: what `make` takes."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if _NESTED in field.metadata:
@@ -193,7 +210,7 @@ def flat(options: Options) -> dict[str, Any]:
     return found
 
 
-def changed(options: OptionsT, **values: Any) -> OptionsT:
+def changed(options: OptionsT, **values: object) -> OptionsT:
     """The same options with some values changed, nested ones by their own names.
 
     Raises:
@@ -202,7 +219,9 @@ def changed(options: OptionsT, **values: Any) -> OptionsT:
     return make(type(options), flat(options) | values)
 
 
-def given_or(kind: type[OptionsT], options: OptionsT | None, fields: Mapping[str, Any]) -> OptionsT:
+def given_or(
+    kind: type[OptionsT], options: OptionsT | None, fields: Mapping[str, object]
+) -> OptionsT:
     """What a function was told: an options object, its fields as keywords, or both.
 
     Raises:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:  # the command line starts without numpy
     import numpy.typing as npt
 
+# A value of a JSON file that nobody has looked at yet.
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Array: TypeAlias = "npt.NDArray[Any]"
 PathLike: TypeAlias = str | Path
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qdeploy.files.artifact import MANIFEST, add_to_manifest, read_json, write_manifest
 
-MODEL: dict[str, Any] = {
+MODEL: Any = {
     "task": "sequence-classification",
     "labels": ["entailment", "not_entailment"],
     "model_type": "bert",
@@ -17,7 +17,7 @@ MODEL: dict[str, Any] = {
     "outputs": ["logits"],
     "source": {"path": "checkpoint", "sha256": "0" * 64},
 }
-ENGINE: dict[str, Any] = MODEL | {
+ENGINE: Any = MODEL | {
     "target": "ort-cpu",
     "strategy": "w8a8",
     "scope": "gemm",
@@ -32,11 +32,11 @@ def sign(directory: Path) -> None:
     write_manifest(directory, found["kind"], found)
 
 
-def fields(kind: str, **others: Any) -> dict[str, Any]:
+def fields(kind: str, **others: Any) -> Any:
     """What a manifest of this kind says beside its files; `others` join or replace."""
     return {"model": MODEL, "engine": ENGINE}[kind] | others
 
 
-def edit(directory: Path, kind: str, **others: Any) -> None:
+def edit(directory: Path, kind: Literal["model", "engine"], **others: Any) -> None:
     """Change fields of a manifest as qdeploy itself does."""
     add_to_manifest(directory, kind, others)

@@ -24,6 +24,7 @@ from qdeploy.deploy.targets import registry as targets
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.deploy.targets.tensorrt.target import TensorRt
 from qdeploy.files.artifact import read_json
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 Array = npt.NDArray[Any]
 NAME = "standin"
@@ -63,7 +64,7 @@ class StandIn(SimulatedEngine):
         iterations: int = 3,
     ) -> KernelTrace:
         kernels = self.profile(feeds)
-        half = [KernelTime("gemm", "half_gemm", 1.0, 1, fault="it reads Half")]
+        half = [KernelTime("gemm", "half_gemm", 1.0, 1, fallback_reason="it reads Half")]
         return KernelTrace({gemm: half if gemm in IN_FLOAT else kernels for gemm in gemms}, kernels)
 
 
@@ -76,8 +77,8 @@ class StandInTarget(TensorRt):
         pass
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
-    ) -> dict[str, Any]:
+        self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+    ) -> CompiledFields:
         return {"cuda_graph": True, "builder": {"shapes": {"opt": list(shape)}}}
 
     def open(self, directory: Path, manifest: Mapping[str, Any], threads: int) -> StandIn:

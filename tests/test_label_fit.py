@@ -53,7 +53,8 @@ def test_what_build_says_is_what_eval_says(
     with pytest.raises(DataError) as stopped:
         qdeploy.evaluate(tmp_path / "e", latency=False)
     # the rows that calibrated are left out there: the first that does not fit may be another
-    said, other = (re.sub(r"\d+ of \d+", "N of N", text) for text in (fault, str(stopped.value)))
+    texts = (str(fault), str(stopped.value))
+    said, other = (re.sub(r"\d+ of \d+", "N of N", text) for text in texts)
     assert said.partition("knows")[2] == other.partition("knows")[2] != ""
     assert ("drop these rows" in fault) != ("Rename the classes" in fault or "from 0 up" in fault)
     assert qdeploy.evaluate(tmp_path / "e", latency=False, accuracy=False)["metrics"] is None

@@ -16,7 +16,7 @@ _TAILED = 6.0
 def treatment_of(plan: Plan, tensor: str) -> dict[str, Any]:
     """What `peg` does to a site: `groups` (K), `outlier_channels`, `prescaled` and `text`."""
     treatment = plan.treatment(tensor)
-    scaled = isinstance(treatment, PerTensor) and bool(treatment.prescale)
+    scaled = isinstance(treatment, PerTensor) and bool(treatment.pre_quant_scale)
     found: dict[str, Any] = {"groups": 1, "outlier_channels": [], "prescaled": scaled}
     if isinstance(treatment, Float):
         return found | {"groups": 0, "text": "float"}

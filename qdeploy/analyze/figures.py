@@ -16,7 +16,7 @@ from qdeploy.types import Array
 # the site, as Bondarenko et al. 2021 count, grow with the outliers themselves.)
 TIMES_MEDIAN = 6.0
 TOP = 0.01
-_LISTED = 16  # outlier channels that a report names, loudest first
+_LISTED = 16  # outlier channels that a report names, largest first
 
 
 def moments(statistics: SiteStatistics) -> tuple[float, float, float]:
@@ -32,7 +32,7 @@ def moments(statistics: SiteStatistics) -> tuple[float, float, float]:
 
 
 def top_channel_energy(statistics: SiteStatistics, share: float = TOP) -> float:
-    """Share of Σ x² in the loudest ⌈share · C⌉ channels."""
+    """Share of Σ x² in the strongest ⌈share · C⌉ channels."""
     power = np.sort(statistics.power)[::-1]
     count = int(np.ceil(share * len(power)))
     return _share(float(power[:count].sum()), float(power.sum()))
@@ -94,7 +94,7 @@ def carriers(
 def figures(statistics: SiteStatistics, token_classes: tuple[str, ...]) -> dict[str, Any]:
     """Everything that the report says of a site without running the model."""
     mean, variance, kurtosis = moments(statistics)
-    loud = outlier_channels(statistics)
+    outliers = outlier_channels(statistics)
     absolute = statistics.absolute
     channelled = statistics.channels > 1
     power = statistics.power
@@ -108,10 +108,10 @@ def figures(statistics: SiteStatistics, token_classes: tuple[str, ...]) -> dict[
         "energy_top_1pct_channels": top_channel_energy(statistics) if channelled else None,
         "energy_top_1pct_elements": top_element_energy(statistics),
         "max_over_median_channel": _ratio(absolute) if channelled else None,
-        "outlier_channels": loud[:_LISTED],
-        "outlier_channel_count": len(loud),
-        "outlier_energy": _share(float(power[loud].sum()), float(power.sum())),
-        "carriers": carriers(statistics, loud, token_classes),
+        "outlier_channels": outliers[:_LISTED],
+        "outlier_channel_count": len(outliers),
+        "outlier_energy": _share(float(power[outliers].sum()), float(power.sum())),
+        "carriers": carriers(statistics, outliers, token_classes),
     }
 
 

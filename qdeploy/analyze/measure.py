@@ -54,8 +54,8 @@ class Measured:
 
 def as_built(context: Context) -> Context:
     """The context as `build` has it for the default target, which takes factors that fold away."""
-    prescale = FOLDED if context.options.scope == GEMM_SCOPE else NONE
-    return replace(context, options=replace(context.options, prescale=prescale))
+    pre_quant_scale = FOLDED if context.options.scope == GEMM_SCOPE else NONE
+    return replace(context, options=replace(context.options, prescale=pre_quant_scale))
 
 
 def measure(

@@ -50,8 +50,8 @@ def rounding_of(treatment: Treatment, channels: int) -> Rounding | None:
     """
     if isinstance(treatment, PerTensor):
         scale: Array = np.asarray(treatment.affine.scale, np.float32)
-        if treatment.prescale:
-            scale = scale / np.array(treatment.prescale, np.float32)
+        if treatment.pre_quant_scale:
+            scale = scale / np.array(treatment.pre_quant_scale, np.float32)
         return Rounding(scale, np.asarray(treatment.affine.zero_point, np.float32))
     if isinstance(treatment, Grouped):
         scales, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)

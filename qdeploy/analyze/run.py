@@ -34,6 +34,7 @@ from qdeploy.head import head_of
 from qdeploy.machine.threads import check_threads
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import defaults, flat, given_or
+from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import PathLike, Progress
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _told(asked: AnalyzeOptions) -> dict[str, Any]:
     return {name: v if isinstance(v, int) else str(v) for name, v in changed.items()}
 
 
-def _named(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+def _named(reading: ReadingFields | None) -> dict[str, Any]:
     """The options that name rows which an earlier command was told of: by the time of the build the
     model may have been calibrated on others."""
     if reading is None:

@@ -15,7 +15,8 @@ from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
-    pass
+    from qdeploy.schemas.built import BuiltForRows
+    from qdeploy.schemas.manifest import ModelManifest
 
 
 @explained()
@@ -29,7 +30,7 @@ def export(
     task: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
 
     Args:
@@ -75,7 +76,7 @@ def calibrate(
     *,
     ray_address: str | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> Path:
     """Observe a model on calibration rows in one streaming pass.
 
@@ -114,7 +115,7 @@ def analyze(
     html: PathLike | None = None,
     plot: PathLike | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Find the sites and channels that spoil INT8, and say what mends them and what to build.
 
@@ -151,8 +152,8 @@ def build(
     *,
     force: bool = False,
     progress: Progress | None = None,
-    **fields: Any,
-) -> dict[str, Any]:
+    **fields: object,
+) -> BuiltForRows:
     """Build an engine directory: statistics → plan → graph of the target → engine.
 
     Args:
@@ -187,7 +188,7 @@ def sweep(
     html: PathLike | None = None,
     plot: PathLike | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Build many engines of one model from one set of statistics, measure and compare them.
 

@@ -12,6 +12,7 @@ from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
+    from qdeploy.schemas.doctor import MachineReport
 
 
 @explained()
@@ -23,7 +24,7 @@ def evaluate(
     html: PathLike | None = None,
     card: PathLike | None = None,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
 
@@ -88,7 +89,7 @@ def predict_file(
     options: PredictOptions | None = None,
     *,
     progress: Progress | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> dict[str, Any]:
     """Answer every row of a file or of standard input, block by block, in the order given.
 
@@ -143,7 +144,7 @@ def inspect(
 
 
 @explained()
-def doctor() -> dict[str, Any]:
+def doctor() -> MachineReport:
     """Say which targets work on this machine, and for each other one the reason and the remedy."""
     from qdeploy.deploy.doctor import diagnose
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from qdeploy.errors import ModelError, nearest
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.kept import note
+from qdeploy.schemas.manifest import EngineManifest
 from qdeploy.text import beside
 from qdeploy.types import PathLike, Progress
 
@@ -95,7 +96,7 @@ def _require_there(asked: str | Path) -> None:
 
 
 def model_of(
-    engine_dir: str | Path, manifest: Mapping[str, Any], model: str | Path | None = None
+    engine_dir: str | Path, manifest: EngineManifest, model: str | Path | None = None
 ) -> Path:
     """The model directory that an engine was built from.
 
@@ -136,7 +137,7 @@ def _places(engine_dir: str | Path, source: Mapping[str, Any]) -> Iterator[Path]
             yield place
 
 
-def _require(place: Path, strategy: str, manifest: Mapping[str, Any]) -> None:
+def _require(place: Path, strategy: str, manifest: EngineManifest) -> None:
     """Refuse what is no such baseline of this engine.
 
     Raises:
@@ -175,18 +176,21 @@ def _strange(place: Path) -> str:
     return f"{'an empty' if empty else 'a'} directory{'' if empty else f' without {MANIFEST}'}"
 
 
-def _shape(shape: tuple[int, int]) -> str:
+def _shape(shape: Sequence[int]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def _within(manifest: Mapping[str, Any]) -> tuple[int, int]:
+def _within(manifest: EngineManifest) -> tuple[int, int]:
     """The shape that an engine is tuned for; earlier versions took more tokens than the model."""
     rows, tokens = manifest["opt_shape"]
     return rows, min(tokens, manifest["max_length"])
 
 
-def _profile(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _profile(manifest: EngineManifest) -> dict[str, Any]:
     """The shapes that a compiled engine takes, for a baseline that takes the same."""
-    shapes = (manifest.get("builder") or {}).get("shapes") or {}
-    names = {"min": "min_shape", "max": "max_shape"}
-    return {names[key]: _shape(shape) for key, shape in shapes.items() if key in names}
+    builder = manifest.get("builder")
+    shapes = builder.get("shapes") if builder else None
+    if not shapes:
+        return {}
+    named = {"min_shape": shapes.get("min"), "max_shape": shapes.get("max")}
+    return {name: _shape(shape) for name, shape in named.items() if shape is not None}

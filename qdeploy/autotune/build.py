@@ -9,6 +9,7 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.label_fit import label_fault
 from qdeploy.options import given_or
+from qdeploy.schemas.built import BuiltForRows
 from qdeploy.types import PathLike, Progress
 
 
@@ -20,7 +21,7 @@ def build_one(
     force: bool = False,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> BuiltForRows:
     """Build an engine directory; see `qdeploy.api.build`.
 
     Args:
@@ -33,4 +34,4 @@ def build_one(
     elif asked.target == "auto":
         from qdeploy.autotune.target import build_fastest as make
     built = make(model_dir, engine_dir, asked, force=force, progress=progress)
-    return built | {"label_fault": label_fault(engine_dir, built)}
+    return {**built, "label_fault": label_fault(engine_dir, built)}

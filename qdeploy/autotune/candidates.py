@@ -21,6 +21,8 @@ from qdeploy.evaluate.predict import predict_logits
 from qdeploy.files.artifact import read_json
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed
+from qdeploy.schemas.built import Built
+from qdeploy.schemas.manifest import TriedPlan
 from qdeploy.types import Array, Progress
 
 _TARGETS_DB = (24.0, 27.0, 30.0, 33.0)
@@ -56,7 +58,7 @@ class Tried:
 
     options: dict[str, Any]
     folder: Path
-    built: dict[str, Any]
+    built: Built
     drop: DropEstimate
     p50_ms: float = 0.0
     relative: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -67,14 +69,15 @@ class Tried:
         ratio, low, _ = self.relative
         return ratio <= _AS_FAST or low <= 1.0
 
-    def entry(self, max_drop: float) -> dict[str, Any]:
+    def entry(self, max_drop: float) -> TriedPlan:
         """For the report."""
-        found = {
+        return {
             "options": self.options,
             "p50_ms": round(self.p50_ms, 3),
             "relative": [round(value, 4) for value in self.relative],
+            **self.drop.to_json(),
+            "holds": self.drop.holds(max_drop),
         }
-        return found | self.drop.to_json() | {"holds": self.drop.holds(max_drop)}
 
 
 def worded(options: Mapping[str, Any]) -> str:
@@ -137,7 +140,7 @@ class Candidates:
         if self.progress is not None:
             self.progress(stage, done, total)
 
-    def _build(self, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def _build(self, options: Mapping[str, Any], name: str) -> Built:
         calibrated = needs_statistics(options["strategy"])
         more = {} if calibrated else {"statistics": None}
         return build_engine(

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from qdeploy.autotune.candidates import Candidates, Tried, worded
 from qdeploy.autotune.timing import keep, noise_of, rounds_of
@@ -36,6 +35,9 @@ from qdeploy.files.scratch import scratch
 from qdeploy.head import head_of
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed, defaults, flat, make
+from qdeploy.schemas.built import Built
+from qdeploy.schemas.manifest import StrategySearch, Timed
+from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import PathLike, Progress
 
 HELD_OUT = 512
@@ -56,7 +58,7 @@ def build_within(
     *,
     force: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Built:
     """Build the plan that `--strategy auto` keeps: see the module's text.
 
     It loses at most `max_drop` points on rows that calibrated nothing. Of the plans that do, it has
@@ -100,7 +102,7 @@ def build_within(
         tried = Candidates(source, folder, shared, rows, limit, task, progress).all(max_drop)
         shape, fp32 = _time(tried, folder / FP32, max_drop, asked.shape, progress)
         best = choose([one for one in tried if one.drop.holds(max_drop)])
-        report = {
+        report: StrategySearch = {
             "max_drop": max_drop,
             "rows": len(rows),
             "max_length": limit,
@@ -118,7 +120,7 @@ def build_within(
                 source, best.folder, statistics, CalibrationOptions(seed=given.seed), reading
             )
         keep(best.folder, output, {"search": report, "noise": noise, "data": reading}, force=force)
-    return best.built | {"search": report, "noise": noise}
+    return {**best.built, "search": report, "noise": noise}
 
 
 def _require_classifier(source: Path) -> None:
@@ -142,7 +144,7 @@ def _time(
     max_drop: float,
     wanted: tuple[int, int],
     progress: Progress | None,
-) -> tuple[tuple[int, int], dict[str, Any]]:
+) -> tuple[tuple[int, int], Timed]:
     """Time plans and FP32 in one alternating run, each against the fastest plan that holds.
 
     Args:
@@ -208,7 +210,7 @@ def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
 
 def _held_out(
     source: Path, given: CalibrationOptions, observed: Statistics
-) -> tuple[dict[str, Any] | None, str, Rows]:
+) -> tuple[ReadingFields | None, str, Rows]:
     """What is remembered of the source, its task, and rows of it that calibrated nothing.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.autotune.treatment import build_measured, measures
@@ -16,6 +15,8 @@ from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed
+from qdeploy.schemas.built import Built
+from qdeploy.schemas.manifest import TargetChoice
 from qdeploy.types import PathLike, Progress
 
 NAME = "auto"
@@ -28,7 +29,7 @@ def build_fastest(
     *,
     force: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Built:
     """Build for each target, time all engines in alternating rounds at `opt_shape`, keep one.
 
     Args:
@@ -50,7 +51,7 @@ def build_fastest(
     check_paths(source, output, asked, force=force)
     shared = changed(calibrate_once(source, asked, progress), measure=False)
     with scratch("auto") as folder:
-        built: dict[str, dict[str, Any]] = {}
+        built: dict[str, Built] = {}
         skipped: dict[str, str] = {}
         for target in TARGETS:
             if progress is not None:
@@ -73,7 +74,7 @@ def build_fastest(
             raise TargetError(f"No target takes this build. {reasons}")
         shape, p50 = times_of({name: folder / name for name in built}, asked.shape, progress)
         best = min(p50, key=p50.__getitem__)
-        choice = {
+        choice: TargetChoice = {
             "shape": list(shape),
             "threads": usable_cores(),
             "p50_ms": p50,
@@ -85,5 +86,5 @@ def build_fastest(
         if asked.measure:
             statistics = shared.calibration.statistics
             noise = noise_of(source, folder / best, statistics, asked.calibration)
-        keep(folder / best, output, {NAME: choice, "noise": noise}, force=force)
-    return built[best] | {NAME: choice, "noise": noise}
+        keep(folder / best, output, {"auto": choice, "noise": noise}, force=force)
+    return {**built[best], "auto": choice, "noise": noise}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.run import calibrate_model
@@ -25,6 +23,8 @@ from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.machine.threads import usable_cores
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.schemas.manifest import ChosenFields, EngineManifest, Noise
+from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import Array, PathLike, Progress
 
 
@@ -45,8 +45,8 @@ def noise_of(
     engine: Path,
     statistics: PathLike | None,
     options: CalibrationOptions,
-    reading: Mapping[str, Any] | None = None,
-) -> dict[str, Any] | None:
+    reading: ReadingFields | None = None,
+) -> Noise | None:
     """`measure_noise` of the engine that is kept, with a warning where it says one.
 
     Args:
@@ -72,11 +72,11 @@ def noise_of(
     return found
 
 
-def keep(engine: Path, output: Path, fields: dict[str, Any], *, force: bool) -> None:
+def keep(engine: Path, output: Path, fields: ChosenFields, *, force: bool) -> None:
     """Write an engine directory that is one of several, with more fields in its manifest."""
     with staged(output, "engine", force=force) as work:
         shutil.copytree(engine, work, dirs_exist_ok=True)
-        manifest = read_manifest(work, "engine") | fields
+        manifest: EngineManifest = {**read_manifest(work, "engine"), **fields}
         guides = write_guides(work, manifest, read_certificate(work))
         add_to_manifest(work, "engine", fields, guides)
 

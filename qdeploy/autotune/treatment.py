@@ -19,6 +19,8 @@ from qdeploy.errors import ModelError, TargetError
 from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.options import changed
+from qdeploy.schemas.built import Built
+from qdeploy.schemas.manifest import Forms
 from qdeploy.types import PathLike, Progress
 
 # By name, as it stands in the manifest: the option `prescale` of the build.
@@ -41,7 +43,7 @@ def build_measured(
     *,
     force: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Built:
     """Build `peg` in each form, time the engines in alternating rounds at `opt_shape`, keep one.
 
     Returns:
@@ -61,15 +63,15 @@ def build_measured(
         if "timing_cache" in target.takes and asked.compilation.timing_cache is None:
             shared = changed(shared, timing_cache=folder / "timing.cache")  # most kernels are alike
         plans: dict[str, Any] = {}
-        for name, prescale in _FORMS.items():
+        for name, pre_quant_scale in _FORMS.items():
             dry = folder / f"dry-{name}"
             if progress is not None:
                 progress(f"plan of {name}", 0, 1)
-            build_engine(source, dry, changed(shared, prescale=prescale, dry_run=True))
+            build_engine(source, dry, changed(shared, prescale=pre_quant_scale, dry_run=True))
             treatments = [site["treatment"] for site in read_json(dry / "plan.json")["sites"]]
             if treatments not in plans.values():
                 plans[name] = treatments
-        built: dict[str, dict[str, Any]] = {}
+        built: dict[str, Built] = {}
         failed: dict[str, str] = {}
         for name in plans:
             form = changed(shared, prescale=_FORMS[name])
@@ -80,16 +82,18 @@ def build_measured(
         if not built:
             raise TargetError(" ".join(f"{name}: {reason}" for name, reason in failed.items()))
         best = next(iter(built))
-        forms = built[best].get("forms", {}) | ({"failed": failed} if failed else {})
+        forms: Forms = {**built[best].get("forms", {})}
+        if failed:
+            forms["failed"] = failed
         if len(built) > 1:
             engines = {name: folder / name for name in built}
             shape, p50 = times_of(engines, asked.shape, progress)
             best = min(p50, key=p50.__getitem__)
             forms |= {"shape": list(shape), "p50_ms": p50}
-        forms |= {"kept": best}
+        forms["kept"] = best
         noise = None
         if asked.measure:
             statistics = shared.calibration.statistics
             noise = noise_of(source, folder / best, statistics, asked.calibration)
         keep(folder / best, output, {"forms": forms, "noise": noise}, force=force)
-    return built[best] | {"forms": forms, "noise": noise}
+    return {**built[best], "forms": forms, "noise": noise}

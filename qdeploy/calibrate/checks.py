@@ -55,7 +55,7 @@ def check_plan(plan: Plan, statistics: Mapping[str, SiteStatistics]) -> None:
     """
     clipped: list[tuple[float, str]] = []
     for tensor, site in plan.sites.items():
-        if not isinstance(site.treatment, PerTensor) or site.treatment.prescale:
+        if not isinstance(site.treatment, PerTensor) or site.treatment.pre_quant_scale:
             continue
         check_signs(site.name, statistics[tensor], site.treatment.affine)
         low, high = affine_range(site.treatment.affine)

@@ -25,7 +25,7 @@ from qdeploy.calibrate.plan import (
     Treatment,
 )
 from qdeploy.calibrate.ranges import Range
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import GEMM_INPUT, Gemm, Site, Structure
 from qdeploy.types import Array
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from qdeploy.calibrate.observer import BINS, SiteStatistics
+from qdeploy.types import Array
 
 _ROUNDED = 1e-3
 _EXPONENTS = range(-40, 129)  # of FP32 values, and where a histogram of zeros starts
@@ -49,7 +49,7 @@ def fault_of_all(
 def fault_of_site(site: SiteStatistics) -> str:
     """Why these numbers are of no observation; empty where they may be."""
     c = site.minimum.size
-    shapes: list[tuple[str, Any, tuple[int, ...]]] = [("range", site.minimum, (c,))]
+    shapes: list[tuple[str, Array, tuple[int, ...]]] = [("range", site.minimum, (c,))]
     shapes += [("range", site.maximum, (c,))]
     shapes += [("sums", site.sums, (4, c)), ("histogram", site.histogram, (BINS,))]
     if site.tokens is not None:

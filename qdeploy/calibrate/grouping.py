@@ -90,6 +90,7 @@ def optimal_partitions(
     best = cost[0].copy()  # best[j]: least cost of the first j channels in the groups so far
     back = np.zeros((most, len(order) + 1), np.int64)
     for group in range(1, most):
+        # table[i, j]: the first i channels at their best so far, and i … j−1 as one more group.
         table = best[:, None] + cost
         back[group] = table.argmin(axis=0)
         best = table.min(axis=0)
@@ -101,6 +102,7 @@ def _traced(order: Array, back: Array, k: int) -> list[Array]:
     for group in range(k - 1, 0, -1):
         cuts.append(int(back[group, cuts[-1]]))
     bounds = [0, *cuts[::-1]]
+    # An empty group costs nothing: where more groups do no good there are fewer.
     return [order[a:b] for a, b in pairwise(bounds) if b > a]
 
 
@@ -110,6 +112,7 @@ def _run_costs(low: Array, high: Array, weight: Array, scheme: str) -> Array:
     cost = np.full((count + 1, count + 1), np.inf)
     total = np.concatenate([[0.0], np.cumsum(weight)])
     for i in range(count):
+        # All groups that begin at i: their range widens from channel to channel.
         top = np.maximum.accumulate(np.maximum(high[i:], 0.0))
         bottom = np.minimum.accumulate(np.minimum(low[i:], 0.0))
         cost[i, i + 1 :] = spans(bottom, top, scheme) ** 2 * (total[i + 1 :] - total[i])

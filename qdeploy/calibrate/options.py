@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy import common_options as common
 from qdeploy.calibrate.schemes import ASYMMETRIC, SCHEMES
@@ -20,7 +20,7 @@ WEIGHTS = ("per-channel", "per-tensor")
 MIXED_SETS = ("ffn", "auto")
 AUTO, NONE = "auto", "none"
 FOLDED, EVERYWHERE = "folded", "everywhere"
-PRESCALES = (NONE, FOLDED, EVERYWHERE)
+PRE_QUANT_SCALES = (NONE, FOLDED, EVERYWHERE)
 # A group of a GEMM's input is a product of its own, so that graph and time grow with K. The paper's
 # accuracy is back at K = 4 (docs/reproduction.md).
 MOST_GROUPS = 32
@@ -34,7 +34,7 @@ OTHERS = "Only with another --strategy, named first"
 BUILDER = "Only with --target tensorrt or ort-tensorrt"
 
 
-def scope_option() -> Any:
+def scope_option() -> str:
     """--scope."""
     return option(
         GEMM_SCOPE,
@@ -132,7 +132,7 @@ class PlanOptions(Options):
         " where the factors become part of weights before. Scope gemm only. When left out: where it"
         " costs nothing on the target with automatic groups, none where --groups is a number.",
         group=PEG,
-        choices=PRESCALES,
+        choices=PRE_QUANT_SCALES,
     )
     noise_target: float = option(
         30.0,
@@ -164,14 +164,14 @@ class PlanOptions(Options):
         """The activation scheme; uint8 where no target has filled in its own."""
         return self.activations or ASYMMETRIC
 
-    def resolved(self, activations: str, prescale: str) -> PlanOptions:
+    def resolved(self, activations: str, pre_quant_scale: str) -> PlanOptions:
         """With what is left out filled in.
 
         Args:
-            activations, prescale: the target's own.
+            activations, pre_quant_scale: the target's own.
         """
         automatic = self.scope == GEMM_SCOPE and self.groups == AUTO
-        own = prescale if automatic else NONE
+        own = pre_quant_scale if automatic else NONE
         return replace(
             self,
             activations=self.activations or activations,
@@ -183,7 +183,7 @@ class PlanOptions(Options):
         """True for one weight scale per output channel."""
         return self.weights == "per-channel"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For plan.json."""
         left = {"activations": self.scheme, "prescale": self.prescale or NONE}
         return flat(self) | left | {"float_sites": list(self.float_sites)}

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
-from qdeploy.files.schemas.checked import check
-from qdeploy.files.schemas.plan import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm
+from qdeploy.schemas.checked import check
+from qdeploy.schemas.fields import Precision
+from qdeploy.schemas.plan import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm
 
 SCHEMA = 1
 PLAN = "plan.json"
 _AGAIN = "Build the engine again."
-INT8, FLOAT = "int8", "float"
+INT8: Final = "int8"
+FLOAT: Final = "float"
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,12 @@ class PerTensor:
 
     Attributes:
         affine: scale and zero point.
-        prescale: per channel [C], the tensor is multiplied by it before it is quantized and the
-            rows of the reading weights are divided by it (SmoothQuant); empty for none.
+        pre_quant_scale: per channel [C], the tensor is multiplied by it before it is quantized, and
+            the rows of the reading weights are divided by it (SmoothQuant); empty for none.
     """
 
     affine: Affine
-    prescale: tuple[float, ...] = ()
+    pre_quant_scale: tuple[float, ...] = ()
     kind = "per_tensor"
 
 
@@ -65,7 +67,9 @@ class Grouped:
 
 
 Treatment = Float | Dynamic | PerTensor | Grouped
-_WITHOUT_FIELDS: dict[Any, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
+# Fields that have another name in plan.json, which keeps the form it was first written in.
+_JSON_NAMES = {"pre_quant_scale": "prescale"}
+_WITHOUT_FIELDS: dict[str | int | None, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class GemmPlan:
 
     name: str
     weight: str
-    precision: str
+    precision: Precision
     reason: str
 
 
@@ -122,7 +126,7 @@ class Plan:
     sites: dict[str, SitePlan]
     gemms: dict[str, GemmPlan]
     tables: tuple[str, ...]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
     @property
     def int8_gemms(self) -> tuple[str, ...]:
@@ -133,7 +137,7 @@ class Plan:
         """What happens to a tensor; `Float` for one that is no site of this plan."""
         return self.sites[tensor].treatment if tensor in self.sites else Float()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """JSON-ready form, the content of `plan.json`."""
         return {
             "schema": SCHEMA,
@@ -148,7 +152,7 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, value: Any, path: Path = Path(PLAN)) -> Plan:
+    def from_json(cls, value: object, path: Path = Path(PLAN)) -> Plan:
         """The inverse of `to_json`.
 
         Args:
@@ -192,8 +196,9 @@ def read_plan(directory: Path) -> Plan:
     return Plan.from_json(read_json(path, _AGAIN), path)
 
 
-def _site_json(site: SitePlan) -> dict[str, Any]:
-    fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | asdict(site.treatment)}
+def _site_json(site: SitePlan) -> dict[str, object]:
+    treatment = {_JSON_NAMES.get(key, key): part for key, part in asdict(site.treatment).items()}
+    fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | treatment}
     del fields["mean"]
     return fields
 

@@ -8,9 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from qdeploy.calibrate.model import load_model, model_digest
 from qdeploy.calibrate.observe import observe
@@ -32,12 +30,13 @@ from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
-from qdeploy.types import PathLike, Progress
+from qdeploy.schemas.reading import ReadingFields
+from qdeploy.types import Array, PathLike, Progress
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-Feeds = Mapping[str, npt.NDArray[Any]]
+Feeds = Mapping[str, Array]
 # Observes the model of a directory on batches: statistics by tensor name.
 Observer = Callable[[Path, Iterable[Feeds]], dict[str, SiteStatistics]]
 DEFAULT_DATA = "qnli-mini"
@@ -67,7 +66,7 @@ def calibrate_model(
     *,
     progress: Progress | None = None,
     observer: Observer = observe_directory,
-    **fields: Any,
+    **fields: object,
 ) -> Path:
     """Observe the model on calibration rows in one pass; see `qdeploy.api.calibrate`.
 
@@ -190,9 +189,7 @@ def rows_again(origin: Origin, rows: int, seed: int, without: Collection[str] = 
     return rows_of(origin.reading, rows, seed, without)
 
 
-def rows_of(
-    reading: Mapping[str, Any], rows: int, seed: int, without: Collection[str] = ()
-) -> Rows:
+def rows_of(reading: ReadingFields, rows: int, seed: int, without: Collection[str] = ()) -> Rows:
     """A sample of rows that were named or noted.
 
     Args:
@@ -208,7 +205,7 @@ def rows_of(
     )
 
 
-def reading_of(model_dir: Path, asked: CalibrationOptions) -> dict[str, Any] | None:
+def reading_of(model_dir: Path, asked: CalibrationOptions) -> ReadingFields | None:
     """What `eval` is to read of an engine that is not calibrated: what was named, or noted.
 
     Raises:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.run import DEFAULT_DATA, rows_again, rows_of
 from qdeploy.calibrate.statistics import Statistics
@@ -15,6 +14,7 @@ from qdeploy.data.notice import say
 from qdeploy.data.rows import Rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError
+from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import Array
 
 MASK = "attention_mask"
@@ -50,7 +50,7 @@ def measuring_sample(
     model_dir: Path,
     *,
     observed: Statistics | None,
-    reading: Mapping[str, Any] | None = None,
+    reading: ReadingFields | None = None,
     max_length: int | None = None,
     seed: int = 0,
 ) -> Sample:
@@ -83,7 +83,7 @@ def measuring_sample(
     return Sample(chosen.source, len(chosen), batches)
 
 
-def _rows(observed: Statistics | None, reading: Mapping[str, Any] | None, seed: int) -> Rows:
+def _rows(observed: Statistics | None, reading: ReadingFields | None, seed: int) -> Rows:
     if observed is not None:
         with contextlib.suppress(DataError):
             return rows_again(observed.origin, observed.origin.rows, observed.origin.seed)

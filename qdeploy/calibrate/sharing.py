@@ -93,7 +93,7 @@ def _own(context: Context, site: Site, chosen: SitePlan, layers: int) -> SitePla
     if not isinstance(treatment, PerTensor):
         return plan
     statistics = context.statistics[site.tensor]
-    factor: Array = np.array(treatment.prescale or np.ones(site.channels))
+    factor: Array = np.array(treatment.pre_quant_scale or np.ones(site.channels))
     low, high = statistics.minimum * factor, statistics.maximum * factor
     affine = context.affine((float(low.min()), float(high.max())))
     share = context.noise.share(site, affine.scale / factor)

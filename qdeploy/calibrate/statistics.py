@@ -6,11 +6,10 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from qdeploy.calibrate.damage import digest_of, fault_of_all, fault_of_site
@@ -19,10 +18,14 @@ from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
 from qdeploy.files.lease import leased_folder, sweep
-from qdeploy.files.schemas.checked import check, decode
-from qdeploy.files.schemas.statistics import StatisticsOrigin
+from qdeploy.schemas.checked import check, decode
+from qdeploy.schemas.reading import ReadingFields
+from qdeploy.schemas.statistics import StatisticsOrigin
+from qdeploy.types import Array
 
 if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
+
     from qdeploy.graph.structure import Structure
 
 FORMAT = 3
@@ -76,7 +79,7 @@ class Origin:
     token_classes: tuple[str, ...] = ()
     row_lengths: tuple[int, ...] = ()
     truncated: int = 0
-    reading: dict[str, Any] | None = None
+    reading: ReadingFields | None = None
 
     @property
     def lengths(self) -> RowLengths:
@@ -96,7 +99,7 @@ class Statistics:
         """Write one .npz, under a temporary name first."""
         digests = {name: digest_of(site) for name, site in self.sites.items()}
         origin = {"format": FORMAT, **asdict(self.origin), "digests": digests}
-        arrays: dict[str, Any] = {"origin": np.array(json.dumps(origin))}
+        arrays: dict[str, Array] = {"origin": np.array(json.dumps(origin))}
         for name, site in self.sites.items():
             arrays[f"{name}/range"] = np.stack([site.minimum, site.maximum])
             arrays[f"{name}/sums"] = site.sums
@@ -144,7 +147,7 @@ class Statistics:
             raise StatisticsError(
                 f"{path} is not a file of statistics ({error or type(error).__name__}). {_REMEDY}"
             ) from error
-        origin = Origin(**{f.name: _frozen(getattr(form, f.name)) for f in fields(Origin)})
+        origin = _origin_of(form)
         if fault := fault_of_all(sites, form.digests, len(origin.token_classes)):
             raise StatisticsError(f"{path} is damaged: {fault}. {_REMEDY}")
         return cls(origin, sites, path)
@@ -216,7 +219,7 @@ def merge_sites(into: dict[str, SiteStatistics], other: Mapping[str, SiteStatist
             into[name] = site
 
 
-def _site(arrays: Any, name: str) -> SiteStatistics:
+def _site(arrays: NpzFile, name: str) -> SiteStatistics:
     """The statistics of one site.
 
     Raises:
@@ -242,7 +245,17 @@ def _site(arrays: Any, name: str) -> SiteStatistics:
     return found
 
 
-def _frozen(value: Any) -> Any:
-    if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value)
-    return tuple(value) if isinstance(value, list) else value
+def _origin_of(form: StatisticsOrigin) -> Origin:
+    return Origin(
+        model_sha256=form.model_sha256,
+        data=form.data,
+        data_hash=form.data_hash,
+        rows=form.rows,
+        seed=form.seed,
+        max_length=form.max_length,
+        row_hashes=tuple(form.row_hashes),
+        token_classes=tuple(form.token_classes),
+        row_lengths=tuple(form.row_lengths),
+        truncated=form.truncated,
+        reading=form.reading,
+    )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 from qdeploy.cli import tables
 
-_INT8 = ("AVX512-VNNI", "AVX-VNNI", "AMX-INT8")  # instructions that multiply 8-bit integers
+if TYPE_CHECKING:
+    from qdeploy.schemas.doctor import Cpu, FoundGpu, MachineReport, NoGpu
+
+# Instructions that multiply 8-bit integers.
+_INT8: Final = ("AVX512-VNNI", "AVX-VNNI", "AMX-INT8")
 
 
-def show(report: Mapping[str, Any]) -> None:
+def show(report: MachineReport) -> None:
     """Print what `doctor` found."""
     targets = report["targets"]
     works = {name: found for name, found in targets.items() if found["works"]}
@@ -47,25 +50,25 @@ def _advice(text: str, indent: str) -> None:
     tables.pasted(command, indent=f"{indent}  ")
 
 
-def _machine(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _machine(report: MachineReport) -> list[tuple[str, str]]:
     cpu = report["cpu"]
     cores = cpu["cores"]
     rows = [("CPU", str(cpu["model"])), ("INT8", _int8(cpu)), ("BF16", _bf16(cpu["AMX-BF16"]))]
     rows.append(("threads", "not known" if cores is None else f"{cores} can be used"))
-    memory = report["memory_mb"]
-    if memory["total"] is not None:
-        gigabytes = [f"{memory[key] / 1000:.1f}" for key in ("usable", "total")]
-        rows.append(("memory", f"{gigabytes[0]} of {gigabytes[1]} GB can be used"))
+    usable, total = report["memory_mb"]["usable"], report["memory_mb"]["total"]
+    if usable is not None and total is not None:
+        rows.append(("memory", f"{usable / 1000:.1f} of {total / 1000:.1f} GB can be used"))
     rows.append(("GPU", _gpu(report["gpu"])))
     rows.append(("Python", str(report["python"])))
     return rows
 
 
-def _int8(cpu: Mapping[str, Any]) -> str:
-    known = [name for name in _INT8 if cpu[name]]
-    if known:
-        return f"fast: this CPU multiplies 8-bit integers ({', '.join(known)})"
-    if any(cpu[name] is None for name in _INT8):
+def _int8(cpu: Cpu) -> str:
+    known = {name: cpu[name] for name in _INT8}
+    if any(known.values()):
+        names = ", ".join(name for name, has in known.items() if has)
+        return f"fast: this CPU multiplies 8-bit integers ({names})"
+    if None in known.values():
         return "not known: nothing lists the instructions of this CPU"
     return (
         "slow: this CPU has neither VNNI nor AMX. Sums of products may then overflow 16 bits in "
@@ -81,8 +84,8 @@ def _bf16(known: bool | None) -> str:
     return "no instructions for it: keep the rest in f32"
 
 
-def _gpu(found: Mapping[str, Any]) -> str:
-    if not found["found"]:
+def _gpu(found: FoundGpu | NoGpu) -> str:
+    if found["found"] is False:
         return f"none. {found['reason']}"
     cores = "with" if found["int8_tensor_cores"] else "without"
     return (

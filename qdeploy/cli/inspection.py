@@ -22,15 +22,15 @@ def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None
     Args:
         found: of `api.inspect`.
         path: what was looked at.
-        verbose: every site, GEMM and violation, too.
+        verbose: every site, GEMM and broken rule, too.
     """
     tables.facts(_SUMMARIES[found["kind"]](found, path))
     if (noise := found.get("noise")) and noise["warning"]:
         tables.wrapped(f"Warning: {noise['warning']}")
         if verbose:
             _noise(noise)
-    if contract := found.get("contract"):
-        _contract(contract, verbose=verbose)
+    if checked := found.get("contract"):
+        _broken_rules(checked, verbose=verbose)
     if found.get("layers"):
         _layers(found["layers"])
     _causes(found.get("float") or [])
@@ -216,8 +216,8 @@ def _causes(causes: list[dict[str, Any]]) -> None:
         )
 
 
-def _contract(found: Mapping[str, Any], *, verbose: bool) -> None:
-    """Violations by rule; with `verbose` each of them."""
+def _broken_rules(found: Mapping[str, Any], *, verbose: bool) -> None:
+    """Broken rules, each once; with `verbose` each of them."""
     target, errors = found["target"], found["errors"]
     verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
     tables.say("")

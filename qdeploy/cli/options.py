@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
@@ -19,7 +19,9 @@ from qdeploy.options import OUTPUT, Options, Spec, defaults, specs
 from qdeploy.options import option as spec_of
 from qdeploy.types import PathLike
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PATH = click.Path(path_type=Path)
 _LONGEST_CHOICE = 40  # characters of `[a|b|c]`, so that no line of help is wider than 80
@@ -46,7 +48,7 @@ class NamesOption(Option):
         record = super().get_help_record(ctx)
         return record and (record[0], f"{', '.join(names)}. {record[1]}")
 
-    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+    def type_cast_value(self, ctx: click.Context, value: object) -> object:
         """The name.
 
         Raises:
@@ -63,15 +65,15 @@ def named(place: str) -> Callable[[], tuple[str, ...]]:
     return Spec("", "", choices=place).names
 
 
-def reporting(function: F) -> F:
+def reporting(function: Callable[P, R]) -> Callable[P, R]:
     """--json, --quiet and --verbose, for every command; no report may replace what it was given."""
 
     @functools.wraps(function)
-    def checked(*args: Any, **params: Any) -> Any:
+    def checked(*args: P.args, **params: P.kwargs) -> R:
         talk.guard_inputs(params)
         return function(*args, **params)
 
-    wrapped = cast("F", checked)
+    wrapped: Callable[P, R] = checked
     for shared in (
         option(
             "-v",
@@ -123,7 +125,7 @@ def of(kind: type[Options], *names: str, omit: tuple[str, ...] = ()) -> Callable
     return mark
 
 
-def _option(name: str, spec: Spec, default: Any) -> Callable[[F], F]:
+def _option(name: str, spec: Spec, default: object) -> Callable[[F], F]:
     flag = f"--{name.replace('_', '-')}"
     if spec.off is not None:
         return option(
@@ -138,9 +140,9 @@ def _option(name: str, spec: Spec, default: Any) -> Callable[[F], F]:
         return option(both, group=spec.group, default=True, show_default=True, help=spec.help)
     if default is False:
         return option(flag, group=spec.group, is_flag=True, help=spec.help)
-    known: dict[str, Any] = {"metavar": spec.metavar}
+    known: dict[str, object] = {"metavar": spec.metavar}
     if spec.choices:
-        known |= {"cls": NamesOption, "names": spec.names}
+        known |= {"names": spec.names}
     elif spec.number is not None:
         known |= {"type": Number(spec)}
     elif spec.is_path:
@@ -149,7 +151,8 @@ def _option(name: str, spec: Spec, default: Any) -> Callable[[F], F]:
         known |= {"default": ""}
     elif default is not None:
         known |= {"default": default, "show_default": True}
-    return option(flag, group=spec.group, help=spec.help, **known)
+    made = NamesOption if spec.choices else Option
+    return option(flag, cls=made, group=spec.group, help=spec.help, **known)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ from qdeploy.files import kept
 from qdeploy.files.whole import check_file, check_reports, write_file
 from qdeploy.text import json_text
 
+T = TypeVar("T")
 Callback = Callable[[str, int, int], None]
 _QUIET, _VERBOSE, _JSON = "qdeploy.quiet", "qdeploy.verbose", "qdeploy.json"
 
@@ -50,7 +51,7 @@ def result_goes_to_stdout() -> bool:
     return click.get_current_context().meta.get(_JSON) == "-"
 
 
-def guard_inputs(params: Mapping[str, Any]) -> None:
+def guard_inputs(params: Mapping[str, object]) -> None:
     """Refuse --json, --html, --card and --out that would replace what the command was given.
 
     Args:
@@ -59,7 +60,8 @@ def guard_inputs(params: Mapping[str, Any]) -> None:
     Raises:
         OutputError: with what would be lost.
     """
-    reports = {f"--{name}": params[name] for name in ("html", "card", "out") if params.get(name)}
+    places = {f"--{name}": params.get(name) for name in ("html", "card", "out")}
+    reports = {flag: place for flag, place in places.items() if isinstance(place, Path)}
     target = click.get_current_context().meta.get(_JSON)
     if target is not None and target != "-":
         reports["--json"] = Path(target)
@@ -121,7 +123,7 @@ def gated(call: Callable[[], Any]) -> tuple[Any, QDeployError | None]:
         return error.report, error
 
 
-def report(result: Any, table: Callable[[Any], None]) -> None:
+def report(result: T, table: Callable[[T], None]) -> None:
     """Give the result of a command: to --json, and for the eye unless --json is `-`.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
 @options.of(PredictOptions)
 @options.reporting
-def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> None:
+def predict(engine_dir: Path, file: Path, out: Path | None, **settings: object) -> None:
     """Answer rows of text, as they come.
 
     FILE is a CSV, TSV, JSONL, text or Parquet file; standard input when it is - or left out.
@@ -45,19 +45,19 @@ def predict(engine_dir: Path, file: Path, out: Path | None, **settings: Any) -> 
             "for --json."
         )
     if str(file) == "-" and sys.stdin.isatty():
-        form = settings["format"] or "jsonl"
+        form = str(settings["format"] or "jsonl")
         streams.say(f"Reading {_TYPED.get(form, form)} from the terminal; Ctrl-D ends them.")
     with talk.progress() as progress:
         drawn = out is not None or not sys.stdout.isatty()  # answers scroll where a bar stands
         result = api.predict_file(
-            engine_dir, file, out=out, progress=progress if drawn else None, **settings
+            engine_dir, file, None, out=out, progress=progress if drawn else None, **settings
         )
     talk.report(result, partial(_summary, print_=streams.say if out is None else tables.say))
     if result["unanswered"]:
         raise GateError(f"{result['unanswered']} rows have no answer: see the warning.", result)
 
 
-def _summary(result: Mapping[str, Any], print_: Any) -> None:
+def _summary(result: Mapping[str, Any], print_: Callable[[str], None]) -> None:
     """What was answered; on standard error where the answers are on standard output."""
     rate = result["rows_per_s"]
     fast = f", {speed(rate)} rows a second" if rate else ""

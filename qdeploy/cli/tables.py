@@ -18,6 +18,14 @@ from qdeploy.figures import changed
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from qdeploy.schemas.manifest import (
+        Lengths,
+        ModelManifest,
+        Noise,
+        StrategySearch,
+        TargetChoice,
+    )
+
 _WIDEST_TEXT = 100
 _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 
@@ -29,7 +37,7 @@ _OF_A_SWEEP = (
 )
 
 
-def model(manifest: Mapping[str, Any], directory: Path) -> None:
+def model(manifest: ModelManifest, directory: Path) -> None:
     """The result of `export`."""
     check = manifest.get("verification", {})
     say(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
@@ -43,7 +51,7 @@ def model(manifest: Mapping[str, Any], directory: Path) -> None:
     )
 
 
-def lengths(found: Mapping[str, Any]) -> str:
+def lengths(found: Lengths) -> str:
     """How long rows are and how many were cut; of a report's `data` or a manifest's calibration."""
     figures = found["lengths"]
     text = f"median {figures['median']:g}, 95 % up to {figures['p95']:g}, at most {figures['max']}"
@@ -53,7 +61,7 @@ def lengths(found: Mapping[str, Any]) -> str:
     return f"{text}; {found['truncated']} rows ({share:.1f} %) cut at {found['max_length']}"
 
 
-def search(found: Mapping[str, Any]) -> None:
+def search(found: StrategySearch) -> None:
     """What `--strategy auto` tried: * stands at the plan that was kept."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -86,13 +94,13 @@ def search(found: Mapping[str, Any]) -> None:
     )
 
 
-def plan_name(options: Mapping[str, Any]) -> str:
+def plan_name(options: Mapping[str, object]) -> str:
     """What `auto` tried, in a few words: `peg, 27 dB`; `peg, 30 dB, 2 in float`."""
     words = [str(options["strategy"])]
     for name, value in options.items():
         if name == "noise_target":
             words.append(f"{value:g} dB")
-        elif name == "float_sites":
+        elif name == "float_sites" and isinstance(value, Sequence):
             words.append(f"{len(value)} in float")
         elif name != "strategy":
             words.append(f"{name.replace('_', '-')} {value}" if value == "none" else str(value))
@@ -105,7 +113,7 @@ def _interval(relative: list[float]) -> str:
     return f"{ratio:.2f} ({low:.2f}–{high:.2f})"
 
 
-def choice(auto: Mapping[str, Any]) -> str:
+def choice(auto: TargetChoice) -> str:
     """Which targets `--target auto` timed."""
     batch, tokens = auto["shape"]
     times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in auto["p50_ms"].items())
@@ -113,12 +121,12 @@ def choice(auto: Mapping[str, Any]) -> str:
     return f"fastest of {times} at {batch} × {tokens}" + (f"; not {skipped}" if skipped else "")
 
 
-def int8(check: Mapping[str, Any] | None) -> str:
+def int8(check: Mapping[str, object] | None) -> str:
     """`INT8: 99.9 % of all constant-weight FLOPs planned, 36/36 …`, or that nothing was planned."""
     return f"INT8: {check['summary'] if check else 'not looked at'}"
 
 
-def noise(found: Mapping[str, Any]) -> str:
+def noise(found: Noise) -> str:
     """`Against FP32 on 32 rows of qnli-mini: 29.2 dB of logit SQNR, 0 of 32 answers change, …`."""
     ran = "simulated on" if found["simulated"] else "on"
     text = f"Against FP32 {ran} {found['rows']} rows of {found['data']}: "
@@ -190,7 +198,7 @@ def following(
         wrapped(f"({note})", indent="      ", hanging="       ")
 
 
-def mapping(value: Mapping[str, Any], depth: int = 0) -> None:
+def mapping(value: Mapping[str, object], depth: int = 0) -> None:
     """Any report, as indented lines."""
     pad = "  " * depth
     for key, item in value.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from qdeploy.errors import nearest
@@ -23,7 +21,7 @@ class Number(click.ParamType[int | float | str]):
         self.name = spec.number.__name__
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | float | str:
         """Parse what the user typed.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qdeploy.data.classes import whole_number
 from qdeploy.data.readers import Record, Table, named
@@ -128,7 +128,7 @@ class CheckedRows:
         which = "these rows" if self._blanks > 1 else "that row"
         raise DataError(f"{where}; {rows}. Give {which} a class, or drop {which}.")
 
-    def _row(self, place: str, values: Mapping[str, Any], records: Iterator[Record]) -> Row:
+    def _row(self, place: str, values: Mapping[str, object], records: Iterator[Record]) -> Row:
         texts = [self._text(place, values, column, records) for column in self._texts]
         label = self._label(place, values.get(self._columns.label))
         self._count += 1
@@ -140,7 +140,7 @@ class CheckedRows:
         return Row(texts[0], texts[1] if len(texts) == 2 else None, label)
 
     def _text(
-        self, place: str, values: Mapping[str, Any], column: str, records: Iterator[Record]
+        self, place: str, values: Mapping[str, object], column: str, records: Iterator[Record]
     ) -> str:
         value = values.get(column)
         fact = text_fault(value)
@@ -153,7 +153,7 @@ class CheckedRows:
             "or drop that row."
         )
 
-    def _label(self, place: str, value: Any) -> str | None:
+    def _label(self, place: str, value: object) -> str | None:
         """The class name of a value; None where it means that there is none."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
@@ -185,7 +185,7 @@ class CheckedRows:
             if column not in self._seen:
                 raise self._wrong_column(column)
 
-    def _learn(self, values: Mapping[str, Any]) -> None:
+    def _learn(self, values: Mapping[str, object]) -> None:
         """Remember the columns of a record of a source that does not list them."""
         for column in values:
             if column in self._wanted or len(self._seen) < _COLUMNS_KEPT:
@@ -213,7 +213,7 @@ class CheckedRows:
         )
 
 
-def text_fault(value: Any) -> str | None:
+def text_fault(value: object) -> str | None:
     """What is wrong with a value where text belongs, as a clause; None where it is text."""
     if isinstance(value, str) and value and not value.isspace():
         return None if _is_whole(value) else "holds half of a surrogate pair"
@@ -229,7 +229,7 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value for an error text: short, and never an error of its own."""
     try:
         return repr(value[:40] if isinstance(value, str | bytes) else value)[:40]

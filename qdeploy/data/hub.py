@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qdeploy.data.readers import Record, Table
 from qdeploy.errors import DataError
 from qdeploy.machine.remedies import install_command
+
+if TYPE_CHECKING:
+    import datasets
 
 # What the two splits of this project are called on the hub.
 SPLITS = {"evaluation": "validation", "calibration": "train"}
@@ -63,7 +66,7 @@ def read_hub(name: str, split: str) -> Table:
     )
 
 
-def _table(name: str, loaded: Any) -> Table:
+def _table(name: str, loaded: datasets.Dataset) -> Table:
     columns = tuple(loaded.column_names)
     classes = {
         column: feature.names
@@ -93,6 +96,6 @@ def _table(name: str, loaded: Any) -> Table:
     return Table(name, columns, read)
 
 
-def _is_class(value: Any) -> bool:
+def _is_class(value: object) -> bool:
     """Whether a class label is set; the hub writes -1 for an unlabelled row."""
     return isinstance(value, int) and value >= 0

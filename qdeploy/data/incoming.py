@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from qdeploy.data.blocks import as_they_come, blocks_of
 from qdeploy.data.check_rows import text_fault
@@ -50,7 +50,7 @@ class Asked(NamedTuple):
 
     place: str
     texts: tuple[str, ...]
-    kept: Mapping[str, Any]
+    kept: Mapping[str, object]
     fault: str | None = None
 
 
@@ -133,7 +133,7 @@ class Incoming:
         known: Sequence[str],
         texts: Sequence[str],
         kept: Sequence[str] | None,
-        records: Sequence[Mapping[str, Any]],
+        records: Sequence[Mapping[str, object]],
         *,
         inferred: bool,
     ) -> None:
@@ -224,7 +224,7 @@ def _kept(keep: str | None, known: Sequence[str] | None, source: str) -> tuple[s
     return names
 
 
-def _fault(values: Mapping[str, Any], column: str) -> str | None:
+def _fault(values: Mapping[str, object], column: str) -> str | None:
     """Why a column gives no text, as a clause; None where it does."""
     if column not in values:
         return f"there is no column '{column}'; there are: {named(values)}"

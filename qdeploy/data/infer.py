@@ -6,7 +6,7 @@ The first values decide where names leave several labels, and refuse a text that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qdeploy.data.classes import all_generic, plain_name
 from qdeploy.data.names import (
@@ -124,7 +124,7 @@ def _task_of(columns: str) -> Task | None:
     )
 
 
-def columns_of(table: Table, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def columns_of(table: Table, records: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     """The columns; of a source that does not list them, those of its first records.
 
     Raises:
@@ -156,7 +156,7 @@ def _texts(source: str, known: Sequence[str], label: str | None) -> tuple[str, .
 
 
 def _label(
-    known: Sequence[str], records: Sequence[Mapping[str, Any]], labels: Sequence[str]
+    known: Sequence[str], records: Sequence[Mapping[str, object]], labels: Sequence[str]
 ) -> str | None:
     """The column that holds the class: of those with such a name, the first whose values are the
     model's classes, else the first that holds no text.
@@ -177,7 +177,7 @@ def _label(
     return own[0] if len(own) == 1 else None
 
 
-def _task(records: Sequence[Mapping[str, Any]], columns: Columns, labels: Sequence[str]) -> Task:
+def _task(records: Sequence[Mapping[str, object]], columns: Columns, labels: Sequence[str]) -> Task:
     """The task of GLUE with these columns and classes, or else the one that leaves both to the
     model."""
     texts = (columns.first, columns.second)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qdeploy.errors import PlanError
+from qdeploy.schemas.manifest import Lengths
 from qdeploy.types import Array
 
 # Tokens of a row where no limit is named: what BERT and most encoders take (Devlin et al. 2019,
@@ -48,7 +48,7 @@ class RowLengths:
             found[name] = _quantile(np.array(self.kept), at)
         return found | {"max": max(self.kept)}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Lengths:
         """For manifests and reports."""
         return {
             "max_length": self.max_length,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from qdeploy.data.values import is_ids, is_numbers, of_column
 from qdeploy.errors import DataError
@@ -113,7 +112,7 @@ def check_header(source: str, known: Sequence[str], option: str) -> None:
 
 
 def check_is_text(
-    source: str, column: str, records: Sequence[Mapping[str, Any]], option: str
+    source: str, column: str, records: Sequence[Mapping[str, object]], option: str
 ) -> None:
     """Refuse a column that was taken for the text and holds numbers or ids alone.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 from qdeploy.data.tasks import Columns, Task, generic_task
 from qdeploy.data.values import looks_like_text, of_column
@@ -74,7 +73,7 @@ def say_texts(source: str, known: Sequence[str], texts: Sequence[str], kept: Seq
 def unread_texts(
     known: Sequence[str],
     read: Sequence[str],
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, object]],
     names: Collection[str],
 ) -> list[str]:
     """Columns that hold texts, by their values, and are not read.

@@ -8,14 +8,14 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from qdeploy.data.files import LONGEST, DataFile, TextSource
 from qdeploy.errors import DataError
 from qdeploy.machine.remedies import install_command
 
 # Where a row stands ("line 7"), and its values by column; a key may be missing in JSON Lines only.
-Record: TypeAlias = tuple[str, Mapping[str, Any]]
+Record: TypeAlias = tuple[str, Mapping[str, object]]
 _PARQUET_ROWS, _PARQUET_BUFFER = 256, 1 << 20  # of one batch; bytes read at a time from a column
 _NAMED = 40  # columns, in an error text
 # What may stand between the fields of a file, likeliest first, and the suffixes that say so.
@@ -163,7 +163,7 @@ def read_jsonl(source: Path | TextSource) -> Table:
     return Table(str(file.path), None, read, file.check)
 
 
-def _json_object(where: str, text: str) -> dict[str, Any]:
+def _json_object(where: str, text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qdeploy.data.embedded import QNLI, for_embedded, refuse_embedded
 from qdeploy.data.infer import AUTO, columns_of, infer
@@ -33,8 +32,9 @@ from qdeploy.data.tasks import Columns, find_task, generic_task, parse_columns
 from qdeploy.data.values import peek
 from qdeploy.errors import DataError, QDeployWarning
 from qdeploy.files.artifact import read_json, read_manifest, write_json
-from qdeploy.files.schemas.checked import check
-from qdeploy.files.schemas.reading import ReadingForm
+from qdeploy.schemas.checked import check
+from qdeploy.schemas.manifest import EngineFields, Interface
+from qdeploy.schemas.reading import ReadingFields
 
 NOTE = "statistics/data.json"  # of a model directory: what it was calibrated on last
 _REMEDY = "Delete it: it only spares you to name --data again."
@@ -70,25 +70,29 @@ class Reading:
         """The columns that are read: those of the source, or the task's own."""
         return self.columns or find_task(self.task).columns
 
-    def to_json(self) -> dict[str, Any] | None:
+    def to_json(self) -> ReadingFields | None:
         """What is kept of it; None where there is no source to come back to.
 
         A file has its absolute path, so that from another directory it is the same one.
         """
         if self.source is None:
             return None
-        columns = None if self.columns is None else self.columns.to_json()
-        kept = {"source": canonical(self.source), "task": self.task, "columns": columns}
-        return kept | {"max_length": self.max_length, "fingerprint": fingerprint(self.source)}
+        return {
+            "source": canonical(self.source),
+            "task": self.task,
+            "columns": None if self.columns is None else self.columns.to_json(),
+            "max_length": self.max_length,
+            "fingerprint": fingerprint(self.source),
+        }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Reading:
+    def from_json(cls, kept: ReadingFields) -> Reading:
         """What `to_json` gave."""
-        columns = None if kept["columns"] is None else Columns(**kept["columns"])
+        named = kept.get("columns")
         return cls(
             spelled_here(kept["source"]),
             kept["task"],
-            columns,
+            None if named is None else Columns.from_json(named),
             kept.get("max_length"),
             remembered=True,
             fingerprint=kept.get("fingerprint"),
@@ -123,7 +127,7 @@ def reading_for_model(
 
 
 def reading_for_engine(
-    manifest: Mapping[str, Any],
+    manifest: EngineFields,
     *,
     data: str | None,
     task: str,
@@ -173,7 +177,7 @@ def note_reading(model_dir: Path, reading: Reading) -> None:
 
 
 def _settle(
-    manifest: Mapping[str, Any],
+    manifest: Interface,
     before: Reading | None,
     data: str | None,
     task: str,
@@ -280,5 +284,5 @@ def _noted(model_dir: Path) -> Reading | None:
     if not os.path.lexists(path):
         return None
     kept = read_json(path, _REMEDY)
-    check(kept, ReadingForm, path, _REMEDY)
+    check(kept, ReadingFields, path, _REMEDY)
     return Reading.from_json(kept)

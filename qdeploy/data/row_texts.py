@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from qdeploy.data.classes import all_generic
 from qdeploy.data.infer import fits
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.reading import Reading
 from qdeploy.data.tasks import TASKS
+from qdeploy.schemas.manifest import EngineFields
 
 
-def text_columns(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+def text_columns(manifest: EngineFields) -> tuple[str, ...]:
     """Columns of the texts of a row: one, or the two of a pair; none where nobody knows.
 
     They are those of the data that the engine was built with. The embedded pairs may stand in
@@ -24,8 +22,8 @@ def text_columns(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     kept, labels = manifest.get("data"), manifest["labels"]
     if kept is not None and kept["source"] != MINI:
         return Reading.from_json(kept).places.texts
-    qnli, calibration = TASKS["qnli"], manifest.get("calibration") or {}
-    if kept is None and calibration.get("data") != MINI:
+    qnli, calibration = TASKS["qnli"], manifest.get("calibration")
+    if kept is None and (calibration is None or calibration["data"] != MINI):
         return ()
     return qnli.columns.texts if fits(qnli, labels) and not all_generic(labels) else ()
 

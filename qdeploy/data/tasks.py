@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qdeploy.errors import DataError, PlanError, choose
+from qdeploy.schemas.reading import ColumnFields
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,14 @@ class Columns:
     label: str
     label_required: bool = False
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> ColumnFields:
         """The names, by what they hold."""
         return {"first": self.first, "second": self.second, "label": self.label}
+
+    @classmethod
+    def from_json(cls, kept: ColumnFields) -> Columns:
+        """What `to_json` gave."""
+        return cls(kept["first"], kept.get("second"), kept["label"])
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -108,7 +113,7 @@ def parse_columns(text: str, task: str = "qnli") -> Columns:
     fields = {known.first: "first", "label": "label"}
     if known.second is not None:
         fields[known.second] = "second"
-    changes: dict[str, Any] = {}
+    changes: dict[str, str] = {}
     for part in text.split(","):
         name, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals or not column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
@@ -45,7 +45,7 @@ def rows_from_texts(texts: Texts) -> Rows:
     return Rows(first, second or None, None, name, tuple(range(len(read))))
 
 
-def _items(texts: Any) -> list[Any]:
+def _items(texts: object) -> list[object]:
     """The rows of what was given, unless that is itself one row, or has no order."""
     if isinstance(texts, str):
         raise DataError("One string was given, and a list was expected: pass [text].")
@@ -68,7 +68,7 @@ def _items(texts: Any) -> list[Any]:
         raise DataError(f"{_shown(texts)} was given, and a list was expected: {_HOW}.") from None
 
 
-def _row(at: int, item: Any) -> tuple[str, str | None]:
+def _row(at: int, item: object) -> tuple[str, str | None]:
     """First and second text of a row."""
     if isinstance(item, Mapping):
         return _of_mapping(at, item)
@@ -82,7 +82,7 @@ def _row(at: int, item: Any) -> tuple[str, str | None]:
     return _text(at, item, "text"), None
 
 
-def _of_mapping(at: int, item: Mapping[Any, Any]) -> tuple[str, str | None]:
+def _of_mapping(at: int, item: Mapping[object, object]) -> tuple[str, str | None]:
     strange = [key for key in item if key not in (_TEXT, _PAIR)]
     if strange or _TEXT not in item:
         found = ", ".join(map(_short, list(item)[:4])) or "none"
@@ -95,7 +95,7 @@ def _of_mapping(at: int, item: Mapping[Any, Any]) -> tuple[str, str | None]:
     return first, None if second is None else _text(at, second, "'text_pair'")
 
 
-def _text(at: int, value: Any, what: str) -> str:
+def _text(at: int, value: object, what: str) -> str:
     if not isinstance(value, str):
         how = "decode it with value.decode()" if isinstance(value, bytes | bytearray) else _HOW
         raise DataError(
@@ -112,7 +112,7 @@ def _text(at: int, value: Any, what: str) -> str:
     return str(value)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value with its type, short."""
     if value is None:
         return "None"
@@ -121,7 +121,7 @@ def _shown(value: Any) -> str:
     return f"{text} ({kind})" if text else f"a {kind}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """The start of a value as Python writes it; "" of one that cannot be written."""
     try:
         text = ascii(value[:60] if isinstance(value, str | bytes) else value)

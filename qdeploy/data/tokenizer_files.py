@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import kind_of, read_json, read_manifest
 from qdeploy.files.integrity import SHA256, verify
-from qdeploy.files.schemas.checked import check
-from qdeploy.files.schemas.tokenizer import TokenizerConfig
+from qdeploy.schemas.checked import check
+from qdeploy.schemas.tokenizer import TokenizerConfig
+from qdeploy.types import Json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -61,14 +62,14 @@ def read_tokenizer(directory: str | Path, *, how: str = SHA256) -> tuple[Tokeniz
     path = Path(directory)
     manifest = read_manifest(path, "engine" if kind_of(path) == "engine" else "model")
     verify(path, manifest, FILES, how=how)
-    config = _config(path)
+    form, config = _config(path)
     tokenizer = _load(path / FILES[0])
     return tokenizer, TokenizerFacts(
         input_names=tuple(manifest["inputs"]),
         max_length=manifest["max_length"],
         pad_token_id=manifest["pad_token_id"],
-        truncation_side=config.get("truncation_side", "right"),
-        padding_side=config.get("padding_side", "right"),
+        truncation_side=form.truncation_side,
+        padding_side=form.padding_side,
         special_tokens=_specials(tokenizer, config),
         unknown_id=_token_id(tokenizer, config.get("unk_token")),
         vocabulary=manifest.get("vocabulary"),
@@ -76,17 +77,16 @@ def read_tokenizer(directory: str | Path, *, how: str = SHA256) -> tuple[Tokeniz
     )
 
 
-def _config(directory: Path) -> dict[str, Any]:
-    """tokenizer_config.json; empty where there is none."""
+def _config(directory: Path) -> tuple[TokenizerConfig, dict[str, Json]]:
+    """tokenizer_config.json, as checked and whole; empty where there is none."""
     path = directory / FILES[1]
     if not path.is_file():
-        return {}
-    found: dict[str, Any] = read_json(path)
-    check(found, TokenizerConfig, path, "Export the model anew.")
-    return found
+        return TokenizerConfig(), {}
+    found: dict[str, Json] = read_json(path)
+    return check(found, TokenizerConfig, path, "Export the model anew."), found
 
 
-def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
+def _specials(tokenizer: Tokenizer, config: Mapping[str, Json]) -> dict[str, int]:
     """The marking tokens of a tokenizer."""
     found: dict[str, int] = {}
     for key in _MARKS:
@@ -96,7 +96,7 @@ def _specials(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]
     return found
 
 
-def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
+def _token_id(tokenizer: Tokenizer, token: object) -> int | None:
     """Its number; an older configuration wraps a token in an object."""
     name = token.get("content") if isinstance(token, dict) else token
     return tokenizer.token_to_id(name) if isinstance(name, str) else None

@@ -7,7 +7,6 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_number
 from qdeploy.data.readers import Table
@@ -25,29 +24,29 @@ _LETTERS = re.compile(r"[^\W\d_]{2,}")
 _BOOLEANS = ("false", "true")
 
 
-def peek(table: Table, columns: Collection[str]) -> list[Mapping[str, Any]]:
+def peek(table: Table, columns: Collection[str]) -> list[Mapping[str, object]]:
     """The first records, with these columns at least; fewer where one cannot be read: whoever
     reads them all says what is wrong."""
-    found: list[Mapping[str, Any]] = []
+    found: list[Mapping[str, object]] = []
     with contextlib.suppress(DataError):
         for _, values in itertools.islice(table.read(columns), PEEKED):
             found.append(values)
     return found
 
 
-def of_column(records: Iterable[Mapping[str, Any]], column: str) -> list[Any]:
+def of_column(records: Iterable[Mapping[str, object]], column: str) -> list[object]:
     """Values of a column, without those that say that there is none."""
     found = (values.get(column) for values in records)
     return [value for value in found if not _is_missing(value)]
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def looks_like_text(values: Sequence[Any], *, named: bool = False) -> bool:
+def looks_like_text(values: Sequence[object], *, named: bool = False) -> bool:
     """Whether the values are texts that somebody wrote: of several words, and seldom the same.
 
     Args:
@@ -64,7 +63,7 @@ def looks_like_text(values: Sequence[Any], *, named: bool = False) -> bool:
     return _SELDOM * len(set(texts)) > len(values) and is_worded(values)
 
 
-def is_worded(values: Sequence[Any]) -> bool:
+def is_worded(values: Sequence[object]) -> bool:
     """Whether most of the values are several words; False of no values.
 
     >>> is_worded(["climate change", "abortion", "the wall"]), is_worded(["good", "bad"])
@@ -79,12 +78,12 @@ def _has_words(text: str) -> bool:
     return bool(_WORDS.search(start) or _UNSPACED.search(start))
 
 
-def is_numbers(values: Sequence[Any]) -> bool:
+def is_numbers(values: Sequence[object]) -> bool:
     """Whether every value is a number, a date or a time; False of no values."""
     return bool(values) and all(_NUMBER.fullmatch(str(value)[:100]) for value in values)
 
 
-def is_ids(values: Sequence[Any]) -> bool:
+def is_ids(values: Sequence[object]) -> bool:
     """Whether every value is a number or an id: one word with a digit in it; False of no values.
 
     >>> is_ids(["u17", "u18"]), is_ids(["17", "18"]), is_ids(["good", "4 stars"])
@@ -93,7 +92,7 @@ def is_ids(values: Sequence[Any]) -> bool:
     return bool(values) and all(_ID.fullmatch(str(value)[:100]) for value in values)
 
 
-def are_classes(values: Sequence[Any], labels: Sequence[str]) -> bool:
+def are_classes(values: Sequence[object], labels: Sequence[str]) -> bool:
     """Whether every value names a class of the model, or all are indices of its classes.
 
     Args:
@@ -103,14 +102,14 @@ def are_classes(values: Sequence[Any], labels: Sequence[str]) -> bool:
     return are_class_names(values, labels) or _are_indices(values, len(labels))
 
 
-def are_class_names(values: Sequence[Any], labels: Sequence[str]) -> bool:
+def are_class_names(values: Sequence[object], labels: Sequence[str]) -> bool:
     """Whether every value names a class of the model; False where its names say nothing."""
     if not values or all_generic(labels):
         return False
     return _plain(values) <= {plain_name(name) for name in labels}
 
 
-def _are_indices(values: Sequence[Any], classes: int) -> bool:
+def _are_indices(values: Sequence[object], classes: int) -> bool:
     names = _plain(values) - {"-1"}
     if classes == 2 and names and names <= set(_BOOLEANS):
         return True
@@ -119,5 +118,5 @@ def _are_indices(values: Sequence[Any], classes: int) -> bool:
     return bool(numbers) and all(i is not None and 0 <= i < classes for i in numbers)
 
 
-def _plain(values: Sequence[Any]) -> set[str]:
+def _plain(values: Sequence[object]) -> set[str]:
     return {plain_name(str(value)[:200]) for value in values if not isinstance(value, list | dict)}

@@ -38,6 +38,10 @@ from qdeploy.graph.structure import Structure
 from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
+from qdeploy.schemas.built import Built
+from qdeploy.schemas.certificate import Certificate, Int8, Tally
+from qdeploy.schemas.manifest import Interface
+from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import Array, PathLike, Progress
 
 # Weights of an engine above this stand in a file of their own, which runtimes map: one inside the
@@ -56,7 +60,7 @@ def build_engine(
     force: bool = False,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> Built:
     """Build an engine directory; see `qdeploy.api.build`.
 
     Args:
@@ -96,7 +100,7 @@ def _observed(request: Request, progress: Progress | None) -> Statistics | None:
     return None if found is None else Statistics.load(found)
 
 
-def _warn_of_unread(**rows: Any) -> None:
+def _warn_of_unread(**rows: object) -> None:
     """Warn of calibration data that is not looked at, since there are statistics."""
     named = [f"--{name.replace('_', '-')}" for name, value in rows.items() if value is not None]
     if named:
@@ -109,11 +113,10 @@ def _write_engine(
     request: Request,
     observed: Statistics | None,
     sample: Sample | None,
-    reading: dict[str, Any] | None,
+    reading: ReadingFields | None,
     progress: Progress | None,
-) -> dict[str, Any]:
-    report = progress or (lambda stage, done, total: None)
-    home = request.model_dir
+) -> Built:
+    home, report = request.model_dir, progress or (lambda stage, done, total: None)
     manifest, (model, digest) = read_whole(
         home, lambda: (read_manifest(home, "model"), load_model(home))
     )
@@ -137,13 +140,14 @@ def _write_engine(
     planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
     if request.asked.strategy not in (FP32, FP16):
         _warn_of_unplanned(certificate, planned)
-    fields = manifest_fields(manifest, request, digest, observed) | forms
+    fields = manifest_fields(manifest, request, digest, observed)
     fields |= {"data": reading, "dry_run": request.asked.dry_run, "noise": None}
+    if forms is not None:
+        fields["forms"] = forms
     engine = None
     if not request.asked.dry_run:
-        fields |= request.target.compile(
-            work, fields, request.asked.shape, request.asked.compilation
-        )
+        shape, how = request.asked.shape, request.asked.compilation
+        fields = {**fields, **request.target.compile(work, fields, shape, how)}
         engine = request.target.open(work, fields, threads=2)
         certificate["int8"] = _certificate(engine, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
@@ -156,9 +160,10 @@ def _write_engine(
         raise ModelError(f"{home} was replaced while this was built. Build again.")
     write_manifest(work, "engine", fields)
     report(last, 1, 1)
-    return fields | {
+    return {
+        **fields,
         "int8": certificate.get("int8"),
-        "plan": summary(plan) | {"planned_share": percent(planned["planned_share"])},
+        "plan": summary(plan, planned["planned_share"]),
         "size_mb": size_mb(work),
     }
 
@@ -173,26 +178,26 @@ def _warn_of_residuals(request: Request, lowered: Lowered) -> None:
 
 
 def _lower(
-    request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: dict[str, Any]
+    request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: Interface
 ) -> tuple[Lowered, dict[str, Any]]:
     """The lowered graph, and what was rewritten in FP32 before."""
     if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
     inputs = ModelInputs.of(manifest)
-    passes = passes_for(inputs, fold=request.target.prescale != EVERYWHERE)
+    passes = passes_for(inputs, fold=request.target.pre_quant_scale != EVERYWHERE)
     done = run_passes(passes, model, plan, structure, inputs)
     rows, tokens = request.asked.shape
     tokens = min(tokens, manifest["max_length"])
     return request.target.lower(done.model, done.plan, structure, rows * tokens), done.report
 
 
-def _warn_of_unplanned(certificate: dict[str, Any], planned: dict[str, Any]) -> None:
+def _warn_of_unplanned(certificate: Certificate, planned: Tally) -> None:
     """Warn where so much of the work is in products that no plan knows that INT8 helps little."""
     others = certificate["other_products"]
     outside = [entry for entry in planned["unplanned"] if entry["site"] in others]
     share = sum(entry["flops_share"] for entry in outside)
     if share > MUCH_OUTSIDE:
-        named = largest_unplanned({"unplanned": outside})
+        named = largest_unplanned(outside)
         warnings.warn(
             f"{percent(share)} of the FLOPs of all constant-weight products are in products that "
             f"stay in float whatever the plan: {named}.",
@@ -201,7 +206,7 @@ def _warn_of_unplanned(certificate: dict[str, Any], planned: dict[str, Any]) -> 
         )
 
 
-def _probe(request: Request, manifest: dict[str, Any]) -> dict[str, Array]:
+def _probe(request: Request, manifest: Interface) -> dict[str, Array]:
     """Inputs of the shape that the engine is tuned for."""
     rows, tokens = request.asked.shape
     longest = min(tokens, manifest["max_length"])
@@ -209,8 +214,8 @@ def _probe(request: Request, manifest: dict[str, Any]) -> dict[str, Array]:
 
 
 def _certificate(
-    engine: Engine, request: Request, manifest: dict[str, Any], planned: dict[str, Any]
-) -> dict[str, Any]:
+    engine: Engine, request: Request, manifest: Interface, planned: Certificate
+) -> Int8:
     """The certificate of the engine, opened as it will be.
 
     A target that compiles chooses kernels by their time, and may find that FP16 is the faster one:

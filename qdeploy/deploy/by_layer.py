@@ -21,7 +21,7 @@ def rounding_of(treatment: Treatment) -> str:
     'run time'
     """
     if isinstance(treatment, PerTensor):
-        return "pre-scaled" if treatment.prescale else "1 scale"
+        return "pre-scaled" if treatment.pre_quant_scale else "1 scale"
     return {"float": "float", "dynamic": "run time", "grouped": "groups"}[treatment.kind]
 
 

@@ -16,7 +16,7 @@ import importlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +27,16 @@ from qdeploy.deploy.tally import tally, worded
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.integrity import GRAPHS, verify
-from qdeploy.files.schemas.certificate import Certificate
-from qdeploy.files.schemas.checked import check
 from qdeploy.graph.structure import Structure
+from qdeploy.schemas.certificate import (
+    Certificate,
+    Int8,
+    OtherProduct,
+    PlannedGemm,
+    require_possible,
+)
+from qdeploy.schemas.checked import checked
+from qdeploy.schemas.manifest import EngineManifest
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -40,32 +47,25 @@ CERTIFICATE = "certificate.json"
 _AGAIN = "Build the engine again."
 
 
-def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -> dict[str, Any]:
+def expected(plan: Plan, structure: Structure, lowered: Lowered, count: Count) -> Certificate:
     """What a certificate is held against: all products of an engine's graph.
 
     Args:
         count: of that graph, before anything compiled it.
-
-    Returns:
-        {"planned_gemms": {GEMM name: {"precision", "reason": of the plan, "flops": operations of a
-        run, "float_flops": those of them that outlier channels take in a float GEMM, "marks":
-        [weight, node] of each of its products}}, "other_products": {name: {"precision", "reason",
-        "flops", "operator"}} of products that are no GEMM of the plan, all float; "flops_measured":
-        whether the figures are of a run}.
     """
     flops = {counted.product.name: counted.flops for counted in count.products}
-    gemms = {}
+    gemms: dict[str, PlannedGemm] = {}
     for gemm in structure.gemms:
-        marks = lowered.trace_names.get(gemm.name, (TraceName(gemm.weight, gemm.node),))
+        trace_names = lowered.trace_names.get(gemm.name, (TraceName(gemm.weight, gemm.node),))
         floats = sum(flops.pop(name, 0) for name in lowered.float_products.get(gemm.name, ()))
         gemms[gemm.name] = {
             "precision": plan.gemms[gemm.name].precision,
             "reason": plan.gemms[gemm.name].reason,
-            "flops": floats + sum(flops.pop(mark.node, 0) for mark in marks),
+            "flops": floats + sum(flops.pop(trace_name.node, 0) for trace_name in trace_names),
             "float_flops": floats,
-            "marks": [list(mark) for mark in marks],
+            "marks": [list(trace_name) for trace_name in trace_names],
         }
-    others = {
+    others: dict[str, OtherProduct] = {
         counted.product.name: {
             "precision": FLOAT,
             "reason": unplanned(counted.product),
@@ -92,8 +92,8 @@ def unplanned(product: Product) -> str:
 
 
 def certify(
-    engine: Engine, planned: Mapping[str, Any], feeds: Mapping[str, Array], iterations: int = 3
-) -> dict[str, Any]:
+    engine: Engine, planned: Certificate, feeds: Mapping[str, Array], iterations: int = 3
+) -> Int8:
     """Profile an engine and hold what ran against what was planned.
 
     Args:
@@ -102,22 +102,19 @@ def certify(
         feeds: int64 [B, S] inputs of the run.
         iterations: profiled runs after one warm-up.
 
-    Returns:
-        `tally`, with "flops_measured" (of `expected`), "summary" and "short" (of `worded`),
-        "kernels" (calls per run of everything that multiplies matrices) and "shape" ([B, S] of the
-        run).
     """
     gemms, others = planned["planned_gemms"], planned["other_products"]
-    marks = {name: gemm["marks"] for name, gemm in gemms.items()}
-    trace = engine.trace_gemms(marks, feeds, iterations)
+    trace_names = {name: [TraceName(*m) for m in gemm["marks"]] for name, gemm in gemms.items()}
+    trace = engine.trace_gemms(trace_names, feeds, iterations)
     calls: Counter[str] = Counter()
     for kernel in trace.kernels:
         calls[kernel.kernel] += kernel.calls
     products = {k: n for k, n in sorted(calls.items()) if _multiplies(k)}
     shape = list(next(iter(feeds.values())).shape) if feeds else []
     found = tally(gemms, trace.gemms, trace.ms, others)
-    found |= {"flops_measured": planned["flops_measured"]}
-    return worded(found) | {"kernels": products, "shape": shape}
+    told = worded(found, measured=planned["flops_measured"])
+    told |= {"kernels": products, "shape": shape}
+    return told
 
 
 def check_packages(engine: Engine) -> None:
@@ -134,8 +131,8 @@ def check_int8(
     engine_dir: str | Path,
     engine: Engine,
     feeds: Mapping[str, Array],
-    manifest: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    manifest: EngineManifest | None = None,
+) -> Int8:
     """`certify` for an engine directory whose engine is loaded.
 
     Args:
@@ -160,7 +157,7 @@ def check_int8(
     return certify(engine, planned, feeds)
 
 
-def read_certificate(directory: Path) -> dict[str, Any]:
+def read_certificate(directory: Path) -> Certificate:
     """The certificate of an engine directory.
 
     Raises:
@@ -174,9 +171,7 @@ def read_certificate(directory: Path) -> dict[str, Any]:
             f"{path} does not list all products of the graph: an earlier qdeploy wrote it, or it "
             f"is damaged. {_AGAIN}"
         )
-    check(found, Certificate, path, _AGAIN)
-    certificate: dict[str, Any] = found
-    return certificate
+    return checked(found, Certificate, path, _AGAIN, require_possible)
 
 
 def _multiplies(kernel: str) -> bool:

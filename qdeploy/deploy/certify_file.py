@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -26,6 +25,7 @@ from qdeploy.deploy.stored_weights import StoredWeight, weight_of
 from qdeploy.deploy.tally import tally, worded
 from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import reason_of
+from qdeploy.schemas.certificate import Int8, PlannedGemm
 from qdeploy.types import Array
 
 _REWRITTEN = 8  # nodes behind a product that ONNX Runtime may fuse with it: casts, scales, a bias
@@ -33,12 +33,12 @@ _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cas
 _SIXTEEN_BITS = (ir.DataType.INT16, ir.DataType.UINT16)
 
 
-def certify_file(path: Path) -> dict[str, Any]:
-    """`certificate.tally` of an ONNX file that anything may have made; nothing is timed.
+def certify_file(path: Path) -> Int8:
+    """The same of an ONNX file that anything may have made; nothing is timed.
 
     Returns:
-        Also "shape", of the inputs that FLOPs were counted on, and "flops_measured": False with a
-        "flops_reason" where the file did not run on them and the figures are estimates.
+        Its "shape" is that of each input that FLOPs were counted on; where the file did not run on
+        them, the figures are estimates.
 
     Raises:
         ModelError: the file does not load in ONNX Runtime.
@@ -50,7 +50,7 @@ def certify_file(path: Path) -> dict[str, Any]:
     written = [counted.product for counted in count.products]
     weights = [weight_of(product) for product in written]
     found = _matched(written, weights, find_products(optimized))
-    planned: dict[str, Any] = {}
+    planned: dict[str, PlannedGemm] = {}
     kernels: dict[str, list[KernelTime]] = {}
     for counted, weight, node in zip(count.products, weights, found, strict=True):
         product = counted.product
@@ -59,14 +59,14 @@ def certify_file(path: Path) -> dict[str, Any]:
             "precision": FLOAT if reason else INT8,
             "reason": reason,
             "flops": counted.flops,
+            "float_flops": 0,
+            "marks": [],
         }
         kernels[product.name] = [] if node is None else [_kernel(node, product, weight, stops)]
-    report = tally(planned, kernels, 0.0) | {
-        "shape": [list(array.shape) for array in feeds.values()],
-        "flops_measured": count.measured,
-        "flops_reason": count.reason,
-    }
-    return worded(report)
+    told = worded(tally(planned, kernels, 0.0), measured=count.measured)
+    told["shape"] = [list(array.shape) for array in feeds.values()]
+    told["flops_reason"] = count.reason
+    return told
 
 
 def _unplanned(product: Product, weight: StoredWeight | None) -> str:
@@ -110,9 +110,11 @@ def _kernel(node: ir.Node, product: Product, weight: StoredWeight | None, stops:
     if kernel.int8 and not stops:
         return kernel
     stopped = f"ONNX Runtime's optimized graph stops when it runs ({stops})"
-    reason = kernel.fault if kernel.int8 else _cause(product, weight) or kernel.fault
+    reason = (
+        kernel.fallback_reason if kernel.int8 else _cause(product, weight) or kernel.fallback_reason
+    )
     reason = reason or stopped
-    return KernelTime(kernel.name, kernel.kernel, 0.0, 1, int8=False, fault=reason)
+    return KernelTime(kernel.name, kernel.kernel, 0.0, 1, int8=False, fallback_reason=reason)
 
 
 def _cause(product: Product, weight: StoredWeight | None) -> str:

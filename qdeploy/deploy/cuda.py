@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 from qdeploy.errors import TargetError
 from qdeploy.machine.remedies import install_command
+from qdeploy.schemas.manifest import Device
 from qdeploy.types import Array
+
+_Handle = TypeVar("_Handle")  # of a stream, an event or a graph; of memory its pointer
 
 _MEANING = {
     "cudaErrorInsufficientDriver": ": there is no NVIDIA driver, or one older than this CUDA",
@@ -19,7 +23,7 @@ _MEANING = {
 }
 
 
-def runtime() -> Any:
+def runtime() -> ModuleType:
     """The module cuda.bindings.runtime.
 
     Raises:
@@ -33,11 +37,14 @@ def runtime() -> Any:
             f"cuda.bindings cannot be imported: {error}. Type: {install} (its major version is "
             "that of CUDA)"
         ) from None
-    return cudart
+    found: ModuleType = cudart
+    return found
 
 
-def call(function: Callable[..., Any], *arguments: Any) -> Any:
+def call(function: Callable[..., tuple[Any, ...]], *arguments: object) -> Any:
     """What a function of the runtime returns behind its error code.
+
+    The binding has no types, so that Any is what is known of numbers, handles and structures.
 
     Raises:
         TargetError: the code is an error.
@@ -49,7 +56,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def device() -> dict[str, Any]:
+def device() -> Device:
     """Name, compute capability, memory and driver of the first GPU.
 
     Raises:
@@ -82,7 +89,9 @@ def used_memory_mb() -> float:
     return float(total - free) / 1e6
 
 
-def _freed(owner: object, function: Callable[..., Any], handle: Any) -> weakref.finalize[Any, Any]:
+def _freed(
+    owner: object, function: Callable[[_Handle], object], handle: _Handle
+) -> Callable[[], object]:
     """Frees a handle when its owner goes, or is closed; not at the end of the process."""
     freed = weakref.finalize(owner, function, handle)
     freed.atexit = False  # the driver frees everything then, perhaps before
@@ -141,7 +150,7 @@ class Buffer:
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, self.pointer, array.nbytes, kind, stream)
 
-    def _copy(self, to: int, of: int, size: int, kind: Any, stream: Stream) -> None:
+    def _copy(self, to: int, of: int, size: int, kind: object, stream: Stream) -> None:
         call(self._cudart.cudaMemcpyAsync, to, of, size, kind, stream.handle)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from qdeploy.deploy.by_layer import by_layer, causes_of_float
 from qdeploy.deploy.certify_file import certify_file
-from qdeploy.deploy.rules import ADVICE, ERROR, Violation
+from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError
 from qdeploy.onnx_file.check import load_graph
@@ -37,40 +37,40 @@ def describe(path: Path, target: str | None = None) -> dict[str, Any]:
         "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
     }
     if target is not None:
-        return found | {"contract": _contract(path, model, target)}
+        return found | {"contract": _broken_rules(path, model, target)}
     check = certify_file(path)
     gemms = check["gemms"]
     layers = by_layer([], gemms, ran=True)
     return found | {"int8": check, "layers": layers, "float": causes_of_float(gemms)}
 
 
-def _contract(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
+def _broken_rules(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
     if any(node.op_type == "EPContext" for node in model.graph):
         raise ModelError(
             f"{path} only names a plan that is compiled: nothing of its graph is left to judge. "
             "Build it with --dry-run, and inspect that."
         )
-    found = TARGETS[target].violations(model)
-    severities = Counter(violation.severity for violation in found)
+    found = TARGETS[target].broken_rules(model)
+    severities = Counter(one.severity for one in found)
     return {
         "target": target,
         "errors": severities[ERROR],
         "advice": severities[ADVICE],
         "rules": by_rule(found),
-        "violations": [violation.to_json() for violation in found],
+        "violations": [one.to_json() for one in found],
     }
 
 
-def by_rule(violations: Sequence[Violation]) -> list[dict[str, Any]]:
-    """Violations by rule: errors first, the most frequent first.
+def by_rule(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
+    """Broken rules, each once: errors first, the most frequent first.
 
     Returns:
         [{"rule", "severity", "count", "remedy": of the first place, "places": the first ones as
         {"node", "text"}}].
     """
-    groups: dict[tuple[str, str], list[Violation]] = {}
-    for violation in violations:
-        groups.setdefault((violation.severity, violation.rule), []).append(violation)
+    groups: dict[tuple[str, str], list[BrokenRule]] = {}
+    for one in broken:
+        groups.setdefault((one.severity, one.rule), []).append(one)
     rules = [
         {
             "rule": rule,

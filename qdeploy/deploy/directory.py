@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.deploy.engine_readme import README, readme
@@ -14,16 +12,14 @@ from qdeploy.deploy.request import Request
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import MANIFEST, write_bytes
 from qdeploy.files.integrity import verify
+from qdeploy.schemas.certificate import Certificate
+from qdeploy.schemas.manifest import Calibration, EngineFields, ModelManifest
 
-_FROM_MODEL = (
-    *("labels", "task", "head", "max_length", "pad_token_id", "vocabulary"),
-    *("inputs", "outputs", "model_type"),
-)
 # An engine has its own.
 _OF_MODEL = (MANIFEST, "model.onnx", "model.onnx.data", README, SCRIPT)
 
 
-def copy_companions(source: Path, work: Path, manifest: dict[str, Any]) -> None:
+def copy_companions(source: Path, work: Path, manifest: ModelManifest) -> None:
     """config.json and the tokenizer's files: what the manifest lists, and nothing else.
 
     Whatever else lies beside the model may be secret, and an engine is made to be given away.
@@ -36,7 +32,7 @@ def copy_companions(source: Path, work: Path, manifest: dict[str, Any]) -> None:
     Raises:
         ModelError: a listed file is missing, a link, or another one.
     """
-    names = [name for name in sorted(manifest["files"]) if name not in _OF_MODEL]
+    names = [name for name in sorted(manifest.get("files", {})) if name not in _OF_MODEL]
     for name in names:
         if (source / name).is_symlink():
             raise ModelError(
@@ -51,8 +47,8 @@ def copy_companions(source: Path, work: Path, manifest: dict[str, Any]) -> None:
 
 
 def manifest_fields(
-    manifest: dict[str, Any], request: Request, digest: str, observed: Statistics | None
-) -> dict[str, Any]:
+    manifest: ModelManifest, request: Request, digest: str, observed: Statistics | None
+) -> EngineFields:
     """What the manifest of an engine says of its making.
 
     Args:
@@ -60,7 +56,7 @@ def manifest_fields(
         digest: of the model (`model_digest`).
         observed: statistics that the plan was made from, or None.
     """
-    calibration = None
+    calibration: Calibration | None = None
     if observed is not None:
         origin = observed.origin
         calibration = {
@@ -73,9 +69,15 @@ def manifest_fields(
             "row_hashes": list(origin.row_hashes),
         }
     origin_of = manifest["source"]
-    return {
+    fields: EngineFields = {
+        "labels": manifest["labels"],
+        "task": manifest["task"],
+        "max_length": manifest["max_length"],
+        "pad_token_id": manifest["pad_token_id"],
+        "inputs": manifest["inputs"],
+        "outputs": manifest["outputs"],
         "command": "build",
-        "checkpoint": origin_of.get("id") or Path(origin_of["path"]).name,
+        "checkpoint": origin_of.get("id") or Path(str(origin_of.get("path"))).name,
         "source": {"path": request.model_dir.name, "sha256": digest},
         "target": request.target.name,
         "rest_precision": request.rest,
@@ -85,12 +87,19 @@ def manifest_fields(
         "options": request.plan.to_json(),
         "seed": request.asked.calibration.seed,
         "calibration": calibration,
-        **{key: manifest[key] for key in _FROM_MODEL if key in manifest},
     }
+    # these came with later versions of a model's manifest
+    if "head" in manifest:
+        fields["head"] = manifest["head"]
+    if "vocabulary" in manifest:
+        fields["vocabulary"] = manifest["vocabulary"]
+    if "model_type" in manifest:
+        fields["model_type"] = manifest["model_type"]
+    return fields
 
 
 def write_guides(
-    directory: Path, fields: Mapping[str, Any], certificate: Mapping[str, Any]
+    directory: Path, fields: EngineFields, certificate: Certificate
 ) -> tuple[str, ...]:
     """`README.md`, and `predict.py` where the target has one.
 

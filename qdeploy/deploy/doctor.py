@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
 from importlib import metadata
-from typing import Any
 
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.doctor_cpu import cpu_features
@@ -14,9 +12,10 @@ from qdeploy.errors import TargetError
 from qdeploy.files.artifact import package_versions
 from qdeploy.machine.free_memory import memory
 from qdeploy.machine.remedies import uninstall_command
+from qdeploy.schemas.doctor import FoundGpu, MachineReport, NoGpu
 
 
-def diagnose() -> dict[str, Any]:
+def diagnose() -> MachineReport:
     """Try every target that this version has.
 
     Returns:
@@ -25,7 +24,7 @@ def diagnose() -> dict[str, Any]:
         `notes` about installations that break others.
     """
     return {
-        "targets": {name: asdict(target.diagnose()) for name, target in TARGETS.items()},
+        "targets": {name: target.diagnose().to_json() for name, target in TARGETS.items()},
         "cpu": cpu_features(),
         "memory_mb": memory(),
         "gpu": gpu(),
@@ -35,10 +34,10 @@ def diagnose() -> dict[str, Any]:
     }
 
 
-def gpu() -> dict[str, Any]:
+def gpu() -> FoundGpu | NoGpu:
     """{"found": True} and what `qdeploy.deploy.cuda.device` tells, or False and the reason."""
     try:
-        return {"found": True} | device()
+        return {"found": True, **device()}
     except TargetError as error:
         return {"found": False, "reason": str(error)}
 

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from qdeploy.machine.threads import usable_cores
-
-# Flags of /proc/cpuinfo that decide how fast INT8 GEMMs run on x86.
-CPU_FLAGS = {
-    "AVX512-VNNI": "avx512_vnni",
-    "AVX-VNNI": "avx_vnni",
-    "AMX-INT8": "amx_int8",
-    "AMX-BF16": "amx_bf16",
-}
+from qdeploy.schemas.doctor import Cpu
 
 
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
     """Model, usable cores, and the INT8 instructions of the CPU (None where nobody can tell)."""
     try:
         lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
-        return {
-            "model": platform.processor() or platform.machine(),
-            "cores": usable_cores(),
-        } | dict.fromkeys(CPU_FLAGS)
+        return _features(platform.processor() or platform.machine(), ())
     fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
-    flags = set(fields.get("flags", "").split())
-    known = {name: flag in flags if flags else None for name, flag in CPU_FLAGS.items()}
     model = fields.get("model name") or platform.machine()
-    return {"model": model, "cores": usable_cores(), **known}
+    return _features(model, fields.get("flags", "").split())
+
+
+def _features(model: str, flags: Collection[str]) -> Cpu:
+    """What the flags of /proc/cpuinfo say; nothing where there are none."""
+
+    def has(flag: str) -> bool | None:
+        return flag in flags if flags else None
+
+    return {
+        "model": model,
+        "cores": usable_cores(),
+        "AVX512-VNNI": has("avx512_vnni"),
+        "AVX-VNNI": has("avx_vnni"),
+        "AMX-INT8": has("amx_int8"),
+        "AMX-BF16": has("amx_bf16"),
+    }

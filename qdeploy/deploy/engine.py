@@ -22,7 +22,7 @@ class KernelTime:
         ms: mean time per run, milliseconds.
         calls: times it ran per run of the engine.
         int8: whether it multiplies 8-bit integers.
-        fault: of a kernel that was to be INT8 and is not, why; else empty.
+        fallback_reason: of a kernel that was to be INT8 and is not, why; else empty.
     """
 
     name: str
@@ -30,7 +30,7 @@ class KernelTime:
     ms: float
     calls: int
     int8: bool = False
-    fault: str = ""
+    fallback_reason: str = ""
 
 
 @dataclass(frozen=True)

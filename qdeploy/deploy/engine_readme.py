@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.run import text_columns
 from qdeploy.calibrate.strategies import FP16, FP32
@@ -12,6 +11,8 @@ from qdeploy.deploy.predict_script import SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import percent
 from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
+from qdeploy.schemas.certificate import Certificate, Int8
+from qdeploy.schemas.manifest import EngineFields, Noise
 from qdeploy.text import markdown
 
 README = "README.md"
@@ -30,7 +31,7 @@ _FILES = {
 
 
 def readme(
-    directory: Path, manifest: Mapping[str, Any], certificate: Mapping[str, Any], size_mb: float
+    directory: Path, manifest: EngineFields, certificate: Certificate, size_mb: float
 ) -> str:
     """The text.
 
@@ -43,7 +44,7 @@ def readme(
     head = head_of(directory, manifest)
     target = manifest["target"]
     parts = [
-        f"# {markdown(manifest['checkpoint'])}: an engine for {target}",
+        f"# {markdown(str(manifest.get('checkpoint')))}: an engine for {target}",
         f"A {markdown(_kind(manifest, head))}, {_how(manifest)} by `qdeploy build`. "
         f"{_runs_in(manifest)}",
         "\n".join(_table(manifest, certificate, head, size_mb)),
@@ -58,15 +59,15 @@ def readme(
     return "\n\n".join(parts) + "\n"
 
 
-def _kind(manifest: Mapping[str, Any], head: Head) -> str:
+def _kind(manifest: EngineFields, head: Head) -> str:
     return f"{manifest.get('model_type') or ''} {head.description}".strip()
 
 
-def _how(manifest: Mapping[str, Any]) -> str:
+def _how(manifest: EngineFields) -> str:
     return "compiled" if manifest["strategy"] in (FP32, FP16) else "quantized to INT8"
 
 
-def _runs_in(manifest: Mapping[str, Any]) -> str:
+def _runs_in(manifest: EngineFields) -> str:
     target = TARGETS[manifest["target"]]
     if manifest.get("dry_run") and target.compiles:
         return (
@@ -78,10 +79,10 @@ def _runs_in(manifest: Mapping[str, Any]) -> str:
 
 
 def _table(
-    manifest: Mapping[str, Any], certificate: Mapping[str, Any], head: Head, size_mb: float
+    manifest: EngineFields, certificate: Certificate, head: Head, size_mb: float
 ) -> Iterator[str]:
     yield "| | |\n|---|---|"
-    yield f"| model | {markdown(manifest['checkpoint'])} |"
+    yield f"| model | {markdown(str(manifest.get('checkpoint')))} |"
     if head.labels and head.task in (SEQUENCES, TOKENS):
         more = len(head.labels) - _SHOWN
         named = ", ".join(map(markdown, head.labels[:_SHOWN])) + (f" and {more} more" * (more > 0))
@@ -92,8 +93,8 @@ def _table(
     int8 = certificate.get("int8")
     if int8 is not None:
         yield f"| INT8 | {_int8(int8)} |"
-    if manifest.get("noise") is not None:
-        yield f"| noise | {_noise(manifest['noise'])} |"
+    if (noise := manifest.get("noise")) is not None:
+        yield f"| noise | {_noise(noise)} |"
     calibration = manifest.get("calibration")
     if calibration is not None:
         rows = f"{calibration['rows']} rows of {markdown(Path(calibration['data']).name)}"
@@ -101,7 +102,7 @@ def _table(
     yield f"| size | {size_mb:.1f} MB of graph and weights |"
 
 
-def _int8(check: Mapping[str, Any]) -> str:
+def _int8(check: Int8) -> str:
     """What the certificate found, in words of its own: shares of time differ from run to run."""
     if not check["planned"]:
         return "none: no GEMM is planned in INT8"
@@ -111,7 +112,7 @@ def _int8(check: Mapping[str, Any]) -> str:
     )
 
 
-def _noise(noise: Mapping[str, Any]) -> str:
+def _noise(noise: Noise) -> str:
     """Of the logits against FP32, and how many answers are others."""
     rows = f"on {noise['rows']} rows of {markdown(Path(noise['data']).name)}"
     if noise["equal"]:
@@ -124,7 +125,7 @@ def _noise(noise: Mapping[str, Any]) -> str:
     return f"{text}; simulated on a CPU" if noise["simulated"] else text
 
 
-def _ways(manifest: Mapping[str, Any], head: Head) -> Iterator[str]:
+def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
     call = {SEQUENCES: "predict", TOKENS: "entities"}.get(head.task, "logits")
     texts = 1 if head.task == TOKENS else len(text_columns(manifest))  # 0: nobody knows
@@ -164,7 +165,7 @@ _WHAT = "This prints the logits. `config.json` names the classes (`id2label`)."
 _PRINT = "for name, values in outputs.items():\n    print(name, values)"
 
 
-def _tokenized(manifest: Mapping[str, Any], texts: int) -> str:
+def _tokenized(manifest: EngineFields, texts: int) -> str:
     """Inputs of one row."""
     row = '"first text", "second text"' if texts == 2 else '"a text"'
     fields = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdeploy.machine.remedies import install_command, uninstall_command
+from qdeploy.schemas.doctor import TargetHealth
 
 _WHERE = " # on a machine with an NVIDIA GPU"  # a comment of the shell: all of it can be pasted
 ELSEWHERE = (
@@ -26,6 +27,10 @@ class Health:
     works: bool
     detail: str
     remedy: str = ""
+
+    def to_json(self) -> TargetHealth:
+        """For the report of `doctor`."""
+        return {"works": self.works, "detail": self.detail, "remedy": self.remedy}
 
 
 def gpu_package() -> str:

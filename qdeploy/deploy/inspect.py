@@ -23,6 +23,7 @@ from qdeploy.errors import (
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.integrity import read_whole, verify
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.schemas.manifest import Contents
 
 # Kernels of a file are found by running it on this target; others hold it against their rules.
 RUN_ON = "ort-cpu"
@@ -119,13 +120,13 @@ def _of_engine(source: Path, found: dict[str, Any]) -> dict[str, Any]:
 
 def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> None:
     """Raise what the gates say."""
-    contract = found.get("contract")
-    if contract and contract["errors"]:
-        rules = [rule for rule in contract["rules"] if rule["severity"] == "error"]
+    checked = found.get("contract")
+    if checked and checked["errors"]:
+        rules = [rule for rule in checked["rules"] if rule["severity"] == "error"]
         named = ", ".join(f"{rule['rule']} ({rule['count']})" for rule in rules)
         raise GateError(
-            f"{source} breaks the rules of {contract['target']} in {contract['errors']} places: "
-            f"{named}. Mend them as the report says, or build with --target {contract['target']}.",
+            f"{source} breaks the rules of {checked['target']} in {checked['errors']} places: "
+            f"{named}. Mend them as the report says, or build with --target {checked['target']}.",
             found,
         )
     if require_int8 is None:
@@ -218,13 +219,13 @@ def _site(site: SitePlan) -> dict[str, Any]:
     }
 
 
-def _calibration(found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _calibration(found: Mapping[str, object] | None) -> dict[str, object] | None:
     """Of the rows that calibrated an engine all but one entry per row."""
     long = ("row_lengths", "row_hashes")
-    return found and {key: value for key, value in found.items() if key not in long}
+    return None if found is None else {k: v for k, v in found.items() if k not in long}
 
 
-def _size_mb(directory: Path, manifest: Mapping[str, Any]) -> float:
+def _size_mb(directory: Path, manifest: Contents) -> float:
     """Of every file as it was written, 10⁶ bytes; of an older directory as it is."""
     sizes: list[int] = list((manifest.get("sizes") or {}).values())
     if not sizes:

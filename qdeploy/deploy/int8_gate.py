@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from qdeploy.deploy.tally import largest_unplanned
 from qdeploy.errors import PlanError
 from qdeploy.figures import percent
 from qdeploy.names import short_name
+from qdeploy.schemas.certificate import Int8
 
 _ROUNDING = 1e-9  # a share of exactly the limit passes, whatever binary fractions make of it
 _SHOWN = 3
@@ -26,7 +24,7 @@ def check_share(share: float | None) -> None:
         )
 
 
-def shortfall(int8: Mapping[str, Any], share: float | None) -> str | None:
+def shortfall(int8: Int8, share: float | None) -> str | None:
     """What is missing, for the user; None where the gate is met or not set.
 
     Args:
@@ -48,5 +46,5 @@ def shortfall(int8: Mapping[str, Any], share: float | None) -> str | None:
         f"INT8 kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, and "
         f"--require-int8 asks for {100 * share:g} %: {int8['summary']}. Fell back: "
         f"{fallbacks or 'none'}{f'; and {more} more' if more > 0 else ''}. Not planned: "
-        f"{largest_unplanned(int8) or 'none'}."
+        f"{largest_unplanned(int8.get('unplanned', ())) or 'none'}."
     )

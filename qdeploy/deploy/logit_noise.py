@@ -1,7 +1,7 @@
 """How far the outputs of an engine are from FP32's, measured on a few rows.
 
-Every site can be planned quiet and the logits be noise all the same: the noise of the sites adds up
-from layer to layer. Only a run of the whole engine shows it.
+Every site can be below the noise target and the logits be noise all the same: the noise of the
+sites adds up from layer to layer. Only a run of the whole engine shows it.
 """
 
 from __future__ import annotations

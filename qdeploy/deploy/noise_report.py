@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.plan import read_plan
@@ -21,6 +20,7 @@ from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
 from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
+from qdeploy.schemas.manifest import EngineFields, Noise, Remedy
 
 # Noise of 15 dB is 18 % of the logits' own size: of answers whose margins are spread evenly around
 # zero it changes arctan(0.18) / π = 6 %. W8A8 of the embedded model lies at 21 dB and loses no
@@ -34,10 +34,10 @@ _NAMED = 3  # the others are in the manifest, and `inspect -v` lists them
 def measure_noise(
     model_dir: Path,
     engine_dir: Path,
-    manifest: dict[str, Any],
+    manifest: EngineFields,
     sample: Sample,
     engine: Runs | None = None,
-) -> dict[str, Any] | None:
+) -> Noise | None:
     """Hold a finished engine against FP32 on a few rows.
 
     Args:
@@ -48,18 +48,16 @@ def measure_noise(
         engine: it, if it is loaded; where it cannot run here (a dry run) its graph is simulated.
 
     Returns:
-        {"data", "rows", "simulated", "sqnr_db" (None where outputs are equal, or not finite),
-        "equal", "finite", "flipped", "answers", "max_abs_diff", "floor_db", "sources": [{"site",
-        "alone_db"}], "remedy": {"float_sites", "sqnr_db"} or None, "warning": text or None}; None
-        for a plain FP32 engine, which has nothing to lose.
+        The report; None for a plain FP32 engine, which has nothing to lose. Its "sqnr_db" is None
+        where outputs are equal, or not finite.
     """
-    if manifest["strategy"] == FP32 and manifest["rest_precision"] == "f32":
+    if manifest["strategy"] == FP32 and manifest.get("rest_precision", "f32") == "f32":
         return None
     reference = outputs_of(SimulatedEngine(model_dir / GRAPH), sample)
     runs = engine or SimulatedEngine(engine_dir / "model.onnx")
     head = head_of(engine_dir, manifest)
     found = difference(reference, outputs_of(runs, sample), sample, head)
-    report: dict[str, Any] = {
+    report: Noise = {
         "data": sample.source,
         "rows": sample.rows,
         "simulated": engine is None,
@@ -83,7 +81,7 @@ def measure_noise(
     return report
 
 
-def warn_of_noise(report: dict[str, Any] | None) -> None:
+def warn_of_noise(report: Noise | None) -> None:
     """Say what `measure_noise` found suspicious."""
     if report is not None and report["warning"] is not None:
         warnings.warn(report["warning"], QDeployWarning, stacklevel=3)
@@ -92,10 +90,10 @@ def warn_of_noise(report: dict[str, Any] | None) -> None:
 def _sources(
     model_dir: Path,
     engine_dir: Path,
-    manifest: dict[str, Any],
+    manifest: EngineFields,
     sample: Sample,
     reference: Outputs,
-) -> tuple[list[Source], dict[str, Any] | None]:
+) -> tuple[list[Source], Remedy | None]:
     """The noisiest sites on some rows, and those of them whose way back to float is measured."""
     plan = read_plan(engine_dir)
     if not plan.int8_gemms and not plan.tables and not plan.sites:
@@ -113,7 +111,7 @@ def _sources(
         head_of(engine_dir, manifest),
     )
     found = sites.sources()
-    remedy = None
+    remedy: Remedy | None = None
     floats = [source for source in found if source.tensor is not None]  # tables have no option
     for count in _COUNTS:
         if count // 2 < len(floats):
@@ -131,9 +129,7 @@ def _rounded(level: float | None) -> float | None:
     return None if level is None or not math.isfinite(level) else round(level, 1)
 
 
-def _warning(
-    report: dict[str, Any], found: Difference, strategy: str, sources: list[Source]
-) -> str:
+def _warning(report: Noise, found: Difference, strategy: str, sources: list[Source]) -> str:
     where = f"on {report['rows']} rows of {report['data']}"
     if not report["finite"]:
         text = f"The engine gives outputs that are not finite {where}: it answers nothing."
@@ -160,9 +156,9 @@ def _level(level: float) -> str:
     return "not finite" if level == -math.inf else f"{level:.1f} dB"
 
 
-def _remedy(report: dict[str, Any], strategy: str) -> str:
+def _remedy(report: Noise, strategy: str) -> str:
     """What to type next: these sites in float where that was measured to suffice."""
-    found = report["remedy"]
+    found = report.get("remedy")
     other = "--noise-target 40" if strategy == "peg" else "--strategy peg"
     check = "`qdeploy eval --baseline` tells what it costs in accuracy."
     if found is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from qdeploy.errors import TargetError
 
@@ -31,7 +30,7 @@ class OfOneProcess:
                 "'forkserver', or call qdeploy.load() in each worker and not before."
             )
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(
             "An engine cannot be pickled. Pickle what qdeploy.load() gives, which loads its "
             "directory again, or send the directory's name."

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.targets.base import Target
@@ -15,6 +13,7 @@ from qdeploy.files.artifact import MANIFEST, read_manifest
 from qdeploy.files.integrity import GRAPHS, SHA256, verify
 from qdeploy.machine.threads import check_threads
 from qdeploy.onnx_file.check import GRAPH, check_inside, check_names
+from qdeploy.schemas.manifest import EngineFields
 
 
 def open_engine(
@@ -43,7 +42,7 @@ def open_engine(
     return engine
 
 
-def _open(directory: Path, manifest: dict[str, Any], threads: int, *, simulate: bool) -> Engine:
+def _open(directory: Path, manifest: EngineFields, threads: int, *, simulate: bool) -> Engine:
     if simulate:
         from qdeploy.deploy.ort.simulator import SimulatedEngine
 
@@ -57,7 +56,7 @@ def _open(directory: Path, manifest: dict[str, Any], threads: int, *, simulate: 
     return target.open(directory, manifest, threads)
 
 
-def _target_of(directory: Path, manifest: Mapping[str, Any]) -> Target:
+def _target_of(directory: Path, manifest: EngineFields) -> Target:
     """The target that a manifest names.
 
     Raises:

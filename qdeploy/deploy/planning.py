@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import onnx_ir as ir
 
@@ -14,12 +13,15 @@ from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.deploy.lowering.cost_model import cheapest
 from qdeploy.deploy.request import Request
+from qdeploy.figures import percent
 from qdeploy.graph.structure import Structure
+from qdeploy.schemas.built import PlanSummary
+from qdeploy.schemas.manifest import Forms
 
 
 def plan_of(
     request: Request, model: ir.Model, structure: Structure, observed: Statistics | None
-) -> tuple[Plan, dict[str, Any]]:
+) -> tuple[Plan, Forms | None]:
     """The plan, and where its forms were weighed, what they are expected to cost (`cheapest`)."""
     context = Context(
         structure=structure,
@@ -30,15 +32,19 @@ def plan_of(
     plan = make_plan(request.asked.strategy, context)
     costs = request.target.costs if request.weighs else None
     if costs is None:
-        return plan, {}
+        return plan, None
     without = replace(context, options=replace(request.plan, prescale=NONE))
     groups = make_plan(request.asked.strategy, without)
     plan, found = cheapest(plan, groups, structure, request.asked.shape, costs)
-    return plan, {"forms": found}
+    return plan, found
 
 
-def summary(plan: Plan) -> dict[str, Any]:
-    """Counts a reader wants first: sites by treatment, and GEMMs by precision."""
+def summary(plan: Plan, planned_share: float) -> PlanSummary:
+    """Counts a reader wants first.
+
+    Args:
+        planned_share: of the FLOPs of all products, 0 … 1.
+    """
     kinds: dict[str, int] = {}
     for site in plan.sites.values():
         kinds[site.treatment.kind] = kinds.get(site.treatment.kind, 0) + 1
@@ -48,4 +54,5 @@ def summary(plan: Plan) -> dict[str, Any]:
         "int8_gemms": len(plan.int8_gemms),
         "float_gemms": len(plan.gemms) - len(plan.int8_gemms),
         "lowest_sqnr_db": min(levels) if levels else None,
+        "planned_share": percent(planned_share),
     }

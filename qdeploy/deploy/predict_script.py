@@ -8,16 +8,16 @@ and the head need.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.run import text_columns
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
 from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
+from qdeploy.schemas.manifest import EngineFields
+from qdeploy.types import Json
 
 SCRIPT = "predict.py"
 # Runtimes that have a section, with the packages that the script then needs.
@@ -26,7 +26,7 @@ _FOR_CHECKERS = re.compile(r"  # type: ignore\[[a-z-]+\]$", re.M)
 _TEMPLATE, _LINES = "predict_template.py", "predict_lines.py"
 
 
-def predict_script(directory: Path, manifest: Mapping[str, Any]) -> str | None:
+def predict_script(directory: Path, manifest: EngineFields) -> str | None:
     """The text of an engine's `predict.py`; None for a target that has none.
 
     Args:
@@ -76,12 +76,12 @@ def _function(head: Head) -> str | None:
         return None
 
 
-def _constants(directory: Path, manifest: Mapping[str, Any], head: Head, sections: set[str]) -> str:
+def _constants(directory: Path, manifest: EngineFields, head: Head, sections: set[str]) -> str:
     """Lines of the constants that the sections use."""
-    config: dict[str, Any] = {}
+    config: dict[str, Json] = {}
     if (directory / "tokenizer_config.json").is_file():
         config = read_json(directory / "tokenizer_config.json")
-    values: dict[str, Any] = {}
+    values: dict[str, Json] = {}
     if {"classify", "entities"} & sections:
         values["LABELS"] = list(head.labels)
     if "classify" in sections:
@@ -104,7 +104,7 @@ def _constants(directory: Path, manifest: Mapping[str, Any], head: Head, section
     return "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())
 
 
-def _literal(value: Any) -> str:
+def _literal(value: Json) -> str:
     """Python source of a text, a number, None, or a list of texts, in double quotes."""
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
@@ -114,7 +114,7 @@ def _literal(value: Any) -> str:
     return f'"{plain[1:-1]}"' if plain[0] == "'" and '"' not in value else plain
 
 
-def _token_id(directory: Path, token: Any) -> int | None:
+def _token_id(directory: Path, token: Json) -> int | None:
     """The number of a token of the directory's tokenizer; None where it has none."""
     from tokenizers import Tokenizer
 

@@ -25,10 +25,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 # <qdeploy>
 from qdeploy.deploy.predict_lines import WrongInput, lines_of, read
@@ -51,7 +50,7 @@ BATCH_ROWS, BATCH_TOKENS, BATCH_PAIRS = 8, 4096, 524288  # at most; attention ho
 BLOCK_ROWS = 256  # read, answered and written at a time
 TABLES = (".csv", ".tsv", ".parquet")
 Row = tuple[str, ...]  # (text,) or (text, text_pair)
-Run = Callable[[dict[str, Any]], list[Any]]  # inputs by name → values of each of OUTPUTS
+Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # inputs by name → values of OUTPUTS
 
 
 # <ort>
@@ -86,7 +85,7 @@ def open_openvino(threads: int) -> Run:
     compiled = openvino.Core().compile_model(str(HERE / "model.onnx"), "CPU", settings)
     request = compiled.create_infer_request()
 
-    def run(feeds: dict[str, Any]) -> list[Any]:
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         found = request.infer(feeds)
         return [np.array(found[compiled.output(name)], np.float32) for name in OUTPUTS]
 
@@ -95,11 +94,11 @@ def open_openvino(threads: int) -> Run:
 
 # </openvino>
 # <classify>
-def classify(logits: Any) -> dict[str, Any]:
+def classify(logits: np.ndarray) -> dict[str, object]:
     """The class with the highest score, and the score of each."""
     scores = scores_of(logits, FUNCTION)
     best = int(np.argmax(scores))
-    found: dict[str, Any] = {"label": LABELS[best], "score": float(scores[best])}
+    found: dict[str, object] = {"label": LABELS[best], "score": float(scores[best])}
     found["scores"] = dict(zip(LABELS, scores.tolist(), strict=True))
     # <multi>
     chances = zip(LABELS, scores_of(logits, "sigmoid"), strict=True)
@@ -108,11 +107,12 @@ def classify(logits: Any) -> dict[str, Any]:
     return found
 
 
-def scores_of(logits: Any, function: str) -> Any:
+def scores_of(logits: np.ndarray, function: str) -> np.ndarray:
     """Scores of float32 [classes] logits, float64."""
     if function == "softmax":
         powers = np.exp(logits.astype(np.float64) - logits.max())
-        return powers / powers.sum()
+        shares: np.ndarray = powers / powers.sum()
+        return shares
     if function == "sigmoid":
         small = np.exp(-np.abs(logits.astype(np.float64)))
         return np.where(logits >= 0, 1.0, small) / (1.0 + small)
@@ -121,7 +121,7 @@ def scores_of(logits: Any, function: str) -> Any:
 
 # </classify>
 # <entities>
-def find_entities(text: str, tokens: Any, logits: Any) -> dict[str, Any]:
+def find_entities(text: str, tokens: Encoding, logits: np.ndarray) -> dict[str, object]:
     """The tokens of a text whose class is not "O", each with its place in the text."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     scores = powers / powers.sum(axis=-1, keepdims=True)
@@ -155,13 +155,13 @@ class Model:
         # of a pair the longer text is cut first
         self.tokenizer.enable_truncation(MAX_LENGTH, direction=TRUNCATION_SIDE)
 
-    def answers(self, rows: list[Row]) -> list[dict[str, Any]]:
+    def answers(self, rows: list[Row]) -> list[dict[str, object]]:
         """An answer for each row, in order."""
         encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
         # <texts>
         self.compare({len(row) for row in rows} - {len(TEXTS)})
         # </texts>
-        found: list[dict[str, Any]] = [{} for _ in rows]
+        found: list[dict[str, object]] = [{} for _ in rows]
         for batch in batches([len(tokens) for tokens in encoded]):
             feeds = padded([encoded[at] for at in batch])
             outputs = self.run(feeds)
@@ -208,7 +208,7 @@ def batches(lengths: list[int]) -> Iterator[list[int]]:
         order = order[rows:]
 
 
-def padded(encoded: list[Any]) -> dict[str, Any]:
+def padded(encoded: list[Encoding]) -> dict[str, np.ndarray]:
     """Inputs of the engine, int64 [rows, tokens of the longest row]."""
     width, feeds = max(map(len, encoded)), {}
     for name in INPUTS:

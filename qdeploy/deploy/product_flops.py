@@ -20,10 +20,12 @@ import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
 from qdeploy.deploy.engine import inputs_of
+from qdeploy.deploy.ort.profile import Event, kernel_events
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
+from qdeploy.graph.constants import constant_tensor
 from qdeploy.graph.product_operators import kind_of
 from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import reason_of
@@ -92,7 +94,7 @@ class _Run:
         """Of a value in the last run; None where it is not known."""
         if value is None:
             return None
-        if (tensor := ir.convenience.get_const_tensor(value)) is not None:
+        if (tensor := constant_tensor(value)) is not None:
             return tuple(tensor.shape.numpy())
         node = value.producer()
         if node is None:
@@ -154,6 +156,7 @@ def _prepare(model: ir.Model) -> bool:
     changed = bool(model.functions)
     if changed:
         InlinePass()(model)
+    # Not `NameFixPass`: it renames values too, and those names stand in reports.
     nodes = list(model.graph.all_nodes())
     names = Counter(str(node.name or "") for node in nodes)
     taken = set(names)
@@ -191,14 +194,12 @@ def _profiled(model: ir.Model | None, path: Path, feeds: Mapping[str, Array]) ->
             session.run(None, wanted)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
             raise ModelError(f"{path.name} did not run: {reason_of(error)}") from error
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        events: list[Event] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     run = _Run({name: array.shape for name, array in wanted.items()})
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            sides = (event["args"][f"{side}_type_shape"] for side in ("input", "output"))
-            call = _Call(*([tuple(*entry.values()) for entry in side] for side in sides))
-            run.calls.setdefault(name.removesuffix("_kernel_time"), []).append(call)
+    for name, event in kernel_events(events):
+        sides = (event["args"]["input_type_shape"], event["args"]["output_type_shape"])
+        call = _Call(*([tuple(*entry.values()) for entry in side] for side in sides))
+        run.calls.setdefault(name, []).append(call)
     return run
 
 
@@ -227,15 +228,13 @@ def _work(product: Product, call: _Call, run: _Run) -> int:
 
 def _matrix(node: ir.Node, out: Shape, operands: Sequence[Shape]) -> int:
     """2 · rows · N · K; K is the last axis of the first operand, or the one before it."""
-    if (inner := node.attributes.get("K")) is not None:  # MatMulNBits stores its weight in blocks
-        return 2 * math.prod(out) * inner.as_int()
+    if (inner := node.attributes.get_int("K", None)) is not None:  # MatMulNBits: weight in blocks
+        return 2 * math.prod(out) * inner
     first, second = operands[0], operands[1]
-    turned = node.attributes.get("transA")
     if first:
-        at = -2 if turned is not None and turned.as_int() and len(first) > 1 else -1
+        at = -2 if node.attributes.get_int("transA", 0) and len(first) > 1 else -1
         return 2 * math.prod(out) * first[at]
-    turned = node.attributes.get("transB")
-    at = -1 if (turned is not None and turned.as_int()) or len(second) == 1 else -2
+    at = -1 if node.attributes.get_int("transB", 0) or len(second) == 1 else -2
     return 2 * math.prod(out) * (second[at] if second else 1)
 
 

@@ -15,7 +15,7 @@ from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.options import defaults
 
-_USUAL = parse_shape(defaults(BuildOptions)["opt_shape"])
+_USUAL = parse_shape(str(defaults(BuildOptions)["opt_shape"]))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Request:
         target, calibrated = find_target(asked.target), needs_statistics(asked.strategy)
         plan = asked.plan.resolved(
             target.activations if calibrated else ASYMMETRIC,
-            target.prescale if asked.strategy == "peg" else NONE,
+            target.pre_quant_scale if asked.strategy == "peg" else NONE,
         )
         rest = target.choose_rest(asked.rest_precision)
         if asked.strategy == FP32 and rest == HALF:

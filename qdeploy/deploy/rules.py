@@ -1,4 +1,4 @@
-"""What the rules of targets for quantized graphs share: violations, and walks around Q/DQ pairs."""
+"""What the rules of targets for quantized graphs share: broken ones, walks around Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from qdeploy.errors import QDeployWarning
-from qdeploy.graph.sites import SHAPE_OPERATORS, constant
+from qdeploy.graph.constants import constant
+from qdeploy.graph.sites import SHAPE_OPERATORS
 
 ERROR, ADVICE = "error", "advice"
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -21,8 +22,8 @@ TRANSPARENT = (SHAPE_OPERATORS - {"Cast"}) | {"Concat", "Expand", "Gather", "Sli
 
 
 @dataclass(frozen=True)
-class Violation:
-    """One place where a graph breaks the contract.
+class BrokenRule:
+    """One place where a graph breaks a rule.
 
     Attributes:
         rule: short name of the rule.
@@ -110,8 +111,7 @@ def output_axis(reader: ir.Node, index: int, rank: int | None) -> int | None:
     if reader.op_type == "MatMul" and index == 1:
         return -1
     if reader.op_type == "Gemm" and index == 1:
-        turned = reader.attributes.get("transB")
-        return 0 if turned is not None and turned.value else 1
+        return 0 if reader.attributes.get_int("transB", 0) else 1
     if reader.op_type == "Transpose":
         for use in reader.outputs[0].uses():
             if use.node.op_type == "MatMul" and use.idx == 1 and rank == 2:
@@ -140,8 +140,7 @@ def code_type(node: ir.Node) -> ir.DataType:
         if known is not None:
             return known
     if node.op_type == QUANTIZE:
-        said = node.attributes.get("output_dtype")
-        return ir.DataType(said.value) if said is not None and said.value else ir.DataType.UINT8
+        return ir.DataType(node.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
     value = node.inputs[0]
     array = constant(value)
     if array is not None:

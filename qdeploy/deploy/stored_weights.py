@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, quantize
+from qdeploy.graph.constants import constant
 from qdeploy.graph.products import Product
 from qdeploy.types import Array
 
@@ -76,7 +77,7 @@ def weight_of(product: Product) -> StoredWeight | None:
         return None
     zero_at = _ZERO_AT.get(node.op_type)
     value = node.inputs[product.constants[0]]
-    while value is not None and _constant(value) is None:
+    while value is not None and constant(value) is None:
         producer = value.producer()
         if producer is None:
             return None
@@ -86,11 +87,12 @@ def weight_of(product: Product) -> StoredWeight | None:
                 codes = _rounded(producer.inputs[0])
             if codes is None:
                 return None
-            return StoredWeight(codes, _input(producer, 2), _input(producer, 1), _axis(producer))
+            axis = producer.attributes.get_int("axis", 1)
+            return StoredWeight(codes, _input(producer, 2), _input(producer, 1), axis)
         if producer.op_type not in _LAYOUT:
             return None
         value = producer.inputs[0]
-    array = _constant(value)
+    array = constant(value)
     if array is None:
         return None
     if node.op_type == "MatMulNBits":  # [N, blocks, rows of a block], uint8 around 128
@@ -110,34 +112,23 @@ def _rounded(value: ir.Value | None) -> Array | None:
     if zero.dtype not in (np.int8, np.uint8):
         return None
     shift = MIDDLE if zero.dtype == np.int8 else 0  # `quantize` gives uint8
-    steps = _along(scale.astype(np.float32), floats.shape, _axis(node))
-    point = _along(zero.astype(np.int32) + shift, floats.shape, _axis(node))
+    axis = node.attributes.get_int("axis", 1)
+    steps = _along(scale.astype(np.float32), floats.shape, axis)
+    point = _along(zero.astype(np.int32) + shift, floats.shape, axis)
     result: Array = (quantize(floats, steps, point).astype(np.int32) - shift).astype(zero.dtype)
     return result
 
 
 def _input(node: ir.Node, at: int | None) -> Array | None:
     """Numbers of an input, or None where it is absent or computed."""
-    return _constant(node.inputs[at]) if at is not None and at < len(node.inputs) else None
+    return constant(node.inputs[at]) if at is not None and at < len(node.inputs) else None
 
 
 def _columns(node: ir.Node) -> int:
     """The axis of a product's weight that has an entry per output: the first where it is turned,
     and of a convolution."""
-    turned = node.attributes.get("transB")
-    return 0 if "Conv" in node.op_type or (turned is not None and turned.as_int()) else 1
-
-
-def _axis(node: ir.Node) -> int:
-    """The axis of a DequantizeLinear; 1 where it does not say."""
-    axis = node.attributes.get("axis")
-    return 1 if axis is None else axis.as_int()
-
-
-def _constant(value: ir.Value | None) -> Array | None:
-    """Numbers of an initializer or of a Constant node's output, or None for a computed value."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+    turned = node.attributes.get_int("transB", 0) == 1
+    return 0 if "Conv" in node.op_type or turned else 1
 
 
 def _along(values: Array, shape: tuple[int, ...], axis: int) -> Array:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from qdeploy.calibrate.plan import INT8
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.figures import percent
 from qdeploy.names import short_name
+from qdeploy.schemas.certificate import (
+    CertifiedGemm,
+    Fallback,
+    Int8,
+    OtherProduct,
+    PlannedGemm,
+    Tally,
+    Unplanned,
+)
 
 MISSING = "missing"
 _NOT_FOUND = "no kernel reads its int8 weight"
@@ -18,11 +26,11 @@ _ONE_OF_SEVERAL = "not all of its parts run in INT8"
 
 
 def tally(
-    planned: Mapping[str, Any],
+    planned: Mapping[str, PlannedGemm],
     ran: Mapping[str, Sequence[KernelTime]],
     total_ms: float,
-    others: Mapping[str, Any] = MappingProxyType({}),
-) -> dict[str, Any]:
+    others: Mapping[str, OtherProduct] = MappingProxyType({}),
+) -> Tally:
     """Counts and shares.
 
     Args:
@@ -30,33 +38,26 @@ def tally(
         ran: the kernels of each GEMM.
         total_ms: kernel time of a run; 0 where no run was timed.
         others: products that are in no plan.
-
-    Returns:
-        {"planned", "executed": GEMMs; "planned_share": of the FLOPs of all products with a constant
-        operand, the part that was planned in INT8; "executed_share": of the planned FLOPs, the part
-        that INT8 kernels did; "flops_share": of all, the part that they did; "time_share": of the
-        run's kernel time, that of INT8 GEMMs; "fallbacks": [{"site", "kernel", "reason"}];
-        "unplanned": [{"site", "kernel", "reason", "flops_share"}], largest first; "gemms": {name:
-        {"planned", "kernel", "flops_share", "time_share", "reason"}}}. A share of time is None
-        where no run was timed, that of planned FLOPs where there are none.
     """
-    total = sum(gemm["flops"] for gemm in (*planned.values(), *others.values()))
-    fallbacks, gemms = [], {}
+    total = sum(gemm["flops"] for gemm in planned.values())
+    total += sum(product["flops"] for product in others.values())
+    fallbacks: list[Fallback] = []
+    gemms: dict[str, CertifiedGemm] = {}
     executed, flops, wanted, ms = 0, 0, 0, 0.0
-    for name, gemm in [*planned.items(), *others.items()]:
+    for name, gemm in planned.items():
         kernels = list(ran.get(name, ()))
         reason = _fault(kernels) if gemm["precision"] == INT8 else gemm["reason"]
         spent = sum(kernel.ms for kernel in kernels)
         gemms[name] = {
             "planned": gemm["precision"],
-            "kernel": gemm.get("operator") or _kernel(kernels),
+            "kernel": _kernel(kernels),
             "flops_share": round(gemm["flops"] / max(total, 1), 6),
             "time_share": round(spent / total_ms, 6) if total_ms else None,
             "reason": reason,
         }
         if gemm["precision"] != INT8:
             continue
-        work = gemm["flops"] - gemm.get("float_flops", 0)
+        work = gemm["flops"] - gemm["float_flops"]
         wanted += work
         if reason:
             fallbacks.append({"site": name, "kernel": gemms[name]["kernel"], "reason": reason})
@@ -64,6 +65,15 @@ def tally(
         executed += 1
         flops += work
         ms += spent
+    for name, product in others.items():
+        spent = sum(kernel.ms for kernel in ran.get(name, ()))
+        gemms[name] = {
+            "planned": product["precision"],
+            "kernel": product["operator"],
+            "flops_share": round(product["flops"] / max(total, 1), 6),
+            "time_share": round(spent / total_ms, 6) if total_ms else None,
+            "reason": product["reason"],
+        }
     return {
         "planned": sum(gemm["precision"] == INT8 for gemm in planned.values()),
         "executed": executed,
@@ -82,43 +92,65 @@ def _share(part: int, whole: int) -> float:
     return math.floor(1e6 * part / max(whole, 1)) / 1e6
 
 
-def _unplanned(gemms: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _unplanned(gemms: Mapping[str, CertifiedGemm]) -> list[Unplanned]:
     """Products that were to stay in float, largest first."""
-    found = [
-        {"site": name, **{key: gemm[key] for key in ("kernel", "reason", "flops_share")}}
+    found: list[Unplanned] = [
+        {
+            "site": name,
+            "kernel": gemm["kernel"],
+            "reason": gemm["reason"],
+            "flops_share": gemm["flops_share"],
+        }
         for name, gemm in gemms.items()
         if gemm["planned"] != INT8
     ]
     return sorted(found, key=lambda entry: -entry["flops_share"])
 
 
-def worded(check: dict[str, Any]) -> dict[str, Any]:
+def worded(check: Tally, *, measured: bool) -> Int8:
     """With the three figures as everything prints them: "summary" in a sentence, "short" in a cell;
-    none stands for another."""
+    none stands for another.
+
+    Args:
+        measured: FLOPs are of a run; else they are estimates.
+    """
     short = (
         f"{percent(check['planned_share'])}, {check['executed']}/{check['planned']}, "
         f"{percent(check['flops_share'])}"
     )
-    return check | {"summary": _summary(check), "short": short if check["planned"] else "none"}
+    return {
+        "planned": check["planned"],
+        "executed": check["executed"],
+        "planned_share": check["planned_share"],
+        "executed_share": check.get("executed_share"),
+        "flops_share": check["flops_share"],
+        "time_share": check.get("time_share"),
+        "fallbacks": check["fallbacks"],
+        "unplanned": check.get("unplanned", []),
+        "gemms": check["gemms"],
+        "flops_measured": measured,
+        "summary": _summary(check, measured=measured),
+        "short": short if check["planned"] else "none",
+    }
 
 
-def _summary(check: Mapping[str, Any]) -> str:
+def _summary(check: Tally, *, measured: bool) -> str:
     if not check["planned"]:
         return "no GEMM is planned in INT8"
     text = (
         f"{percent(check['planned_share'])} of all constant-weight FLOPs planned, "
         f"{check['executed']}/{check['planned']} planned GEMMs ran in INT8 "
-        f"({percent(check['executed_share'])} of the planned FLOPs), "
+        f"({percent(check.get('executed_share'))} of the planned FLOPs), "
         f"INT8 share of all {percent(check['flops_share'])}"
     )
-    if check.get("time_share") is not None:
-        text += f", {percent(check['time_share'])} of kernel time"
-    return text if check["flops_measured"] else f"{text} (FLOPs estimated from the weights)"
+    if (share := check.get("time_share")) is not None:
+        text += f", {percent(share)} of kernel time"
+    return text if measured else f"{text} (FLOPs estimated from the weights)"
 
 
-def largest_unplanned(check: Mapping[str, Any], most: int = 3) -> str:
+def largest_unplanned(unplanned: Iterable[Unplanned], most: int = 3) -> str:
     """The largest products that were to stay in float, with share and reason; empty for none."""
-    found = [entry for entry in check["unplanned"] if entry["flops_share"] > 0]
+    found = [entry for entry in unplanned if entry["flops_share"] > 0]
     named = [
         f"{short_name(entry['site'])} ({percent(entry['flops_share'])}: {entry['reason']})"
         for entry in found[:most]
@@ -139,4 +171,4 @@ def _fault(kernels: Sequence[KernelTime]) -> str:
     if not kernels:
         return _NOT_FOUND
     wrong = [kernel for kernel in kernels if not kernel.int8]
-    return wrong[0].fault or _ONE_OF_SEVERAL if wrong else ""
+    return wrong[0].fallback_reason or _ONE_OF_SEVERAL if wrong else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +16,14 @@ from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.options import CompileOptions
 from qdeploy.errors import TargetError
 from qdeploy.files.scratch import scratch
+from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx_ir as ir
 
 SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
-MARKS = {"gemm": [TraceName("weight", "gemm")]}
+TRACE_NAMES = {"gemm": [TraceName("weight", "gemm")]}
 _DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
 
 
@@ -48,24 +50,32 @@ def tried_on_gpu(version: str, attempt: Callable[[Path], KernelTime], remedy: st
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"{version}, but a quantized GEMM did not run: {error}", remedy)
     if not kernel.int8:
-        reason = f"{kernel.kernel}: {kernel.fault}"
+        reason = f"{kernel.kernel}: {kernel.fallback_reason}"
         return Health(False, f"{version} ran a quantized GEMM in float ({reason}).", remedy)
     return Health(True, f"{version}, INT8 kernel {kernel.kernel}.")
 
 
-def only(kernels: Any) -> KernelTime:
+def only(kernels: Sequence[KernelTime]) -> KernelTime:
     if not kernels:
         raise TargetError("no kernel of it was found")
-    first: KernelTime = kernels[0]
-    return first
+    return kernels[0]
 
 
 FEEDS = {"x": np.ones(SHAPE, np.float32)}
-BUILD = (
-    {"inputs": ["x"], "max_length": _CHANNELS},
-    SHAPE,
-    CompileOptions(min_shape="256x512", max_shape="256x512"),
-)
+FIELDS: EngineFields = {  # as `build` has them of an engine
+    "labels": [],
+    "task": "sequence-classification",
+    "max_length": _CHANNELS,
+    "pad_token_id": 0,
+    "inputs": ["x"],
+    "outputs": ["y"],
+    "source": {"path": "gemm", "sha256": ""},
+    "target": "",
+    "strategy": "w8a8",
+    "scope": "gemm",
+    "opt_shape": list(SHAPE),
+}
+BUILD = (FIELDS, SHAPE, CompileOptions(min_shape="256x512", max_shape="256x512"))
 
 
 def quantized_gemm(path: Path) -> None:
@@ -90,7 +100,7 @@ def half_gemm(*, integer: bool = False) -> ir.Model:
     x = ir.Input("x", shape=ir.Shape(SHAPE), type=ir.TensorType(ir.DataType.FLOAT))
     stored: list[ir.Value] = []
 
-    def constant(name: str, value: Any) -> ir.Value:
+    def constant(name: str, value: npt.ArrayLike) -> ir.Value:
         tensor = ir.tensor(value, name=name)
         kind = ir.TensorType(tensor.dtype)
         made = ir.Value(name=name, const_value=tensor, shape=ir.Shape(np.shape(value)), type=kind)

@@ -36,8 +36,8 @@ def evaluation_rows(
         if reading.stands_in:
             rows = replace(rows, labels=None)
         return rows, 0
-    built_with = subject.manifest.get("data") or {}
-    same = same_source(reading.source, built_with.get("source"))
+    built_with = subject.manifest.get("data")
+    same = same_source(reading.source, built_with["source"] if built_with else None)
     return unseen_rows(reading, subject.calibration_hashes if same else frozenset(), limit)
 
 

@@ -7,10 +7,11 @@ many times, and the drop averaged.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
+from qdeploy.schemas.manifest import DropFields
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 
@@ -41,9 +42,14 @@ class DropEstimate:
         plainly = self.measured_drop - _SIGMAS * self.standard_error
         return self.expected_drop <= max_drop and plainly <= max_drop
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> DropFields:
         """For the report."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+        return {
+            "expected_drop": round(self.expected_drop, 4),
+            "measured_drop": round(self.measured_drop, 4),
+            "standard_error": round(self.standard_error, 4),
+            "sqnr_db": round(self.sqnr_db, 4),
+        }
 
 
 def estimate_drop(

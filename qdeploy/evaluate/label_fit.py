@@ -7,12 +7,12 @@ the evaluation after it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import DataError, QDeployError, QDeployWarning
 from qdeploy.head import head_of
+from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
     from qdeploy.data.reading import Reading
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST = 10_000  # rows whose labels are looked at
 
 
-def label_fault(engine_dir: str | Path, manifest: Mapping[str, Any]) -> str | None:
+def label_fault(engine_dir: str | Path, manifest: EngineFields) -> str | None:
     """What `eval` would say of the labels; None where it goes on.
 
     Args:
@@ -58,7 +58,7 @@ def label_fault(engine_dir: str | Path, manifest: Mapping[str, Any]) -> str | No
     return None
 
 
-def _reading(manifest: Mapping[str, Any]) -> Reading | None:
+def _reading(manifest: EngineFields) -> Reading | None:
     """What `eval` would read; None where that is no file."""
     from qdeploy.data.reading import reading_for_engine
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.tokenize import TextEncoder
@@ -13,6 +12,7 @@ from qdeploy.deploy.open import open_engine
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.integrity import SHA256, read_whole, verify
 from qdeploy.head import CONFIG, Head, head_of
+from qdeploy.schemas.manifest import EngineManifest
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LoadedEngine:
     """
 
     directory: Path
-    manifest: dict[str, Any]
+    manifest: EngineManifest
     engine: Engine
     encoder: TextEncoder
     head: Head
@@ -36,7 +36,9 @@ class LoadedEngine:
     @property
     def longest(self) -> int:
         """Tokens of a row it takes: the model's limit, or that of shapes it was compiled for."""
-        largest = ((self.manifest.get("builder") or {}).get("shapes") or {}).get("max")
+        builder = self.manifest.get("builder")
+        shapes = builder.get("shapes") if builder else None
+        largest = shapes.get("max") if shapes else None
         return min(self.encoder.max_length, largest[1]) if largest else self.encoder.max_length
 
     @property
@@ -48,16 +50,16 @@ class LoadedEngine:
     @property
     def calibration_lengths(self) -> RowLengths | None:
         """Tokens of the rows it was calibrated on; None where none were, or none is known."""
-        found = self.manifest.get("calibration") or {}
-        if not found.get("row_lengths"):
+        found = self.manifest.get("calibration")
+        if not found or not found.get("row_lengths"):
             return None
         return RowLengths(tuple(found["row_lengths"]), found["truncated"], found["max_length"])
 
     @property
     def calibration_hashes(self) -> frozenset[str]:
         """`row_hashes` of the rows it was calibrated on; empty where none were."""
-        calibration = self.manifest.get("calibration") or {}
-        return frozenset(calibration.get("row_hashes") or ())
+        calibration = self.manifest.get("calibration")
+        return frozenset(calibration.get("row_hashes") or ()) if calibration else frozenset()
 
 
 def load_engine(

@@ -17,7 +17,7 @@ from qdeploy.errors import ModelError
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import ClassOrder
 from qdeploy.files.artifact import write_bytes
-from qdeploy.files.schemas.fields import Count
+from qdeploy.schemas.fields import Count
 
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 _DAMAGE = (

@@ -75,8 +75,13 @@ def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
 
 def about_baseline(subject: LoadedEngine) -> dict[str, Any]:
     """Which engine the baseline is."""
-    names = ("target", "strategy", "scope")
-    return {"engine": str(subject.directory)} | {name: subject.manifest[name] for name in names}
+    manifest = subject.manifest
+    return {
+        "engine": str(subject.directory),
+        "target": manifest["target"],
+        "strategy": manifest["strategy"],
+        "scope": manifest["scope"],
+    }
 
 
 def about_data(rows: Rows, subject: LoadedEngine, lengths: RowLengths | None) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def evaluate_engine(
     threads = check_threads(asked.threads)
     protocol = _protocol(asked, threads)
     gates = Gates(asked.max_drop, asked.require_int8)
+    # What the options alone decide is refused before anything is loaded.
     gates.check_use(
         baseline=asked.baseline is not None, accuracy=asked.accuracy, simulate=asked.simulate
     )
@@ -80,6 +81,7 @@ def evaluate_engine(
     subjects = _loaded(engine_dir, asked, threads)
     rows, left_out = evaluation_rows(reading, subjects[0], asked.limit, accuracy=asked.accuracy)
     if asked.timed:
+        # Both engines have said how long a row may be; better refused now than behind the accuracy.
         protocol = replace(protocol, seq_len=timed_tokens(subjects, asked.seq_len))
         check_memory(subjects, protocol)
     report = parts.heading(subjects[0], known.name, protocol) | {"simulated": asked.simulate}
@@ -93,16 +95,19 @@ def evaluate_engine(
     report["data"] = parts.about_data(rows, subjects[0], lengths)
     labelled = rows.labels is not None
     report["data"] |= parts.about_reading(reading, left_out, labelled=labelled)
+    # The same rows for both engines, each with the inputs that it takes.
     feeds = [feeds_of(s, rows, protocol, asked.seed, exact=asked.timed) for s in subjects]
     if asked.accuracy:
         fill_neighbours(report, subjects, rows, max_length, progress)
     if asked.timed:
         fill_latency(report, subjects, feeds, protocol, asked.seed, progress)
+        # Behind the fixed shape, which leaves it the rest of the seconds.
         if asked.own_lengths:
             fill_own_lengths(report, subjects, rows, protocol, max_length, asked.seed, progress)
         fill_memories(report, subjects, protocol, progress)
     if progress:
         progress("kernels", 0, 1)
+    # Last: profiles open sessions of their own, and nothing is timed beside those.
     fill_structure(report, subjects, feeds, simulated=asked.simulate)
     if progress:
         progress("kernels", 1, 1)
@@ -111,6 +116,7 @@ def evaluate_engine(
             f"Simulated: the graph for {report['target']} ran on the CPU. Its accuracy is that of "
             "the graph; nothing was timed, and no kernel was seen."
         )
+    # Gates come at the very end, so that the report of a failed one is whole.
     report["warnings"] += parts.suspicions(report, judged)
     for text in report["warnings"]:
         warnings.warn(text, QDeployWarning, stacklevel=2)
@@ -147,9 +153,11 @@ def _loaded(engine_dir: PathLike, asked: EvalOptions, threads: int) -> list[Load
     """The engine, and its baseline; what proves their kernels is there."""
     subjects = [load_engine(engine_dir, threads, simulate=asked.simulate)]
     if asked.baseline is not None:
+        # A baseline that runs here is measured as it is, also beside a simulation.
         dry = read_manifest(Path(asked.baseline), "engine").get("dry_run", False)
         subjects.append(load_engine(asked.baseline, threads, simulate=asked.simulate and dry))
     if not asked.simulate:
         for subject in subjects:
+            # Else what is missing would show at the kernels, after minutes.
             check_packages(subject.engine)
     return subjects

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.weight_files import stored_shapes
 from qdeploy.machine.remedies import install_command, upgrade_command
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _PREFIX = "base_model.model."  # what PEFT writes before every name
 # What it writes between the parts of one, by its version and by the kind of the wrapper.
@@ -26,7 +32,7 @@ def stored_parameters(file: Path | None) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in shapes.items() if ".lora_" not in name}
 
 
-def merge_adapter(model: Any, directory: Path) -> Any:
+def merge_adapter(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
     """Merge an adapter directory into a base model.
 
     Args:
@@ -73,7 +79,7 @@ def merge_adapter(model: Any, directory: Path) -> Any:
     return wrapped.float().merge_and_unload()
 
 
-def _peft(directory: Path) -> Any:
+def _peft(directory: Path) -> ModuleType:
     try:
         import peft
     except ImportError:
@@ -84,7 +90,7 @@ def _peft(directory: Path) -> Any:
     return peft
 
 
-def _resize(model: Any, directory: Path) -> None:
+def _resize(model: PreTrainedModel, directory: Path) -> None:
     """Give the embedding table the rows of the adapter's, whose values then replace its own."""
     table = next((n for n, p in model.named_parameters() if p is _table(model)), None)
     if table is None:
@@ -96,12 +102,12 @@ def _resize(model: Any, directory: Path) -> None:
             rows = shape[0]
         elif own == table.replace("weight", "lora_embedding_A") and len(shape) == 2:
             rows = shape[1]  # A is [rank, rows]
-        if rows is not None and rows != _table(model).shape[0]:
+        if rows is not None and rows != model.get_parameter(table).shape[0]:
             model.resize_token_embeddings(rows, mean_resizing=False)
             return
 
 
-def _table(model: Any) -> Any:
+def _table(model: PreTrainedModel) -> torch.Tensor | None:
     return getattr(model.get_input_embeddings(), "weight", None)
 
 
@@ -110,7 +116,7 @@ def _file(directory: Path) -> Path:
     return next(path for path in files if path.is_file())
 
 
-def _check_read(peft: Any, wrapped: Any, directory: Path) -> None:
+def _check_read(peft: ModuleType, wrapped: PeftModel, directory: Path) -> None:
     """Refuse an adapter whose file holds tensors that no module takes: peft drops them."""
     # by the names of the modules, and by those that peft saves them under (DoRA's differ)
     names = [*wrapped.state_dict(), *peft.get_peft_model_state_dict(wrapped)]
@@ -124,7 +130,7 @@ def _check_read(peft: Any, wrapped: Any, directory: Path) -> None:
         )
 
 
-def _check_complete(peft: Any, wrapped: Any, directory: Path) -> None:
+def _check_complete(peft: ModuleType, wrapped: PeftModel, directory: Path) -> None:
     """Refuse an adapter whose file lacks tensors: peft would leave them at their random start."""
     stored = stored_shapes([_file(directory)])
     wanted = {_base_name(name) for name in peft.get_peft_model_state_dict(wrapped)}

@@ -89,20 +89,19 @@ def _name_initializers(graph: ir.Graph, parameters: Mapping[str, torch.Tensor]) 
                 continue
             name = _owner(scopes(node), array, parameters)
             if name is not None:
-                node.replace_input_with(index, _named(given, name, value, array))
+                node.replace_input_with(index, _named(given, name, array))
     for name in [name for name, value in graph.initializers.items() if not value.uses()]:
         del graph.initializers[name]
     for value in given.values():
         graph.register_initializer(value)
 
 
-def _named(given: dict[str, ir.Value], name: str, value: ir.Value, array: Array) -> ir.Value:
+def _named(given: dict[str, ir.Value], name: str, array: Array) -> ir.Value:
     """The initializer `name`; a second layout of the same parameter is called `name.T`."""
     if name in given and not np.array_equal(_array(given[name]), array):
         name = f"{name}.T"
     if name not in given:
-        tensor = ir.Tensor(array, name=name)
-        given[name] = ir.Value(name=name, shape=value.shape, type=value.type, const_value=tensor)
+        given[name] = ir.val(name, const_value=ir.Tensor(array, name=name))
     return given[name]
 
 
@@ -158,6 +157,7 @@ def _inherit_scopes(node: ir.Node) -> None:
 
 
 def _strip(model: ir.Model) -> None:
+    # Not `ClearMetadataAndDocStringPass`: it takes the scopes of nodes, and leaves what values say.
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.doc_string = model.graph.doc_string = None

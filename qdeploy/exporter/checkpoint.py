@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.data.readers import READERS
 from qdeploy.errors import CheckpointError
@@ -14,6 +13,7 @@ from qdeploy.exporter.weight_files import adapter_weights, find_weights
 from qdeploy.files.artifact import MANIFEST, sha256_file
 from qdeploy.machine.remedies import upgrade_command
 from qdeploy.models import embedded, hub
+from qdeploy.types import Json
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -50,10 +50,10 @@ class Checkpoint:
     directory: Path
     weights: tuple[Path, ...]
     config_directory: Path
-    config: dict[str, Any]
+    config: dict[str, Json]
     tokenizer: Path
     adapter: Path | None = None
-    adapter_config: dict[str, Any] | None = None
+    adapter_config: dict[str, Json] | None = None
     adapter_file: Path | None = None
     labels: tuple[str, ...] | None = None
     trust_remote_code: bool = False
@@ -160,7 +160,7 @@ def _with_adapter(
     )
 
 
-def _base_of(adapter: Path, config: dict[str, Any], consent: dict[str, bool]) -> Path:
+def _base_of(adapter: Path, config: dict[str, Json], consent: dict[str, bool]) -> Path:
     """The base checkpoint that an adapter names: packaged, a directory, or on the hub."""
     base = str(config.get("base_model_name_or_path") or "")
     if not base:
@@ -188,7 +188,7 @@ def _base_of(adapter: Path, config: dict[str, Any], consent: dict[str, bool]) ->
         ) from error
 
 
-def _config(directory: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+def _config(directory: Path, *, trust_remote_code: bool) -> dict[str, Json]:
     """Read `config.json` and check that transformers can make a model of it."""
     path = directory / CONFIG
     if (directory / MANIFEST).is_file():
@@ -211,7 +211,7 @@ def _config(directory: Path, *, trust_remote_code: bool) -> dict[str, Any]:
     return config
 
 
-def _check_model_type(path: Path, config: dict[str, Any], *, trust_remote_code: bool) -> None:
+def _check_model_type(path: Path, config: dict[str, Json], *, trust_remote_code: bool) -> None:
     from transformers import __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -241,7 +241,7 @@ def _check_model_type(path: Path, config: dict[str, Any], *, trust_remote_code: 
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Json]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:

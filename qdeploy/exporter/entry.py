@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
 from qdeploy.models import embedded
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import PathLike, Progress
 
 
@@ -16,9 +16,12 @@ def export_model(
     model_dir: PathLike,
     *,
     force: bool = False,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    task: str | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
-    **options: Any,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
 
     Raises:
@@ -34,4 +37,13 @@ def export_model(
         progress("load PyTorch", 0, 1)  # seconds, and no word of it
     from qdeploy.exporter.export import export_checkpoint
 
-    return export_checkpoint(checkpoint, model_dir, force=force, progress=progress, **options)
+    return export_checkpoint(
+        checkpoint,
+        model_dir,
+        force=force,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        task=task,
+        seed=seed,
+        progress=progress,
+    )

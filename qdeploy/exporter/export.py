@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -33,7 +33,11 @@ from qdeploy.files.output import check_apart, check_output
 from qdeploy.files.publish import staged
 from qdeploy.head import head_facts, unique
 from qdeploy.models import embedded
+from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 GRAPH = "model.onnx"
 
@@ -48,7 +52,7 @@ def export_checkpoint(
     task: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
 
     The graph has int64 inputs [batch, sequence], both dynamic, opset 20, and is one file, which
@@ -124,7 +128,9 @@ def export_checkpoint(
     return read_manifest(target, "model")
 
 
-def _write(work: Path, graph: ir.Model, model: Any, tokenizer: Any) -> None:
+def _write(
+    work: Path, graph: ir.Model, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
     write_graph(graph, work / GRAPH)
     with quiet():
         model.config.save_pretrained(work)
@@ -132,8 +138,13 @@ def _write(work: Path, graph: ir.Model, model: Any, tokenizer: Any) -> None:
 
 
 def _verified(
-    work: Path, model: Any, tokenizer: Any, interface: Interface, seed: int, report: Progress
-) -> dict[str, Any]:
+    work: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    interface: Interface,
+    seed: int,
+    report: Progress,
+) -> dict[str, object]:
     """What was compared with torch and transformers, and how far it agrees, for the manifest.
 
     Raises:
@@ -155,7 +166,7 @@ def _verified(
     }
 
 
-def _facts(model: Any, interface: Interface) -> dict[str, Any]:
+def _facts(model: PreTrainedModel, interface: Interface) -> dict[str, object]:
     """What a model takes and gives, for the manifest."""
     return {
         "labels": list(unique(_labels(model))),
@@ -170,19 +181,21 @@ def _facts(model: Any, interface: Interface) -> dict[str, Any]:
     }
 
 
-def _labels(model: Any) -> list[str]:
+def _labels(model: PreTrainedModel) -> list[str]:
     """Class names by index; question answering has none, whatever its configuration says."""
     names = model.config.id2label
     return [str(names.get(index, f"LABEL_{index}")) for index in range(model.config.num_labels)]
 
 
-def _hidden_size(model: Any) -> int:
+def _hidden_size(model: PreTrainedModel) -> int:
     """As the configuration says, in whatever word; else the width of the token embeddings."""
     size = getattr(model.config, "hidden_size", None)
     return int(model.get_input_embeddings().weight.shape[1] if size is None else size)
 
 
-def _longest(checkpoint: Checkpoint, tokenizer: Any, model: Any) -> int:
+def _longest(
+    checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel
+) -> int:
     """Tokens of the longest row, with a warning where BigBird would take more in its own way."""
     limit, full = length_limit(tokenizer, model), longest_full_row(checkpoint.config)
     if full is None or full >= limit:
@@ -197,7 +210,7 @@ def _longest(checkpoint: Checkpoint, tokenizer: Any, model: Any) -> int:
     return full
 
 
-def _warn_of_nameless_classes(checkpoint: Checkpoint, model: Any) -> None:
+def _warn_of_nameless_classes(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
     if checkpoint.adapter is not None and _labels(model)[0] == "LABEL_0":
         warnings.warn(
             f"{checkpoint.adapter} does not name its classes, so they are called "
@@ -207,7 +220,7 @@ def _warn_of_nameless_classes(checkpoint: Checkpoint, model: Any) -> None:
         )
 
 
-def _warn_of_equal_classes(checkpoint: Checkpoint, model: Any) -> None:
+def _warn_of_equal_classes(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
     names = _labels(model)
     if len(set(names)) < len(names):
         warnings.warn(

@@ -10,7 +10,7 @@ does not grow; a table that is read both ways (tied embeddings) stays beside its
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +18,8 @@ import onnx_ir as ir
 from qdeploy.types import Array
 
 Inputs = list[Array]
+# An initializer, and what a node does to it: operator, attributes, bytes of its other inputs.
+_Key: TypeAlias = tuple[ir.Value, str, tuple[tuple[str, str], ...], tuple[bytes, ...]]
 
 
 def fold_constants(graph: ir.Graph) -> None:
@@ -27,7 +29,8 @@ def fold_constants(graph: ir.Graph) -> None:
         graph: any graph; each result has the values and the data type of the operator's output.
             A graph output stays the output of its node.
     """
-    made: dict[tuple[Any, ...], ir.Value] = {}
+    tape = ir.tape.Tape(graph)
+    made: dict[_Key, ir.Value] = {}
     roots: dict[str, str] = {}  # folded initializer → the one it came from
     outputs = set(graph.outputs)
     for node in list(graph):
@@ -40,7 +43,7 @@ def fold_constants(graph: ir.Graph) -> None:
             source = str(operands[0].name)
             folded = np.ascontiguousarray(_RULES[node.op_type](node, arrays))
             name = _free(graph, source, node.op_type)
-            made[key] = _initializer(graph, name, folded)
+            made[key] = tape.initializer(ir.Tensor(folded, name=name))
             roots[name] = roots.get(source, source)
         node.outputs[0].replace_all_uses_with(made[key])
         graph.remove(node, safe=True)
@@ -61,32 +64,26 @@ def _array(value: ir.Value) -> Array:
     return value.const_value.numpy()
 
 
-def _key(node: ir.Node, operands: list[ir.Value], arrays: Inputs) -> tuple[Any, ...]:
+def _key(node: ir.Node, operands: list[ir.Value], arrays: Inputs) -> _Key:
     """Equal for two nodes that do the same to the same initializer."""
     attributes = tuple(sorted((a.name, repr(a.value)) for a in node.attributes.values()))
     sizes = tuple(array.tobytes() for array in arrays[1:])
     return (operands[0], node.op_type, attributes, sizes)
 
 
-def _ints(node: ir.Node, name: str) -> list[int] | None:
-    attribute = node.attributes.get(name)
-    return None if attribute is None else [int(v) for v in attribute.value]
-
-
 def _transpose(node: ir.Node, arrays: Inputs) -> Array:
-    return np.transpose(arrays[0], _ints(node, "perm"))
+    return np.transpose(arrays[0], node.attributes.get_ints("perm", None))
 
 
 def _reshape(node: ir.Node, arrays: Inputs) -> Array:
     shape = [int(size) for size in arrays[1]]
-    keep = node.attributes.get("allowzero")
-    if keep is None or not keep.value:  # 0 takes the size from the input
+    if not node.attributes.get_int("allowzero", 0):  # 0 takes the size from the input
         shape = [size or arrays[0].shape[axis] for axis, size in enumerate(shape)]
     return arrays[0].reshape(shape)
 
 
 def _cast(node: ir.Node, arrays: Inputs) -> Array:
-    return arrays[0].astype(ir.DataType(node.attributes["to"].value).numpy())
+    return arrays[0].astype(ir.DataType(node.attributes["to"].as_int()).numpy())
 
 
 def _squeeze(node: ir.Node, arrays: Inputs) -> Array:
@@ -118,18 +115,6 @@ def _free(graph: ir.Graph, source: str, operator: str) -> str:
     return unique
 
 
-def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    tensor = ir.Tensor(array, name=name)
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
-
-
 def _drop(graph: ir.Graph, roots: dict[str, str]) -> None:
     """Remove what was folded away: originals, and steps between them and the last form."""
     for name in {*roots, *roots.values()}:
@@ -144,6 +129,4 @@ def _rename(graph: ir.Graph, roots: dict[str, str]) -> None:
         root = roots[name]
         if root in graph.initializers or sum(roots[other] == root for other in left) > 1:
             continue
-        value = graph.initializers.pop(name)
-        value.name = root
-        graph.register_initializer(value)
+        ir.convenience.rename_values(graph.initializers[name], root)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 import transformers
@@ -19,10 +19,22 @@ from qdeploy.exporter.tasks import Task
 from qdeploy.exporter.unread import check_unread
 from qdeploy.exporter.weight_files import stored_shapes
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
 _SHOWN = 3  # names listed in an error text
 
 
-def load_model(checkpoint: Checkpoint, task: Task) -> torch.nn.Module:
+class LoadingInfo(TypedDict):
+    """What transformers says of the tensors that it loaded; of shapes: stored, then wanted."""
+
+    missing_keys: Collection[str]
+    unexpected_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
+
+
+def load_model(checkpoint: Checkpoint, task: Task) -> PreTrainedModel:
     """Load the weights in FP32 with eager attention, merge the adapter, and vet every tensor.
 
     Args:
@@ -55,7 +67,7 @@ def load_model(checkpoint: Checkpoint, task: Task) -> torch.nn.Module:
 
 def _configuration(
     checkpoint: Checkpoint, task: Task, supplied: Mapping[str, tuple[int, ...]]
-) -> Any:
+) -> PreTrainedConfig:
     """The configuration, with as many classes as the adapter's head has."""
     path = checkpoint.config_directory / "config.json"
     try:
@@ -80,7 +92,10 @@ def _configuration(
 
 
 def _head_classes(
-    checkpoint: Checkpoint, task: Task, config: Any, supplied: Mapping[str, tuple[int, ...]]
+    checkpoint: Checkpoint,
+    task: Task,
+    config: PreTrainedConfig,
+    supplied: Mapping[str, tuple[int, ...]],
 ) -> int | None:
     """How many classes the head in the adapter has; None where the adapter holds no head.
 
@@ -97,7 +112,7 @@ def _head_classes(
 
 
 def _shapes(
-    checkpoint: Checkpoint, task: Task, config: Any, classes: int
+    checkpoint: Checkpoint, task: Task, config: PreTrainedConfig, classes: int
 ) -> dict[str, tuple[int, ...]]:
     config = copy.deepcopy(config)
     config.num_labels = classes
@@ -107,7 +122,9 @@ def _shapes(
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
-def _auto_class(checkpoint: Checkpoint, task: Task, config: Any) -> Any:
+def _auto_class(
+    checkpoint: Checkpoint, task: Task, config: PreTrainedConfig
+) -> type[_BaseAutoModelClass]:
     auto = getattr(transformers, task.auto_class)
     remote = task.auto_class in (getattr(config, "auto_map", None) or {})
     if type(config) not in auto._model_mapping and not remote:
@@ -120,8 +137,11 @@ def _auto_class(checkpoint: Checkpoint, task: Task, config: Any) -> Any:
 
 
 def _load(
-    checkpoint: Checkpoint, task: Task, config: Any, supplied: Mapping[str, tuple[int, ...]]
-) -> tuple[Any, dict[str, Any]]:
+    checkpoint: Checkpoint,
+    task: Task,
+    config: PreTrainedConfig,
+    supplied: Mapping[str, tuple[int, ...]],
+) -> tuple[PreTrainedModel, LoadingInfo]:
     """The model, and what transformers says of its loading.
 
     Shapes that differ are an error, but for tensors that the adapter brings: a head of other
@@ -152,7 +172,9 @@ def _load(
     return model, info
 
 
-def _unloadable(checkpoint: Checkpoint, task: Task, config: Any, cause: str) -> CheckpointError:
+def _unloadable(
+    checkpoint: Checkpoint, task: Task, config: PreTrainedConfig, cause: str
+) -> CheckpointError:
     return CheckpointError(
         f"transformers cannot load {checkpoint.directory} as {config.model_type} for {task.name}: "
         f"{cause} Check that config.json belongs to these weights, or save the model again with "
@@ -160,7 +182,7 @@ def _unloadable(checkpoint: Checkpoint, task: Task, config: Any, cause: str) -> 
     )
 
 
-def _cause(checkpoint: Checkpoint, task: Task, config: Any, error: Exception) -> str:
+def _cause(checkpoint: Checkpoint, task: Task, config: PreTrainedConfig, error: Exception) -> str:
     """Why loading failed: the first tensor whose shape differs, else what transformers says."""
     if "size" not in str(error):
         return first_line(error)
@@ -180,7 +202,7 @@ def _mismatch(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> st
     return f"{name} is {list(stored)} in the files, and config.json makes it {list(wanted)}."
 
 
-def check_trained(checkpoint: Checkpoint, model: Any, missing: Collection[str]) -> None:
+def check_trained(checkpoint: Checkpoint, model: PreTrainedModel, missing: Collection[str]) -> None:
     """Refuse parameters that no file holds: they are random numbers.
 
     Raises:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ import torch
 from qdeploy.errors import VerificationError
 from qdeploy.exporter.quiet import quiet
 from qdeploy.types import Array
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Of outputs of 1 and below, relative to them. FP32 rounding differs by some 1e-6 between two
 # runtimes; a wrong graph by 1e-3 and more. Above 1 it is absolute.
@@ -83,7 +86,7 @@ class Case:
         return float(np.abs(self.expected - self.found).max())
 
 
-def agreement(model: Any, cases: Sequence[Case]) -> Agreement:
+def agreement(model: PreTrainedModel, cases: Sequence[Case]) -> Agreement:
     """Hold all cases against each other.
 
     Args:
@@ -121,7 +124,9 @@ def check_comparable(case: Case) -> None:
         )
 
 
-def _check_rounding(model: Any, cases: Sequence[Case], sizes: Mapping[str, float]) -> float:
+def _check_rounding(
+    model: PreTrainedModel, cases: Sequence[Case], sizes: Mapping[str, float]
+) -> float:
     """Compare torch and the graph with torch in FP64; return torch's own relative distance."""
     exact = _in_double(model, cases)
     by = [sizes[case.name] or 1.0 for case in cases]
@@ -145,7 +150,7 @@ def _distance(found: Array, right: Array) -> float:
     return float(np.abs(found - right).max())
 
 
-def _in_double(model: Any, cases: Sequence[Case]) -> list[Array]:
+def _in_double(model: PreTrainedModel, cases: Sequence[Case]) -> list[Array]:
     """Each case's output in FP64. The model is converted and back, which loses nothing."""
     outputs: list[Array] = []
     try:

@@ -7,16 +7,20 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import transformers
 
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.tasks import Task
+from qdeploy.types import Json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # Settings that earlier releases of transformers obeyed, and the values that mean "nothing special".
 # Release 5 took relative positions (Shaw et al. 2018) and head pruning out of most families.
-_ONCE_READ: dict[str, tuple[Any, ...]] = {
+_ONCE_READ: dict[str, tuple[Json, ...]] = {
     "position_embedding_type": (None, "absolute"),
     "pruned_heads": (None, {}, []),
 }
@@ -67,7 +71,9 @@ _RUN = {
 _OBSOLETE = ("torchscript", "output_past", "output_past_key_values")
 
 
-def check_settings(config: Any, given: Mapping[str, Any], path: Path, task: Task) -> None:
+def check_settings(
+    config: PreTrainedConfig, given: Mapping[str, object], path: Path, task: Task
+) -> None:
     """Refuse a configuration that names another model than transformers would build of it.
 
     Args:
@@ -89,7 +95,7 @@ def check_settings(config: Any, given: Mapping[str, Any], path: Path, task: Task
         _check_classes(config, path)
 
 
-def normalise(config: Any) -> None:
+def normalise(config: PreTrainedConfig) -> None:
     """Let a model return the outputs of its task alone, whatever `config.json` says, in place.
 
     BigBird's sparse attention becomes the full one, which it is itself for every row that
@@ -105,7 +111,7 @@ def normalise(config: Any) -> None:
         config.attention_type = "original_full"
 
 
-def warn_of_text_alone(config: Any, name: str) -> None:
+def warn_of_text_alone(config: PreTrainedConfig, name: str) -> None:
     """Say that a family reads more than its graph will: transformers takes defaults for the rest.
 
     Args:
@@ -122,7 +128,7 @@ def warn_of_text_alone(config: Any, name: str) -> None:
         )
 
 
-def longest_full_row(given: Mapping[str, Any]) -> int | None:
+def longest_full_row(given: Mapping[str, object]) -> int | None:
     """Tokens up to which a BigBird attends to everything; None where nothing limits it.
 
     Above (5 + 2 · random blocks) · block size its attention is sparse and partly random
@@ -134,10 +140,12 @@ def longest_full_row(given: Mapping[str, Any]) -> int | None:
     if given.get("model_type") != "big_bird" or given.get("attention_type") == "original_full":
         return None
     blocks, size = given.get("num_random_blocks", 3), given.get("block_size", 64)
+    # transformers has made a model of them
+    assert isinstance(blocks, int | float | str) and isinstance(size, int | float | str)
     return (5 + 2 * int(blocks)) * int(size)
 
 
-def _check_family(config: Any, path: Path) -> None:
+def _check_family(config: PreTrainedConfig, path: Path) -> None:
     family = str(config.model_type)
     if family in _REFUSED:
         raise CheckpointError(
@@ -159,7 +167,7 @@ def _check_family(config: Any, path: Path) -> None:
         )
 
 
-def _check_sizes(config: Any, path: Path) -> None:
+def _check_sizes(config: PreTrainedConfig, path: Path) -> None:
     for name in _SIZES:
         try:
             value = getattr(config, name, None)
@@ -180,7 +188,7 @@ def _check_sizes(config: Any, path: Path) -> None:
             )
 
 
-def _check_rounding_terms(config: Any, path: Path) -> None:
+def _check_rounding_terms(config: PreTrainedConfig, path: Path) -> None:
     for name in _ROUNDING_TERMS:
         value = getattr(config, name, None)
         if isinstance(value, int | float) and not 0 <= value < 1:  # False for NaN too
@@ -190,7 +198,9 @@ def _check_rounding_terms(config: Any, path: Path) -> None:
             )
 
 
-def _check_once_read(config: Any, given: Mapping[str, Any], path: Path, task: Task) -> None:
+def _check_once_read(
+    config: PreTrainedConfig, given: Mapping[str, object], path: Path, task: Task
+) -> None:
     source = _source(config, task)
     for name, plain in _ONCE_READ.items():
         value = given.get(name)
@@ -204,7 +214,7 @@ def _check_once_read(config: Any, given: Mapping[str, Any], path: Path, task: Ta
         )
 
 
-def _source(config: Any, task: Task) -> str:
+def _source(config: PreTrainedConfig, task: Task) -> str:
     """Text of the module that defines the model; "" where it cannot be known."""
     mapping = getattr(transformers, task.auto_class)._model_mapping
     if type(config) not in mapping:
@@ -216,7 +226,7 @@ def _source(config: Any, task: Task) -> str:
         return ""
 
 
-def _check_classes(config: Any, path: Path) -> None:
+def _check_classes(config: PreTrainedConfig, path: Path) -> None:
     found = list(getattr(config, "id2label", None) or {})
     if not found:
         raise CheckpointError(

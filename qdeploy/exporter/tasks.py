@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from qdeploy.errors import CheckpointError, choose
 
@@ -46,7 +45,7 @@ _GENERATIVE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 
 
 def task_of(
-    name: str, config: Mapping[str, Any], adapter: Mapping[str, Any] | None, asked: str | None
+    name: str, config: Mapping[str, object], adapter: Mapping[str, object] | None, asked: str | None
 ) -> Task:
     """The task of a checkpoint.
 
@@ -74,7 +73,7 @@ def task_of(
     return _task_of_architecture(name, config)
 
 
-def _task_of_architecture(name: str, config: Mapping[str, Any]) -> Task:
+def _task_of_architecture(name: str, config: Mapping[str, object]) -> Task:
     listed = config.get("architectures") or []
     architectures = [str(a) for a in (listed if isinstance(listed, list) else [listed])]
     for task in TASKS:

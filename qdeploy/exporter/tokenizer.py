@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +14,9 @@ from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
 from qdeploy.machine.remedies import install_command
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Order of the graph's inputs.
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -23,7 +26,7 @@ _PAIR = 2  # types of a pair of texts
 _SHOWN = 5  # tokens listed in a text
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
     """Load the tokenizer through transformers, in its fast form.
 
     Vocabulary files without a `tokenizer.json` (vocab.txt, SentencePiece models) are converted by
@@ -64,7 +67,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Any, directory: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
     """Write `tokenizer.json` and its companions, with no padding or truncation baked in."""
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
@@ -72,7 +75,7 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
         tokenizer.save_pretrained(directory)
 
 
-def embedding_rows(model: Any) -> int:
+def embedding_rows(model: PreTrainedModel) -> int:
     """Rows of the table that the token ids index.
 
     Raises:
@@ -88,7 +91,9 @@ def embedding_rows(model: Any) -> int:
         ) from None
 
 
-def check_vocabulary(tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None:
+def check_vocabulary(
+    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, checkpoint: Checkpoint
+) -> None:
     """Compare the tokenizer with the embedding table: every token needs a row there.
 
     A regular or a framing token without a row is an error. Tokens that were added and never got
@@ -130,7 +135,9 @@ def check_vocabulary(tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None
     )
 
 
-def check_types(tokenizer: Any, inputs: Sequence[str], model: Any) -> None:
+def check_types(
+    tokenizer: PreTrainedTokenizerFast, inputs: Sequence[str], model: PreTrainedModel
+) -> None:
     """Refuse token types that the model has no row for.
 
     Raises:
@@ -148,7 +155,7 @@ def check_types(tokenizer: Any, inputs: Sequence[str], model: Any) -> None:
         )
 
 
-def model_inputs(tokenizer: Any, model: Any) -> tuple[str, ...]:
+def model_inputs(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> tuple[str, ...]:
     """The inputs that the tokenizer gives and the model takes, in the graph's order.
 
     The mask is taken from any tokenizer, since every row of a batch needs it. Token types are left
@@ -172,7 +179,7 @@ def model_inputs(tokenizer: Any, model: Any) -> tuple[str, ...]:
     return tuple(name for name in _INPUTS if name in given and name in taken)
 
 
-def length_limit(tokenizer: Any, model: Any) -> int:
+def length_limit(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
     """Tokens of the longest row that the model takes.
 
     `max_position_embeddings`, less what RoBERTa's descendants lose because their positions start
@@ -193,7 +200,7 @@ def length_limit(tokenizer: Any, model: Any) -> int:
     return min(positions, limit)
 
 
-def pad_token_id(tokenizer: Any, model: Any) -> int:
+def pad_token_id(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
     """The padding token: the tokenizer's, else the model's, else 0.
 
     Raises:

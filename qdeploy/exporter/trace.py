@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import torch
@@ -13,6 +13,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # The first opset with Gelu as one operator, which keeps FFN blocks recognisable.
 OPSET = 20
@@ -43,7 +46,9 @@ TESTED = (
 )
 
 
-def check_runs(model: Any, inputs: Sequence[str], outputs: Sequence[str], *, longest: int) -> None:
+def check_runs(
+    model: PreTrainedModel, inputs: Sequence[str], outputs: Sequence[str], *, longest: int
+) -> None:
     """Run the model in torch on a small batch: what fails there is no fault of a graph.
 
     Args:
@@ -77,7 +82,11 @@ def check_runs(model: Any, inputs: Sequence[str], outputs: Sequence[str], *, lon
 
 
 def trace(
-    model: Any, inputs: Sequence[str], outputs: Sequence[str], *, longest: int = _SEQUENCE
+    model: PreTrainedModel,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    longest: int = _SEQUENCE,
 ) -> ir.Model:
     """Trace a model with dynamic batch and sequence.
 
@@ -140,12 +149,14 @@ def _cause(error: BaseException) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _examples(model: Any, inputs: Sequence[str], longest: int) -> dict[str, torch.Tensor]:
+def _examples(
+    model: PreTrainedModel, inputs: Sequence[str], longest: int
+) -> dict[str, torch.Tensor]:
     shape = (_BATCH, max(1, min(_SEQUENCE, longest)))
     return {name: _example(name, model.config, shape) for name in inputs}
 
 
-def _example(name: str, config: Any, shape: tuple[int, int]) -> torch.Tensor:
+def _example(name: str, config: PreTrainedConfig, shape: tuple[int, int]) -> torch.Tensor:
     if name == "token_type_ids":
         return torch.zeros(shape, dtype=torch.int64)
     if name == "attention_mask":

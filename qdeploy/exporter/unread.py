@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.tasks import TASKS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.models.auto.auto_factory import _LazyAutoMapping
 
 _SHOWN = 5  # names listed in an error text
 # Buffers that count or cache and were never trained, and heads of pretraining that
@@ -29,7 +33,7 @@ _PRETRAINING = (
 
 
 def check_unread(
-    model: Any, unread: Collection[str], origin: str, *, other_heads: bool = False
+    model: PreTrainedModel, unread: Collection[str], origin: str, *, other_heads: bool = False
 ) -> None:
     """Refuse tensors that nothing reads: the file holds another model than the one that runs.
 
@@ -68,12 +72,12 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _described(config: Any) -> str:
+def _described(config: PreTrainedConfig) -> str:
     layers = getattr(config, "num_hidden_layers", None)
     return f"{config.model_type}{f', {layers} layers' if layers is not None else ''}"
 
 
-def _names_of_family(model: Any, *, other_heads: bool) -> set[str]:
+def _names_of_family(model: PreTrainedModel, *, other_heads: bool) -> set[str]:
     """Names that other heads of the same architecture and configuration give their tensors."""
     mappings = [transformers.MODEL_MAPPING]
     mappings += [
@@ -95,8 +99,10 @@ def _names_of_family(model: Any, *, other_heads: bool) -> set[str]:
     return found
 
 
-def _classes(mappings: Iterable[Any], config: type) -> set[Any]:
-    found: set[Any] = set()
+def _classes(
+    mappings: Iterable[_LazyAutoMapping], config: type[PreTrainedConfig]
+) -> set[type[PreTrainedModel]]:
+    found: set[type[PreTrainedModel]] = set()
     for mapping in mappings:
         if config in mapping:
             kind = mapping[config]

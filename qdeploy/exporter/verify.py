@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,13 @@ from qdeploy.errors import VerificationError
 from qdeploy.exporter import sample_texts
 from qdeploy.exporter.quiet import quiet
 from qdeploy.exporter.rounding import REPORT, Agreement, Case, agreement, check_comparable
+from qdeploy.exporter.tokenizer import embedding_rows
 from qdeploy.types import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
+    from tokenizers import Encoding
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
 
 SHAPES = ((1, 8), (2, 37), (8, 128))
 _TOKENS = 128  # length at which truncation is compared
@@ -42,9 +48,9 @@ class Interface:
 
 
 def verify_logits(
-    model: Any,
+    model: PreTrainedModel,
     path: Path,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerFast,
     interface: Interface,
     *,
     seed: int = 0,
@@ -74,7 +80,7 @@ def verify_logits(
     return agreement(model, cases)
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -89,7 +95,10 @@ def _session(path: Path) -> Any:
 
 
 def _cases(
-    model: Any, tokenizer: Any, interface: Interface, rng: np.random.Generator
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    interface: Interface,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[str, dict[str, Array]]]:
     for at, (batch, length) in enumerate(interface.shapes()):
         yield "real text", _real(tokenizer, interface, batch, length, start=at)
@@ -97,7 +106,7 @@ def _cases(
 
 
 def _real(
-    tokenizer: Any, interface: Interface, batch: int, length: int, start: int
+    tokenizer: PreTrainedTokenizerFast, interface: Interface, batch: int, length: int, start: int
 ) -> dict[str, Array]:
     pairs = [sample_texts.PLAIN[(start + i) % len(sample_texts.PLAIN)] for i in range(batch)]
     encoded = tokenizer(
@@ -112,12 +121,11 @@ def _real(
 
 
 def _random(
-    model: Any, interface: Interface, batch: int, length: int, rng: np.random.Generator
+    model: PreTrainedModel, interface: Interface, batch: int, length: int, rng: np.random.Generator
 ) -> dict[str, Array]:
     """Random ids, the first row full and the others of random lengths."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
     lengths = [length, *rng.integers(1, length + 1, batch - 1).tolist()]
-    allowed = np.delete(np.arange(vocabulary), interface.pad_token_id)
+    allowed = np.delete(np.arange(embedding_rows(model)), interface.pad_token_id)
     rows: dict[str, list[list[int]]] = {
         "input_ids": [rng.choice(allowed, n).tolist() for n in lengths],
         "attention_mask": [[1] * n for n in lengths],
@@ -135,7 +143,11 @@ def _padded(name: str, rows: Sequence[Sequence[int]], length: int, interface: In
 
 
 def _compare(
-    model: Any, session: Any, kind: str, feeds: dict[str, Array], outputs: Sequence[str]
+    model: PreTrainedModel,
+    session: onnxruntime.InferenceSession,
+    kind: str,
+    feeds: dict[str, Array],
+    outputs: Sequence[str],
 ) -> list[Case]:
     batch, length = feeds["input_ids"].shape
     where = f"{kind}, batch {batch}, sequence {length}"
@@ -156,7 +168,7 @@ def _compare(
     return cases
 
 
-def verify_tokenizer(tokenizer: Any, path: Path, inputs: Sequence[str]) -> int:
+def verify_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path, inputs: Sequence[str]) -> int:
     """Compare `tokenizers` on the written file with transformers, on pairs, singles and cut pairs.
 
     Args:
@@ -188,7 +200,10 @@ def verify_tokenizer(tokenizer: Any, path: Path, inputs: Sequence[str]) -> int:
 
 
 def _compare_tokens(
-    rows: Sequence[Any], expected: Any, found: Sequence[Any], inputs: Sequence[str]
+    rows: Sequence[str | tuple[str, str]],
+    expected: BatchEncoding,
+    found: Sequence[Encoding],
+    inputs: Sequence[str],
 ) -> None:
     fields = {"input_ids": "ids", "token_type_ids": "type_ids"}
     for name in [name for name in fields if name in inputs]:

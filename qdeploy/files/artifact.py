@@ -9,15 +9,21 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 from qdeploy.errors import ModelError
-from qdeploy.files.schemas.checked import check, decode
-from qdeploy.files.schemas.manifest import MANIFESTS
 from qdeploy.machine.faults import named
+from qdeploy.schemas.checked import checked, decode
+from qdeploy.schemas.manifest import (
+    Contents,
+    EngineManifest,
+    ModelManifest,
+    require_possible,
+    require_possible_engine,
+)
 from qdeploy.text import is_utf8, json_text
 
 if TYPE_CHECKING:
@@ -100,7 +106,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON, whole or not at all, with sorted keys: equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     write_bytes(path, json_text(text).encode())
@@ -137,7 +143,7 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
+def write_manifest(directory: Path, kind: str, fields: Mapping[str, object]) -> None:
     """Write `qdeploy.json`: schema, kind, versions, sha256 and size of each file, and `fields`.
 
     `sealed` holds a digest of each of these fields: a file has its sha256 here, and this file has
@@ -158,7 +164,10 @@ def write_manifest(directory: Path, kind: str, fields: dict[str, Any]) -> None:
 
 
 def add_to_manifest(
-    directory: Path, kind: str, fields: dict[str, Any], files: Iterable[str] = ()
+    directory: Path,
+    kind: Literal["model", "engine"],
+    fields: Mapping[str, object],
+    files: Iterable[str] = (),
 ) -> None:
     """Put fields into a manifest that stands; whatever else is in it stays.
 
@@ -168,15 +177,16 @@ def add_to_manifest(
     Raises:
         ModelError: see `read_manifest`.
     """
-    found = read_manifest(directory, kind)
-    for name in files:
-        found["files"][name] = sha256_file(directory / name)
-        found["sizes"][name] = (directory / name).stat().st_size
+    found: Contents = read_manifest(directory, kind)
+    anew = {name: directory / name for name in files}
+    digests = found.get("files", {}) | {name: sha256_file(path) for name, path in anew.items()}
+    sizes = found.get("sizes", {}) | {name: path.stat().st_size for name, path in anew.items()}
     sealed = found.get("sealed", {}) | {name: _digest(value) for name, value in fields.items()}
-    write_json(directory / MANIFEST, found | fields | {"sealed": sealed})
+    whole = {**found, **fields, "files": digests, "sizes": sizes, "sealed": sealed}
+    write_json(directory / MANIFEST, whole)
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     """16 hex digits of a JSON value."""
     read_back = json.loads(json_text(json.dumps(value, ensure_ascii=False)))
     return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()[:16]
@@ -190,7 +200,17 @@ def kind_of(directory: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
+@overload
+def read_manifest(directory: Path, kind: Literal["model"]) -> ModelManifest: ...
+
+
+@overload
+def read_manifest(directory: Path, kind: Literal["engine"]) -> EngineManifest: ...
+
+
+def read_manifest(
+    directory: Path, kind: Literal["model", "engine"]
+) -> ModelManifest | EngineManifest:
     """Read the manifest of a directory of this kind ("model" or "engine").
 
     Raises:
@@ -223,15 +243,19 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
         raise ModelError(
             f"{directory} was written by a newer qdeploy. Use that version, or a later one."
         )
-    check(manifest, MANIFESTS[kind], path, remedy)
-    for name, digest in manifest.get("sealed", {}).items():
+    found: ModelManifest | EngineManifest
+    if kind == "model":
+        found = checked(manifest, ModelManifest, path, remedy, require_possible)
+    else:
+        found = checked(manifest, EngineManifest, path, remedy, require_possible_engine)
+    for name, digest in found.get("sealed", {}).items():
         if name not in manifest or _digest(manifest[name]) != digest:
             fact = "is another" if name in manifest else "is missing"
             raise ModelError(
                 f"{path} is not as `{maker}` wrote it: {name} {fact}. {remedy} Or put the file "
                 "back."
             )
-    return manifest
+    return found
 
 
 def write_graph(model: ir.Model, path: Path, *, external_above: int | None = None) -> None:

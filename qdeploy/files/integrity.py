@@ -10,12 +10,13 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from qdeploy.errors import ModelError, PlanError, choose
 from qdeploy.files.artifact import MANIFEST, open_regular, sha256_stream
+from qdeploy.schemas.manifest import Contents
 
 T = TypeVar("T")
 Signature = tuple[int, int, int, int, int]
@@ -65,7 +66,7 @@ def digest_of(path: Path) -> str:
 
 def verify(
     directory: Path,
-    manifest: Mapping[str, Any],
+    manifest: Contents,
     names: Iterable[str] | None = None,
     *,
     how: str = SHA256,

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.errors import ModelError, OutputError
 from qdeploy.files.artifact import MANIFEST, read_json, replacing, write_bytes
@@ -44,7 +43,7 @@ def check_file(flag: str, path: Path) -> None:
         raise OutputError(f"{flag} {path} cannot be written. Name a file in another place.")
 
 
-def check_reports(reports: Mapping[str, Path], others: Iterable[Any]) -> None:
+def check_reports(reports: Mapping[str, Path], others: Iterable[object]) -> None:
     """Refuse reports that would replace each other, or what the command reads or makes.
 
     Args:

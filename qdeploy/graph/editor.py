@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +11,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from qdeploy.types import Array
 
+# Of the attributes that a node may have, those that the lowerings write.
+Attribute: TypeAlias = str | int | float | Sequence[int] | Sequence[float]
 MICROSOFT = "com.microsoft"
 
 
@@ -19,10 +22,9 @@ class GraphEditor:
     def __init__(self, model: ir.Model) -> None:
         self.model = model
         self.graph = model.graph
-        self.values = {str(v.name): v for node in model.graph for v in node.outputs}
-        self.values |= {str(v.name): v for v in model.graph.inputs}
-        self._names = set(self.values) | set(model.graph.initializers)
-        self._names |= {str(node.name) for node in model.graph}
+        self.values = ir.convenience.create_value_mapping(model.graph)  # of bodies too
+        self._names = set(self.values) | {str(node.name) for node in model.graph}
+        self._tape = ir.tape.Tape(model.graph)
 
     def unique(self, name: str) -> str:
         """`name`, with a number behind it where it is taken."""
@@ -35,16 +37,8 @@ class GraphEditor:
 
     def constant(self, name: str, array: Array) -> ir.Value:
         """A new initializer."""
-        name = self.unique(name)
-        tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(value)
-        return value
+        tensor = ir.Tensor(np.asarray(array, order="C"), name=self.unique(name))
+        return self._tape.initializer(tensor)
 
     def node(
         self,
@@ -56,7 +50,7 @@ class GraphEditor:
         domain: str = "",
         dtype: ir.DataType = ir.DataType.FLOAT,
         like: ir.Value | None = None,
-        **attributes: Any,
+        **attributes: Attribute,
     ) -> ir.Node:
         """A new node at the end of the graph (`finish` sorts); its outputs take the node's name.
 
@@ -65,6 +59,7 @@ class GraphEditor:
             like: a value whose shape the first output has.
         """
         name = self.unique(name)
+        # Not `Tape.op`: it gives the output alone, and lowerings keep the node.
         node = ir.node(
             op_type,
             inputs,
@@ -83,19 +78,20 @@ class GraphEditor:
 
     def replace_uses(self, old: ir.Value, new: ir.Value, *, besides: set[ir.Node]) -> None:
         """Let every reader of `old` read `new`, but for the nodes in `besides`."""
-        for use in list(old.uses()):
-            if use.node not in besides:
-                use.node.replace_input_with(use.idx, new)
+        # `Value.replace_all_uses_with` leaves out nobody: `new` itself may be computed from `old`.
+        for node, at in old.uses():
+            if node not in besides:
+                node.replace_input_with(at, new)
 
     def take_over(self, old: ir.Value, new: ir.Value) -> None:
         """Let `new` stand for `old` everywhere, as a graph output under the same name too."""
-        self.replace_uses(old, new, besides=set())
-        for index, output in enumerate(self.graph.outputs):
-            if output is old:
-                name = str(old.name)
-                old.name = self.unique(f"{name}_float")
-                new.name, new.shape, new.type = name, old.shape, old.type
-                self.graph.outputs[index] = new
+        was_output = old.is_graph_output()
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        if was_output:
+            name = str(old.name)
+            # An output's name is the model's interface: it goes to the value that is one now.
+            old.name = self.unique(f"{name}_float")
+            new.name, new.shape, new.type = name, old.shape, old.type
 
     def finish(self) -> ir.Model:
         """Sort the graph, drop what nothing reads, and declare the operator sets."""

@@ -19,9 +19,11 @@ def find_gemms(graph: ir.Graph, products: Iterable[Product]) -> Iterator[Gemm]:
     taken: set[str] = set()
     for product in products:
         node = product.node
+        # In the body of an If or a Loop it may not run at all: no plan counts on it.
         if product.operator not in ("MatMul", "Gemm") or node.graph is not graph:
             continue
         weight, source = node.inputs[1], node.inputs[0]
+        # x · W alone: of a constant on the left, the channels of x are no rows of it.
         if weight is None or source is None or product.constants != (1,):
             continue
         if not weight.is_initializer() or weight.shape is None or weight.shape.rank() != 2:
@@ -35,17 +37,19 @@ def find_gemms(graph: ir.Graph, products: Iterable[Product]) -> Iterator[Gemm]:
 def _gemm(node: ir.Node, source: ir.Value, weight: ir.Value) -> Gemm | None:
     transposed = False
     if node.op_type == "Gemm":
-        if any(number_of(node, key, 1.0) != 1.0 for key in ("alpha", "beta")):
+        # With a factor, or with x turned, it is none of the products that lowerings write.
+        if any(node.attributes.get_float(key, 1.0) != 1.0 for key in ("alpha", "beta")):
             return None
-        if number_of(node, "transA", 0.0) != 0.0:
+        if node.attributes.get_int("transA", 0) != 0:
             return None
-        transposed = number_of(node, "transB", 0.0) == 1.0
+        transposed = node.attributes.get_int("transB", 0) == 1
         bias: ir.Value | None = node.inputs[2] if len(node.inputs) > 2 else None
         output = node.outputs[0]
     else:
+        # A MatMul has no bias of its own: the Add behind it holds one.
         bias, output = _bias_add(node)
     assert weight.shape is not None
-    rows, columns = (int(d) for d in weight.shape.numpy())
+    rows, columns = weight.shape.numpy()
     k, n = (columns, rows) if transposed else (rows, columns)
     return Gemm(
         name=_gemm_name(node, weight, bias),
@@ -77,10 +81,11 @@ def _rows(source: ir.Value) -> int:
 def _bias_add(node: ir.Node) -> tuple[ir.Value | None, ir.Value]:
     """The bias of a MatMul whose only reader is an Add of a constant vector, and the sum."""
     product = node.outputs[0]
-    uses = list(product.uses())
-    if len(uses) == 1 and uses[0].node.op_type == "Add" and not product.is_graph_output():
-        add = uses[0].node
-        other = add.inputs[1 - uses[0].idx]
+    uses = product.uses()
+    if len(uses) == 1 and not product.is_graph_output():
+        # Nobody else reads the product, so that nothing is lost when the sum takes its place.
+        ((add, at),) = uses
+        other = add.inputs[1 - at] if add.op_type == "Add" else None
         vector = other is not None and other.shape is not None and other.shape.rank() == 1
         if vector and other is not None and other.is_initializer():
             return other, add.outputs[0]
@@ -100,11 +105,6 @@ def module_of(node: ir.Node) -> str:
     names = [part.strip(" []'\"") for part in scopes.split(",")]
     paths = [name for name in names if "." in name and not name.startswith("_")]
     return max(paths, key=len) if paths else str(node.name)
-
-
-def number_of(node: ir.Node, key: str, default: float) -> float:
-    attribute = node.attributes.get(key)
-    return default if attribute is None else float(attribute.value)
 
 
 def unique_name(name: str, taken: set[str]) -> str:

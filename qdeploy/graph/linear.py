@@ -23,7 +23,7 @@ def linear_sources(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> dict[str, str]:
     """
     writers = {gemm.output: gemm for gemm in gemms}
     products = {gemm.node for gemm in gemms}
-    values = {str(v.name): v for node in graph for v in node.outputs}
+    values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     reads = Counter(gemm.weight for gemm in gemms)  # layers of some encoders share them
     found = {}
     for gemm in gemms:
@@ -45,6 +45,7 @@ def _behind(value: ir.Value | None, writers: dict[str, Gemm], products: set[str]
             return None
         if node.op_type in _LAYOUT:
             value = node.inputs[0]
+        # Probabilities · value mixes tokens and keeps channels; a GEMM would mix those.
         elif node.op_type == "MatMul" and str(node.name) not in products:
             value = node.inputs[1]
         else:
@@ -54,4 +55,4 @@ def _behind(value: ir.Value | None, writers: dict[str, Gemm], products: set[str]
 
 
 def _read_once(value: ir.Value) -> bool:
-    return len(list(value.uses())) == 1 and not value.is_graph_output()
+    return len(value.uses()) == 1 and not value.is_graph_output()

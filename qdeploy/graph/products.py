@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from qdeploy.graph.constants import constant_tensor
 from qdeploy.graph.product_operators import (
     CLASSICAL,
     RANDOM,
@@ -145,6 +146,7 @@ class _Search:
         A loop's state is at least what it was before the loop, and what the body makes of it.
         """
         if node.op_type == "If":
+            # The inputs decide which branch runs, unless the condition is constant.
             branches = optional or self._level(node.inputs[0]) > _Level.CONSTANT
             found = self._nodes(body, optional=branches)
             return found, max(map(self._level, body.outputs), default=_Level.CONSTANT)
@@ -158,6 +160,8 @@ class _Search:
         if "num_scan_inputs" in node.attributes:  # Scan: states first, then what is sliced
             slices = node.attributes["num_scan_inputs"].as_int()
             states = body.inputs[: len(body.inputs) - slices]
+        # A pass of the loop reads what the one before made of the states: until none rises any
+        # more, which comes soon, as there are three levels.
         while True:
             self._levels |= fed
             found = self._nodes(body, optional=may_stop)
@@ -179,8 +183,10 @@ class _Search:
         fixed = tuple(at for at in given if levels[at] == _Level.CONSTANT)
         if not fixed:  # a table that is cut to the length of a row, at the latest
             fixed = tuple(at for at in given if levels[at] == _Level.SHAPE)[-1:]
+        # No operand is constant (attention), or all are: that is computed once, at load.
         if not fixed or len(fixed) == len(given):
             return None
+        # Of an operator that is not known: a matrix among its constants makes it a product.
         if not kind and not any(_rank(node.inputs[at]) >= 2 for at in fixed):
             return None
         return Product(node, tuple(given), fixed, optional, bool(kind))
@@ -204,7 +210,7 @@ def _rank(value: ir.Value | None) -> int:
 
 def _entries(value: ir.Value | None) -> int:
     """Numbers of a constant, or of the largest one that it is computed from."""
-    tensors = map(ir.convenience.get_const_tensor, _sources(value))
+    tensors = map(constant_tensor, _sources(value))
     return max((int(tensor.size) for tensor in tensors if tensor is not None), default=0)
 
 
@@ -222,7 +228,7 @@ def _sources(value: ir.Value | None) -> Iterator[ir.Value]:
             continue
         met.add(value)
         node = value.producer()
-        if node is None or ir.convenience.get_const_tensor(value) is not None:
+        if node is None or constant_tensor(value) is not None:
             yield value
         else:
             pending += reversed(node.inputs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import QDeployError, RunError
 from qdeploy.files.artifact import save_graph
@@ -21,6 +21,7 @@ from qdeploy.types import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import onnxruntime as ort
 
 # Lines of OpenVINO that only say that there is a reason; others that do end in a colon.
 _EMPTY = ("Model wasn't fully converted",)
@@ -77,7 +78,7 @@ def running(path: Path, runtime: str) -> Iterator[None]:
         raise refused(error, path, f"does not run in {runtime}", remedy) from error
 
 
-def session_of(model: ir.Model, options: Any) -> Any:
+def session_of(model: ir.Model, options: ort.SessionOptions) -> ort.InferenceSession:
     """A session of ONNX Runtime's CPU provider for a graph, of which no file stays.
 
     Raises:
@@ -94,7 +95,9 @@ def session_of(model: ir.Model, options: Any) -> Any:
             raise refused(error, path, "does not load in ONNX Runtime", "Make it again.") from error
 
 
-def run_session(session: Any, feeds: Mapping[str, Array], path: Path) -> list[Array]:
+def run_session(
+    session: ort.InferenceSession, feeds: Mapping[str, Array], path: Path
+) -> list[Array]:
     """All outputs of an ONNX Runtime session of a file.
 
     Raises:

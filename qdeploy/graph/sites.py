@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.errors import ModelError
-from qdeploy.graph.gemms import TOKENS, find_gemms, module_of, number_of, unique_name
+from qdeploy.graph.gemms import TOKENS, find_gemms, module_of, unique_name
 from qdeploy.graph.linear import linear_sources
 from qdeploy.graph.products import find_products
 from qdeploy.graph.structure import (
@@ -35,13 +33,6 @@ ACTIVATION_FUNCTIONS = frozenset(
 SHAPE_OPERATORS = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast"})
 # Add and Pow are of the Gelu that is written out (0.5 x (1 + tanh(…)), as ALBERT has it).
 _FFN_PATH = ACTIVATION_FUNCTIONS | {"Mul", "Split", "Slice", "Identity", "Add", "Pow"}
-
-
-def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """The array behind an initializer or constant, or None for a computed value."""
-    if value is None or value.const_value is None:
-        return None
-    return value.const_value.numpy()
 
 
 def find_structure(model: ir.Model, path: Path | None = None) -> Structure:
@@ -78,14 +69,15 @@ def find_structure(model: ir.Model, path: Path | None = None) -> Structure:
 
 def _tables(graph: ir.Graph) -> Iterator[Table]:
     for node in graph:
-        if node.op_type != "Gather" or number_of(node, "axis", 0.0) != 0.0:
+        # Rows that computed ids name: along another axis, or at fixed places, it is a slice.
+        if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
             continue
         table, index = node.inputs[0], node.inputs[1]
         if table is None or index is None or not table.is_initializer() or index.is_initializer():
             continue
         if table.shape is None or table.shape.rank() != 2 or table.dtype != ir.DataType.FLOAT:
             continue
-        rows, columns = (int(d) for d in table.shape.numpy())
+        rows, columns = table.shape.numpy()
         name = str(table.name).removesuffix(".weight")
         yield Table(name, str(node.name), str(table.name), rows, columns)
 
@@ -94,10 +86,11 @@ def _sites(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> Iterator[Site]:
     roles = _roles(graph, gemms)
     inputs: dict[str, str] = {}
     for gemm in gemms:
+        # Of several that read it (query, key and value) the first gives the name.
         inputs.setdefault(gemm.input, gemm.name)
     outputs = {gemm.output: gemm.name for gemm in gemms}
     taken: set[str] = set()
-    for value in _float_values(graph):
+    for value in (value for node in graph for value in node.outputs):
         name = str(value.name)
         if name not in roles:
             continue
@@ -106,18 +99,15 @@ def _sites(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> Iterator[Site]:
         yield Site(unique_name(label, taken), name, frozenset(roles[name]), channels, axes)
 
 
-def _float_values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from (value for node in graph for value in node.outputs)
-
-
 def _roles(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> dict[str, set[str]]:
     roles: dict[str, set[str]] = {}
 
     def add(value: ir.Value | None, role: str) -> None:
-        if value is not None and not value.is_initializer() and not value.is_graph_output():
+        # Neither a constant nor an input of the graph is a site, and an output keeps its precision.
+        if value is not None and value.producer() is not None and not value.is_graph_output():
             roles.setdefault(str(value.name), set()).add(role)
 
-    values = {str(v.name): v for v in _float_values(graph)}
+    values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     for gemm in gemms:
         add(values.get(gemm.input), GEMM_INPUT)
         add(values.get(gemm.output), GEMM_OUTPUT)
@@ -130,10 +120,12 @@ def _roles(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> dict[str, set[str]]:
             add(out, ACTIVATION)
         elif node.op_type == "Softmax":
             add(out, SOFTMAX)
+        # Two computed tensors: scores, or probabilities · value.
         elif node.op_type == "MatMul" and node.name not in gemm_nodes:
             for value in node.inputs:
                 add(value, ATTENTION_OPERAND)
             add(out, ATTENTION_OUTPUT)
+        # A sum of two streams is a residual; a product of two is the gate of a feed-forward block.
         elif node.op_type in ("Add", "Mul") and _joins_streams(node):
             add(out, RESIDUAL if node.op_type == "Add" else ACTIVATION)
     _drop_reshaped(values, roles)
@@ -148,7 +140,8 @@ def _joins_streams(node: ir.Node) -> bool:
             return False
         if value.dtype not in (ir.DataType.FLOAT, None) or value.shape.rank() < 3:
             return False
-        sizes.append(value.shape[value.shape.rank() - 1])
+        # Scores and masks end in the sequence, which is no number here: they are no streams.
+        sizes.append(value.shape[-1])
     return len(sizes) == 2 and isinstance(sizes[0], int) and sizes[0] == sizes[1] and sizes[0] > 1
 
 
@@ -210,7 +203,7 @@ def _norm_name(node: ir.Node) -> str:
 
 
 def _feed_forwards(graph: ir.Graph, gemms: tuple[Gemm, ...]) -> Iterator[FeedForward]:
-    values = {str(v.name): v for v in _float_values(graph)}
+    values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     by_output = {gemm.output: gemm for gemm in gemms}
     for second in gemms:
         start = values.get(second.input)
@@ -229,6 +222,7 @@ def _gemm_behind(value: ir.Value, by_output: dict[str, Gemm]) -> Gemm | None:
     while pending:
         current = pending.pop()
         if str(current.name) in by_output:
+            # Without an activation function between them the two are no feed-forward block.
             if passed_activation:
                 return by_output[str(current.name)]
             continue

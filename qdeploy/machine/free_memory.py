@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qdeploy.schemas.doctor import Memory
+
 _MB = 1e6
 # Limit and use of the control group (cgroup v2, then v1) as a container sees them, bytes.
 _GROUPS = (
@@ -12,9 +14,7 @@ _GROUPS = (
 )
 
 
-def memory(
-    meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup")
-) -> dict[str, float | None]:
+def memory(meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup")) -> Memory:
     """Memory in MB of 10⁶ bytes: `total` and `usable`, within the limit of a container.
 
     Returns:

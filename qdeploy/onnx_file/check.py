@@ -11,9 +11,9 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import ModelError
 from qdeploy.onnx_file.constants import check_constants
@@ -21,6 +21,7 @@ from qdeploy.onnx_file.external import Place, bytes_of, check_external, kind_of_
 from qdeploy.onnx_file.messages import read_structure
 from qdeploy.onnx_file.rules import check_structure
 from qdeploy.onnx_file.structure import File, WireError, cut
+from qdeploy.schemas.manifest import Interface
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -96,7 +97,7 @@ def load_graph(path: Path, remedy: str) -> ir.Model:
 
 
 def check_names(
-    path: Path, inputs: Iterable[str], outputs: Iterable[str], manifest: Mapping[str, Any]
+    path: Path, inputs: Iterable[str], outputs: Iterable[str], manifest: Interface
 ) -> None:
     """Hold what a graph takes and gives against its directory's manifest.
 

@@ -183,7 +183,7 @@ def _sites(report: Mapping[str, Any]) -> Section:
     rows, measured = [], bool(report["cost_rows"])
     for site in report["sites"]:
         cost = site["cost"] or {}
-        loud = ", ".join(map(str, site["outlier_channels"][:6]))
+        named = ", ".join(map(str, site["outlier_channels"][:6]))
         more = site["outlier_channel_count"] - 6
         rows.append(
             Row(
@@ -196,7 +196,7 @@ def _sites(report: Mapping[str, Any]) -> Section:
                     _optional(site["energy_top_1pct_channels"], _percent),
                     _percent(site["energy_top_1pct_elements"]),
                     _optional(site["max_over_median_channel"], "{:.1f}".format),
-                    loud + (f" and {more} more" if more > 0 else ""),
+                    named + (f" and {more} more" if more > 0 else ""),
                     _alone(site, measured=measured),
                     _changed(cost),
                     _optional(cost.get("gain_db"), "{:+.2f}".format),

@@ -9,6 +9,7 @@ from typing import Any
 
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.report.evaluation import int8_text
+from qdeploy.schemas.manifest import EngineManifest
 from qdeploy.text import markdown
 
 _PIPELINES = {"sequence-classification": "text-classification"}
@@ -20,7 +21,7 @@ _FEEDS = {
 _SURE = 0.05  # p below which a drop is told as one
 
 
-def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def model_card(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     """The card of an engine, from a report of `eval` and the engine's qdeploy.json.
 
     Nothing is claimed that the report does not hold; a licence is not guessed.
@@ -37,12 +38,12 @@ def model_card(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return "\n".join(sections)
 
 
-def _title(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _title(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     precision = "INT8" if _quantized(report) else "ONNX"
     return f"{markdown(_model(manifest))}, {precision} for `{report['target']}`"
 
 
-def _model(manifest: Mapping[str, Any]) -> str:
+def _model(manifest: EngineManifest) -> str:
     """The model's name; engines of earlier versions know only what they were made from."""
     source = manifest["source"]
     return str(manifest.get("checkpoint") or source.get("id") or source["path"])
@@ -59,7 +60,7 @@ def _short(source: Any) -> str:
     return "/".join(Path(str(source)).parts[-2:])
 
 
-def _front_matter(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _front_matter(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     tags = ["onnx", *(("int8", "quantization") if _quantized(report) else ()), "qdeploy"]
     lines = ["library_name: onnx", "tags:", *(f"- {tag}" for tag in tags)]
     kind = _PIPELINES.get(manifest["task"], manifest["task"])
@@ -79,7 +80,7 @@ def _front_matter(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
-def _what(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _what(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     how = " with 8-bit weights and activations" if _quantized(report) else ""
     return (
         f"An engine for `{report['target']}`{how}: strategy `{report['strategy']}`, scope "
@@ -131,7 +132,7 @@ def _figures(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _use(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _use(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])
     labels = ", ".join(
         f"{index} = {markdown(name)}" for index, name in enumerate(manifest.get("labels") or ())
@@ -141,7 +142,7 @@ def _use(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{text}. Tokenizer: `tokenizer.json`.\n\n```python\n{_code(report, manifest)}\n```\n"
 
 
-def _code(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _code(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     """A program that runs in the engine's directory."""
     target = report["target"]
     snippet = TARGETS[target].snippet() if target in TARGETS else None
@@ -169,7 +170,7 @@ def _code(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _making(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _making(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     calibration = manifest.get("calibration")
     rows = "without calibration rows"
     if calibration:
@@ -185,7 +186,7 @@ def _making(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"Quantized after training, {rows}. Source graph sha256 `{digest}`. {versions}.\n"
 
 
-def _limits(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _limits(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     lines = [
         "- Ranges come from the calibration rows: texts of another kind may lose more.",
         "- Latency is of the machine that measured it.",

@@ -52,7 +52,7 @@ class Outputs:
         if drawn and not all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
             raise OutputError(remedy())
 
-    def write(self, report: dict[str, Any]) -> None:
+    def write(self, report: Mapping[str, Any]) -> None:
         """Write what is wanted.
 
         Raises:

@@ -44,10 +44,10 @@ def test_the_simplest_plan_of_low_noise(levels: tuple[float, ...], chosen: int) 
 
 
 def test_without_measurements_the_ranges_decide() -> None:
-    quiet = {"cost": None, "treatment": {"groups": 1, "outlier_channels": [], "prescaled": False}}
-    loud = {"cost": None, "treatment": {"groups": 2, "outlier_channels": [], "prescaled": False}}
-    assert next_build("m", [], {"a": quiet}, {})["options"] == {"strategy": "w8a8"}
-    assert next_build("m", [], {"a": quiet, "b": loud}, {})["options"] == {"strategy": "peg"}
+    below = {"cost": None, "treatment": {"groups": 1, "outlier_channels": [], "prescaled": False}}
+    above = {"cost": None, "treatment": {"groups": 2, "outlier_channels": [], "prescaled": False}}
+    assert next_build("m", [], {"a": below}, {})["options"] == {"strategy": "w8a8"}
+    assert next_build("m", [], {"a": below, "b": above}, {})["options"] == {"strategy": "peg"}
 
 
 def test_a_free_place_for_the_engine(tmp_path: Path) -> None:

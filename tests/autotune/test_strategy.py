@@ -37,7 +37,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def build(model: Path, engine: Path, rows: str, **options: Any) -> dict[str, Any]:
+def build(model: Path, engine: Path, rows: str, **options: Any) -> Any:
     return qdeploy.build(
         model, engine, strategy="auto", data=rows, calibration_rows=16, opt_shape="2x16", **options
     )
@@ -63,7 +63,7 @@ def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) 
     ("plans", "kept"),
     [
         ([(1.0, 1.0, 20), (1.2, 1.1, 30)], 0),  # the fastest
-        ([(1.0, 1.0, 20), (1.02, 1.01, 25), (1.04, 1.03, 30)], 1),  # as fast, and quieter
+        ([(1.0, 1.0, 20), (1.02, 1.01, 25), (1.04, 1.03, 30)], 1),  # as fast, with less noise
         ([(1.0, 1.0, 20), (1.10, 0.98, 25)], 1),  # cannot be told from it
         ([], None),
     ],

@@ -28,7 +28,7 @@ def model(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model
 
 
-def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:
+def build(model: Path, engine: Path, **options: Any) -> Any:
     return qdeploy.build(
         model, engine, target="auto", data="qnli-mini", calibration_rows=8, **options
     )
@@ -68,7 +68,7 @@ def test_a_target_that_cannot_is_left_out_with_its_reason(model: Path, tmp_path:
     assert "strategy dynamic" in result["auto"]["skipped"]["openvino"]
 
 
-def build_without_data(model: Path, engine: Path) -> dict[str, Any]:
+def build_without_data(model: Path, engine: Path) -> Any:
     return qdeploy.build(model, engine, target="auto", strategy="dynamic")
 
 
@@ -107,7 +107,7 @@ def test_a_target_that_breaks_does_not_lose_the_others(
 ) -> None:
     pytest.importorskip("openvino")
 
-    def build_engine(source: Path, engine: Path, asked: BuildOptions) -> dict[str, Any]:
+    def build_engine(source: Path, engine: Path, asked: BuildOptions) -> Any:
         if asked.target == "openvino":
             raise error
         return own(source, engine, asked)

@@ -40,7 +40,7 @@ def target() -> Iterator[None]:
         yield
 
 
-def build(model: Path, engine: Path, **options: Any) -> dict[str, Any]:
+def build(model: Path, engine: Path, **options: Any) -> Any:
     return qdeploy.build(model, engine, target=NAME, calibration_rows=8, **options)
 
 
@@ -155,7 +155,7 @@ def test_a_form_that_does_not_compile_is_no_reason_to_lose_the_others(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def refusing(source: Path, engine: Path, asked: BuildOptions, **more: Any) -> dict[str, Any]:
+    def refusing(source: Path, engine: Path, asked: BuildOptions, **more: Any) -> Any:
         if asked.plan.prescale is None and not asked.dry_run:
             raise TargetError("TensorRT built no engine.")
         return own(source, engine, asked, **more)
@@ -166,7 +166,7 @@ def test_a_form_that_does_not_compile_is_no_reason_to_lose_the_others(
         "estimated": "TensorRT built no engine."
     }
 
-    def never(source: Path, engine: Path, asked: BuildOptions, **more: Any) -> dict[str, Any]:
+    def never(source: Path, engine: Path, asked: BuildOptions, **more: Any) -> Any:
         if not asked.dry_run:
             raise TargetError("no engine.")
         return own(source, engine, asked, **more)

@@ -81,11 +81,11 @@ def test_one_int8_copy_serves_all_that_share_a_weight(
         assert treatments[0] == treatments[1] == treatments[2]
         assert len(treatments[0].groups) == options["groups"]
     else:
-        assert len({treatment.prescale for treatment in treatments}) == 1
+        assert len({treatment.pre_quant_scale for treatment in treatments}) == 1
         for site, treatment in zip(sites, treatments, strict=True):
             assert isinstance(treatment, PerTensor)
             seen = context.statistics[site.tensor]
-            factor: Array = np.array(treatment.prescale or np.ones(hidden))
+            factor: Array = np.array(treatment.pre_quant_scale or np.ones(hidden))
             low, high = (seen.minimum * factor).min(), (seen.maximum * factor).max()
             scheme = context.options.scheme
             assert treatment.affine == affine_from_range(float(low), float(high), scheme)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qdeploy.calibrate.checks import affine_range
-from qdeploy.calibrate.options import PRESCALES, PlanOptions
+from qdeploy.calibrate.options import PRE_QUANT_SCALES, PlanOptions
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Plan
 from qdeploy.calibrate.schemes import SYMMETRIC
 from qdeploy.calibrate.strategies import STRATEGIES, make_plan, needs_statistics
@@ -23,7 +23,7 @@ STATIC = ("w8a8", "percentile", "mse", "entropy", "mixed", "smoothquant", "peg")
 LAYER_GEMMS = 12
 
 
-def loud_sites(synthetic: Synthetic) -> set[str]:
+def sites_above_the_target(synthetic: Synthetic) -> set[str]:
     """GEMM inputs of the scope with the planted channel."""
     return {s.tensor for s in synthetic.structure.sites if {GEMM_INPUT, LAYER_NORM} <= s.roles}
 
@@ -81,9 +81,9 @@ def test_w8a8_takes_the_whole_range(synthetic: Synthetic) -> None:
 
 
 def test_clipping_strategies_are_narrower(synthetic: Synthetic) -> None:
-    quiet = "layer.0.joined"
+    below = "layer.0.joined"
     scale = {
-        name: per_tensor(make_plan(name, context), quiet).affine.scale
+        name: per_tensor(make_plan(name, context), below).affine.scale
         for name, context in {
             "w8a8": synthetic.context(),
             "percentile": synthetic.context(percentile=99.0),
@@ -93,7 +93,7 @@ def test_clipping_strategies_are_narrower(synthetic: Synthetic) -> None:
     assert scale["percentile"] < 0.75 * scale["w8a8"]
     assert scale["percentile"] < scale["mse"] < scale["w8a8"]
     wider = make_plan("percentile", synthetic.context(percentile=99.9))
-    assert per_tensor(wider, quiet).affine.scale > scale["percentile"]
+    assert per_tensor(wider, below).affine.scale > scale["percentile"]
 
 
 def test_mixed_leaves_the_papers_set_in_float(synthetic: Synthetic) -> None:
@@ -109,7 +109,7 @@ def test_mixed_leaves_the_papers_set_in_float(synthetic: Synthetic) -> None:
 def test_mixed_auto_goes_by_noise(synthetic: Synthetic) -> None:
     plan = make_plan("mixed", synthetic.context(mixed="auto"))
     floats = {t for t, s in plan.sites.items() if isinstance(s.treatment, Float)}
-    assert floats == loud_sites(synthetic) and len(floats) == 4
+    assert floats == sites_above_the_target(synthetic) and len(floats) == 4
     assert "below 30 dB" in plan.sites["layer.0.norm1.out"].reason
 
 
@@ -134,7 +134,7 @@ def test_prescale_is_equation_4(synthetic: Synthetic, alpha: float) -> None:
     heaviest = np.abs(np.concatenate(weights, axis=1)).max(axis=1).astype(np.float64)
     s = peak**alpha / heaviest ** (1 - alpha)
     treatment = per_tensor(plan, tensor)
-    found = np.array(treatment.prescale)
+    found = np.array(treatment.pre_quant_scale)
     np.testing.assert_allclose(found * s, np.full(HIDDEN, (found * s)[0]), rtol=FP32_ROUNDING)
     assert np.log(found).mean() == pytest.approx(0, abs=1e-6)
     smooth = data * found
@@ -149,12 +149,12 @@ def test_prescale_is_equation_4(synthetic: Synthetic, alpha: float) -> None:
 def test_smoothing_helps_where_a_channel_stands_out(synthetic: Synthetic) -> None:
     plain = make_plan("w8a8", synthetic.context()).sites
     auto = make_plan("smoothquant", synthetic.context()).sites
-    for tensor in loud_sites(synthetic):
+    for tensor in sites_above_the_target(synthetic):
         better, before = auto[tensor].sqnr_db, plain[tensor].sqnr_db
         assert better is not None and before is not None and better > before + 3
         treatment = auto[tensor].treatment
         assert isinstance(treatment, PerTensor)
-        assert np.argmin(treatment.prescale) == OUTLIER
+        assert np.argmin(treatment.pre_quant_scale) == OUTLIER
 
 
 # PEG
@@ -169,9 +169,9 @@ def check_partition(treatment: Grouped) -> None:
 def test_peg_treats_the_outlier_and_nothing_else(synthetic: Synthetic) -> None:
     plan = make_plan("peg", synthetic.context())
     before = make_plan("w8a8", synthetic.context()).sites
-    loud = loud_sites(synthetic)
+    above = sites_above_the_target(synthetic)
     for tensor, site in plan.sites.items():
-        if tensor not in loud:
+        if tensor not in above:
             assert isinstance(site.treatment, PerTensor) and site.reason == "one scale suffices"
             assert site.treatment == before[tensor].treatment
             continue
@@ -185,21 +185,21 @@ def test_peg_treats_the_outlier_and_nothing_else(synthetic: Synthetic) -> None:
 
 
 def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> None:
-    """Everywhere: where it helps. Folded: at contexts, and at loud outputs of LayerNorm."""
+    """Everywhere: where it helps. Folded: at contexts, and at LayerNorms above the target."""
     contexts = set(synthetic.structure.linear_sources)
-    plans = {p: make_plan("peg", synthetic.context(prescale=p)).sites for p in PRESCALES}
+    plans = {p: make_plan("peg", synthetic.context(prescale=p)).sites for p in PRE_QUANT_SCALES}
     plain = make_plan("w8a8", synthetic.context()).sites
     scaled = {
-        prescale: {t for t, s in sites.items() if getattr(s.treatment, "prescale", ())}
+        prescale: {t for t, s in sites.items() if getattr(s.treatment, "pre_quant_scale", ())}
         for prescale, sites in plans.items()
     }
     assert scaled["none"] == set()
     assert scaled["folded"] & contexts
     normed = scaled["folded"] - contexts
-    assert normed and normed <= loud_sites(synthetic)
+    assert normed and normed <= sites_above_the_target(synthetic)
     assert all((plain[tensor].sqnr_db or 0) < 30 for tensor in normed)
     assert scaled["folded"] < scaled["everywhere"]
-    assert set(loud_sites(synthetic)) & scaled["everywhere"]
+    assert set(sites_above_the_target(synthetic)) & scaled["everywhere"]
     assert plans["none"] == make_plan("peg", synthetic.context()).sites
     for prescale, sites in plans.items():
         for tensor in scaled[prescale]:
@@ -211,7 +211,7 @@ def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> No
 def test_peg_says_that_scope_all_has_no_factors(synthetic: Synthetic) -> None:
     with pytest.warns(QDeployWarning, match="--prescale is of scope gemm"):
         plan = make_plan("peg", synthetic.context(prescale="everywhere", scope="all"))
-    assert not any(getattr(site.treatment, "prescale", ()) for site in plan.sites.values())
+    assert not any(getattr(site.treatment, "pre_quant_scale", ()) for site in plan.sites.values())
 
 
 def test_peg_hands_on_the_means_that_correct_biases(synthetic: Synthetic) -> None:
@@ -277,7 +277,7 @@ def test_peg_groupings_differ_and_optimal_is_best(synthetic: Synthetic) -> None:
         g: make_plan("peg", synthetic.context(groups=3, grouping=g, activations=SYMMETRIC)).sites
         for g in ("contiguous", "sorted", "optimal")
     }
-    for tensor in loud_sites(synthetic):
+    for tensor in sites_above_the_target(synthetic):
         db: dict[str, Any] = {g: sites[tensor].sqnr_db for g, sites in found.items()}
         assert db["optimal"] >= db["sorted"] and db["optimal"] > db["contiguous"] + 3
 
@@ -289,7 +289,7 @@ def test_peg_with_outlier_channels_given(synthetic: Synthetic, n: int) -> None:
         assert isinstance(site.treatment, Grouped)
         assert len(site.treatment.outlier_channels) == n and len(site.treatment.groups) == 1
         check_partition(site.treatment)
-        if tensor in loud_sites(synthetic):
+        if tensor in sites_above_the_target(synthetic):
             assert OUTLIER in site.treatment.outlier_channels
     everything = make_plan("peg", synthetic.context(groups=1, outlier_channels=1000))
     for site in everything.sites.values():  # one channel is left to quantize
@@ -343,7 +343,7 @@ def test_alpha_may_be_a_whole_number(synthetic: Synthetic) -> None:
 
 
 def test_a_lower_noise_target_treats_less(synthetic: Synthetic) -> None:
-    """dB below the output: fewer sites are loud where less is asked."""
+    """dB below the output: fewer sites are above the target where less is asked."""
     counts = []
     for target in (5.0, 30.0, 60.0):
         sites = make_plan("peg", synthetic.context(noise_target=target)).sites.values()
@@ -353,7 +353,7 @@ def test_a_lower_noise_target_treats_less(synthetic: Synthetic) -> None:
 
 @pytest.mark.parametrize("strategy", ["w8a8", "peg", "dynamic", "mixed"])
 def test_named_sites_stay_in_float(synthetic: Synthetic, strategy: str) -> None:
-    tensor = sorted(loud_sites(synthetic))[0]
+    tensor = sorted(sites_above_the_target(synthetic))[0]
     name = synthetic.structure.by_tensor[tensor].name
     plan = make_plan(strategy, synthetic.context(float_sites=(name,)))
     assert plan.treatment(tensor) == Float()

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from qdeploy.cli import analysis_table, tables
+from qdeploy.schemas.manifest import StrategySearch, TriedPlan
 from tests.report.reports import analysis
 
 WIDTH = 80
@@ -93,10 +94,10 @@ def test_without_answers_or_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no cost was measured" in " ".join(lines) and lines[-2] == "No cost was measured."
 
 
-def searched() -> dict[str, Any]:
+def searched() -> StrategySearch:
     """What `--strategy auto` writes into the manifest."""
 
-    def tried(db: float, ratio: float, **options: Any) -> dict[str, Any]:
+    def tried(db: float, ratio: float, **options: object) -> TriedPlan:
         return {
             "options": options, "p50_ms": 19.8 * ratio, "relative": [ratio, ratio - 0.01, ratio],
             "expected_drop": 0.05, "measured_drop": 0.2, "standard_error": 0.1, "sqnr_db": db,

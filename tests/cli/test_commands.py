@@ -12,6 +12,7 @@ from qdeploy import api
 from qdeploy.cli import cli, main, tables
 from qdeploy.cli.predict import _summary
 from qdeploy.errors import GateError
+from qdeploy.schemas.manifest import Noise
 from tests.report.reports import evaluation
 
 FUNCTIONS = {"eval": "evaluate", "predict": "predict_file"}
@@ -253,7 +254,7 @@ def test_a_speed_is_said_where_there_is_one(
     ("flipped", "said"), [(0, "0 of 32 answers change,"), (1, "1 of 32 answers changes,")]
 )
 def test_one_answer_changes(flipped: int, said: str) -> None:
-    noise = {"simulated": False, "rows": 32, "data": "x", "finite": True, "equal": False,
+    noise: Noise = {"simulated": False, "rows": 32, "data": "x", "finite": True, "equal": False,
              "sqnr_db": 20.0, "flipped": flipped, "answers": 32, "max_abs_diff": 0.1,
              "warning": None}  # fmt: skip
     assert said in tables.noise(noise)

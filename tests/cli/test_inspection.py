@@ -220,7 +220,7 @@ def test_a_model_and_its_next_step(
         assert part in text
 
 
-def test_violations_by_rule_fit_the_screen(
+def test_broken_rules_fit_the_screen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = [{"node": f"/bert/encoder/layer.{n}/attention/self/query/MatMul_quant",

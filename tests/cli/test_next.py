@@ -12,6 +12,7 @@ import pytest
 from qdeploy import commands
 from qdeploy.cli import main, tables
 from tests.calibrate.encoder import model_directory
+from tests.manifests import fields
 
 pytestmark = [
     pytest.mark.integration,
@@ -105,7 +106,7 @@ def test_export_says_what_can_be_built(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-m-peg").mkdir()
-    tables.model({"model_type": "bert", "task": task}, Path("-m"))
+    tables.model(fields("model", task=task), Path("-m"))
     assert following(capsys.readouterr().out) == "qdeploy build ./-m ./-m-peg-2"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import qdeploy
 from tests.calibrate.encoder import model_directory
 from tests.cli.terminal import DONE, FAILED, ROOT, WHEEL, Screen, Terminal, is_clean
+from tests.exports import Exports
 
 RECIPE = """
 calibration: {rows: 8, seed: 0}
@@ -247,12 +249,10 @@ def test_export_in_a_terminal(home: Path) -> None:
 
 
 @pytest.mark.integration
-def test_analyze_breaks_no_name_of_a_bert(home: Path, tmp_path: Path) -> None:
+def test_analyze_breaks_no_name_of_a_bert(home: Path, exported: Exports, tmp_path: Path) -> None:
     """Each site is a line of its own, under the short name that the report has."""
     pytest.importorskip("torch")
-    from tests.tiny import tiny_checkpoint
-
-    qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint"), tmp_path / "bert")
+    shutil.copytree(exported().model_dir, tmp_path / "bert")
     report = tmp_path / "report.json"
     words = f"analyze {tmp_path}/bert {ROWS} --calibration-rows 8 --cost-rows 4 --json {report}"
     with command(home, words, SMALL) as terminal:

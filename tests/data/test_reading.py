@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def build(engine: str, **options: Any) -> dict[str, Any]:
+def build(engine: str, **options: Any) -> Any:
     given: dict[str, Any] = {"data": "reviews.csv", "calibration_rows": 8, "measure": False}
     return qdeploy.build("model", engine, **given | options)
 
@@ -208,7 +208,7 @@ def test_a_file_that_changed_is_said_and_read(home: Path) -> None:
 
 def test_notes_of_earlier_versions_are_read(home: Path) -> None:
     build("engine")
-    kept = read_manifest(Path("engine"), "engine")["data"]
+    kept: Any = read_manifest(Path("engine"), "engine")["data"]
     del kept["fingerprint"]
     manifests.edit(home / "engine", "engine", data=kept | {"source": "reviews.csv"})
     assert evaluated(home / "engine")["left_out"] == 8

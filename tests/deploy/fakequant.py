@@ -33,8 +33,8 @@ def fake_quantized(model: ir.Model, plan: Plan, structure: Structure) -> ir.Mode
         groups: tuple[tuple[int, ...], ...] = (tuple(range(len(weight))),)
         if isinstance(treatment, PerTensor):
             scale[:] = treatment.affine.scale
-            if treatment.prescale:
-                factor = np.array(treatment.prescale, np.float32)
+            if treatment.pre_quant_scale:
+                factor = np.array(treatment.pre_quant_scale, np.float32)
         else:
             assert isinstance(treatment, Grouped)
             groups = treatment.groups

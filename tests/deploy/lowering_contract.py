@@ -110,7 +110,7 @@ class LoweringContract(ABC):
         """The lowered graph, held against the target's rules."""
         target = TARGETS[self.target]
         lowered = target.lower(model, plan, structure, tokens=1)
-        broken = [found for found in target.violations(lowered.model) if found.severity == ERROR]
+        broken = [found for found in target.broken_rules(lowered.model) if found.severity == ERROR]
         assert broken == []
         return lowered
 
@@ -128,7 +128,7 @@ class LoweringContract(ABC):
         self, name: str, per_channel: bool, tmp_path: Path
     ) -> None:
         treatment, weight = TREATMENTS[name], SIGNS
-        if isinstance(treatment, PerTensor) and treatment.prescale:
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
             weight = SIGNS * FACTORS[:, None]
         model = one_gemm(weight)
         structure = find_structure(model)
@@ -149,15 +149,17 @@ class LoweringContract(ABC):
 
     def check_traced(self, lowered: Lowered, gemm: str) -> None:
         """Every trace name is of an int8 weight, and of a product that reads it."""
-        marks = lowered.trace_names[gemm]
+        trace_names = lowered.trace_names[gemm]
         nodes = {str(node.name): node for node in lowered.model.graph}
-        assert marks
-        for mark in marks:
-            assert nodes[mark.node].op_type == self.product
-            assert lowered.model.graph.initializers[mark.weight].dtype == ir.DataType.INT8
+        assert trace_names
+        for trace_name in trace_names:
+            assert nodes[trace_name.node].op_type == self.product
+            assert lowered.model.graph.initializers[trace_name.weight].dtype == ir.DataType.INT8
         products = [n for n in nodes.values() if n.op_type == self.product]
         floats = lowered.float_products.get(gemm, ())
-        assert {str(n.name) for n in products} - set(floats) == {mark.node for mark in marks}
+        assert {str(n.name) for n in products} - set(floats) == {
+            trace_name.node for trace_name in trace_names
+        }
 
     @pytest.mark.parametrize("form", ["MatMul", "Gemm", "Gemm, transB"])
     @pytest.mark.parametrize("per_channel", [True, False], ids=["per channel", "per tensor"])

@@ -19,7 +19,7 @@ from qdeploy.deploy.passes.attention_mask import (
 from qdeploy.deploy.passes.base import PassResult
 from qdeploy.deploy.passes.equivalence import TOLERANCE, ModelInputs, Reference, padded_feeds
 from qdeploy.files.artifact import read_json
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import Structure
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import Toy, plan_of

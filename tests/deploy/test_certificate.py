@@ -91,12 +91,12 @@ def test_one_float_part_makes_the_whole_gemm_a_fallback(tmp_path: Path) -> None:
     assert "its input is not quantized where it enters the product" in fallback["reason"]
 
 
-@pytest.mark.parametrize("marks", [[], [TraceName("a weight that is gone", "first")]])
+@pytest.mark.parametrize("trace_names", [[], [TraceName("a weight that is gone", "first")]])
 def test_a_planned_gemm_without_a_weight_is_a_fallback(
-    marks: list[TraceName], tmp_path: Path
+    trace_names: list[TraceName], tmp_path: Path
 ) -> None:
     gemms = two_gemms(tmp_path / "m.onnx")
-    gemms["first"]["marks"] = marks
+    gemms["first"]["marks"] = trace_names
     (fallback,) = certified(tmp_path / "m.onnx", gemms)["fallbacks"]
     assert fallback == {
         "site": "first",
@@ -106,7 +106,7 @@ def test_a_planned_gemm_without_a_weight_is_a_fallback(
 
 
 def test_a_plan_without_int8() -> None:
-    gemm = {"precision": "float", "reason": "", "flops": 10, "marks": []}
+    gemm: Any = {"precision": "float", "reason": "", "flops": 10, "float_flops": 0, "marks": []}
     report = tally({"gemm": gemm}, {}, 0.0)
     assert (report["planned"], report["executed"], report["flops_share"]) == (0, 0, 0.0)
 

@@ -87,7 +87,7 @@ def plan_with(treatment: Treatment, sqnr_db: float) -> Plan:
     [
         (31, 40, lower_tensorrt.COSTS, FACTORS),  # both suffice: factors are free there
         (29, 31, lower_tensorrt.COSTS, TWO),  # only groups suffice
-        (28, 29, lower_tensorrt.COSTS, TWO),  # none does: the quieter
+        (28, 29, lower_tensorrt.COSTS, TWO),  # none does: the one with less noise
         (29, 28, lower_tensorrt.COSTS, FACTORS),
         (31, 31, replace(COSTS, factor_kernels=10_000), TWO),  # both suffice: groups are cheaper
         (31, 31, lower_ort_cuda.COSTS, FACTORS),

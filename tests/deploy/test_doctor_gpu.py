@@ -26,7 +26,7 @@ from tests.modules import importing
 
 FOUND = {"name": "Test GPU", "compute_capability": "8.9", "int8_tensor_cores": True}
 INT8 = KernelTime("gemm", "i8_kernel", 1.0, 1, int8=True)
-HALF = KernelTime("gemm", "half_kernel", 1.0, 1, fault="it reads Half")
+HALF = KernelTime("gemm", "half_kernel", 1.0, 1, fallback_reason="it reads Half")
 PROVIDERS = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
 CHECKS: dict[str, Any] = {"tensorrt": tensorrt, "ort-tensorrt": ort_tensorrt, "ort-cuda": ort_cuda}
 
@@ -127,4 +127,4 @@ def test_the_test_gemm_computes_what_it_says_and_keeps_the_rules(
     expected = 512 * 10 if integer else 512 * 0.1  # ten steps of a tenth, times a tenth
     np.testing.assert_allclose(found, np.full((256, 512), expected), rtol=2e-3)
     rules = cuda_rules if integer else tensorrt_rules
-    assert rules.violations(ir.load(tmp_path / "gemm.onnx")) == []
+    assert rules.broken_rules(ir.load(tmp_path / "gemm.onnx")) == []

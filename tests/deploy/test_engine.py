@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qdeploy.deploy.open import device_memory_mb, open_engine
-from qdeploy.deploy.ort.profile import kernel_times
+from qdeploy.deploy.ort.profile import Event, kernel_times
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine
 from qdeploy.errors import DataError, ModelError, TargetError
@@ -101,7 +101,7 @@ def test_profiling_leaves_no_file_behind(
 def test_the_warm_up_run_is_not_counted() -> None:
     """Three runs of two kernels, the first of them slow; durations are in microseconds."""
     durations = {"gemm": (9000, 1000, 3000), "norm": (5000, 500, 500)}
-    events = [
+    events: list[Event] = [
         {
             "cat": "Node",
             "name": f"{name}_kernel_time",

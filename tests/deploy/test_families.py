@@ -33,7 +33,7 @@ def folded_factors(directory: Path, structure: Structure) -> dict[str, Array]:
         treatment = plan.treatment(tensor)
         if tensor in plan.sites and plan.sites[tensor].name in stored["folded_prescales"]:
             assert isinstance(treatment, PerTensor)
-            found[name] = np.array(treatment.prescale, np.float32)
+            found[name] = np.array(treatment.pre_quant_scale, np.float32)
     return found
 
 

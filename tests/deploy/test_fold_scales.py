@@ -24,7 +24,7 @@ from tests.tiny import FAMILIES, LAYERS
 Array = npt.NDArray[Any]
 
 
-def prescaled(structure: Structure, **options: Any) -> Plan:
+def with_pre_quant_scales(structure: Structure, **options: Any) -> Plan:
     """Factors from a half to two in front of the input of every GEMM."""
     rng = np.random.default_rng(0)
     treatments = {}
@@ -43,7 +43,7 @@ def array_of(model: ir.Model, name: str) -> Array:
 def test_means_go_with_the_factors(bert: Source) -> None:
     """What corrects a bias is the mean of what the GEMM then reads."""
     model, structure = bert.graph()
-    plan = prescaled(structure)
+    plan = with_pre_quant_scales(structure)
     sites = {
         t: replace(s, mean=(2.0,) * structure.by_tensor[t].channels) for t, s in plan.sites.items()
     }
@@ -51,7 +51,7 @@ def test_means_go_with_the_factors(bert: Source) -> None:
     for tensor, site in folded.plan.sites.items():
         before = plan.treatment(tensor)
         assert isinstance(before, PerTensor)
-        factors = before.prescale if tensor in structure.linear_sources else ()
+        factors = before.pre_quant_scale if tensor in structure.linear_sources else ()
         expected = 2 * np.array(factors) if factors else 2.0
         np.testing.assert_allclose(site.mean, expected)
 
@@ -65,13 +65,13 @@ def test_the_context_comes_from_the_values_and_takes_its_factors_from_them(
     sources = structure.linear_sources
     # one projection makes query, key and value there: its columns are not the context's
     assert len(sources) == (0 if family == "modernbert" else LAYERS)
-    original, plan = model.clone(), prescaled(structure)
+    original, plan = model.clone(), with_pre_quant_scales(structure)
     folded = FoldScales().apply(model, plan, structure)
     assert set(folded.report["folded_prescales"]) == {plan.sites[tensor].name for tensor in sources}
     for tensor in plan.sites:
         treatment = folded.plan.treatment(tensor)
         assert isinstance(treatment, PerTensor)
-        assert bool(treatment.prescale) == (tensor not in sources)
+        assert bool(treatment.pre_quant_scale) == (tensor not in sources)
     weights = [g.weight for g in structure.gemms if g.name in sources.values()]
     for name in weights:
         assert not np.allclose(array_of(model, name), array_of(original, name), rtol=0.1)
@@ -87,7 +87,7 @@ def test_heads_in_another_order_are_found_out(bert: Source) -> None:
         assert transpose is not None and transpose.op_type == "Transpose"
         assert list(transpose.attributes["perm"].value) == [0, 2, 1, 3]
         transpose.attributes["perm"] = ir.AttrInt64s("perm", [0, 2, 3, 1])
-    plan = prescaled(structure)
+    plan = with_pre_quant_scales(structure)
     done = bert.rewritten(model, plan, structure)
     assert done.report["folded_prescales"] == []
     assert done.results["fold_scales"].reason.startswith("Folding pre-quantization scales changed")
@@ -100,7 +100,7 @@ def test_heads_in_another_order_are_found_out(bert: Source) -> None:
 @pytest.mark.parametrize("case", ["weight read twice", "one scale per weight", "not asked for"])
 def test_what_would_change_anything_else_stays(case: str, bert: Source) -> None:
     model, structure = bert.graph()
-    plan = prescaled(structure, per_channel_weights=case != "one scale per weight")
+    plan = with_pre_quant_scales(structure, per_channel_weights=case != "one scale per weight")
     if case == "weight read twice":
         gemms = {gemm.name: gemm for gemm in structure.gemms}
         for name in structure.linear_sources.values():

@@ -52,23 +52,23 @@ def quantized(model: Path, output: Path, **options: Any) -> Path:
     return output
 
 
-def contract_of(path: Path, target: str) -> dict[str, Any]:
+def checked_by(path: Path, target: str) -> dict[str, Any]:
     """What `inspect` reports, whether the rules are kept or broken."""
     try:
-        contract: dict[str, Any] = qdeploy.inspect(path, target=target)["contract"]
+        checked: dict[str, Any] = qdeploy.inspect(path, target=target)["contract"]
     except GateError as error:
-        contract = error.report["contract"]
-        assert contract["errors"] > 0
-    return contract
+        checked = error.report["contract"]
+        assert checked["errors"] > 0
+    return checked
 
 
 def found(path: Path, target: str) -> Counter[tuple[str, str]]:
-    contract = contract_of(path, target)
-    assert contract["target"] == target
-    counts = Counter((one["rule"], one["severity"]) for one in contract["violations"])
+    checked = checked_by(path, target)
+    assert checked["target"] == target
+    counts = Counter((one["rule"], one["severity"]) for one in checked["violations"])
     errors = sum(n for (_, severity), n in counts.items() if severity == "error")
-    assert contract["errors"] == errors
-    assert all(one["node"] and one["text"] and one["remedy"] for one in contract["violations"])
+    assert checked["errors"] == errors
+    assert all(one["node"] and one["text"] and one["remedy"] for one in checked["violations"])
     return counts
 
 
@@ -103,7 +103,7 @@ def test_a_qdq_graph_is_refused_on_the_cuda_provider(model: Path, tmp_path: Path
     rules = found(path, "ort-cuda")
     assert rules["pairs", "error"] == GEMMS + 1
     assert rules["pairs", "advice"] == 2 * LAYERS
-    text = contract_of(path, "ort-cuda")["violations"][0]["text"]
+    text = checked_by(path, "ort-cuda")["violations"][0]["text"]
     assert "runs in float" in text
 
 
@@ -124,7 +124,7 @@ def test_an_engine_of_another_target_is_no_engine_of_this(bert: Source, tmp_path
             **given,
         )
     errors = {
-        (made, held): contract_of(tmp_path / made, held)["errors"]
+        (made, held): checked_by(tmp_path / made, held)["errors"]
         for made in ("ort-cuda", "tensorrt", "ort-cpu")
         for held in ("ort-cuda", "tensorrt")
     }

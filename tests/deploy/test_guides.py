@@ -279,7 +279,7 @@ def test_a_model_that_brings_such_files_does_not_replace_them(bert: Source, tmp_
 def test_an_engine_that_was_chosen_says_what_was_measured_afterwards(
     engine: Callable[..., Built], tmp_path: Path
 ) -> None:
-    noise = {"rows": 7, "data": "mine.csv", "equal": False, "finite": True, "sqnr_db": 12.25}
+    noise: Any = {"rows": 7, "data": "mine.csv", "equal": False, "finite": True, "sqnr_db": 12.25}
     noise |= {"flipped": 1, "answers": 7, "simulated": False, "max_abs_diff": 0.3, "warning": None}
     output = tmp_path / "kept"
     keep(engine(strategy="w8a8").directory, output, {"noise": noise}, force=False)

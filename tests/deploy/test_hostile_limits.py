@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,8 +46,9 @@ def test_numbers_and_names_in_texts_are_cut(tmp_path: Path) -> None:
     assert "n" * 80 + "…" in refused(written(tmp_path, storing(dims)))
     reads = graph_of([node("MatMul", ["x", "q" * 4000], ["y"])])
     assert "q" * 80 + "…, which nothing" in refused(written(tmp_path, reads))
+    manifest: Any = {"inputs": ["x"], "outputs": ["y"]}
     with pytest.raises(ModelError) as caught:
-        check_names(tmp_path, ["i" * 4000] * 9, [], {"inputs": ["x"], "outputs": ["y"]})
+        check_names(tmp_path, ["i" * 4000] * 9, [], manifest)
     assert len(str(caught.value)) < 500
 
 

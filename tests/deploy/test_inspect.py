@@ -15,7 +15,7 @@ import pytest
 import qdeploy
 from qdeploy.cli import main
 from qdeploy.deploy.describe import by_rule
-from qdeploy.deploy.rules import ADVICE, ERROR, Violation
+from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
 from qdeploy.errors import GateError, ModelError, PlanError
 from tests import manifests
 from tests.calibrate.encoder import LAYERS, encoder, model_directory
@@ -102,15 +102,15 @@ def test_a_failed_gate_is_1_and_its_report_is_written(
     assert main(["inspect", str(plain)]) == 0
 
 
-def violation(rule: str, severity: str, node: str, text: str = "why") -> Violation:
-    return Violation(rule, severity, node, text, "do this")
+def broken(rule: str, severity: str, node: str, text: str = "why") -> BrokenRule:
+    return BrokenRule(rule, severity, node, text, "do this")
 
 
-def test_violations_by_rule_with_counts_and_three_places() -> None:
+def test_broken_rules_with_counts_and_three_places() -> None:
     found = [
-        violation("attention", ADVICE, "a"),
-        violation("signed", ERROR, "b"),
-        *(violation("zero-point", ERROR, f"n{i}", f"its zero point is {i}") for i in range(5)),
+        broken("attention", ADVICE, "a"),
+        broken("signed", ERROR, "b"),
+        *(broken("zero-point", ERROR, f"n{i}", f"its zero point is {i}") for i in range(5)),
     ]
     rules = by_rule(found)
     assert [(rule["rule"], rule["severity"], rule["count"]) for rule in rules] == [
@@ -130,20 +130,20 @@ def test_broken_rules_are_1_and_grouped(
     path = engine(strategy="w8a8").directory / "model.onnx"  # uint8: not TensorRT's
     with pytest.raises(GateError, match=r"breaks the rules of tensorrt in \d+ places") as caught:
         qdeploy.inspect(path, target="tensorrt")
-    contract: dict[str, Any] = caught.value.report["contract"]
-    assert contract["errors"] > 10
-    assert sum(rule["count"] for rule in contract["rules"]) == len(contract["violations"])
+    checked: dict[str, Any] = caught.value.report["contract"]
+    assert checked["errors"] > 10
+    assert sum(rule["count"] for rule in checked["rules"]) == len(checked["violations"])
     report = tmp_path / "report.json"
     assert main(["inspect", str(path), "--target", "tensorrt", "--json", str(report)]) == 1
     out, err = capsys.readouterr()
-    assert json.loads(report.read_text())["contract"] == contract
+    assert json.loads(report.read_text())["contract"] == checked
     assert "breaks the rules" in err
-    assert max(rule["count"] for rule in contract["rules"]) > 3 and "more (all of them: -v)" in out
-    for rule in contract["rules"]:
+    assert max(rule["count"] for rule in checked["rules"]) > 3 and "more (all of them: -v)" in out
+    for rule in checked["rules"]:
         assert f"{rule['severity']} {rule['rule']}, {rule['count']} place" in out
     main(["inspect", str(path), "--target", "tensorrt", "-v"])
     whole = " ".join(capsys.readouterr().out.split())
-    assert all(f": {one['node']}: " in whole for one in contract["violations"])
+    assert all(f": {one['node']}: " in whole for one in checked["violations"])
 
 
 def test_rules_that_are_kept_are_0(bert: Source, tmp_path: Path) -> None:

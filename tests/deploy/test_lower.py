@@ -85,7 +85,9 @@ def test_factors_behind_a_layer_norm_stand_in_its_weights(read_twice: bool, tmp_
     """No multiplication; one more LayerNorm only where something else reads the first."""
     treatment = PerTensor(affine(8), tuple(float(f) for f in FACTORS))
     weight = SIGNS * FACTORS[:, None]  # exact in int8 once the factors are taken out
-    model, plan, structure, marks = lower(normed_gemm(weight, read_twice=read_twice), treatment)
+    model, plan, structure, trace_names = lower(
+        normed_gemm(weight, read_twice=read_twice), treatment
+    )
     assert "Mul" not in operators(model)
     assert operators(model).count("LayerNormalization") == 1 + read_twice
     found = run(model, tmp_path / "model.onnx", {"x": X})
@@ -96,7 +98,7 @@ def test_factors_behind_a_layer_norm_stand_in_its_weights(read_twice: bool, tmp_
     assert np.abs(found[0] - expected).max() <= 2.5 * 0.25 * affine(8).scale
     if read_twice:
         np.testing.assert_allclose(found[1], -hidden, atol=1e-4)
-    report = certified(tmp_path / "model.onnx", planned(plan, structure, marks))
+    report = certified(tmp_path / "model.onnx", planned(plan, structure, trace_names))
     assert report["executed"] == 1 and not report["fallbacks"]
 
 
@@ -108,8 +110,8 @@ def test_a_group_of_m_times_the_scale_joins_the_wide_gemm_as_m_rows_each() -> No
     model, _, _, weights = lower(one_gemm(SIGNS), grouped(without(5, 20), (5, 20), times=(1, 3)))
     assert operators(model).count("MatMulIntegerToFloat") == 1
     assert "Add" not in operators(model)
-    (mark,) = weights["gemm"]
-    stored = model.graph.initializers[mark.weight].const_value
+    (trace_name,) = weights["gemm"]
+    stored = model.graph.initializers[trace_name.weight].const_value
     assert stored is not None
     codes = stored.numpy()
     assert codes.shape == (K + 3 * 2, N)
@@ -224,4 +226,6 @@ def test_every_planned_weight_is_read_in_the_optimized_graph(tmp_path: Path) -> 
         for value in node.inputs
         if value is not None
     }
-    assert {readers[mark.weight] for mark in weights["gemm"]} == {"MatMulIntegerToFloat"}
+    assert {readers[trace_name.weight] for trace_name in weights["gemm"]} == {
+        "MatMulIntegerToFloat"
+    }

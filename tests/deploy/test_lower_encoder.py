@@ -39,7 +39,7 @@ class _Recipe:
         if self.name == "outliers":
             rest = tuple(sorted(order[:-2]))
             return Grouped((rest,), self._affines(peak, [rest]), tuple(sorted(order[-2:])))
-        if self.name == "prescale":
+        if self.name == "pre_quant_scale":
             whole = affine_from_range(-1.0, 1.0, "symmetric")
             return PerTensor(whole, tuple(float(v) for v in (1 / peak).astype(np.float32)))
         sizes = {"per tensor": (), "two": (-2,), "three": (-4, -1), "four": (-12, -4, -1)}[
@@ -63,7 +63,7 @@ def steps(treatment: Treatment, x: Array) -> Array:
         return np.full(channels, (x.max() - x.min()) / 255)
     if isinstance(treatment, PerTensor):
         scales = np.full(channels, treatment.affine.scale)
-        return scales / np.array(treatment.prescale) if treatment.prescale else scales
+        return scales / np.array(treatment.pre_quant_scale) if treatment.pre_quant_scale else scales
     assert isinstance(treatment, Grouped)
     result = np.zeros(channels)
     for group, its in zip(treatment.groups, treatment.affines, strict=True):
@@ -71,7 +71,7 @@ def steps(treatment: Treatment, x: Array) -> Array:
     return result
 
 
-RECIPES = ("per tensor", "prescale", "dynamic", "two", "three", "four", "outliers")
+RECIPES = ("per tensor", "pre_quant_scale", "dynamic", "two", "three", "four", "outliers")
 
 
 def functions_of(model: ir.Model, structure: Structure) -> dict[str, tuple[str, str]]:
@@ -172,8 +172,8 @@ def test_each_gemm_of_an_encoder_is_within_its_rounding_errors(
         expected = x @ weight + (constants[gemm.bias] if gemm.bias else 0)
         step = steps(treatment, x)
         factors = np.ones(gemm.k)
-        if isinstance(treatment, PerTensor) and treatment.prescale:
-            factors = np.array(treatment.prescale)
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+            factors = np.array(treatment.pre_quant_scale)
         weight_step = np.abs(weight / factors[:, None]).max(axis=0) / 127
         spread = (np.abs(x) + step) * factors
         bound = (step / 2) @ np.abs(weight) + spread.sum(axis=-1, keepdims=True) * weight_step / 2

@@ -18,7 +18,7 @@ from qdeploy.deploy.lowering.groups import window
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.deploy.targets.tensorrt.lower import lower
-from qdeploy.deploy.targets.tensorrt.rules import violations
+from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from tests.deploy.tolerances import HALF
@@ -80,8 +80,8 @@ def test_a_window_that_would_leave_the_tensor_is_a_gather() -> None:
 
 
 def test_a_group_joins_no_other_as_repeated_rows() -> None:
-    model, marks = lowered(TREATMENTS["two groups, scattered"])
-    assert len(marks) == 2
+    model, trace_names = lowered(TREATMENTS["two groups, scattered"])
+    assert len(trace_names) == 2
     assert "Concat" not in [node.op_type for node in model.graph]
 
 
@@ -105,7 +105,7 @@ def test_a_skip_branch_is_rounded_where_it_is_asked_for(rounded: bool, tmp_path:
     plan = plan_of(structure, {g.input: treatment for g in structure.gemms})
     plan = replace(symmetric(plan), options={"int8_residuals": rounded})
     found = lower(model, TARGETS["tensorrt"].fit(plan, structure), structure).model
-    assert violations(found) == []
+    assert broken_rules(found) == []
     (pair,) = [n for n in found.graph if n.op_type == "QuantizeLinear"]
     (sum_,) = [n for n in found.graph if n.op_type == "Add"]
     assert sum_.inputs[0] is not None and sum_.inputs[0].producer() is not None

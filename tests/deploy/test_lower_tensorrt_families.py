@@ -15,7 +15,7 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.deploy.rules import ERROR
-from qdeploy.deploy.targets.tensorrt.rules import violations
+from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 from qdeploy.files.artifact import read_json
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.dry_runs import dry_run
@@ -111,7 +111,7 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     where = source(family)
     directory = dry_run(where, tmp_path / "half", **PLANS[plan_name])
     model = ir.load(directory / "model.onnx")
-    assert [v for v in violations(model) if v.severity == ERROR] == []
+    assert [v for v in broken_rules(model) if v.severity == ERROR] == []
     plan = Plan.from_json(read_json(directory / "plan.json"))
     assert len(plan.int8_gemms) >= 4 * LAYERS
 

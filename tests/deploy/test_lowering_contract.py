@@ -48,7 +48,7 @@ class TestOpenVino(LoweringContract):
     # follow, and takes the wrong channel where rows are 2-D. ONNX Runtime runs that graph right.
     # Behind Tanh, Relu, Sigmoid or a Gather it is right, which is what stands before heads.
     wrong: ClassVar = {
-        ("prescale", "Gemm, transB"): "OpenVINO 2026.4.1: two multiplications in a row, 2-D"
+        ("pre_quant_scale", "Gemm, transB"): "OpenVINO 2026.4.1: two multiplications in a row, 2-D"
     }
 
     def outputs(self, model: ir.Model, path: Path, x: Array) -> list[Array]:

@@ -171,7 +171,8 @@ def test_compiling_leaves_the_plan_and_its_wrapper(
     monkeypatch.setattr(tensorrt_engine, "compile_directory", compile_plan)
     for path in lowered.glob("model.onnx*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    found = ort_tensorrt_engine.compile_directory(tmp_path, {}, (8, 128), CompileOptions())
+    fields: Any = {}
+    found = ort_tensorrt_engine.compile_directory(tmp_path, fields, (8, 128), CompileOptions())
     assert found == {"builder": {"tensorrt": "10.16"}}  # the provider launches no graph of ours
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.plan"]
 
@@ -201,7 +202,8 @@ def test_the_plan_is_the_witness_and_a_stray_node_its_fault(
     (tmp_path / "model.plan").write_bytes(b"plan")
     engine = OrtTensorRtEngine.__new__(OrtTensorRtEngine)
     engine.path = tmp_path / "model.onnx"
-    gemm = {"precision": "int8", "reason": "", "flops": 1, "marks": [["w", "layer.0.query"]]}
+    gemm: Any = {"precision": "int8", "reason": "", "flops": 1, "float_flops": 0}
+    gemm["marks"] = [["w", "layer.0.query"]]
     report = certify(
         engine, {"planned_gemms": {"q": gemm}, "other_products": {}, "flops_measured": True}, {}
     )

@@ -163,7 +163,7 @@ def test_per_tensor_sites_of_a_moved_set_keep_their_prescale(bert: Source, tmp_p
     (order,) = orders.values()
     moved = renamed.treatment(second)
     assert isinstance(moved, PerTensor)
-    assert list(moved.prescale) == [factors[c] for c in order]
+    assert list(moved.pre_quant_scale) == [factors[c] for c in order]
     folded = lower_ort_cpu(model, renamed, structure).model
     feeds = bert.feeds()
     (expected,) = run(plain, tmp_path / "plain.onnx", feeds)

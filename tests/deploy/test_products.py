@@ -19,6 +19,7 @@ from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
 from qdeploy.deploy.certificate import expected, unplanned
 from qdeploy.deploy.certify_file import certify_file
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.kernels import INT8_KERNELS
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
@@ -161,8 +162,8 @@ def test_planned_and_executed_are_shares_of_all_work(
     assert len(others) == len(layers) - len(known)
 
     wanted = sum(gemm["precision"] == "int8" for gemm in gemms.values())
-    marks = {name: gemm["marks"] for name, gemm in gemms.items()}
-    report = tally(gemms, find_kernels(optimized_graph(path), marks), 0.0, others)
+    trace_names = {name: [TraceName(*m) for m in gemm["marks"]] for name, gemm in gemms.items()}
+    report = tally(gemms, find_kernels(optimized_graph(path), trace_names), 0.0, others)
     assert report["planned"] == report["executed"] == wanted
     assert report["planned_share"] == report["flops_share"]
     assert report["flops_share"] == pytest.approx(wanted / len(layers), abs=2e-6)

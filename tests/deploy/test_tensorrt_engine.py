@@ -219,7 +219,7 @@ def test_a_missing_plan(tmp_path: Path) -> None:
 
 def test_version_compatible_plans_may_bring_code(plan: Path) -> None:
     for compatible in (True, False):
-        manifest = {"builder": {"version_compatible": compatible}, "cuda_graph": False}
+        manifest: Any = {"builder": {"version_compatible": compatible}, "cuda_graph": False}
         engine: Any = engines.open_directory(plan.parent, manifest, threads=1)
         assert engine._opened.host_code == compatible
         assert not engine.graphs

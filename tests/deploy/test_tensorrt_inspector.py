@@ -57,8 +57,8 @@ def test_a_merged_gemm_stands_for_all_its_nodes(version: int) -> None:
 def test_what_is_called_int8(name: str, int8: bool, says: str) -> None:
     layer = by_name(10)[name]
     assert layer.int8 == int8
-    assert says in layer.fault
-    assert bool(layer.fault) != int8
+    assert says in layer.fallback_reason
+    assert bool(layer.fallback_reason) != int8
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def layer(kind: str, tactic: str, *inputs: str, weights: str = "") -> inspector.
 )
 def test_what_does_not_prove_int8(claimed: inspector.Layer) -> None:
     assert not claimed.int8
-    assert claimed.fault
+    assert claimed.fallback_reason
 
 
 def test_plain_products_of_two_int8_tensors() -> None:
@@ -125,15 +125,15 @@ def test_attention_beside_a_product_does_not_speak_for_it() -> None:
 def test_the_certificate_counts_what_ran(version: int) -> None:
     layers = inspector.layers(text(version))
     ran = inspector.kernels(layers, {QKV: [0.25, 0.35]})
-    marks = {
+    trace_names = {
         "layer.0.query": [TraceName("w", "layer.0.query")],
         "layer.0.intermediate": [TraceName("w", "layer.0.intermediate")],
         "layer.1.query": [TraceName("w", "layer.1.nowhere")],
     }
-    found = inspector.of_gemms(layers, ran, marks)
+    found = inspector.of_gemms(layers, ran, trace_names)
     assert [k.ms for k in found["layer.0.query"]] == [pytest.approx(0.3)]
-    gemm = {"precision": "int8", "reason": "", "flops": 10}
-    report = tally(dict.fromkeys(marks, gemm), found, 1.0)
+    gemm: Any = {"precision": "int8", "reason": "", "flops": 10, "float_flops": 0}
+    report = tally(dict.fromkeys(trace_names, gemm), found, 1.0)
     assert (report["planned"], report["executed"]) == (3, 1)
     reasons = {f["site"]: f["reason"] for f in report["fallbacks"]}
     assert reasons["layer.0.intermediate"].startswith("TensorRT reads")
@@ -168,8 +168,8 @@ def test_signs_do_not_matter_in_names_of_layers_and_do_in_metadata() -> None:
     for metadata, found in (("", 1), ("[ONNX Layer: layer_0_query]", 0)):
         layers = inspector.layers(json.dumps({"Layers": [entry | {"Metadata": metadata}]}))
         ran = inspector.kernels(layers, {})
-        marks = {"g": [TraceName("w", "layer.0.query")]}
-        assert len(inspector.of_gemms(layers, ran, marks)["g"]) == found
+        trace_names = {"g": [TraceName("w", "layer.0.query")]}
+        assert len(inspector.of_gemms(layers, ran, trace_names)["g"]) == found
 
 
 @pytest.mark.parametrize(

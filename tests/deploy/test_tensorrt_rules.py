@@ -1,4 +1,4 @@
-"""TensorRT's contract, rule by rule, on graphs that break one each."""
+"""TensorRT's rules, one by one, on graphs that break one each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qdeploy.deploy.targets.tensorrt.rules import violations
+from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 from tests.deploy.toys import Toy
 
 K, N = 32, 16
@@ -48,7 +48,7 @@ def gemm(
 
 
 def rules(model: ir.Model) -> list[tuple[str, str]]:
-    return [(found.rule, found.severity) for found in violations(model)]
+    return [(found.rule, found.severity) for found in broken_rules(model)]
 
 
 def test_a_graph_that_keeps_the_rules() -> None:
@@ -69,7 +69,7 @@ def test_a_graph_that_keeps_the_rules() -> None:
     ],
 )
 def test_each_rule(change: dict[str, Any], found: str) -> None:
-    broken = violations(gemm(**change))
+    broken = broken_rules(gemm(**change))
     assert found in {v.rule for v in broken}
     assert all(v.severity == "error" and v.text and v.remedy for v in broken)
 
@@ -218,7 +218,7 @@ def test_a_node_without_a_name_is_told_by_what_it_computes() -> None:
     model = pair_without_zero(None)
     for node in model.graph:
         node.name = None
-    assert violations(model)[0].node.startswith("QuantizeLinear of ")
+    assert broken_rules(model)[0].node.startswith("QuantizeLinear of ")
 
 
 def test_a_weight_may_be_cast_and_turned_before_it_is_quantized() -> None:

@@ -177,7 +177,7 @@ def plan_of(
 
 
 def planned(
-    plan: Plan, structure: Structure, marks: dict[str, tuple[TraceName, ...]]
+    plan: Plan, structure: Structure, trace_names: dict[str, tuple[TraceName, ...]]
 ) -> dict[str, Any]:
     """What `tally` wants to know."""
     return {
@@ -185,16 +185,16 @@ def planned(
             "precision": plan.gemms[gemm.name].precision,
             "reason": "test",
             "flops": gemm.flops,
-            "marks": list(marks.get(gemm.name, ())),
+            "marks": list(trace_names.get(gemm.name, ())),
         }
         for gemm in structure.gemms
     }
 
 
-def certified(path: Path, gemms: dict[str, Any]) -> dict[str, Any]:
+def certified(path: Path, gemms: dict[str, Any]) -> Any:
     """The certificate of a toy, from the graph that ONNX Runtime makes of it."""
-    marks = {name: gemm["marks"] for name, gemm in gemms.items()}
-    return tally(gemms, find_kernels(optimized_graph(path), marks), 0.0)
+    trace_names = {name: gemm["marks"] for name, gemm in gemms.items()}
+    return tally(gemms, find_kernels(optimized_graph(path), trace_names), 0.0)
 
 
 # The numpy side: the definition of fake quantization, written without the project's own code.

@@ -49,7 +49,7 @@ DYNAMIC, ASYMMETRIC = "dynamic", "asymmetric"
 TREATMENTS: dict[str, Treatment] = {
     "per tensor": PerTensor(affine(8)),
     f"per tensor, {ASYMMETRIC}": PerTensor(affine(8, 90)),
-    "prescale": PerTensor(affine(8), tuple(float(f) for f in FACTORS)),
+    "pre_quant_scale": PerTensor(affine(8), tuple(float(f) for f in FACTORS)),
     DYNAMIC: Dynamic(),
     "two groups, neighbours": grouped(without(8, 9), (8, 9), times=(1, 8)),
     "two groups, scattered": grouped(without(8, 40), (8, 40), times=(1, 3)),
@@ -102,8 +102,8 @@ def two_gemms() -> ir.Model:
 
 def reference(x: Array, weight: Array, treatment: Treatment) -> Array:
     """The definition: the rounded input times the weight."""
-    if isinstance(treatment, PerTensor) and treatment.prescale:
-        factors = np.array(treatment.prescale, np.float32)
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+        factors = np.array(treatment.pre_quant_scale, np.float32)
         return fake_quantize(x * factors, treatment) @ (weight / factors[:, None]) + BIAS
     result: Array = fake_quantize(x, treatment) @ weight + BIAS
     return result
@@ -111,8 +111,8 @@ def reference(x: Array, weight: Array, treatment: Treatment) -> Array:
 
 def rounded_input(x: Array, treatment: Treatment) -> Array:
     """What the products see of x, in its own units."""
-    if isinstance(treatment, PerTensor) and treatment.prescale:
-        factors = np.array(treatment.prescale, np.float32)
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+        factors = np.array(treatment.pre_quant_scale, np.float32)
         result: Array = fake_quantize(x * factors, treatment) / factors
         return result
     return fake_quantize(x, treatment)

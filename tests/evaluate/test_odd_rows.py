@@ -16,6 +16,7 @@ from qdeploy.api import predict_file
 from qdeploy.cli import main
 from qdeploy.errors import DataError, OutputError, PlanError, QDeployWarning
 from tests.evaluate.bag import engine_directory
+from tests.manifests import fields
 
 pytestmark = pytest.mark.usefixtures("numpy_engines")
 PAIRS = {"source": "x.csv", "task": "qnli", "columns": None, "max_length": None}
@@ -193,8 +194,11 @@ def test_an_engine_of_the_embedded_rows_is_for_pairs(tmp_path: Path) -> None:
 
     labels = {"entailment": ["entailment", "not_entailment"], "generic": ["LABEL_0", "LABEL_1"]}
     mini, other = {"data": "qnli-mini"}, {"data": "x.csv"}
-    expected = ("question", "sentence")
-    assert text_columns({"labels": labels["entailment"], "calibration": mini}) == expected
-    assert text_columns({"labels": labels["generic"], "calibration": mini}) == ()
-    assert text_columns({"labels": labels["entailment"], "calibration": other}) == ()
-    assert text_columns({"labels": labels["entailment"], "calibration": None}) == ()
+
+    def columns(names: str, calibration: dict[str, str] | None) -> tuple[str, ...]:
+        return text_columns(fields("engine", labels=labels[names], calibration=calibration))
+
+    assert columns("entailment", mini) == ("question", "sentence")
+    assert columns("generic", mini) == ()
+    assert columns("entailment", other) == ()
+    assert columns("entailment", None) == ()

@@ -26,7 +26,8 @@ ROWS = rows_from_texts(TEXTS)
 def subject(max_length: int = MAX_LENGTH) -> LoadedEngine:
     encoder = TextEncoder(tokenizer(), TokenizerFacts(BagEngine.input_names, max_length))
     head = Head(SEQUENCES, CLASSES)
-    return LoadedEngine(Path("e"), {}, BagEngine(table()), encoder, head)
+    manifest: Any = {}
+    return LoadedEngine(Path("e"), manifest, BagEngine(table()), encoder, head)
 
 
 def measure(subjects: list[LoadedEngine], rows: Any = ROWS, **options: Any) -> OwnLengths:

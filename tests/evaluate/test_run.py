@@ -268,12 +268,11 @@ def test_memory_that_cannot_be_measured_is_said(
 # Gates
 
 
-def failed(call: Callable[[], object], message: str) -> dict[str, Any]:
+def failed(call: Callable[[], object], message: str) -> Any:
     with pytest.raises(GateError, match=message) as caught:
         call()
     assert caught.value.exit_code == 1
-    report: dict[str, Any] = caught.value.report
-    return report
+    return caught.value.report
 
 
 @pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")

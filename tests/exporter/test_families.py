@@ -17,13 +17,14 @@ import torch
 import transformers
 
 from qdeploy.exporter.canonical import SCOPES, scopes
+from qdeploy.schemas.manifest import ModelManifest
 from tests.exports import Exported, Exports
 from tests.tiny import FAMILIES, LABELS, LAYERS, MAX_LENGTH
 
 WITH_TYPES = ("bert", "electra")
 
 
-def feeds(manifest: dict[str, Any], batch: int, length: int) -> dict[str, Any]:
+def feeds(manifest: ModelManifest, batch: int, length: int) -> dict[str, Any]:
     """Random int64 [B, S] inputs; the last row is half padding."""
     rng = np.random.default_rng(7)
     ids = rng.integers(5, 140, (batch, length))

@@ -167,7 +167,7 @@ def evaluation() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def manifest() -> dict[str, Any]:
+def manifest() -> Any:
     """The engine's qdeploy.json."""
     return {
         "source": {"path": "model", "sha256": "0" * 64},

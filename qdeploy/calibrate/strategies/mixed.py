@@ -13,7 +13,7 @@ from qdeploy.errors import PlanError
 
 # --mixed auto: a site whose own noise is above this SQNR may stay int8; 30 dB is where the expected
 # noise of a site equals that of int8 weights on the encoders tried.
-_QUIET_DB = 30.0
+_TARGET_DB = 30.0
 
 
 def plan(context: Context) -> Plan:
@@ -27,12 +27,14 @@ def plan(context: Context) -> Plan:
         for site in context.sites
     }
     if context.options.mixed == "auto":
-        loud = {t for t, s in quantized.items() if s.sqnr_db is not None and s.sqnr_db < _QUIET_DB}
-        reason = f"expected SQNR below {_QUIET_DB:.0f} dB"
+        noisy = {
+            t for t, s in quantized.items() if s.sqnr_db is not None and s.sqnr_db < _TARGET_DB
+        }
+        reason = f"expected SQNR below {_TARGET_DB:.0f} dB"
     else:
-        loud, reason = _feed_forward_set(context), "FFN input, FFN output or residual sum"
+        noisy, reason = _feed_forward_set(context), "FFN input, FFN output or residual sum"
     sites = {
-        tensor: SitePlan(s.name, tensor, Float(), reason) if tensor in loud else s
+        tensor: SitePlan(s.name, tensor, Float(), reason) if tensor in noisy else s
         for tensor, s in quantized.items()
     }
     return assemble(context, "mixed", sites)

@@ -35,7 +35,7 @@ from qdeploy.types import Array
 
 # A GEMM input whose rounding noise is below the target (by default 30 dB below the GEMM's output,
 # about what int8 weights alone add on the encoders measured) is left with one scale. One that is
-# louder is treated until it is this much quieter than the target, so that what is left of it does
+# noisier is treated until it is this much below the target, so that what is left of it does
 # not count among its neighbours.
 _BELOW_DB = 4.0
 # Where no GEMM reads the site (scope all) there is no output to compare with, and a scale per group
@@ -94,7 +94,7 @@ def _treat(context: Context, site: Site) -> SitePlan:
     if site.channels == 1:
         bounds = float(statistics.minimum.min()), float(statistics.maximum.max())
         return context.per_tensor(site, bounds, "no channels to group")
-    scaled = _prescaled(context, site)
+    scaled = _with_pre_quant_scale(context, site)
     if scaled is not None:
         return scaled
     tried: list[tuple[float, _Candidate]] = []
@@ -103,12 +103,12 @@ def _treat(context: Context, site: Site) -> SitePlan:
         if share <= _target(context, site, untreated=not tried):
             return _site_plan(context, site, share, candidate)
         tried.append((share, candidate))
-    quiet = [pair for pair in tried if pair[0] <= _quiet(context) and is_gemm_input(site)]
-    best = quiet[0] if quiet else min(tried, key=lambda pair: pair[0])
+    below = [pair for pair in tried if pair[0] <= _noise_target(context) and is_gemm_input(site)]
+    best = below[0] if below else min(tried, key=lambda pair: pair[0])
     return _site_plan(context, site, *best)
 
 
-def _prescaled(context: Context, site: Site) -> SitePlan | None:
+def _with_pre_quant_scale(context: Context, site: Site) -> SitePlan | None:
     """One scale behind factors per channel, where they are allowed, help, and suffice."""
     options = context.options
     if options.scope != GEMM_SCOPE or not is_gemm_input(site) or options.prescale in (None, NONE):
@@ -116,11 +116,15 @@ def _prescaled(context: Context, site: Site) -> SitePlan | None:
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
     # a scale per column takes what is folded into its weight
     folds = options.per_channel_weights and site.tensor in context.structure.linear_sources
-    if options.prescale == FOLDED and not folds and not (_normed(site) and plain > _quiet(context)):
+    if (
+        options.prescale == FOLDED
+        and not folds
+        and not (_normed(site) and plain > _noise_target(context))
+    ):
         return None
     best = best_smoothing(context, site)
     share = best.activation + best.excess
-    if share >= plain or share > _quiet(context):
+    if share >= plain or share > _noise_target(context):
         return None
     reason = f"one scale behind factors per channel, α = {best.alpha}"
     return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
@@ -135,16 +139,16 @@ def _whole(site: Site) -> _Candidate:
     return _Candidate((tuple(range(site.channels)),), ())
 
 
-def _quiet(context: Context, below: float = 0.0) -> float:
-    """The noise share that is quiet enough, and so many dB below it."""
+def _noise_target(context: Context, below: float = 0.0) -> float:
+    """The noise share of the target, or of so many dB below it."""
     return float(10 ** (-(context.options.noise_target + below) / 10))
 
 
 def _target(context: Context, site: Site, *, untreated: bool) -> float:
     """Noise share at which the search stops."""
     if not is_gemm_input(site):
-        return _quiet(context, _PLAIN_DB)
-    return _quiet(context, 0.0 if untreated else _BELOW_DB)
+        return _noise_target(context, _PLAIN_DB)
+    return _noise_target(context, 0.0 if untreated else _BELOW_DB)
 
 
 def _slim(candidate: _Candidate, site: Site) -> bool:

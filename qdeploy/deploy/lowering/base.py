@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -18,10 +18,14 @@ from qdeploy.deploy.lowering.fake_quantize import rounded
 from qdeploy.deploy.lowering.groups import GemmConstraints, column_blocks, rows_of
 from qdeploy.deploy.lowering.lowered import Lowered, TraceName
 from qdeploy.deploy.lowering.operands import Operand, OperandWriter
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import ACTIVATION_FUNCTIONS, constant
+from qdeploy.graph.sites import ACTIVATION_FUNCTIONS
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
+
+# Of a stored constant: weight that it was made of, type, shape, bytes.
+_Key: TypeAlias = tuple[str, str, tuple[int, ...], bytes]
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Lowering(ABC):
         self._nodes = {str(node.name): node for node in self.editor.graph}
         self._lowered = Lowered(model)
         self._readers = Counter(gemm.weight for gemm in structure.gemms)
-        self._shared: dict[tuple[Any, ...], ir.Value] = {}  # constants of weights by content
+        self._shared: dict[_Key, ir.Value] = {}  # constants of weights by content
         self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
 
     @abstractmethod
@@ -181,7 +185,7 @@ class Lowering(ABC):
         treatment = self.plan.treatment(str(tensor.name))
         gemms = self.structure.consumers(str(tensor.name))
         planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.int8_gemms}
-        plain = isinstance(treatment, PerTensor) and not treatment.prescale
+        plain = isinstance(treatment, PerTensor) and not treatment.pre_quant_scale
         if not (plain or isinstance(treatment, Grouped)) or tensor.is_graph_output():
             return None
         if {use.node for use in tensor.uses()} != planned:
@@ -196,8 +200,8 @@ class Lowering(ABC):
         assert weight is not None
         # A Gemm with transB stores [N, K]; from here on every weight is [K, N].
         weight = weight.astype(np.float32).T if gemm.transposed else weight.astype(np.float32)
-        if isinstance(treatment, PerTensor) and treatment.prescale:
-            weight = weight / np.array(treatment.prescale, np.float32)[:, None]
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+            weight = weight / np.array(treatment.pre_quant_scale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
         # Outlier channels: rows in float, which shift no output.
         if operand.scale is None:
@@ -212,8 +216,8 @@ class Lowering(ABC):
         mean = np.array(self.plan.sites[gemm.input].mean)
         if not len(mean):
             return None
-        if isinstance(treatment, PerTensor) and treatment.prescale:
-            mean = mean * np.array(treatment.prescale)
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+            mean = mean * np.array(treatment.pre_quant_scale)
         if not len(operand.rows):
             return mean
         # a row that stands m times meets an m-th of its channel each time
@@ -261,7 +265,7 @@ class Lowering(ABC):
         if bias is not None:
             added = self.editor.constant(f"{label}.bias", bias[chosen])
         result: ir.Value | None = None
-        marks = self._lowered.trace_names.get(gemm.name, ())
+        trace_names = self._lowered.trace_names.get(gemm.name, ())
         floats = self._lowered.float_products.get(gemm.name, ())
         for index, factor in enumerate(factors, 1):
             part = label if index == 1 else f"{label}/part{index}"
@@ -282,12 +286,12 @@ class Lowering(ABC):
                 # into the first product alone, whose kernel adds it for nothing
                 first = added if index == 1 else None
                 product, node = self.int8_product(factor.operand, codes, steps, first, part)
-                marks += (TraceName(str(codes.name), str(node.name)),)
+                trace_names += (TraceName(str(codes.name), str(node.name)),)
             if result is not None:
                 name = f"{label}/sum{index}" if index < len(factors) else f"{label}/sum"
                 product = self.editor.node("Add", [result, product], name).outputs[0]
             result = product
-        self._lowered.trace_names[gemm.name] = marks
+        self._lowered.trace_names[gemm.name] = trace_names
         if floats:
             self._lowered.float_products[gemm.name] = floats
         assert result is not None

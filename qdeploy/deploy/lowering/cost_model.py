@@ -1,21 +1,21 @@
 """Which form the treatment of a GEMM's input takes on a GPU, by what each is expected to cost.
 
-A loud input can be treated by factors per channel in front of one scale, or by groups and outlier
-channels with products of their own. Both reach the noise target on most sites; which is cheaper is
-estimated by a roofline: kernels times their launch, bytes times bandwidth, multiplications times
-peak (Williams et al. 2009, doi 10.1145/1498765.1498785). Where a GPU is at hand the measured time
-takes over (`qdeploy.autotune.treatment`).
+An input whose noise is above the target can be treated by factors per channel in front of one
+scale, or by groups and outlier channels with products of their own. Both reach the noise target on
+most sites; which is cheaper is estimated by a roofline: kernels times their launch, bytes times
+bandwidth, multiplications times peak (Williams et al. 2009, doi 10.1145/1498765.1498785). Where a
+GPU is at hand the measured time takes over (`qdeploy.autotune.treatment`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, SitePlan, Treatment
 from qdeploy.deploy.lowering.groups import GemmConstraints, grouped_gemm, padded
 from qdeploy.graph.structure import Gemm, Structure
+from qdeploy.schemas.manifest import Forms
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,21 @@ def extra_us(
         costs: of the target.
         gpu: of the estimate.
     """
-    if isinstance(treatment, PerTensor) and treatment.prescale:
-        elements = shape[0] * shape[1] * len(treatment.prescale)
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+        # Factors are whole passes over the input, and none where the rounding takes them in.
+        elements = shape[0] * shape[1] * len(treatment.pre_quant_scale)
         moved = elements * costs.factor_bytes / gpu.bytes_us
         return costs.factor_kernels * gpu.launch_us + moved
     if not isinstance(treatment, Grouped):
         return 0.0
+    # Groups: rows of each product, padded as the target multiplies them.
     parts = grouped_gemm(treatment, costs.cuts)
     slim = [len(padded(channels, 1, costs.cuts.multiple)[0]) for channels, _ in parts.slim]
     wide = 0 if parts.wide is None else len(parts.wide_rows())
     outliers = 0
     if parts.outliers:
         outliers = len(padded(parts.outliers, 1, costs.cuts.float_multiple)[0])
+    # One product is there in any case: the wide one, or else the first of the slim ones.
     further = len(slim) + bool(outliers) - (0 if wide else 1)
     total = 0.0
     if parts.repeated:  # each is picked and rounded, and all are joined, int8 read and written
@@ -96,6 +99,7 @@ def extra_us(
         outputs = shape[0] * (shape[1] if gemm.rows > 1 else 1) * gemm.n
         total += further * costs.product_kernels * gpu.launch_us
         total += further * outputs * costs.product_bytes / gpu.bytes_us
+        # Rows of zeros are multiplied too: all rows beyond those of the plain product.
         more = wide + sum(slim) - parts.total
         total += 2 * outputs * (more / gpu.int8_us + outliers / gpu.half_us)
     return total
@@ -107,8 +111,8 @@ def cheapest(
     structure: Structure,
     shape: tuple[int, int],
     costs: Costs,
-) -> tuple[Plan, dict[str, Any]]:
-    """Of two plans, the cheaper form of each site among those that are quiet enough.
+) -> tuple[Plan, Forms]:
+    """Of two plans, the cheaper form of each site among those that reach the noise target.
 
     Args:
         factors: with factors wherever they suffice.
@@ -121,7 +125,8 @@ def cheapest(
         The plan, and {"gpu", "estimated_us": {"factors", "groups", "kept"}} of its sites: time
         beyond plain INT8 products.
     """
-    target = float(factors.options["noise_target"])
+    target = factors.options["noise_target"]
+    assert isinstance(target, int | float)  # an option of the strategy, and checked
     kept, totals = {}, {"factors": 0.0, "groups": 0.0, "kept": 0.0}
     for tensor, one in factors.sites.items():
         other = groups.sites[tensor]
@@ -130,22 +135,26 @@ def cheapest(
             name: extra_us(site.treatment, readers, shape, costs)
             for name, site in (("factors", one), ("groups", other))
         }
+        # Where factors do not suffice both plans have groups, and there is nothing to choose.
         name = "factors"
         if one.treatment != other.treatment:
             name = _better({"factors": one, "groups": other}, times, target)
             kept[tensor] = _explained({"factors": one, "groups": other}[name], times, name)
         for key, us in (*times.items(), ("kept", times[name])):
             totals[key] += us
-    found = {"gpu": L4.name, "estimated_us": {key: round(us, 1) for key, us in totals.items()}}
+    found: Forms = {
+        "gpu": L4.name,
+        "estimated_us": {key: round(us, 1) for key, us in totals.items()},
+    }
     return replace(factors, sites=factors.sites | kept), found
 
 
 def _better(sites: dict[str, SitePlan], times: dict[str, float], target: float) -> str:
-    """The cheaper of those that reach the noise target; the quieter where none does."""
+    """The cheaper of those that reach the noise target; the one with less noise where none does."""
     noise = {name: _level(site) for name, site in sites.items()}
-    quiet = [name for name in sites if noise[name] >= target]
-    if quiet:
-        return min(quiet, key=lambda name: (times[name], -noise[name]))
+    reaching = [name for name in sites if noise[name] >= target]
+    if reaching:
+        return min(reaching, key=lambda name: (times[name], -noise[name]))
     return max(sites, key=noise.__getitem__)
 
 

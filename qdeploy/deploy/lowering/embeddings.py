@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.plan import Plan
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import constant
 from qdeploy.graph.structure import Structure
 
 
@@ -24,9 +24,11 @@ def lower_tables(editor: GraphEditor, plan: Plan, structure: Structure) -> None:
         if table.name not in plan.tables:
             continue
         gather = nodes[table.node]
+        # Several Gathers may read one table: its codes are stored once.
         if table.weight not in quantized:
             array = constant(editor.graph.initializers[table.weight])
             assert array is not None
+            # A scale per column is what it makes, so the table is turned: a column is a token then.
             codes, scale = quantize_weight(array.astype(np.float32).T, per_channel=True)
             quantized[table.weight] = (
                 editor.constant(f"{table.name}.int8", codes.T),

@@ -26,11 +26,12 @@ def rounded(
     """
     if isinstance(treatment, Grouped):
         return _grouped(editor, writer, value, name, treatment)
+    # A site that no GEMM reads has no codes yet.
     codes = operands or writer.operands(value, name, treatment)
     result = writer.dequantized(codes[0], name)
-    if isinstance(treatment, PerTensor) and treatment.prescale:
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
         # what was scaled before the codes is scaled back behind them
-        back = 1 / np.array(treatment.prescale, np.float32)
+        back = 1 / np.array(treatment.pre_quant_scale, np.float32)
         result = writer.elementwise("Mul", result, back, f"{name}/unscale")
     return result
 
@@ -48,6 +49,8 @@ def _grouped(
     for group, affine in zip(treatment.groups, treatment.affines, strict=True):
         scales[list(group)] = affine.scale
         shifts[list(group)] = affine.zero_point - MIDDLE
+    # In units of its own step each channel has the scale 1. A zero point away from the middle is
+    # an addition of whole steps, which commutes with rounding.
     steps = writer.elementwise("Div", value, scales, f"{name}/steps")
     if shifts.any():
         steps = writer.elementwise("Add", steps, shifts, f"{name}/shift")
@@ -57,6 +60,7 @@ def _grouped(
     result = writer.elementwise("Mul", result, scales, f"{name}/values")
     if not treatment.outlier_channels:
         return result
+    # Their scale was 1 above; what came of that is not taken.
     mask = np.zeros(channels, bool)
     mask[list(treatment.outlier_channels)] = True
     flags = editor.constant(f"{name}.is_outlier", mask)

@@ -23,16 +23,17 @@ class TraceName(NamedTuple):
 
 @dataclass
 class Lowered:
-    """A lowered graph, and the marks by which its INT8 GEMMs are known in the engine.
+    """A lowered graph, and the names by which its INT8 GEMMs are known in the engine.
 
     Attributes:
         model: the graph for the target.
-        marks: by GEMM name, those of its int8 products.
+        trace_names: by GEMM name, those of its int8 products.
         float_products: by GEMM name, the products that compute its outlier channels in float.
         rounded_sums: residual sums that read a rounded tensor.
     """
 
     model: ir.Model
     trace_names: dict[str, tuple[TraceName, ...]] = field(default_factory=dict)
+    # Part of an INT8 GEMM by plan: a certificate counts them as its float share, not as a fallback.
     float_products: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rounded_sums: int = 0

@@ -19,8 +19,8 @@ from qdeploy.deploy.lowering.groups import (
     padded,
     window,
 )
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import constant
 from qdeploy.types import Array
 
 # No list of rows: the operand is the whole tensor, and meets the weight as it stands.
@@ -63,8 +63,8 @@ class OperandWriter:
         if isinstance(treatment, PerTensor):
             source = value
             # the scale rounds x · factor; the weight rows are divided by the factor (base.py)
-            if treatment.prescale:
-                source = self._scaled(value, np.array(treatment.prescale, np.float32), name)
+            if treatment.pre_quant_scale:
+                source = self._scaled(value, np.array(treatment.pre_quant_scale, np.float32), name)
             return [self.quantized(source, name, treatment.affine)]
         assert isinstance(treatment, Grouped)
         return self._grouped(value, name, grouped_gemm(treatment, self.cuts))
@@ -118,6 +118,7 @@ class OperandWriter:
         normed = node is not None and node.op_type == "LayerNormalization"
         if node is not None and normed and self.cuts.second_norm:
             weights = [constant(weight) for weight in node.inputs[1:] if weight is not None]
+        # Nodes are named as in plan.json, so that the same plan gives the same bytes as ever.
         if node is None or not weights or any(_other(w, factor) for w in weights):
             return self.elementwise("Mul", value, factor, f"{name}/prescale")
         scaled = [

@@ -16,6 +16,7 @@ class QdqLowering(Lowering):
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
     ) -> tuple[ir.Value, ir.Node]:
+        # The weight is [K, N]: scales of output channels run along axis 1.
         weight = self.editor.node(
             "DequantizeLinear", [codes, scale], f"{label}.weight/dequantize", axis=1, like=codes
         )
@@ -28,6 +29,7 @@ class QdqLowering(Lowering):
 
     def _values(self, operand: Operand, label: str) -> ir.Value:
         """The operand's values; dequantized once for all of its GEMMs."""
+        # Query, key and value share one pair, so that a target can merge their GEMMs.
         for use in operand.value.uses():
             if use.node.op_type == "DequantizeLinear" and use.node.inputs[1] is operand.scale:
                 return use.node.outputs[0]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -24,6 +24,10 @@ from qdeploy.graph.session import reason_of, refused, running
 from qdeploy.machine.faults import is_memory
 from qdeploy.types import Array
 
+if TYPE_CHECKING:
+    from qdeploy.deploy.ort.profile import Event
+
+_Result = TypeVar("_Result")
 ONNX = "model.onnx"
 CUDA = "CUDAExecutionProvider"
 _OF_DEVICE = re.compile("CUDA (failure|error)|CUDNN|CUBLAS|TensorRT", re.IGNORECASE)
@@ -130,7 +134,7 @@ class OrtGpuEngine(Engine):
 
     def events(
         self, feeds: Mapping[str, Array], iterations: int, optimized: Path | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Event]:
         """What a profile of one more run than `iterations` holds.
 
         Args:
@@ -174,7 +178,7 @@ class OrtGpuEngine(Engine):
             )
         return session
 
-    def _refusing(self, work: Callable[[], Any]) -> Any:
+    def _refusing(self, work: Callable[[], _Result]) -> _Result:
         with running(self.path, self.provider):
             try:
                 return work()
@@ -211,4 +215,4 @@ def _placed(kernel: KernelTime, providers: Mapping[str, str]) -> KernelTime:
     provider = providers.get(kernel.name, CUDA)
     if provider == CUDA or not kernel.int8:
         return kernel
-    return replace(kernel, int8=False, fault=f"it ran on {provider}")
+    return replace(kernel, int8=False, fallback_reason=f"it ran on {provider}")

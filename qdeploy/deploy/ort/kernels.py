@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 # Kernels of the CPU provider that multiply 8-bit integers.
 INT8_KERNELS = frozenset(
@@ -29,12 +29,7 @@ _FUSED_GEMM = ("Gemm", "FusedGemm")
 
 def load_optimized(path: Path) -> ir.Model:
     """Read an optimized graph whole, so that its file may go."""
-    model = ir.load(path)
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
-    return model
+    return ir.external_data.load_to_model(ir.load(path))
 
 
 def products(model: ir.Model, weights: Iterable[str]) -> list[ir.Node]:
@@ -48,16 +43,16 @@ def products(model: ir.Model, weights: Iterable[str]) -> list[ir.Node]:
 
 
 def _readers(value: ir.Value) -> Iterator[ir.Node]:
-    pending = list(reversed(list(value.uses())))
+    pending = [*value.uses()][::-1]
     while pending:
         use = pending.pop()
         if use.node.op_type in _FORM and use.idx == 0:
-            pending += reversed(list(use.node.outputs[0].uses()))
+            pending += [*use.node.outputs[0].uses()][::-1]
         else:
             yield use.node
 
 
-def fault(node: ir.Node) -> str:
+def fallback_reason(node: ir.Node) -> str:
     """Why a product with an int8 weight is computed in float; empty where it is not.
 
     The cause is read from the node's activation: what quantizes it, with which types and scales.

@@ -8,17 +8,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import onnx_ir as ir
 
 from qdeploy.deploy.engine import KernelTime, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.ort.kernels import fault, load_optimized, products
+from qdeploy.deploy.ort.kernels import fallback_reason, load_optimized, products
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import run_session
 from qdeploy.types import Array
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+class EventArguments(TypedDict, total=False):
+    """Of an event that is a run of a kernel; shapes are told by type, {"float": [8, 128, 384]}."""
+
+    op_name: str
+    provider: str
+    input_type_shape: list[dict[str, list[int]]]
+    output_type_shape: list[dict[str, list[int]]]
+
+
+class Event(TypedDict, total=False):
+    """One entry of a session's profile; `dur` is in microseconds."""
+
+    cat: str
+    name: str
+    dur: int
+    args: EventArguments
 
 
 def profiled(
@@ -37,12 +58,12 @@ def profiled(
 
 
 def recorded(
-    session: Any, feeds: Mapping[str, Array], runs: int, path: Path
-) -> list[dict[str, Any]]:
+    session: ort.InferenceSession, feeds: Mapping[str, Array], runs: int, path: Path
+) -> list[Event]:
     """Events of so many runs of a file's session that profiles; it profiles no more after them."""
     for _ in range(runs):
         run_session(session, feeds, path)
-    found: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    found: list[Event] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     return found
 
 
@@ -65,23 +86,23 @@ def find_kernels(
 
     Args:
         graph: optimized graph.
-        gemms: GEMM name → its marks; all of a GEMM's have to be there.
+        gemms: GEMM name → its trace names; all of a GEMM's have to be there.
         kernels: of a profiled run of that graph; without them the times are 0.
     """
     timed = {kernel.name: kernel for kernel in kernels}
     found = {}
-    for gemm, marks in gemms.items():
-        nodes = [_marked(graph, TraceName(*mark)) for mark in marks]
+    for gemm, trace_names in gemms.items():
+        nodes = [_traced(graph, TraceName(*trace_name)) for trace_name in trace_names]
         found[gemm] = (
             [kernel_of(node, timed) for part in nodes for node in part] if all(nodes) else []
         )
     return found
 
 
-def _marked(graph: ir.Model, mark: TraceName) -> list[ir.Node]:
+def _traced(graph: ir.Model, trace_name: TraceName) -> list[ir.Node]:
     """The nodes that compute with a weight; of several that share it the one of that name."""
-    found = products(graph, [mark.weight])
-    return [node for node in found if str(node.name) == mark.node] or found
+    found = products(graph, [trace_name.weight])
+    return [node for node in found if str(node.name) == trace_name.node] or found
 
 
 def kernel_of(node: ir.Node, timed: Mapping[str, KernelTime] = MappingProxyType({})) -> KernelTime:
@@ -91,22 +112,32 @@ def kernel_of(node: ir.Node, timed: Mapping[str, KernelTime] = MappingProxyType(
         timed: kernels of a profiled run by their names; without them the time is 0.
     """
     kernel = timed.get(str(node.name), KernelTime(str(node.name), node.op_type, 0.0, 1))
-    reason = fault(node)
-    return replace(kernel, int8=not reason, fault=reason)
+    reason = fallback_reason(node)
+    return replace(kernel, int8=not reason, fallback_reason=reason)
 
 
-def providers_of(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def kernel_events(
+    events: Sequence[Event],
+) -> Iterator[tuple[str, Event]]:
+    """The events that are runs of a kernel, with the name of its node."""
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            yield name.removesuffix("_kernel_time"), event
+
+
+def providers_of(events: Sequence[Event]) -> dict[str, str]:
     """The provider that ran each node, by the node's name, from a profile's events."""
-    return {name: str(event["args"].get("provider", "")) for name, event in _of_kernels(events)}
+    return {name: str(event["args"].get("provider", "")) for name, event in kernel_events(events)}
 
 
-def kernel_times(events: Sequence[Mapping[str, Any]], runs: int) -> list[KernelTime]:
+def kernel_times(events: Sequence[Event], runs: int) -> list[KernelTime]:
     """Mean time of each kernel, ms, from the events of a profile of so many runs.
 
     The first run warms up.
     """
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for name, event in _of_kernels(events):
+    for name, event in kernel_events(events):
         times[name, str(event["args"]["op_name"])].append(event["dur"] / 1000)
     result = []
     for (name, kernel), durations in times.items():
@@ -114,13 +145,3 @@ def kernel_times(events: Sequence[Mapping[str, Any]], runs: int) -> list[KernelT
         kept = durations[calls:] or durations  # the first run warms up
         result.append(KernelTime(name, kernel, sum(kept) / max(runs - 1, 1), max(calls, 1)))
     return result
-
-
-def _of_kernels(
-    events: Sequence[Mapping[str, Any]],
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The events that are runs of a kernel, with the name of its node."""
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            yield name.removesuffix("_kernel_time"), event

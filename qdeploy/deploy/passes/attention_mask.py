@@ -16,19 +16,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
+from qdeploy.deploy.passes.base import Pass, PassResult, Report, Verdict
 from qdeploy.deploy.passes.equivalence import Comparison, ModelInputs, run_once
+from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
-from qdeploy.graph.sites import SHAPE_OPERATORS, constant
+from qdeploy.graph.sites import SHAPE_OPERATORS
 from qdeploy.graph.structure import Structure
 
 MASKED = -55.0
@@ -57,7 +57,7 @@ class LightenMasks(Pass):
 
     name = "attention_mask"
     action = "A lighter attention mask"
-    nothing: ClassVar[dict[str, Any]] = {"attention_mask": None}
+    nothing: ClassVar[Report] = {"attention_mask": None}
 
     inputs: ModelInputs
 
@@ -92,6 +92,7 @@ class LightenMasks(Pass):
 
     def _of_padding(self, model: ir.Model, masks: list[_Mask]) -> list[_Mask]:
         """Those that hide nothing in a row as long as the model takes, without padding."""
+        # No token of the row is padding: what a mask hides in it is hidden for another reason.
         length = min(_LONGEST, self.inputs.max_length)
         feeds = probe_feeds(list(self.inputs.names), batch=1, sequence=length)
         part = _conditions(model, masks)
@@ -123,13 +124,14 @@ def _masks(model: ir.Model) -> Iterator[_Mask]:
     for node in model.graph:
         if node.op_type != "Where" or not _only_masks(node.outputs[0], summed=False):
             continue
+        # Where(hidden, constant, scores) has it at 1, Where(kept, scores, constant) at 2.
         for index in (1, 2):
             array = constant(node.inputs[index])
             if array is not None and array.size == 1 and array.item() <= _LOWEST:
                 yield _Mask(node, index)
 
 
-def _report(value: float | None, largest: float | None) -> dict[str, Any]:
+def _report(value: float | None, largest: float | None) -> Report:
     return {"attention_mask": {"value": value, "largest_leak": largest}}
 
 
@@ -138,7 +140,7 @@ def _only_masks(value: ir.Value, *, summed: bool) -> bool:
     pending = [(value, summed)]
     while pending:
         value, summed = pending.pop()
-        uses = list(value.uses())
+        uses = value.uses()
         if not uses or value.is_graph_output():
             return False
         for use in uses:
@@ -157,13 +159,10 @@ def _only_masks(value: ir.Value, *, summed: bool) -> bool:
 def _conditions(model: ir.Model, masks: Sequence[_Mask]) -> ir.Model:
     """The part of a graph that computes the masks' conditions, each once, as its outputs."""
     names = dict.fromkeys(mask.condition for mask in masks)
-    part = model.clone()
-    values = {str(value.name): value for node in part.graph for value in node.outputs}
-    part.graph.outputs[:] = [values[name] for name in names]
-    for value in part.graph.outputs:
+    part = ir.convenience.extract(model.graph, model.graph.inputs, tuple(names))
+    for value in part.outputs:
         value.type = ir.TensorType(ir.DataType.BOOL)
-    RemoveUnusedNodesPass()(part)
-    return part
+    return ir.Model(part, ir_version=model.ir_version)
 
 
 def softmax_outputs(model: ir.Model) -> list[str]:

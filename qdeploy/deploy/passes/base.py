@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from qdeploy.calibrate.plan import Plan
     from qdeploy.deploy.passes.equivalence import Comparison
     from qdeploy.graph.structure import Structure
+
+Report: TypeAlias = dict[str, Any]  # JSON: each pass has an entry, or more, of its own form
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class PassResult:
 
     modified: bool
     plan: Plan
-    report: dict[str, Any]
+    report: Report
     reason: str = ""
     watched: tuple[str, ...] = ()
 
@@ -44,7 +46,7 @@ class Verdict:
     """
 
     kept: bool
-    report: dict[str, Any]
+    report: Report
     reason: str = ""
 
 
@@ -77,7 +79,7 @@ class Pass(ABC):
     action: ClassVar[str]
     required: ClassVar[bool] = False
     tolerance: ClassVar[float | None] = None
-    nothing: ClassVar[dict[str, Any]] = {}
+    nothing: ClassVar[Report] = {}
 
     @abstractmethod
     def apply(self, model: ir.Model, plan: Plan, structure: Structure) -> PassResult:
@@ -95,6 +97,7 @@ class Pass(ABC):
             result: of this pass.
             found: the graph with this pass's changes, and others', beside the original.
         """
+        # A difference of NaN is within no tolerance.
         if found.within(self.tolerance):
             return Verdict(True, result.report)
         return Verdict(False, self.nothing, f"{self.action} changed the FP32 outputs by {found}")

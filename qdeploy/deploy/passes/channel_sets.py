@@ -39,10 +39,12 @@ class ChannelSets:
             else:
                 self._tie(node)
         for output in model.graph.outputs:
+            # What leaves the graph keeps its order.
             self._freeze(output)
 
     def free_set(self, tensor: str) -> Axis | None:
         """The set of a tensor's channels, or None where something freezes it."""
+        # Sets were joined after some of their axes were frozen: roots are looked up now.
         root = self._find((tensor, -1))
         frozen = {self._find(axis) for axis in self._frozen}
         return None if root in frozen else root
@@ -53,10 +55,13 @@ class ChannelSets:
             value = self._graph.initializers.get(axis[0])
             if value is None or value.const_value is None:
                 continue
+            # A new tensor, as clones share the old one.
             array = np.take(value.const_value.numpy(), order, axis=axis[1])
             value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
 
     def _tie_gemm(self, node: ir.Node, transposed: bool) -> None:
+        # A GEMM takes channels in and makes others: its weight's rows are of the set in front, its
+        # columns and its bias of the set behind.
         source, weight = node.inputs[0], node.inputs[1]
         assert source is not None and weight is not None
         rows, columns = (1, 0) if transposed else (0, 1)
@@ -67,17 +72,24 @@ class ChannelSets:
 
     def _tie(self, node: ir.Node) -> None:
         inputs = [value for value in node.inputs if value is not None]
-        if node.op_type == "LayerNormalization" and _axis_of(node, -1) == -1:
+        if node.op_type == "LayerNormalization" and node.attributes.get_int("axis", -1) == -1:
+            # Mean and deviation are the same in any order of channels; γ and β are per channel.
             self._tie_all([*inputs, node.outputs[0]])
         elif node.op_type in _CHANNELWISE:
             self._tie_all([inputs[0], node.outputs[0]])
         elif node.op_type in _ELEMENTWISE:
             self._tie_elementwise(node, inputs)
-        elif node.op_type == "Gather" and inputs[0].is_initializer() and _axis_of(node, 0) == 0:
+        elif (
+            node.op_type == "Gather"
+            and inputs[0].is_initializer()
+            and node.attributes.get_int("axis", 0) == 0
+        ):
+            # Rows of an embedding table: its columns are the channels.
             self._union(_last(node.outputs[0]), (str(inputs[0].name), 1))
         elif node.op_type in _TOKENWISE and self._keeps_channels(node, inputs):
             self._union(_last(inputs[0]), _last(node.outputs[0]))
         else:
+            # Unknown, or it moves channels itself, as the Reshape into heads does.
             for value in (*inputs, *node.outputs):
                 self._freeze(value)
 
@@ -85,6 +97,7 @@ class ChannelSets:
         out = node.outputs[0]
         size = _size(out)
         for value in inputs:
+            # A scalar, or one number per token, meets every channel alike.
             if value.shape is not None and value.shape.rank() and _size(value) != 1:
                 if size is None or _size(value) != size:
                     self._freeze(value)
@@ -99,7 +112,7 @@ class ChannelSets:
             return False
         last = source.shape.rank() - 1
         if node.op_type == "Gather":
-            return _axis_of(node, 0) % source.shape.rank() != last
+            return node.attributes.get_int("axis", 0) % source.shape.rank() != last
         axes = inputs[3].const_value if len(inputs) > 3 else None
         return axes is not None and last not in {
             int(a) % source.shape.rank() for a in axes.numpy().ravel()
@@ -111,6 +124,7 @@ class ChannelSets:
             self._union(_last(first), _last(other))
 
     def _freeze(self, value: ir.Value) -> None:
+        # Which axis of a constant holds the channels is not known here: all of them.
         rank = value.shape.rank() if value.is_initializer() and value.shape is not None else 1
         for axis in (-1, *range(rank)):
             self._frozen.add((str(value.name), axis))
@@ -136,10 +150,5 @@ def _last(value: ir.Value) -> Axis:
 def _size(value: ir.Value) -> int | None:
     if value.shape is None or value.shape.rank() == 0:
         return None
-    last = value.shape[value.shape.rank() - 1]
+    last = value.shape[-1]
     return last if isinstance(last, int) else None
-
-
-def _axis_of(node: ir.Node, default: int) -> int:
-    attribute = node.attributes.get("axis")
-    return default if attribute is None else int(attribute.value)

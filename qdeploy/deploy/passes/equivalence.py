@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -24,6 +23,7 @@ from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import run_session
+from qdeploy.schemas.manifest import Interface
 from qdeploy.types import Array
 
 # Of outputs of 1 and below, relative to them; above 1 absolute. Far below any quantization step.
@@ -50,7 +50,7 @@ class ModelInputs:
     pad_token_id: int
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> ModelInputs:
+    def of(cls, manifest: Interface) -> ModelInputs:
         """From the manifest of a model directory."""
         return cls(tuple(manifest["inputs"]), manifest["max_length"], manifest["pad_token_id"])
 
@@ -208,6 +208,6 @@ def run_once(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
 def _run(model: ir.Model, feeds: Mapping[str, Array], watched: Sequence[str]) -> list[Array]:
     if watched:
         model = model.clone()
-        values = {str(value.name): value for node in model.graph for value in node.outputs}
+        values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
         model.graph.outputs.extend(values[name] for name in watched)
     return run_once(model, feeds)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import PerTensor, Plan, SitePlan
-from qdeploy.deploy.passes.base import Pass, PassResult
-from qdeploy.graph.sites import constant
+from qdeploy.deploy.passes.base import Pass, PassResult, Report
+from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
 
@@ -40,7 +40,7 @@ class FoldScales(Pass):
 
     name = "fold_scales"
     action = "Folding pre-quantization scales"
-    nothing: ClassVar[dict[str, Any]] = {"folded_prescales": []}
+    nothing: ClassVar[Report] = {"folded_prescales": []}
 
     wanted: bool = True
 
@@ -55,16 +55,20 @@ class FoldScales(Pass):
             return self.leave(plan, "weights have one scale for all columns")
         constants = model.graph.initializers
         gemms = {gemm.name: gemm for gemm in structure.gemms}
-        sites, names = dict(plan.sites), []
+        sites, names = dict(plan.sites), list[str]()
         for tensor, source in structure.linear_sources.items():
             treatment = plan.treatment(tensor)
             writer, readers = gemms[source], structure.consumers(tensor)
-            if not isinstance(treatment, PerTensor) or not treatment.prescale:
+            if not isinstance(treatment, PerTensor) or not treatment.pre_quant_scale:
                 continue
+            # Some encoders share weights between layers; the factor is right for one of them alone.
             if not _own(constants, writer, *readers):
                 continue
             _fold(
-                model.graph.initializers, np.array(treatment.prescale, np.float32), writer, readers
+                model.graph.initializers,
+                np.array(treatment.pre_quant_scale, np.float32),
+                writer,
+                readers,
             )
             sites[tensor] = _without_scales(sites[tensor], treatment)
             names.append(sites[tensor].name)
@@ -77,6 +81,8 @@ def _fold(
     constants: Mapping[str, ir.Value], factor: Array, writer: Gemm, readers: tuple[Gemm, ...]
 ) -> None:
     """Multiply by `factor`, FP32 [C], what is written, and divide by it what is read."""
+    # An output channel is a column of a weight that is stored [K, N], and a row of [N, K]; an input
+    # channel the other way round.
     changes: dict[str, Array] = {writer.weight: factor[:, None] if writer.transposed else factor}
     if writer.bias is not None:
         changes[writer.bias] = factor
@@ -85,16 +91,17 @@ def _fold(
     for name, change in changes.items():
         array = constant(constants[name])
         assert array is not None
+        # A new tensor, as clones share the old one.
         constants[name].const_value = ir.Tensor((array * change).astype(array.dtype), name=name)
 
 
 def _without_scales(site: SitePlan, treatment: PerTensor) -> SitePlan:
     """A site whose scales are in the weights: its means are those of what is then read."""
-    mean = tuple(m * f for m, f in zip(site.mean, treatment.prescale, strict=False))
-    return replace(site, treatment=replace(treatment, prescale=()), mean=mean)
+    mean = tuple(m * f for m, f in zip(site.mean, treatment.pre_quant_scale, strict=False))
+    return replace(site, treatment=replace(treatment, pre_quant_scale=()), mean=mean)
 
 
 def _own(constants: Mapping[str, ir.Value], *gemms: Gemm) -> bool:
     """True where nothing else reads the constants of these GEMMs."""
     names = [name for gemm in gemms for name in (gemm.weight, gemm.bias) if name is not None]
-    return all(len(list(constants[name].uses())) == 1 for name in names)
+    return all(len(constants[name].uses()) == 1 for name in names)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
-from qdeploy.deploy.passes.base import Pass, PassResult
+from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan, Treatment
+from qdeploy.deploy.passes.base import Pass, PassResult, Report
 from qdeploy.deploy.passes.channel_sets import Axis, ChannelSets
 from qdeploy.graph.structure import Structure
 from qdeploy.types import Array
@@ -38,7 +38,7 @@ class PermuteChannels(Pass):
     name = "permute_channels"
     action = "Folding a channel permutation"
     required = True  # the plan's channel indices are those of the new order
-    nothing: ClassVar[dict[str, Any]] = {"channel_orders": {}}
+    nothing: ClassVar[Report] = {"channel_orders": {}}
 
     def apply(self, model: ir.Model, plan: Plan, structure: Structure) -> PassResult:
         """Reorder the constants; see `Pass.apply`.
@@ -49,7 +49,8 @@ class PermuteChannels(Pass):
         if not any(isinstance(site.treatment, Grouped) for site in plan.sites.values()):
             return self.leave(plan, "no site has groups of channels")
         sets = ChannelSets(model, structure)
-        sites, orders = dict(plan.sites), {}
+        sites, orders = dict(plan.sites), dict[str, list[int]]()
+        # One order for all sites of a set: the residual stream of all layers is one set.
         for root, members in _members(sets, plan, structure).items():
             grouped = [p.treatment for p in members if isinstance(p.treatment, Grouped)]
             if not grouped:
@@ -84,12 +85,15 @@ def channel_order(treatments: list[Grouped]) -> Array:
     often they stand outside the largest group, then by their group at each site.
     """
     channels = sum(map(len, treatments[0].groups)) + len(treatments[0].outlier_channels)
+    # Per treatment the group of each channel: 0 for the largest, outlier channels last.
     labels = np.zeros((len(treatments), channels), np.int64)
     for row, treatment in zip(labels, treatments, strict=True):
         ranked = sorted(treatment.groups, key=lambda group: (-len(group), group))
         for index, group in enumerate(ranked):
             row[list(group)] = index
         row[list(treatment.outlier_channels)] = len(ranked)
+    # Sorted upwards: first the channels that most treatments single out, then rare patterns of
+    # labels before frequent ones, and equal patterns side by side.
     special = -(labels > 0).sum(axis=0)
     patterns = Counter(map(tuple, labels.T))
     keys = [
@@ -103,7 +107,7 @@ def _reordered(site: SitePlan, order: Array) -> SitePlan:
     return replace(site, treatment=_renamed(site.treatment, order), mean=mean)
 
 
-def _renamed(treatment: Any, order: Array) -> Any:
+def _renamed(treatment: Treatment, order: Array) -> Treatment:
     """The same treatment in the new order of the channels."""
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
@@ -114,6 +118,8 @@ def _renamed(treatment: Any, order: Array) -> Any:
     if isinstance(treatment, Grouped):
         groups = tuple(moved(group) for group in treatment.groups)
         return replace(treatment, groups=groups, outlier_channels=moved(treatment.outlier_channels))
-    if isinstance(treatment, PerTensor) and treatment.prescale:
-        return replace(treatment, prescale=tuple(treatment.prescale[int(c)] for c in order))
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+        return replace(
+            treatment, pre_quant_scale=tuple(treatment.pre_quant_scale[int(c)] for c in order)
+        )
     return treatment

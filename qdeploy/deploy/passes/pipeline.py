@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.passes.attention_mask import LightenMasks
-from qdeploy.deploy.passes.base import Pass, PassResult, Verdict
+from qdeploy.deploy.passes.base import Pass, PassResult, Report, Verdict
 from qdeploy.deploy.passes.equivalence import ModelInputs, Reference, padded_feeds
 from qdeploy.deploy.passes.fold_scales import FoldScales
 from qdeploy.deploy.passes.permute_channels import PermuteChannels
@@ -40,7 +39,7 @@ class Rewritten:
     results: dict[str, PassResult]
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """What plan.json says of all of them."""
         return {key: value for r in self.results.values() for key, value in r.report.items()}
 
@@ -79,6 +78,8 @@ def run_passes(
         batch = pending.pop(0)
         tried = _applied(batch, done, structure)
         verdicts = _verdicts(batch, tried, reference)
+        # All at once first. Where one is refused each gets a batch of its own, and starts from what
+        # was kept before it.
         refused = [each for each in batch if not verdicts[each.name].kept]
         if not refused:
             done = _judged(tried, verdicts)
@@ -90,6 +91,7 @@ def run_passes(
             if each.required:
                 text = f"{verdict.reason}. Report this with the model's architecture."
                 raise VerificationError(text)
+            # Graph and plan stay those from before this pass; its report says why.
             dropped = PassResult(False, done.plan, verdict.report, verdict.reason)
             done = Rewritten(done.model, done.plan, done.results | {each.name: dropped})
     return done
@@ -103,6 +105,7 @@ def _applied(batch: Sequence[Pass], before: Rewritten, structure: Structure) -> 
         results[each.name] = result
         plan = result.plan
     if not any(results[each.name].modified for each in batch):
+        # Nothing was changed: the clone goes.
         model = before.model
     return Rewritten(model, plan, results)
 
@@ -113,6 +116,7 @@ def _verdicts(batch: Sequence[Pass], tried: Rewritten, reference: Reference) -> 
     verdicts = {each.name: Verdict(True, result.report) for each, result in results.items()}
     modified = [each for each, result in results.items() if result.modified]
     if modified:
+        # One run of each graph serves all passes: what any of them watches is an output of it.
         watched = dict.fromkeys(name for each in modified for name in results[each].watched)
         found = reference.compare(tried.model, tuple(watched))
         verdicts |= {each.name: each.judge(results[each], found) for each in modified}

@@ -30,13 +30,6 @@ _FP32_OPERATORS = {
     "Sin",
     "Sqrt",
 }
-_INTEGERS = {
-    ir.DataType.INT64,
-    ir.DataType.INT32,
-    ir.DataType.INT16,
-    ir.DataType.INT8,
-    ir.DataType.UINT8,
-}
 _F32, _F16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
@@ -83,6 +76,7 @@ class ToFp16(Pass):
             return self.leave(plan, "the graph has FP16 in it")
         kept = _kept(nodes) | {node for node in nodes if node.name in self.in_fp32}
         outputs = [value for value in model.graph.outputs if value.dtype == _F32]
+        # All are retyped before any input is looked at: each value's type is then its final one.
         for node in nodes:
             if node not in kept:
                 _retype(node)
@@ -105,6 +99,7 @@ def _convert(editor: GraphEditor, nodes: list[ir.Node], kept: set[ir.Node]) -> N
                     node.replace_input_with(index, _half_constant(editor, value, halved))
             elif node in kept and value.dtype == _F16:
                 node.replace_input_with(index, _cast(editor, value, _F32, widened))
+            # A Cast reads any type; what it makes was retyped with its `to`.
             elif node not in kept and value.dtype == _F32 and node.op_type != "Cast":
                 node.replace_input_with(index, _cast(editor, value, _F16, halved))
 
@@ -140,8 +135,7 @@ def _kept(nodes: list[ir.Node]) -> set[ir.Node]:
 
 def _to_integer(node: ir.Node) -> bool:
     """A cast of floats to integers."""
-    attribute = node.attributes.get("to")
-    return node.op_type == "Cast" and attribute is not None and attribute.value in _INTEGERS
+    return node.op_type == "Cast" and ir.DataType(node.attributes["to"].as_int()).is_integer()
 
 
 def _retype(node: ir.Node) -> None:
@@ -149,14 +143,12 @@ def _retype(node: ir.Node) -> None:
     for value in node.outputs:
         if value.dtype == _F32:
             value.type = ir.TensorType(_F16)
-    to = node.attributes.get("to")
-    if node.op_type == "Cast" and to is not None and to.value == int(_F32):
+    if node.op_type == "Cast" and node.attributes.get_int("to", 0) == _F32:
         node.attributes["to"] = ir.AttrInt64("to", int(_F16))
-    filled = node.attributes.get("value")
-    if node.op_type in ("Constant", "ConstantOfShape") and filled is not None:
-        tensor = filled.value
-        if tensor.dtype == _F32:
-            node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(half(tensor.numpy())))
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        filled = node.attributes.get_tensor("value", None)
+        if filled is not None and filled.dtype == _F32:
+            node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(half(filled.numpy())))
 
 
 def _half_constant(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from qdeploy.errors import TargetError, VerificationError
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
     from qdeploy.deploy.options import CompileOptions
-    from qdeploy.deploy.rules import Violation
+    from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
 
 HALF = "f16"
@@ -65,7 +66,7 @@ class Target(ABC):
         name: as typed after `--target`.
         description: one line for `doctor` and the docs.
         activations: default activation scheme, "asymmetric" (uint8) or "symmetric" (int8).
-        prescale: where pre-quantization scales may stand; default of `PlanOptions.prescale`.
+        pre_quant_scale: where pre-quantization scales may stand; default of `PlanOptions.prescale`.
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         compiles: whether an engine is compiled at build time, for one kind of device.
@@ -77,7 +78,7 @@ class Target(ABC):
     name: ClassVar[str]
     description: ClassVar[str]
     activations: ClassVar[str] = "asymmetric"
-    prescale: ClassVar[str] = "everywhere"
+    pre_quant_scale: ClassVar[str] = "everywhere"
     rest_precisions: ClassVar[tuple[str, ...]] = ("f32",)
     compiles: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
@@ -97,14 +98,14 @@ class Target(ABC):
     @property
     def has_rules(self) -> bool:
         """Whether it has rules for quantized graphs of anybody."""
-        return type(self).violations is not Target.violations
+        return type(self).broken_rules is not Target.broken_rules
 
     @abstractmethod
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         """The graph of a plan, for runs of so many tokens; `model` is consumed."""
 
     @abstractmethod
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         """Load an engine directory of this target.
 
         Raises:
@@ -141,8 +142,8 @@ class Target(ABC):
         return plan
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
-    ) -> dict[str, Any]:
+        self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+    ) -> CompiledFields:
         """Compile the model.onnx of an engine directory; nothing where the target reads ONNX.
 
         Returns:
@@ -151,7 +152,7 @@ class Target(ABC):
         del directory, manifest, shape, how
         return {}
 
-    def violations(self, model: ir.Model) -> list[Violation]:
+    def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
         """Where a graph breaks the rules that this target has for quantized ones."""
         del model
         return []
@@ -164,7 +165,7 @@ class Target(ABC):
         """
         from qdeploy.deploy.rules import ERROR
 
-        broken = [found for found in self.violations(lowered) if found.severity == ERROR]
+        broken = [found for found in self.broken_rules(lowered) if found.severity == ERROR]
         if broken:
             first = broken[0]
             raise VerificationError(

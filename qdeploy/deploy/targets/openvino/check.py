@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.trial import MARKS, quantized_gemm
+from qdeploy.deploy.trial import TRACE_NAMES, quantized_gemm
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.telemetry import without_openvino_reports
 
@@ -30,7 +30,7 @@ def diagnose(install: str) -> Health:
             path = folder / "gemm.onnx"
             quantized_gemm(path)
             engine = OpenVinoEngine(path, threads=1)
-            ran = engine.trace_gemms(MARKS, {"x": np.ones((1, 2, 8), np.float32)})
+            ran = engine.trace_gemms(TRACE_NAMES, {"x": np.ones((1, 2, 8), np.float32)})
     except Exception as error:  # whatever it raises is the diagnosis
         return Health(False, f"A quantized GEMM did not run: {error}", install)
     kernels = ran.gemms["gemm"]

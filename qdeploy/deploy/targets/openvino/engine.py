@@ -6,7 +6,8 @@ import os
 import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,11 @@ from qdeploy.errors import TargetError, genuine
 from qdeploy.graph.session import refused, running
 from qdeploy.machine.remedies import install_command
 from qdeploy.machine.telemetry import without_openvino_reports
+from qdeploy.schemas.manifest import EngineFields
 from qdeploy.types import Array
+
+if TYPE_CHECKING:
+    from qdeploy.deploy.targets.openvino.protocols import CompiledModel, InferRequest, Node
 
 REST_PRECISIONS = ("f32", "bf16")
 _PRODUCTS = ("FullyConnected", "MatMul", "Convolution")
@@ -25,7 +30,7 @@ _loaded_in: set[int] = set()  # processes, of which the others are those that fo
 _FORM = ("Transpose", "Reorder", "Reshape", "Convert", "Eltwise", "Subgraph")
 
 
-def runtime() -> Any:
+def runtime() -> ModuleType:
     """The package openvino.
 
     Raises:
@@ -44,7 +49,8 @@ def runtime() -> Any:
     except ImportError as error:
         raise TargetError(f"openvino cannot be imported: {error}. {install}") from None
     _loaded_in.add(os.getpid())
-    return genuine(openvino, "Core", "OpenVINO's", install)
+    found: ModuleType = genuine(openvino, "Core", "OpenVINO's", install)
+    return found
 
 
 def require() -> None:
@@ -56,7 +62,9 @@ def require() -> None:
     runtime()
 
 
-def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool = False) -> Any:
+def compile_file(
+    path: Path, *, threads: int, rest: str = "f32", profiling: bool = False
+) -> CompiledModel:
     """Compile an ONNX file for the CPU, for latency: one stream.
 
     Args:
@@ -77,9 +85,10 @@ def compile_file(path: Path, *, threads: int, rest: str = "f32", profiling: bool
         "PERF_COUNT": profiling,
     }
     try:
-        return openvino.Core().compile_model(str(path), "CPU", settings)
+        compiled: CompiledModel = openvino.Core().compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for each cause
         raise refused(error, path, "does not compile in OpenVINO", "Build it again.") from error
+    return compiled
 
 
 class OpenVinoEngine(Engine):
@@ -97,7 +106,7 @@ class OpenVinoEngine(Engine):
         self.threads = threads
         self.rest = rest
         self._compiled = compile_file(path, threads=threads, rest=rest)
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # the last one used is warm
+        self._idle: queue.LifoQueue[InferRequest] = queue.LifoQueue()  # the last one used is warm
         self._outputs = list(self._compiled.outputs)
         self.input_names = tuple(port.get_any_name() for port in self._compiled.inputs)
         self.output_names = tuple(port.get_any_name() for port in self._compiled.outputs)
@@ -131,8 +140,8 @@ class OpenVinoEngine(Engine):
         operations, kernels = self._profiled(feeds, iterations)
         constants = {op.get_friendly_name(): op for op in operations}
         found = {}
-        for gemm, marks in gemms.items():
-            names = [_marked(constants, TraceName(*mark)) for mark in marks]
+        for gemm, trace_names in gemms.items():
+            names = [_traced(constants, TraceName(*trace_name)) for trace_name in trace_names]
             found[gemm] = [kernels[n] for part in names for n in part] if all(names) else []
         return KernelTrace(found, list(kernels.values()))
 
@@ -142,7 +151,7 @@ class OpenVinoEngine(Engine):
 
     def _profiled(
         self, feeds: Mapping[str, Array], iterations: int
-    ) -> tuple[list[Any], dict[str, KernelTime]]:
+    ) -> tuple[Sequence[Node], dict[str, KernelTime]]:
         """Operations of the runtime model, and the kernels of a profiled run by their names."""
         compiled = compile_file(self.path, threads=self.threads, rest=self.rest, profiling=True)
         request = compiled.create_infer_request()
@@ -165,20 +174,20 @@ class OpenVinoEngine(Engine):
         return operations, kernels
 
 
-def _marked(operations: Mapping[str, Any], mark: TraceName) -> list[str]:
+def _traced(operations: Mapping[str, Node], trace_name: TraceName) -> list[str]:
     """Names of the products of a weight; of several that share it those made of that node."""
-    found = _products(operations[mark.weight]) if mark.weight in operations else []
-    own = [name for name in found if mark.node in _origins(operations[name])]
+    found = _products(operations[trace_name.weight]) if trace_name.weight in operations else []
+    own = [name for name in found if trace_name.node in _origins(operations[name])]
     return own or found
 
 
-def _origins(operation: Any) -> set[str]:
+def _origins(operation: Node) -> set[str]:
     """The nodes of the file that an operation was made of, by the names that it kept."""
     names = _about(operation).get("originalLayersNames", "").split(",")
     return {*names, *(name.rsplit("/", 1)[0] for name in names)}
 
 
-def _products(operation: Any) -> list[str]:
+def _products(operation: Node) -> list[str]:
     """Names of the products that read a constant, behind what only changes its form."""
     found = []
     for port in operation.outputs():
@@ -192,7 +201,7 @@ def _products(operation: Any) -> list[str]:
     return found
 
 
-def _about(operation: Any) -> dict[str, str]:
+def _about(operation: Node) -> dict[str, str]:
     return {key: value.astype(str) for key, value in operation.get_rt_info().items()}
 
 
@@ -201,13 +210,18 @@ def _kernel(
 ) -> KernelTime:
     kind, precision = about.get("layerType", "?"), about.get("runtimePrecision", "?")
     int8 = kind in _PRODUCTS and precision in _INT8
-    fault = "" if int8 else f"OpenVINO computes it in {precision} ({implementation})"
+    reason = "" if int8 else f"OpenVINO computes it in {precision} ({implementation})"
     return KernelTime(
-        name, f"{kind} {implementation}", sum(times) / len(times), 1, int8=int8, fault=fault
+        name,
+        f"{kind} {implementation}",
+        sum(times) / len(times),
+        1,
+        int8=int8,
+        fallback_reason=reason,
     )
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OpenVinoEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> OpenVinoEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
     rest = str(manifest.get("rest_precision", "f32"))
     return OpenVinoEngine(directory / "model.onnx", threads=threads, rest=rest)

@@ -51,13 +51,11 @@ def _part_key_transposes(editor: GraphEditor) -> None:
     the whole attention; one Transpose that does both stays outside (docs/targets.md).
     """
     for node in list(editor.graph):
-        attribute = node.attributes.get("perm")
-        if (
-            node.op_type != "Transpose"
-            or attribute is None
-            or list(attribute.value) != [0, 2, 3, 1]
-        ):
+        if node.op_type != "Transpose":
             continue
+        if list(node.attributes.get_ints("perm", ())) != [0, 2, 3, 1]:
+            continue
+        # The second operand of the scores, and nothing else: other readers need the one Transpose.
         if [(use.node.op_type, use.idx) for use in node.outputs[0].uses()] != [("MatMul", 1)]:
             continue
         name = str(node.name)

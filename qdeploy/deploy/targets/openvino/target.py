@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.targets.base import Snippet, Target
 from qdeploy.machine.remedies import install_command
+from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,7 +37,7 @@ class OpenVino(Target):
 
         return lower(model, plan, structure, tokens)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.openvino.engine import open_directory
 
         return open_directory(directory, manifest, threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def diagnose(install: str) -> Health:
     return Health(True, f"{version}, INT8 kernel {_INT8_KERNEL}.")
 
 
-def kernels_that_ran(onnxruntime: Any) -> list[str]:
+def kernels_that_ran(onnxruntime: ModuleType) -> list[str]:
     """Operator types of a one-GEMM Q/DQ graph after ONNX Runtime optimized and ran it."""
     with scratch("doctor") as folder:
         source, optimized = folder / "gemm.onnx", folder / "optimized.onnx"

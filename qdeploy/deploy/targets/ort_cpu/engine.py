@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.graph.session import run_session
+from qdeploy.schemas.manifest import EngineFields
 from qdeploy.types import Array
 
 
@@ -62,6 +62,6 @@ class OrtCpuEngine(Engine):
         return KernelTrace(find_kernels(graph, gemms, kernels), kernels)
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtCpuEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> OrtCpuEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
     return OrtCpuEngine(directory / "model.onnx", threads=threads)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.targets.base import Snippet, Target, onnx_runtime_snippet
 from qdeploy.machine.remedies import install_command
+from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,7 +24,7 @@ class OrtCpu(Target):
 
     name = "ort-cpu"
     description = "ONNX Runtime, CPU provider: uint8 activations, int8 weights"
-    prescale = "folded"
+    pre_quant_scale = "folded"
     script = "ort"
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
@@ -31,7 +32,7 @@ class OrtCpu(Target):
 
         return lower(model, plan, structure, tokens)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.ort_cpu.engine import open_directory
 
         return open_directory(directory, manifest, threads)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.trial import FEEDS, MARKS, only, save_gemm, tried_in_provider
+from qdeploy.deploy.trial import FEEDS, FIELDS, TRACE_NAMES, only, save_gemm, tried_in_provider
 
 
 def diagnose(install: str) -> Health:
@@ -24,5 +24,5 @@ def attempt(folder: Path) -> KernelTime:
     from qdeploy.deploy.targets.ort_cuda.engine import open_directory
 
     save_gemm(folder / ONNX, integer=True)
-    engine = open_directory(folder, {}, threads=1)
-    return only(engine.trace_gemms(MARKS, FEEDS, 1).gemms["gemm"])
+    engine = open_directory(folder, FIELDS, threads=1)
+    return only(engine.trace_gemms(TRACE_NAMES, FEEDS, 1).gemms["gemm"])

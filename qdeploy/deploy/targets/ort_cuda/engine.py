@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qdeploy.deploy.ort.gpu import CUDA, ONNX, OrtGpuEngine, require_provider
+from qdeploy.schemas.manifest import EngineFields
 
 
 def require() -> None:
@@ -17,7 +17,7 @@ def require() -> None:
     require_provider(CUDA)
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtGpuEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> OrtGpuEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
     del manifest
     require()

@@ -18,7 +18,7 @@ from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.lowering.operands import Operand
 from qdeploy.deploy.passes.to_fp16 import ToFp16
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import Structure
 
 

@@ -16,13 +16,13 @@ from qdeploy.deploy.rules import (
     ADVICE,
     ERROR,
     PRODUCTS,
-    Violation,
+    BrokenRule,
     dequantized,
     label,
     prepared,
     source_of,
 )
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 _REMEDY = "build with --target ort-cuda, which writes MatMulInteger of int8"
 _ON_THE_CPU = (
@@ -36,7 +36,7 @@ _ON_THE_CPU = (
 )
 
 
-def violations(model: ir.Model) -> list[Violation]:
+def broken_rules(model: ir.Model) -> list[BrokenRule]:
     """Every product that would not run as an integer kernel of that provider, in graph order.
 
     Args:
@@ -46,7 +46,7 @@ def violations(model: ir.Model) -> list[Violation]:
     return [found for node in nodes for found in _of_node(node)]
 
 
-def _of_node(node: ir.Node) -> Iterator[Violation]:
+def _of_node(node: ir.Node) -> Iterator[BrokenRule]:
     name = label(node)
     if node.op_type in PRODUCTS and any(map(dequantized, node.inputs[:2])):
         text = (
@@ -54,12 +54,12 @@ def _of_node(node: ir.Node) -> Iterator[Violation]:
             "kernel: it runs in float, slower than without them"
         )
         weighed = any(constant(source_of(value)) is not None for value in node.inputs[:2])
-        yield Violation("pairs", ERROR if weighed else ADVICE, name, text, _REMEDY)
+        yield BrokenRule("pairs", ERROR if weighed else ADVICE, name, text, _REMEDY)
     elif node.op_type in _ON_THE_CPU or node.op_type.startswith("QLinear"):
         text = f"this provider has no kernel for {node.op_type}: it runs on the CPU"
-        yield Violation("operator", ERROR, name, text, _REMEDY)
+        yield BrokenRule("operator", ERROR, name, text, _REMEDY)
     elif node.op_type == "MatMulInteger":
         unsigned = [v for v in node.inputs[:2] if v is not None and v.dtype == ir.DataType.UINT8]
         if unsigned:
             text = f"{unsigned[0].name} is uint8, and this provider's kernel multiplies int8 only"
-            yield Violation("signed", ERROR, name, text, _REMEDY)
+            yield BrokenRule("signed", ERROR, name, text, _REMEDY)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.health import Health, gpu_package
 from qdeploy.deploy.targets.base import HalfTarget, Snippet, onnx_runtime_snippet
+from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.engine import Engine
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
-    from qdeploy.deploy.rules import Violation
+    from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
 
 
@@ -41,12 +42,12 @@ class OrtCuda(HalfTarget):
 
         return lower(model, plan, structure, tokens)
 
-    def violations(self, model: ir.Model) -> list[Violation]:
-        from qdeploy.deploy.targets.ort_cuda.rules import violations
+    def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
+        from qdeploy.deploy.targets.ort_cuda.rules import broken_rules
 
-        return violations(model)
+        return broken_rules(model)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.ort_cuda.engine import open_directory
 
         return open_directory(directory, manifest, threads)

@@ -9,7 +9,8 @@ from qdeploy.deploy.health import Health
 from qdeploy.deploy.trial import (
     BUILD,
     FEEDS,
-    MARKS,
+    FIELDS,
+    TRACE_NAMES,
     only,
     save_gemm,
     tried_in_provider,
@@ -32,5 +33,5 @@ def attempt(folder: Path) -> KernelTime:
 
     save_gemm(folder / ONNX)
     compile_directory(folder, *BUILD)
-    engine = open_directory(folder, {}, threads=1)
-    return only(engine.trace_gemms(MARKS, FEEDS, 1).gemms["gemm"])
+    engine = open_directory(folder, FIELDS, threads=1)
+    return only(engine.trace_gemms(TRACE_NAMES, FEEDS, 1).gemms["gemm"])

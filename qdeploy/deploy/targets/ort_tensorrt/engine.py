@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.cuda import device
 from qdeploy.deploy.engine import KernelTrace
@@ -24,6 +24,7 @@ from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, package
 from qdeploy.deploy.targets.tensorrt.engine import PLAN, read_plan
 from qdeploy.errors import TargetError
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class OrtTensorRtEngine(OrtGpuEngine):
     ) -> KernelTrace:
         """Find each GEMM by the ONNX nodes that the plan's layers name; without times.
 
-        A node that ran on another provider stands as the fault of every GEMM.
+        A node that ran on another provider stands as the fallback reason of every GEMM.
         """
         from qdeploy.deploy.ort.profile import providers_of
 
@@ -57,8 +58,8 @@ class OrtTensorRtEngine(OrtGpuEngine):
         kernels = inspector.kernels(layers, {})
         strays = sorted({f"{n} on {p}" for n, p in providers.items() if p != TENSORRT})
         if strays:
-            fault = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
-            kernels = [replace(kernel, int8=False, fault=fault) for kernel in kernels]
+            reason = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
+            kernels = [replace(kernel, int8=False, fallback_reason=reason) for kernel in kernels]
         return KernelTrace(inspector.of_gemms(layers, kernels, gemms), kernels)
 
 
@@ -84,8 +85,8 @@ def require() -> None:
 
 
 def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
-) -> dict[str, Any]:
+    directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+) -> CompiledFields:
     """Compile model.onnx to model.plan; the wrapper takes its place.
 
     Returns:
@@ -125,7 +126,7 @@ def wrapper(model: ir.Model) -> ir.Model:
     return ir.Model(graph, ir_version=_IR_VERSION)
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> OrtTensorRtEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> OrtTensorRtEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
     del manifest
     require()

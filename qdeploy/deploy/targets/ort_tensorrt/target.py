@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.deploy.health import Health, both_packages
 from qdeploy.deploy.targets.base import Snippet, onnx_runtime_snippet
 from qdeploy.deploy.targets.tensorrt.target import BUILDER_OPTIONS, TensorRt
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
     from qdeploy.deploy.engine import Engine
@@ -27,13 +28,13 @@ class OrtTensorRt(TensorRt):
         require()
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
-    ) -> dict[str, Any]:
+        self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+    ) -> CompiledFields:
         from qdeploy.deploy.targets.ort_tensorrt.engine import compile_directory
 
         return compile_directory(directory, manifest, shape, how)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.ort_tensorrt.engine import open_directory
 
         return open_directory(directory, manifest, threads)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qdeploy.deploy.health import tensorrt_package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError, genuine
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorrt as trt
 
 Shape = tuple[int, ...]
 _KEPT_LINES = 10_000
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Built:
     log: list[str] = field(default_factory=list)
 
 
-def package() -> Any:
+def package() -> ModuleType:
     """The package tensorrt.
 
     Raises:
@@ -62,7 +65,8 @@ def package() -> Any:
         import tensorrt
     except Exception as error:  # a missing library is an OSError, a broken stub anything
         raise TargetError(f"tensorrt cannot be imported: {error}. {tensorrt_package()}") from None
-    return genuine(tensorrt, "Builder", "NVIDIA's", tensorrt_package())
+    found: ModuleType = genuine(tensorrt, "Builder", "NVIDIA's", tensorrt_package())
+    return found
 
 
 def build_plan(onnx_file: Path, settings: Settings) -> Built:
@@ -104,7 +108,7 @@ def build_plan(onnx_file: Path, settings: Settings) -> Built:
     return Built(bytes(plan), bytes(timings.serialize()), list(logger.lines))
 
 
-def _timing_cache(config: trt.IBuilderConfig, held: bytes) -> Any:
+def _timing_cache(config: trt.IBuilderConfig, held: bytes) -> trt.ITimingCache:
     """A timing cache with what an earlier build held; an empty one where that is of no use here."""
     timings: trt.ITimingCache = config.create_timing_cache(held)
     if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
@@ -150,10 +154,10 @@ class Opened:
         self.inputs = tuple(n for n in names if engine.get_tensor_mode(n) == reads)
         self.outputs = tuple(n for n in names if engine.get_tensor_mode(n) != reads)
 
-    def dtype(self, name: str) -> Any:
+    def dtype(self, name: str) -> type[np.generic]:
         """Type of an input or output, as numpy names it."""
         api, engine = self._api, self._engine
-        found: Any = api.nptype(engine.get_tensor_dtype(name))
+        found: type[np.generic] = api.nptype(engine.get_tensor_dtype(name))
         return found
 
     def set_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -219,8 +223,14 @@ class Opened:
         return times
 
 
+class _Lines(Protocol):
+    """Our logger, whose class extends one of TensorRT's and so is made at run time."""
+
+    lines: deque[str]
+
+
 @cache
-def _logger() -> Any:
+def _logger() -> _Lines:
     """The logger of the process: TensorRT keeps the first that it is given, whatever comes after.
 
     Its `lines` are warnings, errors and what the builder says of its progress.
@@ -232,14 +242,14 @@ def _logger() -> Any:
             api.ILogger.__init__(self)
             self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: trt.ILogger.Severity, message: str) -> None:
             if severity <= api.ILogger.Severity.INFO:
                 self.lines.append(f"{severity.name}: {message}")
 
     return Logger()
 
 
-def _made(kind: Any, logger: Any) -> Any:
+def _made(kind: Callable[[_Lines], _Made], logger: _Lines) -> _Made:
     """A builder or runtime.
 
     Raises:

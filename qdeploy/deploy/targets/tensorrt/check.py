@@ -8,7 +8,7 @@ from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.targets.tensorrt import api
 from qdeploy.deploy.targets.tensorrt.engine import ONNX, compile_directory, open_directory
-from qdeploy.deploy.trial import BUILD, FEEDS, MARKS, only, save_gemm, tried_on_gpu
+from qdeploy.deploy.trial import BUILD, FEEDS, FIELDS, TRACE_NAMES, only, save_gemm, tried_on_gpu
 from qdeploy.errors import TargetError
 
 
@@ -29,5 +29,5 @@ def attempt(folder: Path) -> KernelTime:
     """The kernel of one quantized GEMM."""
     save_gemm(folder / ONNX)
     compile_directory(folder, *BUILD)
-    engine = open_directory(folder, {}, threads=1)
-    return only(engine.trace_gemms(MARKS, FEEDS, 1).gemms["gemm"])
+    engine = open_directory(folder, FIELDS, threads=1)
+    return only(engine.trace_gemms(TRACE_NAMES, FEEDS, 1).gemms["gemm"])

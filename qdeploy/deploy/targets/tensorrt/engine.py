@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.targets.tensorrt import inspector
 from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan, package
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 from qdeploy.types import Array
 
 ONNX, PLAN, LOG, LAYERS = "model.onnx", "model.plan", "builder.log", "layers.json"
@@ -196,8 +196,8 @@ def require() -> None:
 
 
 def compile_directory(
-    directory: Path, manifest: Mapping[str, Any], shape: tuple[int, int], how: CompileOptions
-) -> dict[str, Any]:
+    directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+) -> CompiledFields:
     """Compile model.onnx to model.plan, which takes its place.
 
     Beside it builder.log, and layers.json: what the engine inspector says of it.
@@ -231,7 +231,11 @@ def compile_directory(
         "builder": {
             "tensorrt": package().__version__,
             "device": device(),
-            "shapes": {name: list(pair) for name, pair in shapes.items()},
+            "shapes": {
+                "min": list(shapes["min"]),
+                "opt": list(shapes["opt"]),
+                "max": list(shapes["max"]),
+            },
             "workspace_mb": how.workspace_mb,
             "version_compatible": how.version_compatible,
             "refit": how.refit,
@@ -250,12 +254,12 @@ def _keep_timings(cache: Path, timings: bytes) -> None:
         warnings.warn(text, QDeployWarning, stacklevel=3)
 
 
-def open_directory(directory: Path, manifest: dict[str, Any], threads: int) -> TensorRtEngine:
+def open_directory(directory: Path, manifest: EngineFields, threads: int) -> TensorRtEngine:
     """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
-    builder = manifest.get("builder", {})
+    builder = manifest.get("builder")
     return TensorRtEngine(
         directory / PLAN,
         threads=threads,
         graphs=bool(manifest.get("cuda_graph", True)),
-        host_code=bool(builder.get("version_compatible")),
+        host_code=bool(builder and builder.get("version_compatible")),
     )

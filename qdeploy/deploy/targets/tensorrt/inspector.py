@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.lowering.lowered import TraceName
@@ -37,6 +37,18 @@ _FLOAT_KERNEL = re.compile(
 )
 _PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)|myl_[a-z]*fc")  # fc: Myelin's
 _ATTENTION = "mha"  # fused attention, which may take the name of a product beside it
+
+
+class _Entry(TypedDict, total=False):
+    """A layer as the inspector tells it, as far as it is read; what is missing is no error."""
+
+    Name: str
+    LayerType: str
+    Metadata: str
+    TacticName: str
+    TacticValue: str
+    Inputs: Sequence[Mapping[str, object] | str]
+    Weights: Mapping[str, object] | str
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Layer:
         return self._plain and all(map(_is_int8, operands)) and len(operands) == 2
 
     @property
-    def fault(self) -> str:
+    def fallback_reason(self) -> str:
         """Why it is not INT8; empty where it is."""
         if self.int8:
             return ""
@@ -102,7 +114,8 @@ def layers(text: str) -> list[Layer]:
         ModelError: it is no such JSON, or only lists names (verbosity below detailed).
     """
     try:
-        listed = _parsed(text)["Layers"]
+        # not strict: metadata of fused layers are joined by control characters
+        listed: list[_Entry | str] = json.loads(text, strict=False)["Layers"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"TensorRT's engine inspector gave no layers: {error}.") from error
     if listed and all(isinstance(entry, str) for entry in listed):
@@ -110,7 +123,7 @@ def layers(text: str) -> list[Layer]:
             "TensorRT's engine inspector gives names only: the engine was built without detailed "
             "verbosity. Build it again with qdeploy."
         )
-    return [_layer(entry) for entry in listed]
+    return [_layer(entry) for entry in listed if not isinstance(entry, str)]
 
 
 def kernels(found: Sequence[Layer], times: Mapping[str, Sequence[float]]) -> list[KernelTime]:
@@ -129,7 +142,7 @@ def of_gemms(
 
     Args:
         found, ran: layers and their kernels, in one order.
-        gemms: GEMM name → its marks, whose nodes are those of the ONNX file.
+        gemms: GEMM name → its trace names, whose nodes are those of the ONNX file.
     """
     named: dict[str, list[tuple[Layer, KernelTime]]] = {}
     guessed: dict[str, list[tuple[Layer, KernelTime]]] = {}
@@ -140,19 +153,14 @@ def of_gemms(
             else:
                 named.setdefault(node, []).append(pair)
     result = {}
-    for gemm, marks in gemms.items():
-        nodes = [TraceName(*mark).node for mark in marks]
+    for gemm, trace_names in gemms.items():
+        nodes = [TraceName(*trace_name).node for trace_name in trace_names]
         parts = [_standing(named.get(n) or guessed.get(_plainly(n), [])) for n in nodes]
         result[gemm] = [kernel for part in parts for kernel in part] if all(parts) else []
     return result
 
 
-def _parsed(text: str) -> Any:
-    """The inspector's JSON, in which metadata of fused layers are joined by control characters."""
-    return json.loads(text, strict=False)
-
-
-def _layer(entry: Mapping[str, Any]) -> Layer:
+def _layer(entry: _Entry) -> Layer:
     name = str(entry.get("Name", ""))
     nodes = _ONNX_LAYER.findall(str(entry.get("Metadata", "")))
     tactic = entry.get("TacticName", entry.get("TacticValue", ""))
@@ -176,7 +184,7 @@ def _nodes_in(name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in re.split(r"\+|\.\.\.", inner) if part.strip())
 
 
-def _types(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def _types(entry: _Entry) -> tuple[str, ...]:
     """Types of a layer's inputs."""
     return tuple(
         next((str(value[key]) for key in _TYPE_KEYS if key in value), "?")
@@ -197,7 +205,9 @@ def _plainly(name: str) -> str:
 def _kernel(layer: Layer, times: Sequence[float]) -> KernelTime:
     ms = sum(times) / len(times) if times else 0.0
     kind = f"{layer.kind} {layer.tactic}".strip()
-    return KernelTime(layer.name, kind, ms, 1, int8=layer.int8, fault=layer.fault)
+    return KernelTime(
+        layer.name, kind, ms, 1, int8=layer.int8, fallback_reason=layer.fallback_reason
+    )
 
 
 def _standing(found: Sequence[tuple[Layer, KernelTime]]) -> list[KernelTime]:

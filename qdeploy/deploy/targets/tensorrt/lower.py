@@ -53,7 +53,7 @@ class _TensorRt(QdqLowering):
         value = self.editor.values[tensor]
         sums = {use.node for use in value.uses() if use.node.op_type == "Add"}
         super().lower_site(tensor, name, treatment, gemms)
-        plain = isinstance(treatment, PerTensor) and not treatment.prescale
+        plain = isinstance(treatment, PerTensor) and not treatment.pre_quant_scale
         if not (self.plan.options.get("int8_residuals") and plain and gemms):
             return
         self._lowered.rounded_sums += len(sums)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from qdeploy.deploy.rules import ERROR, Violation, label
-from qdeploy.graph.sites import constant
+from qdeploy.deploy.rules import ERROR, BrokenRule, label
+from qdeploy.graph.constants import constant
 
 INTEGER = (
     "ConvInteger",
@@ -36,13 +36,13 @@ _FIXED["Unsqueeze"] = (1, "axes")
 _OPSETS = range(9, 26)
 
 
-def operators(node: ir.Node, opset: int) -> Iterator[Violation]:
+def operators(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     """What the parser refuses about a node, whatever it is quantized like."""
     found = (_operator(node), _computed(node), _outputs(node), _opset(node, opset))
-    yield from (violation for violation in found if violation is not None)
+    yield from (one for one in found if one is not None)
 
 
-def _operator(node: ir.Node) -> Violation | None:
+def _operator(node: ir.Node) -> BrokenRule | None:
     """An operator that is not imported."""
     if node.domain not in ("", "ai.onnx", "com.microsoft"):
         what = f"{node.domain}::{node.op_type} without a plugin"
@@ -56,16 +56,16 @@ def _operator(node: ir.Node) -> Violation | None:
     else:
         return None
     text = f"TensorRT does not import {what}"
-    return Violation("operator", ERROR, label(node), text, remedy)
+    return BrokenRule("operator", ERROR, label(node), text, remedy)
 
 
-def _computed(node: ir.Node) -> Violation | None:
+def _computed(node: ir.Node) -> BrokenRule | None:
     """An input that has to be known when the engine is built, and is not."""
     index, what = _FIXED.get(node.op_type, (0, ""))
     given = node.inputs[index] if what and len(node.inputs) > index else None
     if given is None or constant(given) is not None:
         return None
-    return Violation(
+    return BrokenRule(
         "constant-input",
         ERROR,
         label(node),
@@ -74,11 +74,11 @@ def _computed(node: ir.Node) -> Violation | None:
     )
 
 
-def _outputs(node: ir.Node) -> Violation | None:
+def _outputs(node: ir.Node) -> BrokenRule | None:
     """A second output that somebody reads, and that TensorRT does not give."""
     if node.op_type != "LayerNormalization" or not any(v.uses() for v in node.outputs[1:]):
         return None
-    return Violation(
+    return BrokenRule(
         "one-output",
         ERROR,
         label(node),
@@ -87,12 +87,12 @@ def _outputs(node: ir.Node) -> Violation | None:
     )
 
 
-def _opset(node: ir.Node, opset: int) -> Violation | None:
+def _opset(node: ir.Node, opset: int) -> BrokenRule | None:
     """A graph of an opset that is not read, said once: of its first node."""
     first = node.graph is not None and node is node.graph[0] and isinstance(node.graph, ir.Graph)
     if not first or opset in _OPSETS:
         return None
-    return Violation(
+    return BrokenRule(
         "opset",
         ERROR,
         label(node),

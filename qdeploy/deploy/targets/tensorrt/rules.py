@@ -1,4 +1,4 @@
-"""TensorRT's contract for Q/DQ graphs, held against any ONNX file, ours or not.
+"""TensorRT's rules for Q/DQ graphs, held against any ONNX file, ours or not.
 
 Sources: NVIDIA TensorRT documentation 10.x and 11.x, "Working with Quantized Types" (explicit
 quantization) and "Strongly Typed Networks"; the ONNX operators QuantizeLinear and DequantizeLinear.
@@ -20,7 +20,7 @@ from qdeploy.deploy.rules import (
     ERROR,
     PRODUCTS,
     QUANTIZE,
-    Violation,
+    BrokenRule,
     code_type,
     dequantized,
     label,
@@ -32,7 +32,7 @@ from qdeploy.deploy.rules import (
     source_of,
 )
 from qdeploy.deploy.targets.tensorrt.operators import INTEGER, operators
-from qdeploy.graph.sites import constant
+from qdeploy.graph.constants import constant
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Operators whose float inputs must be of one type; strongly typed networks cast nothing.
@@ -50,28 +50,28 @@ _SYMMETRIC = "calibrate with symmetric ranges (--activations symmetric)"
 _HALF_SCALES = 19  # first opset whose Q/DQ takes FP16
 
 
-def violations(model: ir.Model) -> list[Violation]:
-    """Every violation, in graph order; errors and advice.
+def broken_rules(model: ir.Model) -> list[BrokenRule]:
+    """Every broken rule, in graph order; errors and advice.
 
     Args:
         model: any ONNX graph, with its branches; its weights have to be at hand.
     """
     graph = prepared(model).graph
     opset = graph.opset_imports.get("", 0)
-    found: list[Violation] = []
+    found: list[BrokenRule] = []
     for node in ir.traversal.RecursiveGraphIterator(graph):
         for rule in _RULES:
             found += rule(node, opset)
     return found
 
 
-def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _scales(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 2:
         return
     name = label(node)
     scale = constant(node.inputs[1])
     if scale is None:
-        yield Violation(
+        yield BrokenRule(
             "constant-scale",
             ERROR,
             name,
@@ -81,7 +81,7 @@ def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
         return
     values = scale.astype(np.float64)
     if not np.isfinite(values).all() or (values <= 0).any():
-        yield Violation(
+        yield BrokenRule(
             "positive-scale",
             ERROR,
             name,
@@ -89,7 +89,7 @@ def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
             "widen the range, or leave the tensor in float",
         )
     elif scale.dtype == np.float16 and values.min() < SMALLEST:
-        yield Violation(
+        yield BrokenRule(
             "normal-scale",
             ERROR,
             name,
@@ -98,7 +98,7 @@ def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
             "float",
         )
     if scale.dtype == np.float16 and opset < _HALF_SCALES:
-        yield Violation(
+        yield BrokenRule(
             "opset",
             ERROR,
             name,
@@ -107,7 +107,7 @@ def _scales(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
 
 
-def _codes(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _codes(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     """What is quantized becomes int8 (or a type of TensorRT's own) with zero point 0."""
     del opset
     if node.op_type not in (QUANTIZE, DEQUANTIZE) or not node.inputs:
@@ -115,20 +115,20 @@ def _codes(node: ir.Node, opset: int) -> Iterator[Violation]:
     name, kind = label(node), code_type(node)
     if kind == ir.DataType.INT32:
         text = "it dequantizes int32, a quantized bias, and TensorRT's are in float"
-        yield Violation("float-bias", ERROR, name, text, "store the bias in float")
+        yield BrokenRule("float-bias", ERROR, name, text, "store the bias in float")
     elif kind == ir.DataType.UINT8:
         text = "it is uint8, and TensorRT quantizes to int8 only"
-        yield Violation("signed", ERROR, name, text, _SYMMETRIC)
+        yield BrokenRule("signed", ERROR, name, text, _SYMMETRIC)
     elif kind not in _CODES:
         text = f"it is {kind.name.lower()}, and TensorRT quantizes to int8, FP8, int4 or FP4"
-        yield Violation("code-type", ERROR, name, text, "quantize to int8")
+        yield BrokenRule("code-type", ERROR, name, text, "quantize to int8")
     elif len(node.inputs) > 2 and node.inputs[2] is not None:
         zero = constant(node.inputs[2])
         if zero is None or np.any(zero.astype(np.float32) != 0):
-            yield Violation("zero-point", ERROR, name, "its zero point is not 0", _SYMMETRIC)
+            yield BrokenRule("zero-point", ERROR, name, "its zero point is not 0", _SYMMETRIC)
 
 
-def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _granularity(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     """One scale per activation; of a weight one per output channel."""
     del opset
     if node.op_type not in (QUANTIZE, DEQUANTIZE) or len(node.inputs) < 2:
@@ -138,7 +138,7 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
         return
     name = label(node)
     if not of_weight(node):
-        yield Violation(
+        yield BrokenRule(
             "per-tensor",
             ERROR,
             name,
@@ -149,13 +149,12 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
         return
     if node.op_type != DEQUANTIZE:
         return
-    axis = node.attributes.get("axis")
-    given = 1 if axis is None else int(axis.value)
+    given = node.attributes.get_int("axis", 1)
     for use in node.outputs[0].uses():
         rank = rank_of(node.inputs[0])
         wanted = output_axis(use.node, use.idx, rank)
         if wanted is not None and rank is not None and given % rank != wanted % rank:
-            yield Violation(
+            yield BrokenRule(
                 "output-axis",
                 ERROR,
                 name,
@@ -165,17 +164,17 @@ def _granularity(node: ir.Node, opset: int) -> Iterator[Violation]:
             )
 
 
-def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _pairs(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     """What is quantized is dequantized; int8 weights are read by DequantizeLinear alone."""
     del opset
     name = label(node)
     if node.op_type == QUANTIZE:
         if node.outputs[0].is_graph_output():
             text, remedy = "its codes leave the graph", "put DequantizeLinear behind it"
-            yield Violation("pair", ERROR, name, text, remedy)
+            yield BrokenRule("pair", ERROR, name, text, remedy)
         for reader in readers(node.outputs[0]):
             if reader.op_type != DEQUANTIZE:
-                yield Violation(
+                yield BrokenRule(
                     "pair",
                     ERROR,
                     name,
@@ -188,7 +187,7 @@ def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
     for value in node.inputs:
         if value is None or not value.is_initializer() or value.dtype != ir.DataType.INT8:
             continue
-        yield Violation(
+        yield BrokenRule(
             "pair",
             ERROR,
             name,
@@ -197,14 +196,14 @@ def _pairs(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
 
 
-def _types(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _types(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     del opset
     if node.op_type not in _ONE_TYPE:
         return
     types = {v.dtype for v in node.inputs if v is not None and v.dtype in _FLOATS}
     if len(types) > 1:
         names = " and ".join(sorted(t.name for t in types if t is not None))
-        yield Violation(
+        yield BrokenRule(
             "one-type",
             ERROR,
             label(node),
@@ -213,7 +212,7 @@ def _types(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
 
 
-def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _bias(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     del opset
     if node.op_type not in ("Gemm", "Conv") or len(node.inputs) < 3:
         return
@@ -222,7 +221,7 @@ def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
     if before is not None and before.op_type == DEQUANTIZE:
         if code_type(before) == ir.DataType.INT32:
             return  # said of that node
-        yield Violation(
+        yield BrokenRule(
             "float-bias",
             ERROR,
             label(node),
@@ -231,7 +230,7 @@ def _bias(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
 
 
-def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
+def _halves(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     """A product with one quantized input runs in float; so does attention with some of its."""
     del opset
     if node.op_type not in PRODUCTS:
@@ -241,7 +240,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
         return
     attention = all(constant(source_of(value)) is None for value in node.inputs[:2])
     if attention:
-        yield Violation(
+        yield BrokenRule(
             "attention",
             ADVICE,
             label(node),
@@ -251,7 +250,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
     elif not all(quantized):
         which = "weight" if quantized[0] else "activation"
-        yield Violation(
+        yield BrokenRule(
             "both-inputs",
             ADVICE,
             label(node),
@@ -260,7 +259,7 @@ def _halves(node: ir.Node, opset: int) -> Iterator[Violation]:
         )
 
 
-_RULES: tuple[Callable[[ir.Node, int], Iterator[Violation]], ...] = (
+_RULES: tuple[Callable[[ir.Node, int], Iterator[BrokenRule]], ...] = (
     operators,
     _scales,
     _codes,

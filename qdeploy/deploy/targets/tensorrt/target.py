@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from qdeploy.deploy.health import Health, tensorrt_package
 from qdeploy.deploy.targets.base import HalfTarget, Snippet
+from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.lowering.cost_model import Costs
     from qdeploy.deploy.lowering.lowered import Lowered
     from qdeploy.deploy.options import CompileOptions
-    from qdeploy.deploy.rules import Violation
+    from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
 
 
@@ -51,19 +52,19 @@ class TensorRt(HalfTarget):
 
         return lower(model, plan, structure, tokens)
 
-    def violations(self, model: ir.Model) -> list[Violation]:
-        from qdeploy.deploy.targets.tensorrt.rules import violations
+    def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
+        from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 
-        return violations(model)
+        return broken_rules(model)
 
     def compile(
-        self, directory: Path, manifest: dict[str, Any], shape: tuple[int, int], how: CompileOptions
-    ) -> dict[str, Any]:
+        self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
+    ) -> CompiledFields:
         from qdeploy.deploy.targets.tensorrt.engine import compile_directory
 
         return compile_directory(directory, manifest, shape, how)
 
-    def open(self, directory: Path, manifest: dict[str, Any], threads: int) -> Engine:
+    def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.tensorrt.engine import open_directory
 
         return open_directory(directory, manifest, threads)

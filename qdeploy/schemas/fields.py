@@ -16,6 +16,7 @@ TimeShare = Annotated[float, Meta(ge=0)]  # kernels that run side by side add up
 Scale = Annotated[float, Meta(gt=0)]
 Code = Annotated[int, Meta(ge=0, le=255)]
 FileName = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$))[^\\\x00]+$")]  # stays inside
-Pair = tuple[Positive, Positive]
+Shape = Annotated[list[Positive], Meta(min_length=2, max_length=2)]  # rows, tokens
+PairOfTexts = Annotated[list[str], Meta(min_length=2, max_length=2)]
 TaskName = Literal["sequence-classification", "token-classification", "question-answering"]
 Precision = Literal["int8", "float"]

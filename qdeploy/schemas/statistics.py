@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from qdeploy.files.schemas.fields import (
+from qdeploy.schemas.fields import (
     Count,
     Positive,
     Text,
 )
-from qdeploy.files.schemas.reading import ReadingForm
+from qdeploy.schemas.reading import ReadingFields
 
 
 class StatisticsOrigin(msgspec.Struct, kw_only=True):
@@ -27,4 +27,4 @@ class StatisticsOrigin(msgspec.Struct, kw_only=True):
     row_lengths: list[Count] = []
     truncated: Count = 0
     digests: dict[str, str] | None = None
-    reading: ReadingForm | None = None
+    reading: ReadingFields | None = None

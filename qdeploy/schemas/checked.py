@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +32,9 @@ def decode(raw: bytes, path: Path, remedy: str, error: type[QDeployError] = Mode
 
 
 def check(
-    value: Any, form: type[T], path: Path, remedy: str, error: type[QDeployError] = ModelError
+    value: object, form: type[T], path: Path, remedy: str, error: type[QDeployError] = ModelError
 ) -> T:
-    """The value as a form.
+    """The value as a form: a new one, without fields that the form does not know.
 
     Args:
         value: of `decode`.
@@ -47,6 +48,32 @@ def check(
         return msgspec.convert(value, form)
     except (msgspec.ValidationError, RecursionError) as reason:
         raise error(f"{path} is damaged: {_plain(str(reason))}. {remedy}") from reason
+
+
+def checked(
+    value: object,
+    form: type[T],
+    path: Path,
+    remedy: str,
+    require_possible: Callable[[T], None] | None = None,
+) -> T:
+    """The value itself, of a form that is a typed dictionary: unknown fields stay in it.
+
+    Args:
+        value, form, path, remedy: of `check`.
+        require_possible: raises ValueError for what no field alone shows.
+
+    Raises:
+        ModelError: with the field at fault.
+    """
+    check(value, form, path, remedy)
+    typed: T = value  # type: ignore[assignment]  # which `check` has just shown
+    if require_possible is not None:
+        try:
+            require_possible(typed)
+        except ValueError as reason:
+            raise ModelError(f"{path} is damaged: {_plain(str(reason))}. {remedy}") from reason
+    return typed
 
 
 def _plain(text: str) -> str:

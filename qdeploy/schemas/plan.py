@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from qdeploy.files.schemas.fields import (
+from qdeploy.schemas.fields import (
     Code,
     Count,
     Positive,

@@ -1,0 +1,125 @@
+"""certificate.json: what a certificate is held against, and what ran."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+from qdeploy.schemas.fields import (
+    Count,
+    PairOfTexts,
+    Precision,
+    Share,
+    Text,
+    TimeShare,
+)
+
+
+class PlannedGemm(TypedDict):
+    """What a certificate is held against, of one GEMM.
+
+    `flops` are operations of a run, `float_flops` those of them that outlier channels take in a
+    float GEMM; `marks` are [weight, node] of each of its products.
+    """
+
+    precision: Precision
+    reason: str
+    flops: Count
+    float_flops: Count
+    marks: list[PairOfTexts]
+
+
+class OtherProduct(TypedDict):
+    """The same of a product that is in no plan."""
+
+    precision: Literal["float"]
+    reason: str
+    flops: Count
+    operator: Text
+
+
+class CertifiedGemm(TypedDict):
+    """What ran of one product; a share of time is None where no run was timed."""
+
+    planned: Precision
+    kernel: str
+    flops_share: Share
+    reason: str
+    time_share: TimeShare | None
+
+
+class Fallback(TypedDict):
+    """A GEMM that was planned in INT8 and did not run so."""
+
+    site: str
+    kernel: str
+    reason: str
+
+
+class Unplanned(TypedDict):
+    """A product that was to stay in float."""
+
+    site: str
+    kernel: str
+    reason: str
+    flops_share: Share
+
+
+class Tally(TypedDict):
+    """Counts and shares of what ran.
+
+    `planned` and `executed` count GEMMs. Of the FLOPs of all products with a constant operand,
+    `planned_share` was planned in INT8 and `flops_share` done by INT8 kernels; `executed_share` is
+    the second over the first, None where nothing was planned. `time_share` is that of INT8 GEMMs in
+    the run's kernel time, None where no run was timed. `unplanned` has the largest first.
+    """
+
+    planned: Count
+    executed: Count
+    planned_share: Share
+    executed_share: NotRequired[Share | None]
+    flops_share: Share
+    time_share: NotRequired[TimeShare | None]
+    fallbacks: list[Fallback]
+    unplanned: NotRequired[list[Unplanned]]
+    gemms: dict[str, CertifiedGemm]
+
+
+class Int8(Tally):
+    """What ran of an engine, or of a foreign file.
+
+    `summary` is the sentence that everything prints, `short` the same in a cell. `kernels` counts
+    the calls of a run of everything that multiplies matrices. `shape` is [B, S] of the run, of a
+    foreign file that of each input. `flops_reason` says why FLOPs are estimates where
+    `flops_measured` is False.
+    """
+
+    summary: str
+    short: str
+    flops_measured: bool
+    kernels: NotRequired[dict[str, Count]]
+    shape: NotRequired[list[int | list[int]]]
+    flops_reason: NotRequired[str]
+
+
+class Certificate(TypedDict):
+    """certificate.json; a dry run has no `int8`."""
+
+    planned_gemms: dict[str, PlannedGemm]
+    other_products: dict[str, OtherProduct]
+    flops_measured: bool
+    int8: NotRequired[Int8 | None]
+
+
+def require_possible(found: Certificate) -> None:
+    """Refuse what no field alone shows.
+
+    Raises:
+        ValueError: more GEMMs ran in INT8 than were to.
+    """
+    int8 = found.get("int8")
+    if int8 and int8["executed"] > int8["planned"]:
+        raise ValueError(
+            f"{int8['executed']} GEMMs ran in INT8 of {int8['planned']} that were to - at `$.int8`"
+        )

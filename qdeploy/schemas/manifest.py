@@ -1,0 +1,291 @@
+"""qdeploy.json of model, engine and demo directories."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+from typing_extensions import NotRequired, TypedDict
+
+from qdeploy.schemas.fields import (
+    Count,
+    Digest,
+    FileName,
+    Positive,
+    Shape,
+    TaskName,
+    Text,
+    Token,
+)
+from qdeploy.schemas.reading import ReadingFields
+
+
+class Contents(TypedDict):
+    """What every manifest says of its directory.
+
+    `files` has the sha256 of each. `sizes`, bytes, and `sealed`, digests of the other fields, came
+    with a later version.
+    """
+
+    schema: Positive
+    kind: Text
+    files: NotRequired[dict[FileName, Digest]]
+    sizes: NotRequired[dict[FileName, Count]]
+    sealed: NotRequired[dict[str, str]]
+    versions: NotRequired[dict[str, str]]
+
+
+class HeadFacts(TypedDict):
+    """What config.json says of the head; see `qdeploy.head.Head`."""
+
+    problem_type: NotRequired[str | None]
+    function_to_apply: NotRequired[str | None]
+    activation: NotRequired[str | None]
+
+
+class Source(TypedDict):
+    """Where a directory was made from: a folder, or else what a hub or the package names."""
+
+    path: NotRequired[Text | None]
+    id: NotRequired[Text | None]
+    sha256: str
+
+
+class Interface(TypedDict):
+    """What a model and its engines take and give, and how they were made."""
+
+    labels: list[str]
+    task: TaskName
+    max_length: Positive
+    pad_token_id: Token
+    inputs: Annotated[list[Text], Meta(min_length=1)]
+    outputs: Annotated[list[Text], Meta(min_length=1)]
+    source: Source
+    head: NotRequired[HeadFacts | None]
+    vocabulary: NotRequired[Positive | None]
+    model_type: NotRequired[str | None]
+    command: NotRequired[str]
+    seed: NotRequired[int]
+
+
+class Verification(TypedDict):
+    """What was compared with torch and transformers, and how far it agrees."""
+
+    max_abs_diff: NotRequired[float]
+    max_rel_diff: NotRequired[float]
+    fp32_rounding: NotRequired[float]
+    shapes: NotRequired[list[list[int]]]
+    tokenizer_rows: NotRequired[int]
+
+
+class ModelFields(Interface):
+    """What `export` writes of a model."""
+
+    hidden_size: NotRequired[int]
+    verification: NotRequired[Verification]
+
+
+class ModelManifest(Contents, ModelFields):
+    """qdeploy.json of a model directory."""
+
+
+class Lengths(TypedDict):
+    """Tokens of a set of rows; see `qdeploy.data.lengths.RowLengths`."""
+
+    max_length: Positive
+    truncated: Count
+    truncated_share: NotRequired[float]
+    lengths: NotRequired[dict[str, float]]
+
+
+class Calibration(Lengths):
+    """Rows that calibrated an engine."""
+
+    data: str
+    data_hash: NotRequired[str]
+    rows: Positive
+    seed: int
+    row_lengths: NotRequired[list[Count]]
+    row_hashes: NotRequired[list[str]]
+
+
+class Shapes(TypedDict):
+    """Rows and tokens that a compiled engine takes."""
+
+    min: NotRequired[Shape | None]
+    opt: NotRequired[Shape | None]
+    max: NotRequired[Shape | None]
+
+
+class Device(TypedDict):
+    """A GPU."""
+
+    name: str
+    compute_capability: str
+    int8_tensor_cores: bool
+    memory_mb: float
+    driver: int
+    runtime: int
+
+
+class Builder(TypedDict):
+    """What compiled an engine."""
+
+    tensorrt: NotRequired[str]
+    device: NotRequired[Device | None]
+    shapes: NotRequired[Shapes | None]
+    workspace_mb: NotRequired[int | None]
+    version_compatible: NotRequired[bool]
+    refit: NotRequired[bool]
+
+
+class NoisySite(TypedDict):
+    """A site, and the SQNR of the logits when it alone is quantized; None: not finite."""
+
+    site: str
+    alone_db: float | None
+
+
+class Remedy(TypedDict):
+    """The sites that were tried in float, and the SQNR that gave."""
+
+    float_sites: list[str]
+    sqnr_db: float | None
+
+
+class Noise(TypedDict):
+    """See `qdeploy.deploy.noise_report.measure_noise`."""
+
+    data: str
+    rows: Positive
+    simulated: bool
+    equal: bool
+    finite: bool
+    answers: Count
+    sqnr_db: float | None
+    flipped: Count | None
+    max_abs_diff: float | None
+    warning: str | None
+    floor_db: NotRequired[float]
+    sources: NotRequired[list[NoisySite]]
+    remedy: NotRequired[Remedy | None]
+
+
+class Forms(TypedDict):
+    """What pre-quantization scales and groups cost on a GPU, estimated, and measured there."""
+
+    gpu: NotRequired[str]
+    estimated_us: NotRequired[dict[str, float]]
+    shape: NotRequired[list[int]]
+    p50_ms: NotRequired[dict[str, float]]
+    failed: NotRequired[dict[str, str]]
+    kept: NotRequired[str]
+
+
+class TargetChoice(TypedDict):
+    """What `--target auto` measured; see `qdeploy.autotune.target`."""
+
+    shape: list[int]
+    threads: int
+    p50_ms: dict[str, float]
+    skipped: dict[str, str]
+
+
+class DropFields(TypedDict):
+    """See `qdeploy.evaluate.heldout.DropEstimate`."""
+
+    expected_drop: float
+    measured_drop: float
+    standard_error: float
+    sqnr_db: float
+
+
+class TriedPlan(DropFields):
+    """One plan that `--strategy auto` built."""
+
+    options: dict[str, object]
+    p50_ms: float
+    relative: list[float]
+    holds: bool
+
+
+class Timed(TypedDict):
+    """A time of a run, ms, and its ratio to the fastest plan that holds: [ratio, low, high]."""
+
+    p50_ms: float
+    relative: list[float]
+
+
+class StrategySearch(TypedDict):
+    """What `--strategy auto` tried; see `qdeploy.autotune.strategy`."""
+
+    max_drop: float
+    rows: int
+    max_length: int
+    labelled: bool
+    shape: list[int]
+    fp32: Timed
+    tried: list[TriedPlan]
+    chosen: dict[str, object] | None
+
+
+class CompiledFields(TypedDict):
+    """What a target that compiles adds; `cuda_graph`: a run is launched as one CUDA graph."""
+
+    builder: NotRequired[Builder | None]
+    cuda_graph: NotRequired[bool]
+
+
+class ChosenFields(TypedDict):
+    """What is known of an engine that was one of several, once it is kept."""
+
+    noise: NotRequired[Noise | None]
+    data: NotRequired[ReadingFields | None]
+    forms: NotRequired[Forms]
+    auto: NotRequired[TargetChoice]
+    search: NotRequired[StrategySearch]
+
+
+class EngineFields(Interface, CompiledFields, ChosenFields):
+    """What `build` writes of an engine."""
+
+    target: Text
+    strategy: Text
+    scope: Text
+    opt_shape: Shape
+    checkpoint: NotRequired[Text | None]
+    rest_precision: NotRequired[Text]
+    dry_run: NotRequired[bool]
+    calibration: NotRequired[Calibration | None]
+    options: NotRequired[dict[str, object]]
+
+
+class EngineManifest(Contents, EngineFields):
+    """qdeploy.json of an engine directory."""
+
+
+def require_possible(found: Interface) -> None:
+    """Refuse what no field alone shows, of a model or an engine.
+
+    Raises:
+        ValueError: names that stand twice, or a source that is none or two.
+    """
+    for what, names in (("inputs", found["inputs"]), ("outputs", found["outputs"])):
+        if len(set(names)) < len(names):
+            raise ValueError(f"{what} names one twice")
+    source = found["source"]
+    if (source.get("path") is None) == (source.get("id") is None):
+        raise ValueError("`path` or `id` is expected, and one of them - at `$.source`")
+
+
+def require_possible_engine(found: EngineManifest) -> None:
+    """The same of an engine, and of its noise.
+
+    Raises:
+        ValueError: see `require_possible`; or figures of noise are missing.
+    """
+    require_possible(found)
+    noise = found.get("noise")
+    differs = noise and noise["finite"] and not noise["equal"]
+    if noise and differs and None in (noise["sqnr_db"], noise["max_abs_diff"]):
+        raise ValueError("outputs that differ have `sqnr_db` and `max_abs_diff` - at `$.noise`")
