@@ -22,20 +22,18 @@ FILES = sorted(ROOT.rglob("*.py"))
 TESTS = Path(__file__).parent
 LINES, CODE, PARAMETERS = 300, 50, 8
 TEST_LINES = 400
-ANY_SHARE = 0.112  # of all annotations; the goal is 0.04
+ANY_SHARE = 0.048  # of all annotations; the goal is 0.04
 COMMENTS = 5  # in a hundred lines of code
 # Where a line stands for a case of a graph, so that code alone does not say which, or why.
-DENSE = [
-    "deploy/lowering/base.py",
-    "deploy/lowering/fp16_scales.py",
-    "deploy/lowering/groups.py",
-    "deploy/lowering/operands.py",
-    "deploy/passes/equivalence.py",
-    "deploy/targets/ort_cpu/lower.py",
-    "deploy/targets/ort_cuda/lower.py",
-    "deploy/targets/tensorrt/lower.py",
-    "graph/product_operators.py",
-]
+DENSE = (
+    "deploy/lowering/*.py",
+    "deploy/passes/*.py",
+    "deploy/targets/*/lower.py",
+    "graph/*.py",
+    "calibrate/grouping.py",
+    "evaluate/run.py",
+)
+PLAIN = {"graph/structure.py"}  # records and their fields alone
 
 # What is above a limit today. A test fails when one of these no longer is: then it goes.
 LONG_FILES: set[str] = set()
@@ -184,7 +182,10 @@ def test_few_annotations_say_nothing() -> None:
     assert share <= ANY_SHARE, f"`Any` in {share:.3f} of all annotations; most in {most}"
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize(
+    "name",
+    sorted({f.relative_to(ROOT).as_posix() for form in DENSE for f in ROOT.glob(form)} - PLAIN),
+)
 def test_dense_code_says_why(name: str) -> None:
     comments, code = comments_and_code((ROOT / name).read_text("utf-8"))
     assert 100 * comments >= COMMENTS * code, f"{comments} comments in {code} lines of code"
