@@ -52,6 +52,7 @@ def build(
     target: str = ...,
     opt_shape: str = ...,
     rest_precision: str | None = ...,
+    padding: str = ...,
     data: str | None = ...,
     task: str = ...,
     columns: Columns | str | None = ...,

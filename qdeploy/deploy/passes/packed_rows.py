@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.graph.editor import GraphEditor
+from qdeploy.types import Array
 
 INT64, INT32, BOOL = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL
 NAME = "padding"
@@ -32,8 +33,8 @@ class PackedRows:
         columns: int64 [T], the column of each.
         inverse: int64 [B, S'], the kept token of each place; of padding the one before it.
         starts: int64 [B], the first token of each row among the T.
-        by_head, places_by_head: by number of heads, `inverse` [B, heads, S'] and `places` [T, heads]
-            of tensors whose heads stand apart.
+        by_head: by number of heads, `inverse` [B, heads, S'] of tensors whose heads stand apart.
+        places_by_head: `places` of them, [T, heads].
     """
 
     editor: GraphEditor
@@ -54,34 +55,25 @@ class PackedRows:
             mask: int64, int32 or bool [B, S]; not zero where a token is real.
         """
         at = _Nodes(editor)
+        zero, one = at.number("zero", 0), at.number("one", 1)
         real = at("Cast", [mask], "real", dtype=BOOL, to=BOOL.value)
-        zero, one = (
-            at.constant("zero", np.array(0, np.int64)),
-            at.constant("one", np.array(1, np.int64)),
-        )
         first = at("Gather", [real, at.ints("first_column", [0])], "first", dtype=BOOL, axis=1)
-        kept = at("Or", [real, at("Not", [first], "whole_row", dtype=BOOL)], "kept", dtype=BOOL)
-        # columns up to the last one that any row uses
-        used = at("ReduceMax", [at("Cast", [kept], "kept_count", dtype=INT32, to=INT32.value),
-                  at.ints("column_axis", [0])], "used", dtype=INT32, keepdims=0)  # fmt: skip
-        last = at(
-            "ReduceMax",
-            [at("NonZero", [used], "used_columns", dtype=INT64)],
-            "last",
-            dtype=INT64,
-            keepdims=0,
-        )
-        width = at("Reshape", [at("Add", [last, one], "width_scalar", dtype=INT64), at.ints("one_entry", [1])],
-                   "width", dtype=INT64)  # fmt: skip
-        cut = at(
-            "Slice",
-            [kept, at.ints("start", [0]), width, at.ints("cut_axis", [1])],
-            "kept_cut",
-            dtype=BOOL,
-        )
+        whole = at("Not", [first], "whole_row", dtype=BOOL)
+        kept = at("Or", [real, whole], "kept", dtype=BOOL)
+        # the columns up to the last one that any row uses
+        count = at("Cast", [kept], "kept_count", dtype=INT32, to=INT32.value)
+        rows = at.ints("row_axis", [0])
+        used = at("ReduceMax", [count, rows], "used", dtype=INT32, keepdims=0)
+        used_columns = at("NonZero", [used], "used_columns", dtype=INT64)
+        last = at("ReduceMax", [used_columns], "last", dtype=INT64, keepdims=0)
+        number = at("Add", [last, one], "width_number", dtype=INT64)
+        width = at("Reshape", [number, at.ints("one_entry", [1])], "width", dtype=INT64)
+        # the kept tokens among those columns
+        limits = [at.ints("start", [0]), width, at.ints("cut_axis", [1])]
+        cut = at("Slice", [kept, *limits], "kept_cut", dtype=BOOL)
         flat = at("Reshape", [cut, at.ints("flat", [-1])], "kept_flat", dtype=BOOL)
-        places = at("Squeeze", [at("NonZero", [flat], "kept_places", dtype=INT64), at.ints("squeezed", [0])],
-                    "places", dtype=INT64)  # fmt: skip
+        found = at("NonZero", [flat], "kept_places", dtype=INT64)
+        places = at("Squeeze", [found, at.ints("squeezed", [0])], "places", dtype=INT64)
         columns = at("Mod", [places, width], "columns", dtype=INT64)
         inverse = _inverse(at, cut, flat, "inverse")
         starts = at("Gather", [inverse, zero], "starts", dtype=INT64, axis=1)
@@ -119,7 +111,7 @@ class PackedRows:
             heads = at.constant("heads", np.arange(count).reshape(1, count, 1))
             scaled = at(
                 "Mul",
-                [rows, at.constant("head_count", np.array(count, np.int64))],
+                [rows, at.number("head_count", count)],
                 "inverse_scaled",
                 dtype=INT64,
             )
@@ -137,7 +129,7 @@ class PackedRows:
             rows = at("Sub", [self.places, self.columns], "row_starts", dtype=INT64)
             scaled = at(
                 "Mul",
-                [rows, at.constant("head_count", np.array(count, np.int64))],
+                [rows, at.number("head_count", count)],
                 "rows_scaled",
                 dtype=INT64,
             )
@@ -173,9 +165,14 @@ class PackedRows:
         """[1, T, …] as [B, S', …]; what stands at padding is another token's and of no meaning."""
         return self._taken(value, self.inverse, "padded")
 
-    def first(self, value: ir.Value) -> ir.Value:
-        """[1, T, …] as [B, …], the first token of each row."""
-        return self._taken(value, self.starts, "first")
+    def first(self, value: ir.Value, *, keep: bool) -> ir.Value:
+        """[1, T, …] as [B, …], the first token of each row; with `keep` as [B, 1, …]."""
+        found = self._taken(value, self.starts, "first")
+        if not keep:
+            return found
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        axis = at.ints("token_axis", [1])
+        return at("Unsqueeze", [found, axis], f"{value.name}/first_token", dtype=kind)
 
     def output(self, value: ir.Value, rank: int) -> ir.Value:
         """[1, T, …] as [B, S, …], all columns, with zero at padding."""
@@ -201,8 +198,8 @@ class PackedRows:
 def _inverse(at: _Nodes, kept: ir.Value, flat: ir.Value, name: str) -> ir.Value:
     """Of each place of [B, S] the kept token that stands there, or before it in the same row."""
     zero, one = (
-        at.constant("zero", np.array(0, np.int64)),
-        at.constant("one", np.array(1, np.int64)),
+        at.number("zero", 0),
+        at.number("one", 1),
     )
     counted = at("Cast", [flat], f"{name}_kept", dtype=INT64, to=INT64.value)
     running = at("CumSum", [counted, zero], f"{name}_count", dtype=INT64)
@@ -227,11 +224,16 @@ class _Nodes:
         dtype: ir.DataType,
         **attributes: int,
     ) -> ir.Value:
-        node = self.editor.node(operator, inputs, f"{NAME}/{name}", dtype=dtype, **attributes)
+        node = self.editor.node(operator, inputs, f"{NAME}/{name}", dtype=dtype)
+        for key, value in attributes.items():
+            node.attributes.add(ir.AttrInt64(key, value))
         return node.outputs[0]
 
-    def constant(self, name: str, array: np.ndarray) -> ir.Value:
+    def constant(self, name: str, array: Array) -> ir.Value:
         return self.editor.constant(f"{NAME}/{name}", array)
+
+    def number(self, name: str, value: int) -> ir.Value:
+        return self.constant(name, np.array(value, np.int64))
 
     def ints(self, name: str, numbers: list[int]) -> ir.Value:
         return self.constant(name, np.array(numbers, np.int64))

@@ -19,29 +19,23 @@ from qdeploy.graph.constants import constant
 
 TOKEN, ROW_FREE = "token", "row-free"  # [B, S, …]; [1, S, …], the same for every row
 
+# fmt: off
 _UNARY = frozenset(
-    (
-        "Cast",
-        "Identity",
-        "Gelu",
-        "Erf",
-        "Tanh",
-        "Sigmoid",
-        "Relu",
-        "Sqrt",
-        "Neg",
-        "Abs",
-        "Exp",
-        "Clip",
-    )
-    + ("Softplus", "HardSigmoid", "HardSwish", "Mish", "LeakyRelu", "Elu", "Selu", "Reciprocal")
-    + ("Not", "FastGelu", "QuickGelu", "BiasGelu", "Floor", "Round", "Sign", "Softsign", "Celu")
+    {
+        "Cast", "Identity", "Gelu", "Erf", "Tanh", "Sigmoid", "Relu", "Sqrt", "Neg", "Abs", "Exp",
+        "Clip", "Softplus", "HardSigmoid", "HardSwish", "Mish", "LeakyRelu", "Elu", "Selu",
+        "Celu", "Reciprocal", "Not", "FastGelu", "QuickGelu", "BiasGelu", "Floor", "Round",
+        "Sign", "Softsign",
+    }
 )
 _ROUNDING = frozenset(("QuantizeLinear", "DequantizeLinear"))
 _MANY = frozenset(
-    ("Add", "Sub", "Mul", "Div", "Sum", "Where", "Pow", "Min", "Max", "PRelu", "And", "Or")
-    + ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mean")
+    {
+        "Add", "Sub", "Mul", "Div", "Sum", "Mean", "Where", "Pow", "Min", "Max", "PRelu", "And",
+        "Or", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+    }
 )
+# fmt: on
 _PRODUCTS = frozenset(("MatMul", "MatMulInteger", "MatMulIntegerToFloat"))
 _NORMS = frozenset(
     ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Softmax")
@@ -121,7 +115,7 @@ class TokenAxes:
         others = [value for value in node.inputs[1:] if value is not None]
         if not all(value in constants for value in others) or _kind(self, node, 0) != TOKEN:
             return None
-        if kind in _UNARY or kind in _ROUNDING and self._rounds_channels(node):
+        if kind in _UNARY or (kind in _ROUNDING and self._rounds_channels(node)):
             return (0,)
         if kind in _PRODUCTS:
             return (0,) if len(others) > 0 and _rank(others[0]) == 2 else None
