@@ -8,6 +8,7 @@ from typing import Any
 
 from qdeploy.analyze.remedy import ENOUGH_DB, MOST_GROUPS
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan
+from qdeploy.figures import decibels
 
 # Kurtosis from which a site has "few large values"; a normal distribution has 3.
 _TAILED = 6.0
@@ -107,8 +108,8 @@ def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
     elif measured and measured["peg_db"] >= ENOUGH_DB:
         after = measured["peg_db"]
     if after is not None:
-        return f"{sentence} ({before:.1f} dB alone, {after:.1f} dB then)"
-    return f"{sentence} ({before:.1f} dB alone)"
+        return f"{sentence} ({decibels(before)} dB alone, {decibels(after)} dB then)"
+    return f"{sentence} ({decibels(before)} dB alone)"
 
 
 def _worst(members: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from qdeploy.analyze.advice import is_costly
 from qdeploy.analyze.remedy import ENOUGH_DB
 from qdeploy.commands import command, free_place
+from qdeploy.figures import decibels
 
 # A plan with this much less noise is worth one more option, or the time of its groups.
 _WORTH_DB = 1.0
@@ -75,4 +76,6 @@ def _reason(chosen: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
             return "One scale for each site adds less noise than int8 weights do."
         return "Neither groups of channels nor sites in float lower the noise."
     gain = chosen["sqnr_db"] - own[0]["sqnr_db"]
-    return f"The SQNR of the logits is {gain:.1f} dB higher than with one scale for each site."
+    return (
+        f"The SQNR of the logits is {decibels(gain)} dB higher than with one scale for each site."
+    )

@@ -9,7 +9,7 @@ import click
 
 from qdeploy.cli.output import is_verbose
 from qdeploy.cli.tables import say, show, table_width, wrapped
-from qdeploy.figures import changed
+from qdeploy.figures import changed, decibels
 
 _LISTED = 12  # sites; all of them with -v, in --json and in --html
 # Columns, the first one to stay longest; those that a narrow terminal has no room for are left out,
@@ -132,7 +132,7 @@ def _plans(report: Mapping[str, Any]) -> None:
 
 
 def _outcome(plan: Mapping[str, Any]) -> str:
-    text = f"{plan['sqnr_db']:.1f} dB"
+    text = f"{decibels(plan['sqnr_db'])} dB"
     if plan["flipped"] is None:
         return text
     return f"{text}, {changed(plan['flipped'])} ({plan['flip_percent']:.1f} % expected)"

@@ -8,6 +8,7 @@ from typing import Any
 
 from qdeploy.cli import tables
 from qdeploy.commands import command, free_place, quoted
+from qdeploy.figures import decibels, megabytes
 from qdeploy.names import short_name
 
 _LINES = ("contract", "layers", "float", "int8", "noise", "planned_gemms", "other_products")
@@ -47,7 +48,7 @@ def _noise(found: Mapping[str, Any]) -> None:
     tables.say("")
     for source in found["sources"]:
         level = source["alone_db"]
-        text = "not finite" if level is None else f"{level:.1f} dB"
+        text = "not finite" if level is None else f"{decibels(level)} dB"
         tables.say(f"  {text} alone  {source['site']}")
     if remedy := found["remedy"]:
         tables.say("The noisiest in float:")
@@ -78,10 +79,11 @@ def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
         rows.append(("noise", tables.noise(found["noise"])))
     if found["noisiest"]:
         sites = [
-            f"{short_name(site['site'])} {site['sqnr_db']:.1f} dB" for site in found["noisiest"]
+            f"{short_name(site['site'])} {decibels(site['sqnr_db'])} dB"
+            for site in found["noisiest"]
         ]
         rows.append(("noisiest sites", f"{', '.join(sites)} (expected)"))
-    rows.append(("size", f"{found['size_mb']:.1f} MB"))
+    rows.append(("size", f"{megabytes(found['size_mb'])} MB"))
     rows.append(("measure it", command("eval", path, options={"simulate": dry})))
     if not dry:
         rows.append(("use it", command("predict", path, "FILE")))
@@ -94,7 +96,7 @@ def _model(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
         ("model", _head(found)),
         ("made from", _source(found)),
         ("inputs", f"{inputs}, at most {found['max_length']} tokens"),
-        ("size", f"{found['size_mb']:.1f} MB"),
+        ("size", f"{megabytes(found['size_mb'])} MB"),
         ("holds", _parts(found)),
     ]
     check = found.get("verification")
@@ -197,7 +199,7 @@ def _noisiest(found: Mapping[str, Any] | None, suffix: str) -> str:
     if not found:
         return ""
     name = short_name(str(found["site"])).removesuffix(suffix)
-    return f"  {found['sqnr_db']:.1f} {name.split(' ', 1)[-1]}"
+    return f"  {decibels(found['sqnr_db'])} {name.split(' ', 1)[-1]}"
 
 
 def _causes(causes: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qdeploy.figures import decibels
 from qdeploy.names import short_name
 from qdeploy.report.analysis_pictures import NARROW, caption_of, pictures
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
@@ -48,7 +49,7 @@ def headline(report: Mapping[str, Any]) -> str:
     whole = report["w8a8_db"]
     start = "Outliers were found"
     if whole is not None:
-        start = f"One scale per tensor leaves {whole:.1f} dB of the logits"
+        start = f"One scale per tensor leaves {decibels(whole)} dB of the logits"
     sites = sum(len(entry["sites"]) for entry in report["recommendations"])
     return f"{start}; {sites} of {len(report['sites'])} sites ask for treatment."
 
@@ -73,7 +74,7 @@ def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
     if report["w8a8_db"] is not None:
         mood = "bad" if report["w8a8_db"] < 20 else ""
         cards.append(
-            Card(f"{report['w8a8_db']:.1f} dB", "logit SQNR, every site with one scale", mood)
+            Card(f"{decibels(report['w8a8_db'])} dB", "logit SQNR, every site with one scale", mood)
         )
     cards.append(Card(f"{peak['kurtosis']:.0f}", f"largest kurtosis: {_breakable(peak['name'])}"))
     cards.append(
@@ -128,7 +129,7 @@ def _plans(report: Mapping[str, Any]) -> Section:
                 plan["scope"],
                 str(plan["sites"]),
                 ", ".join(plan["float_sites"]),
-                f"{plan['sqnr_db']:.1f}",
+                decibels(plan["sqnr_db"]),
                 _changed(plan),
             ),
             "good" if at == report["build"]["plan"] else "",
@@ -214,7 +215,7 @@ def _sites(report: Mapping[str, Any]) -> Section:
 def _alone(site: Mapping[str, Any], *, measured: bool) -> str:
     if site["cost"] is None:
         return "not measured" if measured else ""
-    return f"{site['cost']['alone_db']:.1f}"
+    return decibels(site["cost"]["alone_db"])
 
 
 def _changed(cost: Mapping[str, Any]) -> str:

@@ -8,6 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qdeploy.figures import (
+    accuracy,
+    decibels,
+    factor,
+    interval,
+    megabytes,
+    milliseconds,
+    points,
+    probability,
+)
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, picture_folder, scatter
 
@@ -101,42 +111,43 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def _lost(trial: Mapping[str, Any]) -> str:
-    ratio = f", {trial['speedup']['ratio']:.2f} × FP32's speed" if trial["speedup"] else ""
-    return f"{100 * trial['drop']:+.2f} points lost{ratio}"
+    ratio = f", {factor(trial['speedup']['ratio'])} × FP32's speed" if trial["speedup"] else ""
+    return f"{points(trial['drop'])} points lost{ratio}"
 
 
 def _cards(result: Mapping[str, Any]) -> tuple[Card, ...]:
     base = result["trials"][0]
-    cards = [Card(f"{100 * base['accuracy']:.2f} %", "accuracy of FP32")]
+    cards = [Card(f"{accuracy(base['accuracy'])} %", "accuracy of FP32")]
     chosen = [t for t in result["trials"] if t["key"] == result["cheapest"]]
     for best in chosen:
         cards.append(
-            Card(f"{100 * best['accuracy']:.2f} %", f"accuracy of {best['label']}", "good")
+            Card(f"{accuracy(best['accuracy'])} %", f"accuracy of {best['label']}", "good")
         )
         if best["speedup"]:
-            cards.append(Card(f"{best['speedup']['ratio']:.2f} ×", "its speed over FP32", "good"))
-        cards.append(Card(f"{best['size_mb']['total']:.1f} MB", "its size"))
+            cards.append(
+                Card(f"{factor(best['speedup']['ratio'])} ×", "its speed over FP32", "good")
+            )
+        cards.append(Card(f"{megabytes(best['size_mb']['total'])} MB", "its size"))
     return tuple(cards)
 
 
 def _row(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
-    low, high = trial["ci95"]
     check, memory = trial["int8"], trial["memory_mb"] or {}
     mood = "good" if trial["key"] == result["cheapest"] else ""
     return Row(
         (
             trial["label"],
             trial["target"] if len(_targets(result)) > 1 else "",
-            f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
-            f"{100 * low:.2f} to {100 * high:.2f}",
-            f"{100 * trial['drop']:+.2f}",
-            f"{trial['mcnemar_p']:.2g}",
-            "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
-            f"{trial['p50_ms']:.2f}",
-            f"{trial['p95_ms']:.2f}",
-            f"{trial['speedup']['ratio']:.2f}" if trial["speedup"] else "1.00",
-            f"{memory['peak']:.0f}" if "peak" in memory else "",
-            f"{trial['size_mb']['total']:.1f}",
+            accuracy(trial["accuracy"]) + (" CONSTANT" if trial["constant_predictor"] else ""),
+            interval(trial["ci95"], accuracy),
+            points(trial["drop"]),
+            probability(trial["mcnemar_p"]),
+            "" if trial["sqnr_db"] is None else decibels(trial["sqnr_db"]),
+            milliseconds(trial["p50_ms"]),
+            milliseconds(trial["p95_ms"]),
+            factor(trial["speedup"]["ratio"] if trial["speedup"] else 1.0),
+            megabytes(memory["peak"]) if "peak" in memory else "",
+            megabytes(trial["size_mb"]["total"]),
             *_int8(check),
         ),
         "bad" if trial["constant_predictor"] else mood,
