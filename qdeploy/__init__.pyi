@@ -12,8 +12,11 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.demo import Demo
 from qdeploy.schemas.doctor import MachineReport
+from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.manifest import ModelManifest
+from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 
@@ -105,7 +108,7 @@ def demo(
     threads: int | None = ...,
     seed: int = ...,
     progress: Progress | None = ...,
-) -> dict[str, Any]: ...
+) -> Demo: ...
 
 def doctor(
 ) -> MachineReport: ...
@@ -137,7 +140,7 @@ def evaluate(
     require_int8: float | None = ...,
     simulate: bool = ...,
     seed: int = ...,
-) -> dict[str, Any]: ...
+) -> Evaluation: ...
 
 def export(
     checkpoint: PathLike,
@@ -180,7 +183,7 @@ def predict_file(
     batch_size: int = ...,
     max_length: int | None = ...,
     threads: int | None = ...,
-) -> dict[str, Any]: ...
+) -> AnsweredFile: ...
 
 def sweep(
     model: PathLike,

@@ -16,6 +16,7 @@ from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
     from qdeploy.schemas.built import BuiltForRows
+    from qdeploy.schemas.demo import Demo
     from qdeploy.schemas.manifest import ModelManifest
 
 
@@ -229,7 +230,7 @@ def demo(
     threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Demo:
     """Run the whole path on the embedded checkpoint and compare the strategies.
 
     Args:

@@ -13,6 +13,8 @@ from qdeploy.types import PathLike, Progress, as_path
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
     from qdeploy.schemas.doctor import MachineReport
+    from qdeploy.schemas.evaluation import Evaluation
+    from qdeploy.schemas.prediction import AnsweredFile
 
 
 @explained()
@@ -25,7 +27,7 @@ def evaluate(
     card: PathLike | None = None,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
 
     Args:
@@ -90,7 +92,7 @@ def predict_file(
     *,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> AnsweredFile:
     """Answer every row of a file or of standard input, block by block, in the order given.
 
     Memory does not grow with the rows. docs/predict.md says what is answered for each head.

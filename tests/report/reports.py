@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 VERSIONS = {"qdeploy": "0.1.0", "onnxruntime": "1.31.1"}
+TIMES = {"p50": 19.8, "p90": 20.5, "p95": 21.0, "p99": 21.8, "mean": 19.9}
 # Of rows, as a report holds them.
 CUT = {
     **{"max_length": 128, "truncated": 3, "truncated_share": 0.000549},
@@ -113,7 +114,7 @@ def analysis() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def evaluation() -> dict[str, Any]:
+def evaluation() -> Any:
     """What `eval` gives with a baseline."""
     gemm = {"planned": "int8", "kernel": "MatMulIntegerToFloat", "flops_share": 0.5,
             "time_share": 0.2, "reason": ""}  # fmt: skip
@@ -124,20 +125,26 @@ def evaluation() -> dict[str, Any]:
         "engine": "engine",
         "target": "ort-cpu",
         "rest_precision": "f32",
+        "simulated": False,
         "auto": None,
         "strategy": "peg",
         "scope": "gemm",
         "task": "qnli",
         "metrics": {"accuracy": 0.8675, "n": 5463, "ci95": [0.858, 0.876],
                     "constant_predictor": False},
-        "baseline": {"engine": "fp32", "strategy": "fp32", "accuracy": 0.8699,
+        "baseline": {"engine": "fp32", "target": "ort-cpu", "strategy": "fp32",
+                     "scope": "gemm", "constant_predictor": False, "accuracy": 0.8699,
                      "ci95": [0.8607, 0.8785], "drop": 0.0024, "mcnemar_p": 0.10, "flipped": 55,
                      "agreement": 0.99, "sqnr_db": 28.9, "equal_logits": False,
-                     "max_abs_diff": 0.31, "latency_ms": {"p50": 62.0, "p95": 64.0},
+                     "max_abs_diff": 0.31, "latency_ms": TIMES | {"p50": 62.0, "p95": 64.0},
                      "own_lengths": {"latency_ms": {"p50": 29.0, "p95": 41.0},
                                      "rows_per_s": 260.0},
-                     "neighbours": {"summary": "An answer does not depend on the rows beside it"}},
-        "latency_ms": {"p50": 19.8, "p95": 21.0},
+                     "neighbours": {"rows": 128, "batch_size": 8, "max_abs_diff": 0.0, "flipped": 0,
+                                    "padding": {"max_abs_diff": 0.0, "flipped": 0},
+                                    "summary": "An answer does not depend on the rows beside it"}},
+        "latency_ms": TIMES,
+        "device_ms": None,
+        "cuda_graph": None,
         "throughput": {"rows_per_s": 400.0, "tokens_per_s": 51200.0},
         "speedup": {"ratio": 3.13, "ci95": [3.10, 3.17]},
         "protocol": {"batch_size": 8, "seq_len": 128, "threads": 2, "asked_warmup": None,
@@ -152,16 +159,20 @@ def evaluation() -> dict[str, Any]:
                        "summary": "An answer depends on the rows beside it: up to 0.48 in a "
                                   "logit, 1 of 128 answers change"},
         "memory_mb": {"peak": 163.0, "interpreter": 60.0},
-        "size_mb": {"total": 25.0, "weights": 24.0},
+        "size_mb": {"total": 25.0, "model": 24.5, "weights": 24.0},
         "int8": {"planned": 2, "executed": 1, "planned_share": 0.9, "executed_share": 0.55,
-                 "flops_share": 0.5, "fallbacks": [{"site": "b"}], "unplanned": [],
+                 "flops_share": 0.5, "unplanned": [], "flops_measured": True,
+                 "fallbacks": [{"site": "b", "kernel": "MatMul", "reason": "per-axis"}],
                  "short": "90 %, 1/2, 50 %",
                  "summary": "90 % of all constant-weight FLOPs planned, 1/2 planned GEMMs ran",
                  "gemms": {"a": gemm, "b": fallen}},
         "data": {"source": "dev.tsv", "n": 5463, "hash": "ab", "labelled": True,
-                 "also_calibration": 0, "calibration": None, **CUT},
+                 "also_calibration": 0, "calibration": None, **CUT, "task": "qnli",
+                 "columns": {"first": "question", "second": "sentence", "label": "label"},
+                 "stands_in": False, "how": None, "remembered": False, "left_out": 0},
         "no_accuracy": None,
-        "labels": {"order": ["entailment", "not_entailment"]},
+        "labels": {"order": ["entailment", "not_entailment"], "from": "model", "form": "names",
+                   "swapped": False, "order_if_swapped": None, "accuracy_if_swapped": None},
         "versions": VERSIONS,
         "warnings": [],
     }  # fmt: skip
@@ -186,7 +197,7 @@ def manifest() -> Any:
 LONG_KERNEL = "MatMulIntegerToFloat_with_DequantizeLinear_and_a_name_of_its_own_that_is_long"
 
 
-def deep_evaluation() -> dict[str, Any]:
+def deep_evaluation() -> Any:
     """What `eval` gives of an engine as deep as BERT-base, cut rows and an accuracy near 100 %."""
     report = evaluation()
     gemm = report["int8"]["gemms"]["a"] | {"kernel": LONG_KERNEL, "time_share": None}
