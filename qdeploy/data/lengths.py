@@ -178,4 +178,5 @@ def _quantile(lengths: Array, at: float) -> int:
 def _span(lengths: RowLengths) -> str:
     figures = lengths.summary()
     cut = f", {part(lengths.share)} cut at {lengths.max_length}" if lengths.truncated else ""
-    return f"{row_tokens(figures)} tokens{cut}"
+    quantiles = {name: figures[name] for name in _QUANTILES}
+    return f"{row_tokens(quantiles)} tokens{cut}"
