@@ -11,8 +11,10 @@ from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.schemas.analysis import Analysis
 from qdeploy.schemas.built import BuiltForRows
 from qdeploy.schemas.doctor import MachineReport
+from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
 from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
@@ -39,7 +41,7 @@ def analyze(
     cost_rows: int = ...,
     seconds: float = ...,
     threads: int | None = ...,
-) -> dict[str, Any]: ...
+) -> Analysis: ...
 
 def build(
     model_dir: PathLike,
@@ -156,7 +158,7 @@ def inspect(
     *,
     target: str | None = ...,
     require_int8: float | None = ...,
-) -> dict[str, Any]: ...
+) -> InspectedModel | InspectedEngine | InspectedFile: ...
 
 def load(
     engine_dir: PathLike,

@@ -15,6 +15,7 @@ from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
+    from qdeploy.schemas.analysis import Analysis
     from qdeploy.schemas.built import BuiltForRows
     from qdeploy.schemas.manifest import ModelManifest
 
@@ -116,7 +117,7 @@ def analyze(
     plot: PathLike | None = None,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> Analysis:
     """Find the sites and channels that spoil INT8, and say what mends them and what to build.
 
     Args:

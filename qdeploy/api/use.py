@@ -13,6 +13,7 @@ from qdeploy.types import PathLike, Progress, as_path
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
     from qdeploy.schemas.doctor import MachineReport
+    from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
 
 
 @explained()
@@ -120,7 +121,7 @@ def predict_file(
 @explained()
 def inspect(
     path: PathLike, *, target: str | None = None, require_int8: float | None = None
-) -> dict[str, Any]:
+) -> InspectedModel | InspectedEngine | InspectedFile:
     """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
 
     Args:

@@ -14,10 +14,10 @@ from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, write_file
 from qdeploy.report import analysis, analysis_pictures, evaluation, sweep
 from qdeploy.report.card import model_card
-from qdeploy.report.page import remedy, render
+from qdeploy.report.page import Page, remedy, render
+from qdeploy.schemas.analysis import is_analysis
 
-_PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
-_PLOTS = {"analysis": analysis_pictures.write_pngs, "sweep": sweep.write_png}
+_PAGES = {"evaluation": evaluation.page, "sweep": sweep.page}
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,26 @@ class Outputs:
 
     def _write(self, report: Mapping[str, Any]) -> None:
         if self.html is not None:
-            text = render(_PAGES[report["kind"]](report))
-            _write_text("--html", self.html, text)
+            _write_text("--html", self.html, render(_page(report)))
         if self.plot is not None:
-            _PLOTS[report["kind"]](report, self.plot)
+            _plot(report, self.plot)
             note("--plot", f"{self.plot} was written")
         if self.card is not None:
             manifest = read_manifest(Path(report["engine"]), "engine")
             _write_text("--card", self.card, model_card(report, manifest))
+
+
+def _page(report: Mapping[str, Any]) -> Page:
+    if is_analysis(report):
+        return analysis.page(report)
+    return _PAGES[report["kind"]](report)
+
+
+def _plot(report: Mapping[str, Any], folder: Path) -> None:
+    if is_analysis(report):
+        analysis_pictures.write_pngs(report, folder)
+    else:
+        sweep.write_png(report, folder)
 
 
 def _write_text(flag: str, path: Path, text: str) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite, MeasuredPlan
+from qdeploy.schemas.manifest import Lengths
+
 VERSIONS = {"qdeploy": "0.1.0", "onnxruntime": "1.31.1"}
 # Of rows, as a report holds them.
-CUT = {
-    **{"max_length": 128, "truncated": 3, "truncated_share": 0.000549},
+CUT: Lengths = {
+    "max_length": 128,
+    "truncated": 3,
+    "truncated_share": 0.000549,
     "lengths": {"mean": 51.2, "median": 48, "p95": 90, "max": 128},
 }
 
 
-def analysis() -> dict[str, Any]:
+def analysis() -> Analysis:
     """What `analyze` gives for a model of two layers."""
     counts = [0] * 511
     counts[255], counts[256], counts[300] = 900, 90, 10
-    site = {
+    site: AnalyzedSite = {
         "name": "layer.0.output.LayerNorm.input",
         "short": "L0 ffn.sum",
         "kind": "FFN residual sum",
@@ -49,7 +54,8 @@ def analysis() -> dict[str, Any]:
             "after": {"counts": counts, "used": 90.0},
         },
     }
-    quiet = site | {
+    quiet: AnalyzedSite = {
+        **site,
         "name": "layer.1.attention.self.softmax",
         "short": "L1 attn.probs",
         "kind": "attention probabilities",
@@ -69,14 +75,15 @@ def analysis() -> dict[str, Any]:
         "remedy": None,
         "levels": None,
     }
-    unmeasured = quiet | {
+    unmeasured: AnalyzedSite = {
+        **quiet,
         "name": "classifier.input",
         "short": "head.input",
         "layer": None,
         "w8a8_expected_db": 55.0,
         "cost": None,
     }
-    plan = {
+    plan: MeasuredPlan = {
         "strategy": "w8a8",
         "scope": "all",
         "sites": 3,
@@ -85,7 +92,13 @@ def analysis() -> dict[str, Any]:
         "flipped": 9,
         "flip_percent": 30.0,
     }
-    peg = plan | {"strategy": "peg", "sqnr_db": 31.0, "flipped": 0, "flip_percent": 0.1}
+    peg: MeasuredPlan = {
+        **plan,
+        "strategy": "peg",
+        "sqnr_db": 31.0,
+        "flipped": 0,
+        "flip_percent": 0.1,
+    }
     return {
         "schema": 2,
         "kind": "analysis",
