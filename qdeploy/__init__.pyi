@@ -16,6 +16,7 @@ from qdeploy.schemas.built import BuiltForRows
 from qdeploy.schemas.doctor import MachineReport
 from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
 from qdeploy.schemas.manifest import ModelManifest
+from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 
@@ -198,4 +199,4 @@ def sweep(
     max_length: int | None = ...,
     max_drop: float | None = ...,
     ray_address: str | None = ...,
-) -> dict[str, Any]: ...
+) -> SweepResult: ...

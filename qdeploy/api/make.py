@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qdeploy.schemas.analysis import Analysis
     from qdeploy.schemas.built import BuiltForRows
     from qdeploy.schemas.manifest import ModelManifest
+    from qdeploy.schemas.sweep import SweepResult
 
 
 @explained()
@@ -190,7 +191,7 @@ def sweep(
     plot: PathLike | None = None,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> SweepResult:
     """Build many engines of one model from one set of statistics, measure and compare them.
 
     Args:

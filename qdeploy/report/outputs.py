@@ -16,8 +16,7 @@ from qdeploy.report import analysis, analysis_pictures, evaluation, sweep
 from qdeploy.report.card import model_card
 from qdeploy.report.page import Page, remedy, render
 from qdeploy.schemas.analysis import is_analysis
-
-_PAGES = {"evaluation": evaluation.page, "sweep": sweep.page}
+from qdeploy.schemas.sweep import is_sweep
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,13 @@ class Outputs:
 def _page(report: Mapping[str, Any]) -> Page:
     if is_analysis(report):
         return analysis.page(report)
-    return _PAGES[report["kind"]](report)
+    return sweep.page(report) if is_sweep(report) else evaluation.page(report)
 
 
 def _plot(report: Mapping[str, Any], folder: Path) -> None:
     if is_analysis(report):
         analysis_pictures.write_pngs(report, folder)
-    else:
+    elif is_sweep(report):
         sweep.write_png(report, folder)
 
 

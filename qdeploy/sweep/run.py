@@ -34,6 +34,7 @@ from qdeploy.files.artifact import (
 from qdeploy.files.kept import note
 from qdeploy.files.lease import Lease
 from qdeploy.options import given_or
+from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection
@@ -86,7 +87,7 @@ def run_sweep(
     *,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> SweepResult:
     """Build, measure and compare a recipe's engines; see `qdeploy.api.sweep`.
 
     Args:
@@ -142,15 +143,17 @@ def _prepare(
         raise PlanError(
             f"`latency.shapes` has {tokens} tokens, and the model takes {longest} at most."
         )
-    asked: dict[str, Any] = {
-        "task": recipe.task,
-        "columns": recipe.columns,
-        "max_length": recipe.max_length,
-    }
-    reading = reading_for_model(model_dir, data=given.data, **asked)
+    read = partial(
+        reading_for_model,
+        model_dir,
+        task=recipe.task,
+        columns=recipe.columns,
+        max_length=recipe.max_length,
+    )
+    reading = read(data=given.data)
     judged = reading
     if given.eval_data is not None:
-        judged = reading_for_model(model_dir, data=given.eval_data, split="evaluation", **asked)
+        judged = read(data=given.eval_data, split="evaluation")
     if judged.stands_in:
         labels = read_manifest(model_dir, "model")["labels"]
         refuse_embedded(judged.task, labels, "now or when this model was calibrated")

@@ -6,6 +6,7 @@ from typing import Any
 
 from qdeploy.schemas.analysis import Analysis, AnalyzedSite, MeasuredPlan
 from qdeploy.schemas.manifest import Lengths
+from qdeploy.schemas.sweep import RanInInt8, SweepResult, SweptTrial
 
 VERSIONS = {"qdeploy": "0.1.0", "onnxruntime": "1.31.1"}
 # Of rows, as a report holds them.
@@ -212,28 +213,41 @@ def deep_evaluation() -> dict[str, Any]:
     return report
 
 
-def swept() -> dict[str, Any]:
+def swept() -> SweepResult:
     """What `sweep` gives: FP32, three engines, and one that failed."""
-    trials = []
-    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg", "bad")):
+    trials: list[SweptTrial] = []
+    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg")):
         trials.append(
             {
-                "key": f"k{number}", "label": label, "target": "ort-cpu",
-                "relative": 1 - number / 5,
-                "error": "it stopped" if label == "bad" else None, "accuracy": 1 - number / 100,
-                "ci95": [0.9, 1.0], "drop": number / 100, "mcnemar_p": 0.5, "sqnr_db": None,
-                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0, "memory_mb": None,
+                "key": f"k{number}", "label": label, "settings": {}, "target": "ort-cpu",
+                "error": None, "accuracy": 1 - number / 100, "ci95": [0.9, 1.0], "n": 5463,
+                "constant_predictor": False, "drop": number / 100, "mcnemar_p": 0.5,
+                "flipped": 0, "agreement": 1.0, "sqnr_db": None, "max_abs_diff": None,
+                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0,
                 "speedup": None if not number else {"ratio": 1.0 + number, "ci95": [1, 4]},
-                "size_mb": {"total": 90.0 - 20 * number},
-                "int8": {"planned": 9, "executed": 8, "planned_share": 0.99999,
-                         "flops_share": 0.9} if number else None,
-                "constant_predictor": False,
+                "relative": 1 - number / 5, "memory_mb": None,
+                "size_mb": {"total": 90.0 - 20 * number, "weights": 1.0},
+                "int8": RAN if number else None, "latency": {}, "machine": "Test CPU, 2 threads",
+                "date": "2026-11-26", "warnings": [], "ran": {},
             }
         )  # fmt: skip
+    trials.append(
+        {"key": "k4", "label": "bad", "settings": {}, "target": "ort-cpu", "error": "it stopped"}
+    )
     return {
-        "kind": "sweep", "model": "bert-base-qnli", "trials": trials, "pareto": ["k0", "k3"],
-        "cheapest": "k3", "max_drop": 5.0, "warnings": [], "machines": ["Test CPU, 2 threads"],
-        "dates": ["2026-11-26"], "versions": VERSIONS, "data": {"source": "dev.tsv", "n": 5463},
-        "setting": {"protocol": {"shapes": [[8, 128]], "warmup": 100, "iterations": 500,
-                                 "threads": 2, "rows": 128, "seed": 0}},
+        "schema": 1, "kind": "sweep", "model": "bert-base-qnli", "trials": trials,
+        "pareto": ["k0", "k3"], "cheapest": "k3", "max_drop": 5.0, "next": None, "warnings": [],
+        "machines": ["Test CPU, 2 threads"], "dates": ["2026-11-26"], "versions": VERSIONS,
+        "data": {"source": "dev.tsv", "n": 5463, "left_out": 0, **CUT},
+        "setting": {"model": "m", "statistics": "s", "rows": "r", "versions": VERSIONS,
+                    "protocol": {"task": "qnli", "columns": None, "max_length": None, "rows": 128,
+                                 "seed": 0, "limit": None, "shapes": [[8, 128]], "warmup": 100,
+                                 "iterations": 500, "threads": 2}},
     }  # fmt: skip
+
+
+RAN: RanInInt8 = {
+    "planned": 9, "executed": 8, "planned_share": 0.99999, "executed_share": 0.9,
+    "flops_share": 0.9, "time_share": None, "fallbacks": [], "unplanned": [],
+    "flops_measured": True, "summary": "90 %", "short": "90 %",
+}  # fmt: skip
