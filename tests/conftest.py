@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import os
 import shutil
 import signal
 import sys
@@ -15,10 +18,20 @@ from hypothesis import settings
 from qdeploy.errors import QDeployWarning
 from tests.exports import Exports
 from tests.modules import left_behind
+from tests.once import Once
 
 # A busy machine is no failure, and the same examples each time keep a failure reproducible.
 settings.register_profile("qdeploy", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("qdeploy")
+
+# Two processes share the machine, and the models are tiny: a thread for each core would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A trace makes millions of objects that live on: the collector would go through all of them again
+# and again. And torch writes a record of each step where somebody listens, as pytest does to every
+# logger. Together they are a third of an export.
+gc.set_threshold(50_000, 20, 100)
+logging.getLogger("torch.__trace").addHandler = lambda hdlr: None  # type: ignore[method-assign]
 
 # A background job of a shell may start with SIGINT ignored, one of nohup with SIGHUP, and so would
 # every process that the tests start to interrupt: with handlers here they begin with the default.
@@ -31,6 +44,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that no process is left with it at the end."""
     items.sort(key=lambda item: "torture" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """Modules stay loaded: the collector need not look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 def _watched(folders: list[Path]) -> Iterator[None]:
@@ -59,19 +78,28 @@ def _no_module_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """Exports of tiny checkpoints, each made once per run; not to be changed."""
-    return Exports(tmp_path_factory)
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What all processes of a run share; not to be changed."""
+    return Once(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def home(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(once: Once) -> Exports:
+    """Exports of tiny checkpoints, each made once per run; not to be changed."""
+    return Exports(once)
+
+
+@pytest.fixture(scope="session")
+def home(once: Once, exported: Exports) -> Path:
     """See `tests.sealed.make`; not to be changed."""
     from tests import sealed
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", QDeployWarning)
-        return sealed.make(tmp_path_factory.mktemp("sealed"), exported)
+    def make(home: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", QDeployWarning)
+            sealed.make(home, exported)
+
+    return once("sealed", "", make)[0]
 
 
 @pytest.fixture

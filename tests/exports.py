@@ -1,21 +1,16 @@
-"""Model directories of tiny checkpoints, each exported once per run of the tests.
-
-Processes of the same run share them through the run's temporary folder.
-"""
+"""Model directories of tiny checkpoints, each exported once per run of the tests."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qdeploy.files.artifact import read_manifest
 from qdeploy.schemas.manifest import ModelManifest
+from tests.families import HIDDEN
+from tests.once import Once
+from tests.tiny import FAMILIES, tiny_checkpoint
 
 
 @dataclass(frozen=True)
@@ -34,29 +29,31 @@ class Exported:
 class Exports:
     """Call it with a family, and what else `tests.tiny.tiny_checkpoint` takes."""
 
-    def __init__(self, factory: pytest.TempPathFactory) -> None:
-        base = factory.getbasetemp()
-        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-        self._home = shared / "exports"
-        self._home.mkdir(exist_ok=True)
+    def __init__(self, once: Once) -> None:
+        self._once = once
 
     def __call__(
         self, family: str = "bert", task: str = "sequence-classification", **settings: Any
     ) -> Exported:
-        key = repr((family, task, sorted(settings.items())))
-        home = self._home / f"{family}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        found = Exported(home / family, home / "model")
-        with (self._home / f"{home.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it
-            if not (home / "model").is_dir():
-                self._make(found, family, task, settings)
-        return found
+        if settings.get("hidden") == HIDDEN:
+            del settings["hidden"]  # said or not, it is the same checkpoint
+        key = (family, task, sorted(settings.items()))
 
-    @staticmethod
-    def _make(found: Exported, family: str, task: str, settings: dict[str, Any]) -> None:
-        from qdeploy.exporter.export import export_checkpoint
-        from tests.tiny import tiny_checkpoint
+        def make(home: Path) -> None:
+            from qdeploy.exporter.export import export_checkpoint
 
-        if not found.checkpoint.is_dir():
-            tiny_checkpoint(found.checkpoint, family, task, **settings)
-        export_checkpoint(found.checkpoint, found.model_dir)  # whole, or absent
+            tiny_checkpoint(home / family, family, task, **settings)
+            export_checkpoint(home / family, home / "model")
+
+        if self._once.is_begun(family, key) and not self._once.is_made(family, key):
+            self._make_another()
+        home, _ = self._once(family, key, make)
+        return Exported(home / family, home / "model")
+
+    def _make_another(self) -> None:
+        """While another process is at one, a family that will be asked for next."""
+        task: tuple[str, list[Any]] = ("sequence-classification", [])
+        free = (family for family in FAMILIES if not self._once.is_begun(family, (family, *task)))
+        family = next(free, None)
+        if family is not None:
+            self(family)

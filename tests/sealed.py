@@ -13,13 +13,12 @@ PAIRS = [("what is the name of the river", "the river is long"), ("who was king"
 ROWS = 8
 
 
-def make(home: Path, exported: Exports) -> Path:
+def make(home: Path, exported: Exports) -> None:
     """`model` and its engine `engine`; `other-model`, of another size, and its engine `other`."""
     options: dict[str, Any] = {"calibration_rows": ROWS, "strategy": "peg", "measure": False}
     for model, engine, hidden in (("model", "engine", 32), ("other-model", "other", 64)):
-        shutil.copytree(exported(seed=hidden, hidden=hidden).model_dir, home / model)
+        shutil.copytree(exported(hidden=hidden).model_dir, home / model)
         qdeploy.build(home / model, home / engine, **options)
-    return home
 
 
 def answers(directory: Path) -> list[dict[str, float]]:

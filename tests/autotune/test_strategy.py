@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,34 @@ def build(model: Path, engine: Path, rows: str, **options: Any) -> Any:
     )
 
 
-def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) -> None:
-    found = build(model, tmp_path / "engine", rows, max_drop=5.0)
+@dataclass(frozen=True)
+class Searched:
+    """An engine of a search, what `build` said of it, and what the search held out."""
+
+    engine: Path
+    found: Any
+    held_out: list[Any]
+
+
+@pytest.fixture(scope="module")
+def searched(model: Path, rows: str, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A search that a plan holds in; each takes five seconds."""
+    seen: list[Any] = []
+    own = search._held_out
+
+    def held_out(*arguments: Any) -> Any:
+        found = own(*arguments)
+        seen.append((found[-1], arguments[-1].origin.row_hashes))
+        return found
+
+    engine = tmp_path_factory.mktemp("searched") / "engine"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_held_out", held_out)
+        return Searched(engine, build(model, engine, rows, max_drop=5.0), seen)
+
+
+def test_the_fastest_that_holds_is_kept(searched: Searched, rows: str) -> None:
+    found = searched.found
     report = found["search"]
     assert report["max_length"] == 64 and report["rows"] == 44 and report["labelled"]
     tried = {json.dumps(t["options"]): t for t in report["tried"]}
@@ -52,11 +79,11 @@ def test_the_fastest_that_holds_is_kept(model: Path, rows: str, tmp_path: Path) 
     assert chosen["holds"]
     ratio, low, high = chosen["relative"]
     assert (ratio <= 1.03 or low <= 1.0) and low <= ratio <= high
-    manifest = json.loads((tmp_path / "engine" / "qdeploy.json").read_text())
+    manifest = json.loads((searched.engine / "qdeploy.json").read_text())
     assert manifest["search"] == report and manifest["strategy"] == report["chosen"]["strategy"]
     assert manifest["noise"] == found["noise"] and found["noise"]["sqnr_db"] is not None
     assert found["noise"]["data"] == rows
-    assert qdeploy.load(tmp_path / "engine", threads=1).predict([("which?", "the city.")])
+    assert qdeploy.load(searched.engine, threads=1).predict([("which?", "the city.")])
 
 
 @pytest.mark.parametrize(
@@ -85,9 +112,8 @@ def test_statistics_that_stand_are_used(model: Path, rows: str, tmp_path: Path) 
     assert found["search"]["max_length"] == 48  # held-out rows are read as the calibrating ones
 
 
-def test_every_strategy_of_the_hand_is_tried(model: Path, rows: str, tmp_path: Path) -> None:
-    report = build(model, tmp_path / "engine", rows, max_drop=100)["search"]
-    names = {t["options"]["strategy"] for t in report["tried"]}
+def test_every_strategy_of_the_hand_is_tried(searched: Searched) -> None:
+    names = {t["options"]["strategy"] for t in searched.found["search"]["tried"]}
     assert {"dynamic", "w8a8", "smoothquant", "mixed", "peg"} <= names
 
 
@@ -113,20 +139,8 @@ def test_none_holds(
     assert not (tmp_path / "engine").exists()
 
 
-def test_verification_rows_calibrated_nothing(
-    model: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Any] = []
-    own = search._held_out
-
-    def held_out(*arguments: Any) -> Any:
-        found = own(*arguments)
-        seen.append((found[-1], arguments[-1].origin.row_hashes))
-        return found
-
-    monkeypatch.setattr(search, "_held_out", held_out)
-    build(model, tmp_path / "engine", rows, max_drop=100)
-    ((held, calibrating),) = seen
+def test_verification_rows_calibrated_nothing(searched: Searched, rows: str) -> None:
+    ((held, calibrating),) = searched.held_out
     assert not set(row_hashes(held)) & set(calibrating)
     assert len(held) + len(calibrating) == len(read_rows(rows, split="calibration"))
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import qdeploy
+from qdeploy.cli import main
 from tests.calibrate.encoder import model_directory
-from tests.cli.terminal import DONE, FAILED, ROOT, WHEEL, Screen, Terminal, is_clean
+from tests.cli.terminal import DONE, FAILED, WHEEL, Screen, Terminal, is_clean
+from tests.exports import Exports
 
 RECIPE = """
 calibration: {rows: 8, seed: 0}
@@ -247,12 +248,10 @@ def test_export_in_a_terminal(home: Path) -> None:
 
 
 @pytest.mark.integration
-def test_analyze_breaks_no_name_of_a_bert(home: Path, tmp_path: Path) -> None:
+def test_analyze_breaks_no_name_of_a_bert(home: Path, exported: Exports, tmp_path: Path) -> None:
     """Each site is a line of its own, under the short name that the report has."""
     pytest.importorskip("torch")
-    from tests.tiny import tiny_checkpoint
-
-    qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint"), tmp_path / "bert")
+    shutil.copytree(exported().model_dir, tmp_path / "bert")
     report = tmp_path / "report.json"
     words = f"analyze {tmp_path}/bert {ROWS} --calibration-rows 8 --cost-rows 4 --json {report}"
     with command(home, words, SMALL) as terminal:
@@ -270,11 +269,16 @@ def test_analyze_breaks_no_name_of_a_bert(home: Path, tmp_path: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize(("columns", "width"), [(None, 80), ("80", 80), ("60", 60), ("120", 120)])
 def test_what_is_piped_has_one_width_and_no_blanks_at_the_end(
-    columns: str | None, width: int, home: Path
+    columns: str | None,
+    width: int,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """COLUMNS, or 80: of a table as of the lines around it; a word that is longer stays whole."""
-    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    env |= {"PYTHONPATH": str(ROOT)} | ({} if columns is None else {"COLUMNS": columns})
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
     engine = home / "piped"
     if not engine.exists():
         qdeploy.build(
@@ -287,10 +291,11 @@ def test_what_is_piped_has_one_width_and_no_blanks_at_the_end(
         "doctor",
         f"analyze {home}/model --data {home}/rows.tsv --calibration-rows 8 --cost-rows 4",
     ):
-        given = [sys.executable, "-m", "qdeploy", *words.split()]
-        done = subprocess.run(given, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.splitlines()
+        capsys.readouterr()
+        code = main(words.split())
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        lines = said.out.splitlines()
         assert [line for line in lines if line != line.rstrip()] == []
         told = [line for line in lines if not line.startswith("Next: ") and str(home) not in line]
         assert [line for line in told if len(line) > width] == []

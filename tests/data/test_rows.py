@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from qdeploy.data import (
     Columns,
-    Rows,
     parse_columns,
     read_rows,
     row_hashes,
-    rows_from_texts,
-    sample_rows,
 )
-from qdeploy.data.hub import candidates
 from qdeploy.errors import DataError, PlanError
-from qdeploy.machine.remedies import install_command
 from tests.data.real import QNLI, needs_qnli
-
-GLUE = "index\tquestion\tsentence\tlabel\n"
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, "utf-8")
-    return path
-
-
-def made(count: int) -> Rows:
-    return rows_from_texts([(f"q{i}", f"s{i}") for i in range(count)])
-
+from tests.data.written import GLUE, write
 
 # Real data
 
@@ -257,138 +236,6 @@ def test_unknown_task_and_split(tmp_path: Path) -> None:
         read_rows(tmp_path, split="train")
 
 
-# The hub
-
-
-def fake_datasets(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
-    module = ModuleType("datasets")
-    module.load_dataset = load  # type: ignore[attr-defined]  # a stand-in module
-    monkeypatch.setitem(sys.modules, "datasets", module)
-
-
-class Loaded(list[dict[str, Any]]):
-    """What `datasets.load_dataset` gives, as far as it is used."""
-
-    def select_columns(self, names: list[str]) -> list[dict[str, Any]]:
-        return [{name: row[name] for name in names} for row in self]
-
-    column_names = ("question", "sentence", "label")
-    features = {  # noqa: RUF012  # as in datasets
-        "question": SimpleNamespace(),
-        "label": SimpleNamespace(names=["entailment", "not_entailment"]),
-    }
-
-
-@pytest.mark.parametrize("source", ["hub:glue/qnli", "glue/qnli"])
-def test_hub_rows_come_with_class_names(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    asked = []
-
-    def load(repository: str, configuration: str | None, split: str) -> Loaded:
-        asked.append((repository, configuration, split))
-        return Loaded([{"question": "a", "sentence": "b", "label": 1}])
-
-    fake_datasets(monkeypatch, load)
-    assert read_rows(source).labels == ("not_entailment",)
-    assert read_rows(source, split="calibration").source == "hub:glue/qnli [train]"
-    assert asked == [("nyu-mll/glue", "qnli", split) for split in ("validation", "train")]
-
-
-def test_hub_names_are_tried_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(repository: str, configuration: str | None, split: str) -> Loaded:
-        if configuration is None:
-            raise FileNotFoundError("no such data set")
-        return Loaded([{"question": "a", "sentence": "b", "label": 0}])
-
-    fake_datasets(monkeypatch, load)
-    assert len(read_rows("hub:super/set")) == 1
-    assert candidates("a/b/c") == [("a/b", "c")]
-    assert candidates("imdb") == [("imdb", None)]
-
-
-def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(*_: Any, **__: Any) -> Loaded:
-        raise ConnectionError("cannot reach the hub\nlong trace")
-
-    fake_datasets(monkeypatch, load)
-    with pytest.raises(DataError, match=r"'validation' could not be loaded \(ConnectionError: ca"):
-        read_rows("hub:imdb")
-
-
-def test_hub_without_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=re.escape(install_command("hub"))):
-        read_rows("hub:imdb")
-
-
-# Rows themselves
-
-
-@given(count=st.integers(1, 30), n=st.integers(1, 40), seed=st.integers(0, 5))
-def test_sample_keeps_order_and_repeats_none(count: int, n: int, seed: int) -> None:
-    rows = made(count).sample(n, seed)
-    assert len(rows) == min(n, count)
-    assert list(rows.row_ids) == sorted(set(rows.row_ids))
-    assert rows == made(count).sample(n, seed)
-    assert rows.first == tuple(f"q{i}" for i in rows.row_ids)
-
-
-def test_sample_depends_on_the_seed_and_is_not_the_start() -> None:
-    assert made(100).sample(10, 0).row_ids != made(100).sample(10, 1).row_ids
-    assert made(100).sample(10, 0).row_ids != tuple(range(10))
-
-
-@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
-def test_a_sample_of_a_file_is_that_of_its_rows(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"rows{suffix}"
-    records = [{"question": f"q{i}", "sentence": f"s{i % 7}", "label": i % 2} for i in range(300)]
-    if suffix == ".parquet":
-        pyarrow = pytest.importorskip("pyarrow")
-        from pyarrow import parquet
-
-        parquet.write_table(pyarrow.Table.from_pylist(records), path)
-    elif suffix == ".jsonl":
-        write(path, "\n".join(map(json.dumps, records)))
-    else:
-        comma = "\t" if suffix == ".tsv" else ","
-        lines = [list(records[0]), *(list(map(str, record.values())) for record in records)]
-        write(path, "\n".join(map(comma.join, lines)))
-    rows = read_rows(path, split="calibration")
-    assert len(rows) == 300
-    for n, seed in ((1, 0), (7, 0), (7, 1), (299, 0), (300, 3), (500, 0)):
-        assert sample_rows(path, n, seed) == rows.sample(n, seed)
-    assert read_rows(path, limit=5) == rows.take(5) and read_rows(path, limit=500) == rows
-
-
-@given(gone=st.sets(st.integers(0, 29)), n=st.integers(1, 40), seed=st.integers(0, 3))
-def test_a_sample_without_some_rows(gone: set[int], n: int, seed: int) -> None:
-    """The rows that did not calibrate, as `--strategy auto` takes them."""
-    rows = read_rows("qnli-mini", split="calibration")
-    hashes = row_hashes(rows)
-    without = {hashes[at] for at in gone}
-    left = rows.select([at for at, found in enumerate(hashes) if found not in without])
-    found = sample_rows("qnli-mini", n, seed, without=without)
-    assert found == (left.sample(n, seed) if len(left) else left)
-
-
-def test_a_sample_without_all_rows_is_empty() -> None:
-    rows = read_rows("qnli-mini", split="calibration")
-    found = sample_rows("qnli-mini", 8, 0, without=row_hashes(rows))
-    assert not len(found) and found.source == "qnli-mini"
-
-
-def test_a_sample_judges_every_row_and_a_limit_its_own(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.tsv", GLUE + "0\tq\ts\t0\n" * 50 + "0\tq\t\t0\n1\tragged\n")
-    with pytest.raises(DataError, match="line 52: column 'sentence' holds no text"):
-        sample_rows(path, 2, 0)
-    assert len(read_rows(path, limit=50)) == 50
-    with pytest.raises(DataError, match="line 52"):
-        read_rows(path, limit=51)
-    with pytest.raises(DataError, match="0 rows were asked for"):
-        read_rows(path, limit=0)
-    with pytest.raises(DataError, match="-1 rows were asked for"):
-        sample_rows(path, -1, 0)
-
-
 def test_a_column_that_json_lines_lack_at_first(tmp_path: Path) -> None:
     """Only the whole file tells whether a column is missing or a row."""
     first, other = '{"sentence": "s", "extra": 1}\n', '{"question": "q", "sentence": "s"}\n'
@@ -402,27 +249,3 @@ def test_a_column_that_json_lines_lack_at_first(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no text|has no column 'sentence'") as caught:
         read_rows(write(tmp_path / "x.jsonl", many))
     assert len(str(caught.value)) < 1000
-
-
-def test_take() -> None:
-    assert made(5).take(2).first == ("q0", "q1")
-    assert made(5).take(9) == made(5)
-    with pytest.raises(DataError, match="0 rows were asked for"):
-        made(5).take(0)
-    with pytest.raises(DataError, match="-1 rows were asked for"):
-        made(5).sample(-1, 0)
-
-
-def test_row_hashes_are_the_start_of_sha256() -> None:
-    digest = hashlib.sha256(b"q0\x1fs0").hexdigest()
-    assert row_hashes(made(2))[0] == digest[:16]
-    assert row_hashes(rows_from_texts(["a"])) == [hashlib.sha256(b"a\x1f").hexdigest()[:16]]
-
-
-def test_content_hash_knows_texts_and_order_but_not_labels(tmp_path: Path) -> None:
-    rows = made(4)
-    assert rows.content_hash() == made(4).content_hash()
-    assert rows.content_hash() != rows.select([1, 0, 2, 3]).content_hash()
-    assert rows.content_hash() != made(3).content_hash()
-    labelled = write(tmp_path / "x.tsv", "question\tsentence\tlabel\nq0\ts0\t0\n")
-    assert read_rows(labelled).content_hash() == made(1).content_hash()

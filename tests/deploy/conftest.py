@@ -29,6 +29,7 @@ from qdeploy.graph.structure import Structure
 from qdeploy.schemas.manifest import ModelManifest
 from tests.deploy.head_engines import engines as engines  # a fixture
 from tests.exports import Exports
+from tests.once import Once
 
 ROWS = 16
 DATA = "qnli-mini"
@@ -101,24 +102,20 @@ def bert(source: Callable[[str], Source]) -> Source:
 
 
 @pytest.fixture(scope="session")
-def engine(
-    source: Callable[[str], Source], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Built]:
-    """Build an engine of a family with the given options, once per session; not to be changed."""
-    made: dict[str, Built] = {}
+def engine(source: Callable[[str], Source], once: Once) -> Callable[..., Built]:
+    """Build an engine of a family with the given options, once per run; not to be changed."""
 
     def build(family: str = "bert", **options: Any) -> Built:
-        key = repr((family, sorted(options.items())))
-        if key not in made:
-            target = tmp_path_factory.mktemp("engine") / "engine"
+        def make(home: Path) -> Any:
             where = source(family)
             with warnings.catch_warnings():  # random weights and planted outliers are noisy
                 warnings.filterwarnings("ignore", "The logits stand", QDeployWarning)
-                report: Any = build_engine(
-                    where.directory, target, statistics=where.statistics, **options
+                return build_engine(
+                    where.directory, home / "engine", statistics=where.statistics, **options
                 )
-            made[key] = Built(target, report)
-        return made[key]
+
+        home, report = once("engine", (family, sorted(options.items())), make)
+        return Built(home / "engine", report)
 
     return build
 

@@ -19,7 +19,8 @@ from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.head import SPANS, TOKENS
 from tests import manifests
 from tests.evaluate.heads import head_checkpoint
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
+from tests.once import Once
 
 TARGETS = ("ort-cpu", "openvino")
 LONG = "what is the name of the city by the river in the north " * 12
@@ -38,52 +39,46 @@ HEADS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 Engines = Callable[[str, str], Path]
 
 
-@pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
-    """INT8 engine of a head on a target; exports and builds are made once, and shared."""
-    models: dict[str, tuple[Path, Path]] = {}
-    made: dict[tuple[str, str], Path] = {}
+# The same graph, of which the checkpoint says something else.
+SAME_GRAPH = {"multi": "classes", "values": "classes", "value": "logit", "cross-encoder": "logit"}
 
-    def model(kind: str) -> tuple[Path, Path]:
-        """Model directory and statistics."""
-        if kind not in models:
-            home = tmp_path_factory.mktemp("model")
-            if kind in (TOKENS, SPANS):
-                tiny_checkpoint(home / "it", task=kind)
-            elif kind == "roberta":
-                tiny_checkpoint(home / "it", "roberta")
-            else:
-                head_checkpoint(home / "it", HEADS[kind][0])
+
+@pytest.fixture(scope="session")
+def engines(once: Once, exported: Exports) -> Engines:
+    """INT8 engine of a head on a target; exports and builds are made once, and shared."""
+
+    def make_model(home: Path, kind: str) -> Path:
+        """`model` and the path of its statistics."""
+        if kind in HEADS:
+            head_checkpoint(home / "it", HEADS[kind][0])
             qdeploy.export(home / "it", home / "model")
-            if kind == "roberta":
-                config = read_json(home / "model" / "tokenizer_config.json")
-                config |= {"truncation_side": "left", "padding_side": "left"}
-                (home / "model" / "tokenizer_config.json").write_text(json.dumps(config))
-                manifests.sign(home / "model")
-            models[kind] = (
-                home / "model",
-                calibrate_model(home / "model", data="qnli-mini", calibration_rows=8),
-            )
-        return models[kind]
+        else:
+            same = exported(task=kind) if kind in (TOKENS, SPANS) else exported(kind)
+            shutil.copytree(same.model_dir, home / "model")
+        if kind == "roberta":
+            config = read_json(home / "model" / "tokenizer_config.json")
+            config |= {"truncation_side": "left", "padding_side": "left"}
+            (home / "model" / "tokenizer_config.json").write_text(json.dumps(config))
+            manifests.sign(home / "model")
+        return calibrate_model(home / "model", data="qnli-mini", calibration_rows=8)
+
+    def make(home: Path, kind: str, target: str) -> None:
+        directory = home / kind
+        if kind in SAME_GRAPH:
+            shutil.copytree(engine(SAME_GRAPH[kind], target), directory)
+            head = {**(read_manifest(directory, "engine")["head"] or {}), **HEADS[kind][1]}
+            manifests.edit(directory, "engine", head=head)
+            fields = read_manifest(directory, "engine")
+            write_guides(directory, fields, read_certificate(directory))
+            manifests.sign(directory)
+        else:
+            model, statistics = once("head-model", kind, lambda home: make_model(home, kind))
+            options: dict[str, Any] = {"statistics": statistics, "measure": False}
+            build_engine(model / "model", directory, strategy="w8a8", target=target, **options)
 
     def engine(kind: str, target: str) -> Path:
-        if (kind, target) not in made:
-            graph = {"multi": "classes", "values": "classes", "value": "logit"}
-            graph["cross-encoder"] = "logit"
-            directory = tmp_path_factory.mktemp("engine") / kind
-            if kind in graph:  # the same graph, of which the checkpoint says something else
-                shutil.copytree(engine(graph[kind], target), directory)
-                head = {**(read_manifest(directory, "engine")["head"] or {}), **HEADS[kind][1]}
-                manifests.edit(directory, "engine", head=head)
-                fields = read_manifest(directory, "engine")
-                write_guides(directory, fields, read_certificate(directory))
-                manifests.sign(directory)
-            else:
-                source, statistics = model(kind)
-                options: dict[str, Any] = {"statistics": statistics, "measure": False}
-                build_engine(source, directory, strategy="w8a8", target=target, **options)
-            made[kind, target] = directory
-        return made[kind, target]
+        home, _ = once("head-engine", (kind, target), lambda home: make(home, kind, target))
+        return home / kind
 
     return engine
 

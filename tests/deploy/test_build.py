@@ -1,14 +1,9 @@
-"""Engine directories: what is in them, what is refused, and what an interruption leaves."""
+"""Engine directories: what is in them, and where it came from."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,20 +19,14 @@ from qdeploy.calibrate.strategies import STRATEGIES
 from qdeploy.data.reading import NOTE
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.data.tokenize import TextEncoder
-from qdeploy.deploy import build as building
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.open import open_engine
 from qdeploy.errors import (
     DataError,
-    ModelError,
-    OutputError,
     PlanError,
     QDeployWarning,
-    StatisticsError,
-    TargetError,
-    VerificationError,
 )
-from qdeploy.files.artifact import read_json, sha256_file, write_manifest
+from qdeploy.files.artifact import read_json, sha256_file
 from tests.deploy.conftest import DATA, ROWS, Built, Source
 from tests.deploy.tolerances import SAME_ENGINE
 
@@ -47,6 +36,7 @@ COMBINATIONS = [
     for scope in ("gemm", "all")
     if scope == "gemm" or strategy not in ("dynamic", "fp32")
 ]
+
 OWN_FILES = {
     "model.onnx",
     "plan.json",
@@ -211,26 +201,6 @@ def test_smoothquant_of_every_activation_is_no_worse_than_plain(
     assert noise[0] <= 2 * noise[1]
 
 
-# What is refused
-
-
-def test_an_output_around_the_input_is_refused(bert: Source) -> None:
-    for output in (bert.directory.parent, bert.directory / "engine"):
-        with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
-            build_engine(bert.directory, output, statistics=bert.statistics, force=True)
-    assert (bert.directory / "model.onnx").is_file()
-
-
-@pytest.mark.parametrize("option", ["data", "statistics"])
-def test_a_file_that_is_read_is_never_replaced(bert: Source, tmp_path: Path, option: str) -> None:
-    engine = tmp_path / "engine"
-    build_engine(bert.directory, engine, strategy="fp32")
-    (engine / "mine").write_bytes(bert.statistics.read_bytes())
-    with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
-        build_engine(bert.directory, engine, force=True, **{option: str(engine / "mine")})  # type: ignore[arg-type]
-    assert (engine / "mine").is_file()
-
-
 def test_data_that_is_not_read_is_said(bert: Source, tmp_path: Path) -> None:
     with pytest.warns(QDeployWarning, match=r"--statistics is given: --data not read"):
         build_engine(bert.directory, tmp_path / "b", statistics=bert.statistics, data="nothere")
@@ -255,196 +225,6 @@ def test_noise_is_measured_on_the_rows_that_were_named(bert: Source, tmp_path: P
         build_engine(bert.directory, tmp_path / "x", strategy="dynamic", data="nothere.csv")
 
 
-def test_the_output_is_never_the_input(bert: Source, tmp_path: Path) -> None:
-    before = sorted(path.name for path in bert.directory.iterdir())
-    link = tmp_path / "link"
-    link.symlink_to(bert.directory)
-    for output in (bert.directory, link):
-        with pytest.raises(OutputError, match="overlap: replacing one would lose the other"):
-            build_engine(bert.directory, output, statistics=bert.statistics, force=True)
-    assert sorted(path.name for path in bert.directory.iterdir()) == before
-
-
-def test_an_existing_output_is_refused_and_kept(bert: Source, tmp_path: Path) -> None:
-    output = tmp_path / "engine"
-    output.mkdir()
-    (output / "mine").write_text("keep")
-    with pytest.raises(OutputError, match="already exists. Pass --force"):
-        build_engine(bert.directory, output, statistics=bert.statistics)
-    with pytest.raises(OutputError, match="files that qdeploy did not write"):
-        build_engine(bert.directory, output, statistics=bert.statistics, force=True)
-    assert [path.name for path in output.iterdir()] == ["mine"]
-    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
-
-
-def test_force_replaces_an_engine_and_a_failure_keeps_the_old_one(
-    bert: Source, tmp_path: Path
-) -> None:
-    output = tmp_path / "engine"
-    build_engine(bert.directory, output, strategy="fp32")
-    old = (output / "model.onnx").read_bytes()
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(
-            bert.directory, output, statistics=bert.statistics, force=True, progress=_interrupt
-        )
-    assert (output / "model.onnx").read_bytes() == old
-    build_engine(bert.directory, output, statistics=bert.statistics, force=True)
-    assert (output / "model.onnx").read_bytes() != old
-    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
-
-
-def _interrupt(stage: str, done: int, total: int) -> None:
-    if stage == "certify":
-        raise KeyboardInterrupt
-
-
-def test_statistics_of_another_model_are_refused(
-    bert: Source, source: Callable[[str], Source], tmp_path: Path
-) -> None:
-    other = source("distilbert")
-    with pytest.raises(StatisticsError, match="belong to another model.*qdeploy calibrate"):
-        build_engine(bert.directory, tmp_path / "engine", statistics=other.statistics)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "text"),
-    [
-        ({"strategy": "pegg"}, PlanError, "Did you mean 'peg'"),
-        ({"target": "ort-cup"}, TargetError, "Did you mean 'ort-cpu'"),
-        ({"scope": "gem"}, PlanError, "Did you mean 'gemm'"),
-        ({"activations": "symetric"}, PlanError, "Did you mean 'symmetric'"),
-        ({"groups": 0}, PlanError, "--groups is 0. Give a whole number from 1 to 32"),
-        ({"statistics": "nowhere.npz"}, StatisticsError, "nowhere.npz does not exist"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_wrong_words_are_answered_with_the_nearest_one(
-    options: dict[str, Any], error: type[Exception], text: str, bert: Source, tmp_path: Path
-) -> None:
-    with pytest.raises(error, match=text):
-        build_engine(
-            bert.directory, tmp_path / "engine", **({"statistics": bert.statistics} | options)
-        )
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_model_that_is_none(engine: Callable[..., Built], tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="does not exist. Make the model directory"):
-        build_engine(tmp_path / "nothing", tmp_path / "engine")
-    with pytest.raises(ModelError, match="holds no qdeploy.json"):
-        build_engine(tmp_path / "empty", tmp_path / "engine")
-    with pytest.raises(ModelError, match="is of kind 'engine', and a model directory"):
-        build_engine(engine(strategy="fp32").directory, tmp_path / "engine")
-
-
-@pytest.fixture
-def damaged(bert: Source, tmp_path: Path) -> Path:
-    """A copy of the model directory, for the test to damage."""
-    return Path(shutil.copytree(bert.directory, tmp_path / "damaged"))
-
-
-def test_a_truncated_graph_is_refused(damaged: Path, tmp_path: Path) -> None:
-    graph = damaged / "model.onnx"
-    graph.write_bytes(graph.read_bytes()[:2000])
-    with pytest.raises(ModelError, match="is not the file that export wrote. Export"):
-        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
-    _sign_again(damaged)
-    with pytest.raises(ModelError, match="cannot be read as ONNX"):
-        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
-    graph.unlink()
-    with pytest.raises(ModelError, match="is missing. Export"):
-        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
-    assert not (tmp_path / "engine").exists()
-
-
-def test_a_weight_that_is_nan_is_named(damaged: Path, tmp_path: Path) -> None:
-    model = ir.load(damaged / "model.onnx")
-    name, value = next(
-        (n, v) for n, v in model.graph.initializers.items() if n.endswith("LayerNorm.weight")
-    )
-    assert value.const_value is not None
-    array = value.const_value.numpy().copy()
-    array[3] = np.nan
-    value.const_value = ir.Tensor(array, name=name)
-    ir.save(model, damaged / "model.onnx")
-    _sign_again(damaged)
-    with pytest.raises(ModelError, match=f"weight {name} holds NaN"):
-        build_engine(damaged, tmp_path / "engine", strategy="dynamic")
-
-
-def _sign_again(directory: Path) -> None:
-    write_manifest(directory, "model", read_json(directory / "qdeploy.json"))
-
-
-def test_a_gemm_that_would_run_in_float_is_no_engine(
-    bert: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fallback = {"site": "encoder.x", "kernel": "MatMul", "reason": "it computes in float"}
-    monkeypatch.setattr(
-        building, "certify", lambda *_: {"fallbacks": [fallback], "planned": 12, "executed": 11}
-    )
-    with pytest.raises(VerificationError, match=r"1 of 12 planned GEMMs.*encoder\.x: it computes"):
-        build_engine(bert.directory, tmp_path / "engine", statistics=bert.statistics)
-    assert not list(tmp_path.iterdir())
-
-
-# Places that are no place
-
-
-def test_through_a_link_to_the_parent(bert: Source, tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    build_engine(bert.directory, tmp_path / "link" / "engine", strategy="fp32")
-    assert (tmp_path / "real" / "engine" / "model.onnx").is_file()
-
-
-def test_a_parent_that_is_a_file(bert: Source, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="engine.*Name another output"):
-        build_engine(bert.directory, tmp_path / "file" / "engine", strategy="fp32")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only directory")
-def test_a_read_only_parent(bert: Source, tmp_path: Path) -> None:
-    (tmp_path / "parent").mkdir(mode=0o555)
-    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
-        build_engine(bert.directory, tmp_path / "parent" / "engine", strategy="fp32")
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [(errno.ENOSPC, "The disk is full"), (errno.EROFS, "cannot be written: Read-only file system")],
-)
-def test_a_disk_that_refuses(
-    code: int, text: str, bert: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, _: Any) -> None:
-        raise OSError(code, os.strerror(code), str(path))
-
-    monkeypatch.setattr(building, "write_json", refuse)
-    with pytest.raises(OutputError, match=text):
-        build_engine(bert.directory, tmp_path / "engine", strategy="fp32")
-    assert not list(tmp_path.iterdir())
-
-
-# Interruptions
-
-SCRIPT = """
-import os, signal, sys
-from qdeploy.deploy.build import build_engine
-
-model, engine, statistics, stage, name = sys.argv[1:]
-
-def stop(reached, done, total):
-    if reached == stage:
-        os.kill(os.getpid(), getattr(signal, name))
-
-build_engine(model, engine, statistics=statistics, progress=stop)
-"""
-
-
 def test_what_lies_beside_the_model_stays_there(
     bert: Source, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -463,63 +243,10 @@ def test_what_lies_beside_the_model_stays_there(
     assert built == clean
 
 
-def test_a_listed_file_that_became_a_link_is_refused(bert: Source, tmp_path: Path) -> None:
-    model = Path(shutil.copytree(bert.directory, tmp_path / "model"))
-    (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
-    (model / "config.json").unlink()
-    (model / "config.json").symlink_to("../config.json")
-    with pytest.raises(ModelError, match=r"config\.json is a link"):
-        build_engine(model, tmp_path / "engine", strategy="fp32", measure=False)
-
-
-def _in_a_process(bert: Source, engine: Path, stage: str, name: str) -> int:
-    arguments = [str(bert.directory), str(engine), str(bert.statistics), stage, name]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments],
-        env=os.environ | {"PYTHONHASHSEED": "7"},
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    return done.returncode
-
-
-def test_killed_while_writing_the_next_run_works(
-    bert: Source, engine: Callable[..., Built], tmp_path: Path
-) -> None:
-    output = tmp_path / "engine"
-    assert _in_a_process(bert, output, "certify", "SIGKILL") == -signal.SIGKILL
-    assert not output.exists()
-    # nobody can clean up after a kill but the next run
-    lease, leftover = sorted(tmp_path.iterdir())
-    assert (lease.suffix, leftover.suffix) == (".lease", ".partial")
-    assert (leftover / "model.onnx").is_file()
-    assert _in_a_process(bert, output, "never", "SIGKILL") == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
-    for name in ("model.onnx", "plan.json"):  # another process, another order of hashes
-        expected = (engine().directory / name).read_bytes()
-        assert (output / name).read_bytes() == expected, name
-
-
-@pytest.mark.parametrize("stage", ["plan", "certify"])
-def test_ctrl_c_leaves_nothing(bert: Source, stage: str, tmp_path: Path) -> None:
-    assert _in_a_process(bert, tmp_path / "engine", stage, "SIGINT") == -signal.SIGINT
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_plan_in_the_engine_is_plain_json(engine: Callable[..., Built]) -> None:
     plan = json.loads((engine(strategy="peg").directory / "plan.json").read_text("utf-8"))
     assert {"sites", "gemms", "tables", "channel_orders", "options"} <= set(plan)
     assert all(site["reason"] for site in plan["sites"])
-
-
-@pytest.mark.parametrize("text", ["8", "8x", "0x128", "8x128x2", "-1x8", "8 x 128", "axb"])
-def test_a_shape_that_is_none_says_how_to_write_one(
-    text: str, bert: Source, tmp_path: Path
-) -> None:
-    with pytest.raises(PlanError, match="for example 8x128"):
-        build_engine(bert.directory, tmp_path / "engine", opt_shape=text)
-    assert not (tmp_path / "engine").exists()
 
 
 def test_the_shape_is_in_manifest_and_certificate(engine: Callable[..., Built]) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from qdeploy.deploy.certify_file import certify_file
 from tests.deploy.toys import Toy, saved
+from tests.onnx_text import OPSETS, read_model
 
 K = 64
 RNG = np.random.default_rng(0)
@@ -74,24 +74,15 @@ def test_weight_only_products_count_as_float(bits: int, level: int, tmp_path: Pa
     block, rng = 32, np.random.default_rng(1)
     stored = rng.integers(0, 256, (K, K // block, block * bits // 8)).astype(np.uint8)
     steps = np.full((K, K // block) if bits == 8 else (K * K // block,), 0.01, np.float32)
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "d"),
-        helper.make_node("DequantizeLinear", ["codes", "scales"], ["w"], "w", axis=1),
-        helper.make_node("MatMul", ["d", "w"], ["a"], "int8"),
-        helper.make_node(
-            "MatMulNBits",
-            ["a", "stored", "steps"],
-            ["y"],
-            "weight only",
-            domain="com.microsoft",
-            K=K,
-            N=K,
-            bits=bits,
-            block_size=block,
-            accuracy_level=level,
-        ),
-    ]
+    nodes = f"""
+        [q] q = QuantizeLinear(x, s, z)
+        [d] d = DequantizeLinear(q, s, z)
+        [w] w = DequantizeLinear<axis = 1>(codes, scales)
+        [int8] a = MatMul(d, w)
+        ["weight only"] y = com.microsoft.MatMulNBits<
+            K = {K}, N = {K}, bits = {bits}, block_size = {block}, accuracy_level = {level}
+        >(a, stored, steps)
+    """
     constants = {"s": SCALE, "z": ZERO, "codes": CODES, "scales": SCALES}
     constants |= {"stored": stored, "steps": steps}
     report = certify_file(file_of(nodes, constants, tmp_path))
@@ -135,20 +126,19 @@ def test_products_that_are_computed_once(same_input: bool, tmp_path: Path) -> No
 
 def test_gemms_in_branches_are_judged(tmp_path: Path) -> None:
     """One branch multiplies codes and the other floats: both are work that a run may do."""
-    codes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
-        helper.make_node("MatMulInteger", ["q", "codes", "z"], ["i"], "integers"),
-        helper.make_node("Cast", ["i"], ["f"], "f", to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["f", "s"], ["a"], "a"),
-    ]
-    floats = [helper.make_node("MatMul", ["x", "floats"], ["b"], "floats")]
-    nodes = [
-        helper.make_node("ReduceMax", ["x"], ["m"], "m", keepdims=0),
-        helper.make_node("Greater", ["m", "s"], ["go"], "go"),
-        helper.make_node(
-            "If", ["go"], ["y"], "if", then_branch=body(codes), else_branch=body(floats)
-        ),
-    ]
+    nodes = """
+        [m] m = ReduceMax<keepdims = 0>(x)
+        [go] go = Greater(m, s)
+        [if] y = If<
+            then_branch = codes () => (float[] a) {
+                [q] q = QuantizeLinear(x, s, z)
+                [integers] i = MatMulInteger(q, codes, z)
+                [f] f = Cast<to = 1>(i)
+                [a] a = Mul(f, s)
+            },
+            else_branch = floats () => (float[] b) { [floats] b = MatMul(x, floats) }
+        >(go)
+    """
     constants = {"s": SCALE, "z": ZERO, "codes": CODES, "floats": CODES * SCALES}
     report = certify_file(file_of(nodes, constants, tmp_path))
     assert (report["planned"], report["executed"], report["flops_share"]) == (1, 1, 0.5)
@@ -156,10 +146,7 @@ def test_gemms_in_branches_are_judged(tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_run_on_plain_inputs_is_estimated_and_says_so(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["a"], "gemm"),
-        helper.make_node("Reshape", ["a", "shape"], ["y"], "reshape"),
-    ]
+    nodes = "[gemm] a = MatMul(x, w) [reshape] y = Reshape(a, shape)"
     constants = {"w": CODES * SCALES, "shape": np.array([7, 11, K], np.int64)}
     report = certify_file(file_of(nodes, constants, tmp_path))
     assert not report["flops_measured"]
@@ -168,16 +155,8 @@ def test_a_file_that_does_not_run_on_plain_inputs_is_estimated_and_says_so(tmp_p
     assert report["summary"] == "no GEMM is planned in INT8"
 
 
-def body(nodes: list[onnx.NodeProto]) -> onnx.GraphProto:
-    output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
-    return helper.make_graph(nodes, nodes[-1].name, [], [output])
-
-
-def file_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], folder: Path) -> Path:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "sequence", K])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
-    graph = helper.make_graph(nodes, "g", [x], [y], stored)
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "model.onnx")
-    return folder / "model.onnx"
+def file_of(nodes: str, constants: dict[str, Any], folder: Path) -> Path:
+    graph = f"(float[batch, sequence, {K}] x) => (float[] y) {{ {nodes} }}"
+    path = folder / "model.onnx"
+    onnx.save(read_model(graph, constants, OPSETS | {"": 21}), path)
+    return path

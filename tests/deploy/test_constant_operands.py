@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.graph.products import find_products
+from tests.onnx_text import read_model
 
 BATCH, TOKENS, HIDDEN, LAYERS = 2, 3, 32, 5
 ONE = 2 * BATCH * TOKENS * HIDDEN**2  # operations of one product [B, S, H] x [H, H]
@@ -26,175 +26,152 @@ def floats(*shape: int) -> Any:
 
 
 def written(
-    folder: Path,
-    nodes: list[onnx.NodeProto],
-    constants: dict[str, Any],
-    others: tuple[onnx.ValueInfoProto, ...] = (),
-    **external: Any,
+    folder: Path, nodes: str, constants: dict[str, Any], others: str = "", **external: Any
 ) -> Path:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "sequence", HIDDEN])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
-    graph = helper.make_graph(nodes, "g", [x, *others], [y], stored)
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
+    inputs = f"float[batch, sequence, {HIDDEN}] x{others}"
     path = folder / "model.onnx"
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    onnx.save(model, path, **external)
+    onnx.save(read_model(f"({inputs}) => (float[] y) {{ {nodes} }}", constants), path, **external)
     return path
 
 
-def info(name: str, kind: int = TensorProto.FLOAT, shape: Any = None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def by_shape() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
-    """A table [64, H] that is cut to the tokens of the row, times a weight."""
-    nodes = [
-        helper.make_node("Shape", ["x"], ["tokens"], start=1, end=2),
-        helper.make_node("Slice", ["table", "zero", "tokens"], ["cut"]),
-        helper.make_node("MatMul", ["cut", "w"], ["keys"], "table by weight"),
-        helper.make_node("Transpose", ["keys"], ["turned"], perm=[1, 0]),
-        helper.make_node("MatMul", ["x", "turned"], ["y"], "row by table"),
-    ]
-    zero = np.zeros(1, np.int64)
-    return nodes, {"table": floats(64, HIDDEN), "zero": zero, "w": floats(HIDDEN, HIDDEN)}
+# A table [64, H] that is cut to the tokens of the row, times a weight.
+BY_SHAPE = """
+    tokens = Shape<start = 1, end = 2>(x)
+    cut = Slice(table, zero, tokens)
+    ["table by weight"] keys = MatMul(cut, w)
+    turned = Transpose<perm = [1, 0]>(keys)
+    ["row by table"] y = MatMul(x, turned)
+"""
 
 
 def test_tables_that_are_cut_to_the_length_of_a_row(tmp_path: Path) -> None:
     """DeBERTa's relative positions: they are computed in every run, and hold weights alone."""
-    count = count_products(written(tmp_path, *by_shape()), {"x": X})
+    constants = {"table": floats(64, HIDDEN), "zero": [0], "w": floats(HIDDEN, HIDDEN)}
+    count = count_products(written(tmp_path, BY_SHAPE, constants), {"x": X})
     found = {counted.product.name: counted.flops for counted in count.products}
     table, row = 2 * TOKENS * HIDDEN**2, 2 * BATCH * TOKENS * HIDDEN * TOKENS
     assert found == {"table by weight": table, "row by table": row}
 
 
-@pytest.mark.parametrize("operator", ["Expand", "CastLike", "ConstantOfShape"])
-def test_what_reads_a_shape_or_a_type_stays_constant(operator: str, tmp_path: Path) -> None:
-    if operator == "CastLike":
-        nodes = [helper.make_node("CastLike", ["w", "x"], ["v"])]
-    elif operator == "Expand":
-        nodes = [
-            helper.make_node("Shape", ["x"], ["one"], start=2, end=3),
-            helper.make_node("Expand", ["w", "one"], ["v"]),
-        ]
-    else:
-        nodes = [
-            helper.make_node("Shape", ["x"], ["h"], start=2, end=3),
-            helper.make_node("Concat", ["h", "h"], ["square"], axis=0),
-            helper.make_node("ConstantOfShape", ["square"], ["zeros"]),
-            helper.make_node("Add", ["zeros", "w"], ["v"]),
-        ]
-    nodes.append(helper.make_node("MatMul", ["x", "v"], ["y"], "gemm"))
-    path = written(tmp_path, nodes, {"w": floats(HIDDEN, HIDDEN)})
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "one = Shape<start = 2, end = 3>(x) v = Expand(w, one)",
+        "v = CastLike(w, x)",
+        """
+        h = Shape<start = 2, end = 3>(x)
+        square = Concat<axis = 0>(h, h)
+        zeros = ConstantOfShape(square)
+        v = Add(zeros, w)
+        """,
+    ],
+    ids=["Expand", "CastLike", "ConstantOfShape"],
+)
+def test_what_reads_a_shape_or_a_type_stays_constant(nodes: str, tmp_path: Path) -> None:
+    path = written(tmp_path, f"{nodes} [gemm] y = MatMul(x, v)", {"w": floats(HIDDEN, HIDDEN)})
     assert count_products(path, {"x": X}).flops == ONE
     assert certify_file(path)["gemms"]["gemm"]["planned"] == "float"
 
 
-def scan() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
-    """The weights of all layers in one tensor, which a Scan takes one by one."""
-    body = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["state", "layer"], ["next"], "layer of the scan"),
-            helper.make_node("ReduceMax", ["next"], ["seen"], keepdims=0),
-        ],
-        "body",
-        [info("state"), info("layer")],
-        [info("next"), info("seen")],
-    )
-    node = helper.make_node("Scan", ["x", "all"], ["y", "maxima"], body=body, num_scan_inputs=1)
-    return [node], {"all": floats(LAYERS, HIDDEN, HIDDEN)}
+# The weights of all layers in one tensor, which a Scan takes one by one.
+SCAN = """
+    y, maxima = Scan<
+        num_scan_inputs = 1,
+        body = body (float[] state, float[] layer) => (float[] next, float[] seen) {
+            ["layer of the scan"] next = MatMul(state, layer)
+            seen = ReduceMax<keepdims = 0>(next)
+        }
+    >(x, all)
+"""
+# The same in a Loop, picked by the number of the pass; {} takes what bounds the passes.
+GATHER = """
+    y = Loop<
+        body = body (int64 pass, bool go, float[] state) => (bool on, float[] next) {{
+            on = Identity(go)
+            picked = Gather(all, pass)
+            [layer] next = MatMul(state, picked)
+        }}
+    >({}, x)
+"""
+# A weight that is its own state.
+STATE = """
+    y, last = Loop<
+        body = body (int64 pass, bool go, float[] state, float[] w)
+            => (bool on, float[] next, float[] w_next)
+        {
+            on = Identity(go)
+            [layer] next = MatMul(state, w)
+            w_next = Neg(w)
+        }
+    >(times, , x, first)
+"""
+WEIGHTS = {"all": floats(LAYERS, HIDDEN, HIDDEN), "first": floats(HIDDEN, HIDDEN)}
 
 
-def loop(carried: bool) -> tuple[list[onnx.NodeProto], dict[str, Any]]:
-    """The same in a Loop: picked by the number of the pass, or a weight that is its own state."""
-    inner = [helper.make_node("Identity", ["go"], ["on"])]
-    states, ends, start, results = [info("state")], [info("next")], ["x"], ["y"]
-    if carried:
-        inner += [
-            helper.make_node("MatMul", ["state", "w"], ["next"], "layer"),
-            helper.make_node("Neg", ["w"], ["w_next"]),
-        ]
-        states, ends = [*states, info("w")], [*ends, info("w_next")]
-        start, results = ["x", "first"], ["y", "last"]
-    else:
-        inner += [
-            helper.make_node("Gather", ["all", "pass"], ["picked"]),
-            helper.make_node("MatMul", ["state", "picked"], ["next"], "layer"),
-        ]
-    kinds = [info("pass", TensorProto.INT64, []), info("go", TensorProto.BOOL, [])]
-    body = helper.make_graph(inner, "body", [*kinds, *states], [info("on", 9, []), *ends])
-    node = helper.make_node("Loop", ["times", "", *start], results, body=body)
-    weight = {"first": floats(HIDDEN, HIDDEN)} if carried else {"all": floats(5, HIDDEN, HIDDEN)}
-    return [node], {"times": np.array(LAYERS, np.int64)} | weight
-
-
-@pytest.mark.parametrize("form", ["scan", "gather", "state"])
-def test_weights_that_a_loop_takes_one_by_one(form: str, tmp_path: Path) -> None:
-    nodes, constants = scan() if form == "scan" else loop(form == "state")
-    count = count_products(written(tmp_path, nodes, constants), {"x": X})
-    assert count.flops == LAYERS * ONE
+@pytest.mark.parametrize(
+    ("nodes", "weight"),
+    [(SCAN, "all"), (GATHER.format("times, "), "all"), (STATE, "first")],
+    ids=["scan", "gather", "state"],
+)
+def test_weights_that_a_loop_takes_one_by_one(nodes: str, weight: str, tmp_path: Path) -> None:
+    path = written(tmp_path, nodes, {"times": np.array(LAYERS), weight: WEIGHTS[weight]})
+    assert count_products(path, {"x": X}).flops == LAYERS * ONE
 
 
 def test_a_state_that_becomes_data_is_no_weight(tmp_path: Path) -> None:
     """It is constant in the first pass alone."""
-    inner = [
-        helper.make_node("Identity", ["go"], ["on"]),
-        helper.make_node("MatMul", ["x", "state"], ["y_next"], "data by data"),
-        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Add", ["state", "mean"], ["next"]),
-    ]
-    body = helper.make_graph(
-        inner,
-        "body",
-        [info("pass", 7, []), info("go", 9, []), info("state")],
-        [info("on", 9, []), info("next"), info("y_next")],
-    )
-    node = helper.make_node("Loop", ["times", "", "w"], ["last", "all"], body=body)
-    end = helper.make_node("ReduceMean", ["all"], ["y"], keepdims=0)
+    nodes = """
+        last, all = Loop<
+            body = body (int64 pass, bool go, float[] state)
+                => (bool on, float[] next, float[] y_next)
+            {
+                on = Identity(go)
+                ["data by data"] y_next = MatMul(x, state)
+                mean = ReduceMean<keepdims = 0>(x, axes)
+                next = Add(state, mean)
+            }
+        >(times, , w)
+        y = ReduceMean<keepdims = 0>(all)
+    """
     constants = {"times": np.array(2), "w": floats(HIDDEN, HIDDEN), "axes": np.array([0, 1])}
-    path = written(tmp_path, [node, end], constants)
-    assert find_products(ir.load(path)) == []
+    assert find_products(ir.load(written(tmp_path, nodes, constants))) == []
 
 
-@pytest.mark.parametrize("how", ["trips", "condition"])
-def test_a_loop_that_these_inputs_do_not_run_counts_once(how: str, tmp_path: Path) -> None:
-    nodes, constants = loop(carried=False)
-    if how == "trips":
-        nodes[0].input[0], others = "n", (info("n", TensorProto.INT64, []),)
-    else:
-        nodes[0].input[1], others = "go_on", (info("go_on", TensorProto.BOOL, []),)
-    path = written(tmp_path, nodes, constants, others)
+@pytest.mark.parametrize(
+    ("bound", "extra"),
+    [("n, ", ", int64 n"), ("times, go_on", ", bool go_on")],
+    ids=["trips", "condition"],
+)
+def test_a_loop_that_these_inputs_do_not_run_counts_once(
+    bound: str, extra: str, tmp_path: Path
+) -> None:
+    constants = {"times": np.array(LAYERS), "all": WEIGHTS["all"]}
+    path = written(tmp_path, GATHER.format(bound), constants, extra)
     feeds: dict[str, Any] = {"x": X, "n": np.array(0, np.int64), "go_on": np.array(False)}
     (counted,) = count_products(path, feeds).products
     assert not counted.ran and counted.flops > 0
 
 
 def test_rows_that_these_inputs_do_not_have_are_estimated(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("Greater", ["x", "much"], ["large"]),
-        helper.make_node("NonZero", ["large"], ["places"]),
-        helper.make_node("Transpose", ["places"], ["rows"], perm=[1, 0]),
-        helper.make_node("Cast", ["rows"], ["chosen"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["chosen", "w"], ["y"], "rows that may be none"),
-    ]
+    nodes = """
+        large = Greater(x, much)
+        places = NonZero(large)
+        rows = Transpose<perm = [1, 0]>(places)
+        chosen = Cast<to = 1>(rows)
+        ["rows that may be none"] y = MatMul(chosen, w)
+    """
     path = written(tmp_path, nodes, {"much": np.float32(1e9), "w": floats(3, HIDDEN)})
     (counted,) = count_products(path, {"x": X}).products
     assert not counted.ran and counted.flops == 2 * BATCH * TOKENS * 3 * HIDDEN
 
 
 def test_weights_in_attributes_are_named(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("ReduceMean", ["x", "axis"], ["rows"], keepdims=0),
-        helper.make_node(
-            "LinearRegressor",
-            ["rows"],
-            ["y"],
-            "classical",
-            domain="ai.onnx.ml",
-            coefficients=[0.1] * HIDDEN,
-            targets=1,
-        ),
-    ]
+    nodes = f"""
+        rows = ReduceMean<keepdims = 0>(x, axis)
+        [classical] y = ai.onnx.ml.LinearRegressor<
+            targets = 1, coefficients = {[0.1] * HIDDEN}
+        >(rows)
+    """
     report = certify_file(written(tmp_path, nodes, {"axis": np.array([1])}))
     (left,) = report["unplanned"]
     assert left["flops_share"] == 1.0 and "is not judged" in left["reason"]
@@ -202,10 +179,9 @@ def test_weights_in_attributes_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx.data", "model.onnx_data", "weights.bin"])
 def test_weights_in_a_file_of_any_name(name: str, tmp_path: Path) -> None:
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "gemm")]
     path = written(
         tmp_path,
-        nodes,
+        "[gemm] y = MatMul(x, w)",
         {"w": floats(HIDDEN, HIDDEN)},
         save_as_external_data=True,
         location=name,

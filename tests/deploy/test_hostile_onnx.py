@@ -25,15 +25,9 @@ from qdeploy.evaluate.size import engine_size
 from qdeploy.onnx_file import check as onnx_files
 from qdeploy.onnx_file.check import check_file, check_inside
 from tests.deploy.conftest import Built, Source
-from tests.deploy.hostile_onnx import (
-    CANARY,
-    KINDS,
-    OUTSIDE,
-    REFUSED,
-    graph_of,
-    hostile_files,
-    node,
-)
+from tests.deploy.hostile_onnx import KINDS, OUTSIDE, REFUSED, hostile_files
+from tests.deploy.hostile_weights import CANARY
+from tests.deploy.onnx_graphs import graph_of, node
 from tests.manifests import sign
 
 FILES = 480  # of the slow test

@@ -13,8 +13,16 @@ import qdeploy
 from tests.tiny import tiny_checkpoint
 
 
-@pytest.mark.parametrize("hidden", [32, 256])
-@pytest.mark.parametrize("size", [300, 1e5])
+# An export each, of about ten seconds: the fast tests hold both units and both sizes once.
+@pytest.mark.parametrize(
+    ("size", "hidden"),
+    [
+        (300, 32),
+        (1e5, 256),
+        pytest.param(300, 256, marks=pytest.mark.slow),
+        pytest.param(1e5, 32, marks=pytest.mark.slow),
+    ],
+)
 def test_regression_head_of_any_unit(hidden: int, size: float, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "id2label": {0: "price"},

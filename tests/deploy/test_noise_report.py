@@ -31,7 +31,8 @@ from qdeploy.files.artifact import read_json, write_manifest
 from qdeploy.graph.sites import find_structure
 from qdeploy.names import short_name
 from tests.deploy.conftest import DATA, Built, Source
-from tests.tiny import no_progress_bar, tiny_checkpoint, tiny_config, tiny_tokenizer
+from tests.exports import Exports
+from tests.tiny import no_progress_bar, tiny_config, tiny_tokenizer
 
 LAYERS = 12
 
@@ -68,7 +69,8 @@ def deep_model(home: Path, hidden: int) -> Path:
     return home / "model"
 
 
-@pytest.mark.parametrize("hidden", [32, 64])
+# Twelve layers take half a minute; the larger size only shows that the figures are not of a size.
+@pytest.mark.parametrize("hidden", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_noise_that_adds_up_is_seen(
     hidden: int,
     tmp_path: Path,
@@ -299,8 +301,10 @@ def test_statistics_from_elsewhere_fall_back_on_the_embedded_rows(
 
 
 @pytest.mark.parametrize("task", ["token-classification", "question-answering"])
-def test_heads_of_tokens_are_measured_without_the_padding(task: str, tmp_path: Path) -> None:
-    qdeploy.export(tiny_checkpoint(tmp_path / "checkpoint", "bert", task), tmp_path / "model")
+def test_heads_of_tokens_are_measured_without_the_padding(
+    task: str, exported: Exports, tmp_path: Path
+) -> None:
+    shutil.copytree(exported(task=task).model_dir, tmp_path / "model")
     noise = qdeploy.build(tmp_path / "model", tmp_path / "e", data=DATA)["noise"]
     observed = Statistics.load(next((tmp_path / "model" / "statistics").glob("*.npz")))
     sample = measuring_sample(tmp_path / "model", observed=observed)

@@ -13,25 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qdeploy.onnx_file.messages import read_structure
 from qdeploy.onnx_file.structure import File, Graph, Tensor, WireError
-from tests.deploy.hostile_onnx import graph_of, node
+from tests.deploy.onnx_graphs import graph_of, node
+from tests.deploy.wire import BYTES, FIXED32, FIXED64, VARINT, entry, varint
 
 FILES = 4000
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-
-
-def varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def entry(number: int, wire: int, value: int | bytes) -> bytes:
-    """A field; numbers that stand in bytes are bytes."""
-    content = varint(value) if isinstance(value, int) else value
-    size = varint(len(content)) if wire == BYTES else b""
-    return varint(number << 3 | wire) + size + content
 
 
 def of_tensor(content: bytes) -> bytes:
@@ -179,7 +164,9 @@ def agrees(content: bytes) -> bool:
 
 
 _TWO = np.array([1, 2**40], np.int64)
+
 _UNPACKED = entry(1, VARINT, 2) + entry(2, VARINT, 7) + entry(8, BYTES, b"t")
+
 # What writers do not write and parsers read, with what they read.
 ODD: dict[str, bytes] = {
     "dims without tags": entry(1, BYTES, varint(2) + varint(2)) + stored()[2:],
@@ -202,6 +189,7 @@ ODD: dict[str, bytes] = {
     "an entry with two keys": stored()
     + entry(13, BYTES, entry(1, BYTES, b"a") + entry(1, BYTES, b"location")),
 }
+
 # What parsers read in more than one way.
 REFUSED: dict[str, bytes] = {
     "a place of 2^32 + 1": stored(outside=True) + entry(14, VARINT, 2**32 + 1),

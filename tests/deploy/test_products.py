@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import PerTensor
@@ -39,6 +39,7 @@ from tests.deploy.product_graphs import (
     model_of,
 )
 from tests.deploy.toys import plan_of, saved
+from tests.onnx_text import read_model
 
 HIDDEN = (32, 64, 256)
 LAYERS = st.lists(
@@ -176,19 +177,19 @@ def test_planned_and_executed_are_shares_of_all_work(
 def test_a_branch_that_this_run_left_out_counts(varying: bool, tmp_path: Path) -> None:
     """What another input may run is estimated from its weight; what nothing can run is none."""
     hidden = 64
-    wide = numpy_helper.from_array(np.ones((hidden, hidden), np.float32), "wide")
-    then = body(helper.make_node("MatMul", ["x", "wide"], ["a"], "then"), [wide])
-    other = body(helper.make_node("Identity", ["x"], ["b"], "other"), [])
-    node = helper.make_node("If", ["go"], ["y"], "if", then_branch=then, else_branch=other)
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", "s", hidden])]
-    constants = []
+    constants: dict[str, Any] = {"wide": np.ones((hidden, hidden), np.float32)}
+    inputs = f"float[b, s, {hidden}] x"
     if varying:
-        inputs.append(helper.make_tensor_value_info("go", TensorProto.BOOL, []))
+        inputs += ", bool go"
     else:
-        constants.append(numpy_helper.from_array(np.array(False), "go"))
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    graph = helper.make_graph([node], "g", inputs, outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        constants["go"] = np.array(False)
+    nodes = """
+        [if] y = If<
+            then_branch = then () => (float[] a) { [then] a = MatMul(x, wide) },
+            else_branch = other () => (float[] b) { [other] b = Identity(x) }
+        >(go)
+    """
+    model = read_model(f"({inputs}) => (float[] y) {{ {nodes} }}", constants)
     path = written(model, tmp_path)
     count = count_products(path, feeds(hidden) | {"go": np.array(False)})
     assert count.flops == (2 * BATCH * TOKENS * hidden**2 if varying else 0)
@@ -196,35 +197,25 @@ def test_a_branch_that_this_run_left_out_counts(varying: bool, tmp_path: Path) -
     assert certify_file(path)["flops_share"] == 0.0
 
 
-def body(node: onnx.NodeProto, constants: list[onnx.TensorProto]) -> onnx.GraphProto:
-    output = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
-    return helper.make_graph([node], node.name, [], [output], constants)
-
-
 def test_recurrent_and_unknown_operators_are_counted_or_named(tmp_path: Path) -> None:
     hidden = 32
     rng = np.random.default_rng(0)
 
-    def tensor(name: str, *shape: int) -> onnx.TensorProto:
-        return numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+    def random(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(np.float32)
 
-    nodes = [
-        helper.make_node("LSTM", ["x", "w", "r"], ["y"], "lstm", hidden_size=hidden),
-        helper.make_node("Quiver", ["y", "q"], ["z"], "quiver", domain="com.acme"),
-    ]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [TOKENS, BATCH, hidden])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    constants = [tensor("w", 1, 4 * hidden, hidden), tensor("r", 1, 4 * hidden, hidden)]
-    graph = helper.make_graph(nodes[:1], "g", [x], [y], constants)
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.acme", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    x = f"float[{TOKENS}, {BATCH}, {hidden}] x"
+    lstm = f"[lstm] y = LSTM<hidden_size = {hidden}>(x, w, r)"
+    constants = {"w": random(1, 4 * hidden, hidden), "r": random(1, 4 * hidden, hidden)}
+    model = read_model(f"({x}) => (float[] y) {{ {lstm} }}", constants)
     values = {"x": np.ones((TOKENS, BATCH, hidden), np.float32)}
     work = 2 * TOKENS * BATCH * 2 * 4 * hidden**2
     assert count_products(written(model, tmp_path), values).flops == work
 
-    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "g", [x], [z], [*constants, tensor("q", hidden, hidden)])
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    quiver = "[quiver] z = com.acme.Quiver(y, q)"
+    constants["q"] = random(hidden, hidden)
+    opsets = {"": 20, "com.acme": 1}
+    model = read_model(f"({x}) => (float[] z) {{ {lstm} {quiver} }}", constants, opsets)
     count = count_products(written(model, tmp_path), values)
     assert not count.measured and "com.acme" in count.reason
     unknown = count.products[-1].product

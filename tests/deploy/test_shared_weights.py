@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,9 +11,8 @@ import pytest
 from qdeploy.calibrate.model import load_model
 from qdeploy.deploy.build import build_engine
 from qdeploy.errors import QDeployWarning
-from qdeploy.exporter.export import export_checkpoint
 from qdeploy.graph.sites import find_structure
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
 
 SHARE = 0.3  # of FP32's bytes: a quarter, and the graph of layers that are written out one by one
 
@@ -20,10 +20,9 @@ SHARE = 0.3  # of FP32's bytes: a quarter, and the graph of layers that are writ
 @pytest.mark.parametrize("hidden", [32, 256])
 @pytest.mark.parametrize("strategy", ["peg", "mixed"])
 def test_layers_that_share_weights_are_int8_and_stored_once(
-    strategy: str, hidden: int, tmp_path: Path
+    strategy: str, hidden: int, exported: Exports, tmp_path: Path
 ) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "checkpoint", "albert", hidden=hidden)
-    export_checkpoint(checkpoint, tmp_path / "model")
+    shutil.copytree(exported("albert", hidden=hidden).model_dir, tmp_path / "model")
     built = build_engine(
         tmp_path / "model",
         tmp_path / "engine",
@@ -50,10 +49,9 @@ def test_layers_that_share_weights_are_int8_and_stored_once(
 
 @pytest.mark.parametrize("hidden", [32, 256])
 def test_convolutions_are_reported_and_the_head_is_not_quantized_alone(
-    hidden: int, tmp_path: Path
+    hidden: int, exported: Exports, tmp_path: Path
 ) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "checkpoint", "squeezebert", hidden=hidden)
-    export_checkpoint(checkpoint, tmp_path / "model")
+    shutil.copytree(exported("squeezebert", hidden=hidden).model_dir, tmp_path / "model")
     with pytest.warns(QDeployWarning, match=r"% of the FLOPs .* stay in float whatever .* Conv"):
         built = build_engine(
             tmp_path / "model",

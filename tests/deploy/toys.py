@@ -185,6 +185,7 @@ def planned(
             "precision": plan.gemms[gemm.name].precision,
             "reason": "test",
             "flops": gemm.flops,
+            "float_flops": 0,
             "marks": list(trace_names.get(gemm.name, ())),
         }
         for gemm in structure.gemms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,24 @@ import transformers
 import qdeploy
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.exporter.trace import trace
 from qdeploy.head import head_facts
 from tests import manifests
 from tests.evaluate.bag import engine_directory
-from tests.evaluate.heads import PAIRS, SIZES, engine_of, head_checkpoint
+from tests.evaluate.heads import PAIRS, SIZES, Traces, engine_of, head_checkpoint
 from tests.manifests import sign
 
 Built = Callable[..., tuple[Path, Path]]
 SAME = 1e-4  # of a score: the export is verified to 1e-4 in the logits
 MULTI, REGRESSION = "multi_label_classification", "regression"
 IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qdeploy.exporter.export.trace", Traces(trace))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`qdeploy predict`: answers to files and pipes of rows, for every head."""
+"""`qdeploy predict`: answers to files of rows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import csv
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +14,14 @@ import pytest
 
 import qdeploy
 from qdeploy.api import predict_file
-from qdeploy.data.files import Stream
-from qdeploy.data.incoming import Incoming
-from qdeploy.data.readers import read_jsonl
 from qdeploy.errors import DataError, OutputError, PlanError, QDeployWarning
-from qdeploy.evaluate import loaded_engine as subject
-from tests.evaluate.bag import CLASSES, MAX_LENGTH, BagEngine, engine_directory, table
-
-bag = pytest.mark.usefixtures("numpy_engines")
-TEXTS = [f"{'yes' if at % 3 else 'no'} w{at % 26}" + " w2" * (at % 11) for at in range(150)]
+from tests.evaluate.bag import CLASSES, MAX_LENGTH, engine_directory
+from tests.evaluate.row_files import TEXTS, answers, bag, rows_file
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
     return engine_directory(tmp_path / "engine")
-
-
-def rows_file(path: Path, texts: list[str] = TEXTS, **columns: Any) -> Path:
-    """The texts under a suffix's own format, with an `id` and further columns."""
-    records = [{"id": at, "text": text, **columns} for at, text in enumerate(texts)]
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    elif path.suffix == ".parquet":
-        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        parquet.write_table(arrow.Table.from_pylist(records), path)
-    elif path.suffix == ".txt":
-        path.write_text("\n".join(texts) + "\n\n")
-    else:
-        stream = io.StringIO()
-        writer = csv.DictWriter(
-            stream, list(records[0]), delimiter="\t" if path.suffix == ".tsv" else ","
-        )
-        writer.writeheader()
-        writer.writerows(records)
-        path.write_text(stream.getvalue())
-    return path
-
-
-def answers(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def refused(engine: Path, file: Path | str, message: str, **options: Any) -> None:
@@ -259,152 +223,3 @@ def test_memory_does_not_grow_with_the_rows(engine: Path, tmp_path: Path) -> Non
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 600_000  # the file has 1.5 MB, and its rows take more
-
-
-def test_rows_are_given_as_they_come() -> None:
-    """Of a pipe whose writer waits, what was written is given at once, in blocks."""
-    read, write = os.pipe()
-    table = read_jsonl(Stream(os.fdopen(read, "rb", buffering=0), "pipe"))
-    incoming = Incoming(table, waits=True, expected=0)
-    blocks = incoming.blocks(incoming.rows(None, None), 4)
-    for count in (1, 3, 9):
-        os.write(write, b'{"text": "yes"}\n' * count)
-        got = 0
-        while got < count:  # more would wait for ever
-            block = next(blocks)
-            assert len(block) <= 4
-            got += len(block)
-    os.write(write, b'{"text": "yes"}\n{"text": \n')
-    os.close(write)
-    last = next(blocks)
-    assert last[0].place == "line 14"
-    with pytest.raises(DataError, match="pipe, line 15: not JSON"):
-        next(blocks)
-
-
-# Heads
-
-
-VALUES = {"problem_type": "regression"}
-
-
-@bag
-@pytest.mark.parametrize(
-    ("labels", "head", "fields"),
-    [
-        (["a", "b"], {"problem_type": "multi_label_classification"}, ("labels", "scores")),
-        (["a", "b"], {"problem_type": "single_label_classification"}, ("label", "score")),
-        (["x"], VALUES, ("score",)),
-        (["x"], {}, ("score",)),
-        (["x", "y"], VALUES, ("scores",)),
-    ],
-)
-def test_heads_say_what_load_says(
-    tmp_path: Path, labels: list[str], head: dict[str, Any], fields: tuple[str, ...]
-) -> None:
-    votes = np.ascontiguousarray(table()[:, : len(labels)])
-    engine = engine_directory(tmp_path / "e", votes, labels=labels, head=head)
-    texts, out = ["yes no w1", "w3 w4", "yes"], tmp_path / "answers.jsonl"
-    predict_file(engine, rows_file(tmp_path / "rows.csv", texts), out=out, logits=True)
-    found, predictor = answers(out), qdeploy.load(engine)
-    assert all(tuple(row) == (*fields, "logits") for row in found)
-    for row, logits in zip(found, predictor.logits(texts), strict=True):
-        np.testing.assert_array_equal(np.float32(row["logits"]), logits["logits"])
-    for row, one in zip(found, predictor.predict(texts), strict=True):
-        assert row.get("label", one.label) == one.label
-        assert row.get("score", one.score) == pytest.approx(one.score)
-        assert row.get("scores", one.scores) == pytest.approx(one.scores)
-        assert row.get("labels", list(one.labels)) == list(one.labels)
-
-
-@bag
-def test_a_token_classifier_says_what_load_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Tokens(BagEngine):
-        def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-            return {"logits": self.votes[feeds["input_ids"]]}
-
-    monkeypatch.setattr(subject, "open_engine", lambda *_, **__: Tokens(table()))
-    engine = engine_directory(tmp_path / "e", task="token-classification", labels=["O", "PER"])
-    texts, out = ["yes no w1", "no", "yes"], tmp_path / "answers.jsonl"
-    path = rows_file(tmp_path / "rows.csv", texts)
-    predict_file(engine, path, out=out)
-    expected = qdeploy.load(engine).entities(texts)
-    assert any(expected)
-    for row, entities in zip(answers(out), expected, strict=True):
-        assert set(row) == {"entities"}
-        for found, entity in zip(row["entities"], entities, strict=True):
-            assert found == asdict(entity) | {"score": pytest.approx(entity.score)}
-    with pytest.raises(PlanError, match="names the tokens of one text"):
-        predict_file(engine, path, out=out, columns="text,id")
-
-
-@bag
-def test_question_answering_gives_its_logits_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def open_spans(*_: Any, threads: int, **__: Any) -> BagEngine:
-        engine = BagEngine(table(), threads)
-        engine.output_names = ("start_logits", "end_logits")
-        return engine
-
-    monkeypatch.setattr(subject, "open_engine", open_spans)
-    engine = engine_directory(tmp_path / "e", task="question-answering")
-    path = rows_file(tmp_path / "rows.csv", ["yes w1", "no"])
-    with pytest.raises(PlanError, match="This engine answers questions.*Pass --logits"):
-        predict_file(engine, path, out=tmp_path / "o")
-    predict_file(engine, path, out=tmp_path / "o", logits=True)
-    first, _ = answers(tmp_path / "o")
-    assert set(first) == {"start_logits", "end_logits"} and len(first["end_logits"]) == 4
-
-
-# The command, with real pipes
-
-
-def command(engine: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "qdeploy", "predict", str(engine), *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def onnx_engine(tmp_path: Path) -> Path:
-    return engine_directory(tmp_path / "engine")
-
-
-def test_answers_appear_while_rows_come(onnx_engine: Path) -> None:
-    with command(onnx_engine, "--format", "text") as running:
-        assert running.stdin and running.stdout and running.stderr
-        for text, label in (("yes w1", "entailment"), ("no", "not_entailment")):
-            running.stdin.write(f"{text}\n")
-            running.stdin.flush()
-            assert json.loads(running.stdout.readline())["label"] == label
-        out, err = running.communicate()
-    assert (out, running.returncode) == ("", 0)
-    assert "2 rows answered" in err and "Warning" not in err
-
-
-def test_a_reader_that_leaves_ends_it_quietly(onnx_engine: Path, tmp_path: Path) -> None:
-    path = rows_file(tmp_path / "rows.csv", TEXTS * 40)
-    with command(onnx_engine, str(path)) as running:
-        assert running.stdout and running.stderr
-        assert json.loads(running.stdout.readline())
-        running.stdout.close()
-        assert running.stderr.read().endswith("text = text; not read: id\npredict\n")
-        assert running.wait() == 0
-
-
-def test_a_bad_line_of_a_pipe(onnx_engine: Path) -> None:
-    with command(onnx_engine) as running:
-        out, err = running.communicate('{"text": "yes"}\n{"text": \n')
-    assert running.returncode == 2 and len(out.splitlines()) == 1
-    assert "Error: standard input, line 2: not JSON" in err
-    assert "Rows before it that were answered: 1." in err and "Traceback" not in err
-
-
-def test_a_csv_from_a_pipe(onnx_engine: Path) -> None:
-    with command(onnx_engine, "-", "--format", "csv", "--keep", "id") as running:
-        out, err = running.communicate("id,text\n7,yes\n8,no\n")
-    assert [json.loads(line)["id"] for line in out.splitlines()] == ["7", "8"], err

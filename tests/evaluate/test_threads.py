@@ -21,7 +21,7 @@ import pytest
 import qdeploy
 from qdeploy.errors import DataError, ModelError, PlanError, TargetError
 from qdeploy.evaluate.predictor import Predictor
-from tests.tiny import tiny_checkpoint
+from tests.exports import Exports
 
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
 TARGETS = ("ort-cpu", "openvino")
@@ -29,7 +29,9 @@ SIZES = (32, 64)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+def built(
+    exported: Exports, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, int], Path]:
     home, made = tmp_path_factory.mktemp("threads"), dict[tuple[str, int], Path]()
 
     def build(target: str, hidden: int) -> Path:
@@ -38,8 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path
         if (target, hidden) not in made:
             model = home / f"model-{hidden}"
             if not model.exists():
-                checkpoint = tiny_checkpoint(home / f"{hidden}", "bert", hidden=hidden)
-                qdeploy.export(checkpoint, model)
+                shutil.copytree(exported(hidden=hidden).model_dir, model)
             made[target, hidden] = home / f"{target}-{hidden}"
             options: dict[str, Any] = {"calibration_rows": 8, "measure": False}
             qdeploy.build(model, made[target, hidden], strategy="w8a8", target=target, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.files.artifact import write_json
 from qdeploy.sqnr import logit_sqnr_db
 from tests.evaluate.bag import CLASSES, engine_directory, table
+from tests.exports import Exports
 from tests.manifests import sign
 
 pytestmark = pytest.mark.integration
@@ -220,13 +222,11 @@ def test_outputs_of_another_shape(tmp_path: Path, texts: Path) -> None:
     ("task", "rows"), [("token-classification", "text"), ("question-answering", "qnli")]
 )
 def test_outputs_of_tokens_are_compared_without_the_padding(
-    task: str, rows: str, tmp_path: Path
+    task: str, rows: str, exported: Exports, tmp_path: Path
 ) -> None:
     """Batches of one row have no padding, and give the same values."""
     pytest.importorskip("torch")
-    from tests.tiny import tiny_checkpoint
-
-    qdeploy.export(tiny_checkpoint(tmp_path / "c", task=task), tmp_path / "m")
+    shutil.copytree(exported(task=task).model_dir, tmp_path / "m")
     qdeploy.build(tmp_path / "m", tmp_path / "fp32", strategy="fp32")
     qdeploy.build(tmp_path / "m", tmp_path / "own", strategy="dynamic")
     data = tmp_path / "rows.jsonl"

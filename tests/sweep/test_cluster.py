@@ -19,7 +19,8 @@ from tests.sweep.test_shards import same_ranges
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.integration
 
-# 21 trials: 3 + 18
+# Trials: 3 + 8, more than the nodes run at once when one of them dies.
+TRIALS = 11
 RECIPE = """
 calibration: {rows: 8, seed: 0}
 latency: {shapes: [2x16], warmup: 1, iterations: 20, threads: 1}
@@ -28,8 +29,8 @@ trials:
   - {strategy: [w8a8, mixed, dynamic]}
   - strategy: peg
     scope: all
-    groups: [2, 3, 4]
-    grouping: [contiguous, sorted, optimal]
+    groups: [2, 4]
+    grouping: [contiguous, optimal]
     activations: [symmetric, asymmetric]
 """
 
@@ -82,15 +83,15 @@ def test_every_trial_ends_once_though_a_node_dies(
     folder = tmp_path / "sweep"
     result = qdeploy.sweep(model, folder, recipe=recipe, progress=progress, **options)
     assert killed.is_set()
-    assert len(result["trials"]) == 22
+    assert len(result["trials"]) == 1 + TRIALS
     assert [t["label"] for t in result["trials"] if t["error"] is not None] == []
-    begun = ("trials: accuracy 0/21", "trials: latency 0/21")
+    begun = (f"trials: accuracy 0/{TRIALS}", f"trials: latency 0/{TRIALS}")
     steps = {
         name: count
         for name, count in ended.items()
         if name.startswith("trials: ") and name not in begun
     }
-    assert len(steps) == 42 and set(steps.values()) == {1}  # both steps of 21 trials, each once
+    assert len(steps) == 2 * TRIALS and set(steps.values()) == {1}  # both of a trial, each once
     _, *trials = result["trials"]
     nodes = {trial["ran"]["latency"]["where"] for trial in trials}
     if phase == "accuracy":  # the dead one measured nothing

@@ -12,7 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the campaign itself needs no pytest
+    from tests.exports import Exports
 
 WORKED, CLEAR, LEFTOVER, LOST = "worked", "clear", "leftover", "lost"
 WRONG, UNEXPECTED, HUNG = "wrong", "unexpected", "hung"
@@ -139,16 +142,27 @@ class Ground:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def make_ground(home: Path, project: Path) -> Ground:
-    """Make the tiny models and their engines, with the code under test."""
+def make_ground(home: Path, project: Path, exported: Exports | None = None) -> Ground:
+    """Make the tiny models and their engines, with the code under test.
+
+    Args:
+        exported: where that is this checkout's own code, exports of it, to be copied.
+    """
     from tests.tiny import tiny_checkpoint
 
     home.mkdir(parents=True, exist_ok=True)
     ground = Ground(home, project)
-    classes: dict[str, Any] = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
-    for name, seed, other in (("model", 0, {}), ("model2", 7, classes)):
-        tiny_checkpoint(home / f"{name}-checkpoint", "bert", seed=seed, **other)
-        must(ground.run("export", home / f"{name}-checkpoint", home / name, "-q"))
+    classes = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+    models: dict[str, dict[str, Any]] = {"model": {}, "model2": {"seed": 7} | classes}
+    for name, settings in models.items():
+        checkpoint = home / f"{name}-checkpoint"
+        if exported is not None:
+            done = exported(**settings)
+            shutil.copytree(done.checkpoint, checkpoint)
+            shutil.copytree(done.model_dir, home / name)
+        else:
+            tiny_checkpoint(checkpoint, **settings)
+            must(ground.run("export", checkpoint, home / name, "-q"))
     rows = ("--calibration-rows", 8, "-q")
     must(ground.run("build", home / "model", home / "engine", "--strategy", "peg", *rows))
     must(ground.run("build", home / "model2", home / "other", "--strategy", "peg", *rows))

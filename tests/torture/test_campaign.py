@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.exports import Exports
 from tests.torture.__main__ import CLASSES, ROOT, run_class
 from tests.torture.ground import Ground, make_ground
 
@@ -11,8 +12,8 @@ pytestmark = pytest.mark.torture
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return make_ground(tmp_path_factory.mktemp("torture"), ROOT)
+def ground(exported: Exports, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return make_ground(tmp_path_factory.mktemp("torture"), ROOT, exported)
 
 
 @pytest.mark.parametrize("name", CLASSES)
