@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from qdeploy.schemas.sweep import FinishedTrial, SweepFields, TrialAccuracy, TrialLatency
 
 
 def require_typed(document: Any, form: Any) -> None:
@@ -20,3 +23,16 @@ def require_typed(document: Any, form: Any) -> None:
     """
     raw = json.dumps(document)
     assert msgspec.json.decode(raw, type=form) == json.loads(raw)
+
+
+def require_typed_sweep(folder: Path, result: Any) -> None:
+    """The same of sweep.json, whose trials all ended with figures, and of their files.
+
+    `msgspec` builds no union of typed dictionaries: trials are held one by one.
+    """
+    require_typed({k: v for k, v in result.items() if k != "trials"}, SweepFields)
+    for trial in result["trials"]:
+        require_typed(trial, FinishedTrial)
+        for name, form in (("accuracy", TrialAccuracy), ("latency", TrialLatency)):
+            path = folder / "trials" / trial["key"] / f"{name}.json"
+            require_typed(json.loads(path.read_text("utf-8")), form)

@@ -20,12 +20,11 @@ import qdeploy
 from qdeploy.cli import main
 from qdeploy.errors import DataError, GateError, OutputError, PlanError, QDeployWarning
 from qdeploy.files.kept import forget, notes
-from qdeploy.schemas.sweep import FinishedTrial, SweepFields, TrialAccuracy, TrialLatency
 from qdeploy.sweep import local
 from qdeploy.sweep.claim import LOCK, claimed
 from qdeploy.sweep.local import failure
 from qdeploy.sweep.run import _Kept
-from tests.documents import require_typed
+from tests.documents import require_typed_sweep
 from tests.test_tied import ends
 
 pytestmark = pytest.mark.integration
@@ -73,12 +72,7 @@ def steps_that_run() -> Iterator[list[str]]:
 
 def test_every_trial_has_its_figures(swept: Any) -> None:
     folder, _, result = swept
-    require_typed({k: v for k, v in result.items() if k != "trials"}, SweepFields)
-    for trial in result["trials"]:
-        require_typed(trial, FinishedTrial)
-        trial_folder = folder / "trials" / trial["key"]
-        require_typed(json.loads((trial_folder / "accuracy.json").read_text()), TrialAccuracy)
-        require_typed(json.loads((trial_folder / "latency.json").read_text()), TrialLatency)
+    require_typed_sweep(folder, result)
     labels = [trial["label"] for trial in result["trials"]]
     assert labels == ["fp32", "dynamic", "w8a8 symmetric", "peg symmetric"]
     for trial in result["trials"]:
