@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import msgspec
 from typing_extensions import get_type_hints, is_typeddict
+
+from qdeploy.schemas.sweep import FinishedTrial, SweepFields, TrialAccuracy, TrialLatency
 
 
 def assert_is(document: object, form: type) -> None:
@@ -37,3 +40,16 @@ def unknown(value: Any, form: Any, place: str = "$") -> Iterator[str]:
             yield from unknown(item, parts[0], f"{place}[{at}]")
     elif value is not None and len(kinds := [p for p in parts if p is not type(None)]) == 1:
         yield from unknown(value, kinds[0], place)  # what may be None
+
+
+def require_typed_sweep(folder: Path, result: Any) -> None:
+    """The same of sweep.json, whose trials all ended with figures, and of their files.
+
+    `msgspec` builds no union of typed dictionaries: trials are held one by one.
+    """
+    assert_is({k: v for k, v in result.items() if k != "trials"}, SweepFields)
+    for trial in result["trials"]:
+        assert_is(trial, FinishedTrial)
+        for name, form in (("accuracy", TrialAccuracy), ("latency", TrialLatency)):
+            path = folder / "trials" / trial["key"] / f"{name}.json"
+            assert_is(json.loads(path.read_text("utf-8")), form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
     from qdeploy.schemas.doctor import MachineReport
     from qdeploy.schemas.evaluation import Evaluation
+    from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
     from qdeploy.schemas.prediction import AnsweredFile
 
 
@@ -122,7 +123,7 @@ def predict_file(
 @explained()
 def inspect(
     path: PathLike, *, target: str | None = None, require_int8: float | None = None
-) -> dict[str, Any]:
+) -> InspectedModel | InspectedEngine | InspectedFile:
     """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
 
     Args:

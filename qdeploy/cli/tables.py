@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StrategySearch,
         TargetChoice,
     )
+    from qdeploy.schemas.sweep import SweepResult
 
 _WIDEST_TEXT = 100
 _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
@@ -146,14 +147,16 @@ def noise(found: Noise) -> str:
     return text + (" (too noisy, see the warning)" if found["warning"] else "")
 
 
-def sweep(result: Mapping[str, Any]) -> None:
+def sweep(result: SweepResult) -> None:
     """The result of `sweep`: one line per trial; * stands on the Pareto front."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from qdeploy.schemas.sweep import is_finished
+
     data = result["data"]
     title = f"{result['model']}, {data['n']} rows"
-    if data.get("left_out"):
+    if data["left_out"]:
         title += f" ({data['left_out']} that calibrate are left out)"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     for name in _OF_A_SWEEP:
@@ -162,7 +165,7 @@ def sweep(result: Mapping[str, Any]) -> None:
         table.add_column(name, justify=justify, no_wrap=not left, overflow="fold")
     for trial in result["trials"]:
         mark = "* " if trial["key"] in result["pareto"] else "  "
-        if trial["error"] is not None:
+        if not is_finished(trial):
             table.add_row(f"{mark}{trial['label']}", "FAILED", style="red")
             continue
         check, speed = trial["int8"], trial["speedup"]
@@ -181,9 +184,10 @@ def sweep(result: Mapping[str, Any]) -> None:
     for trial in result["trials"]:
         if trial["error"] is not None:
             wrapped(f"FAILED {trial['label']}: {trial['error']}")
-    if constant := [t["label"] for t in result["trials"] if t.get("constant_predictor")]:
+    done = [trial for trial in result["trials"] if is_finished(trial)]
+    if constant := [trial["label"] for trial in done if trial["constant_predictor"]]:
         wrapped(f"CONSTANT PREDICTOR, one class for every row: {'; '.join(constant)}")
-    if (chosen := result.get("next")) is not None:
+    if (chosen := result["next"]) is not None:
         label = next(t["label"] for t in result["trials"] if t["key"] == chosen["key"])
         wrapped(f"Take {label}: {chosen['reason']}.")
         say(f"Next: {chosen['command']}")

@@ -14,10 +14,9 @@ from qdeploy.files.whole import check_file, check_reports, write_file
 from qdeploy.report import analysis, analysis_pictures, evaluation, sweep
 from qdeploy.report.card import model_card
 from qdeploy.report.page import Page, remedy, render
+from qdeploy.schemas.analysis import is_analysis
 from qdeploy.schemas.evaluation import is_evaluation
-
-_PAGES = {"analysis": analysis.page, "sweep": sweep.page}
-_PLOTS = {"analysis": analysis_pictures.write_pngs, "sweep": sweep.write_png}
+from qdeploy.schemas.sweep import is_sweep
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Outputs:
         if self.html is not None:
             _write_text("--html", self.html, render(_page(report)))
         if self.plot is not None:
-            _PLOTS[str(report["kind"])](report, self.plot)
+            _plot(report, self.plot)
             note("--plot", f"{self.plot} was written")
         if self.card is not None and is_evaluation(report):
             manifest = read_manifest(Path(report["engine"]), "engine")
@@ -78,7 +77,17 @@ class Outputs:
 def _page(report: Mapping[str, object]) -> Page:
     if is_evaluation(report):
         return evaluation.page(report)
-    return _PAGES[str(report["kind"])](report)
+    if is_analysis(report):
+        return analysis.page(report)
+    assert is_sweep(report)
+    return sweep.page(report)
+
+
+def _plot(report: Mapping[str, object], folder: Path) -> None:
+    if is_analysis(report):
+        analysis_pictures.write_pngs(report, folder)
+    elif is_sweep(report):
+        sweep.write_png(report, folder)
 
 
 def _write_text(flag: str, path: Path, text: str) -> None:

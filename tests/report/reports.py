@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite, MeasuredPlan
+from qdeploy.schemas.manifest import Lengths
+from qdeploy.schemas.sweep import RanInInt8, SweepResult, SweptTrial
+
 VERSIONS = {"qdeploy": "0.1.0", "onnxruntime": "1.31.1"}
 TIMES = {"p50": 19.8, "p90": 20.5, "p95": 21.0, "p99": 21.8, "mean": 19.9}
 # Of rows, as a report holds them.
-CUT = {
-    **{"max_length": 128, "truncated": 3, "truncated_share": 0.000549},
+CUT: Lengths = {
+    "max_length": 128,
+    "truncated": 3,
+    "truncated_share": 0.000549,
     "lengths": {"mean": 51.2, "median": 48, "p95": 90, "max": 128},
 }
 
 
-def analysis() -> dict[str, Any]:
+def analysis() -> Analysis:
     """What `analyze` gives for a model of two layers."""
     counts = [0] * 511
     counts[255], counts[256], counts[300] = 900, 90, 10
-    site = {
+    site: AnalyzedSite = {
         "name": "layer.0.output.LayerNorm.input",
         "short": "L0 ffn.sum",
         "kind": "FFN residual sum",
@@ -50,7 +56,8 @@ def analysis() -> dict[str, Any]:
             "after": {"counts": counts, "used": 90.0},
         },
     }
-    quiet = site | {
+    quiet: AnalyzedSite = {
+        **site,
         "name": "layer.1.attention.self.softmax",
         "short": "L1 attn.probs",
         "kind": "attention probabilities",
@@ -70,14 +77,15 @@ def analysis() -> dict[str, Any]:
         "remedy": None,
         "levels": None,
     }
-    unmeasured = quiet | {
+    unmeasured: AnalyzedSite = {
+        **quiet,
         "name": "classifier.input",
         "short": "head.input",
         "layer": None,
         "w8a8_expected_db": 55.0,
         "cost": None,
     }
-    plan = {
+    plan: MeasuredPlan = {
         "strategy": "w8a8",
         "scope": "all",
         "sites": 3,
@@ -86,7 +94,13 @@ def analysis() -> dict[str, Any]:
         "flipped": 9,
         "flip_percent": 30.0,
     }
-    peg = plan | {"strategy": "peg", "sqnr_db": 31.0, "flipped": 0, "flip_percent": 0.1}
+    peg: MeasuredPlan = {
+        **plan,
+        "strategy": "peg",
+        "sqnr_db": 31.0,
+        "flipped": 0,
+        "flip_percent": 0.1,
+    }
     return {
         "schema": 2,
         "kind": "analysis",
@@ -210,28 +224,41 @@ def deep_evaluation() -> Any:
     return report
 
 
-def swept() -> dict[str, Any]:
+def swept() -> SweepResult:
     """What `sweep` gives: FP32, three engines, and one that failed."""
-    trials = []
-    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg", "bad")):
+    trials: list[SweptTrial] = []
+    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg")):
         trials.append(
             {
-                "key": f"k{number}", "label": label, "target": "ort-cpu",
-                "relative": 1 - number / 5,
-                "error": "it stopped" if label == "bad" else None, "accuracy": 1 - number / 100,
-                "ci95": [0.9, 1.0], "drop": number / 100, "mcnemar_p": 0.5, "sqnr_db": None,
-                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0, "memory_mb": None,
+                "key": f"k{number}", "label": label, "settings": {}, "target": "ort-cpu",
+                "error": None, "accuracy": 1 - number / 100, "ci95": [0.9, 1.0], "n": 5463,
+                "constant_predictor": False, "drop": number / 100, "mcnemar_p": 0.5,
+                "flipped": 0, "agreement": 1.0, "sqnr_db": None, "max_abs_diff": None,
+                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0,
                 "speedup": None if not number else {"ratio": 1.0 + number, "ci95": [1, 4]},
-                "size_mb": {"total": 90.0 - 20 * number},
-                "int8": {"planned": 9, "executed": 8, "planned_share": 0.99999,
-                         "flops_share": 0.9} if number else None,
-                "constant_predictor": False,
+                "relative": 1 - number / 5, "memory_mb": None,
+                "size_mb": {"total": 90.0 - 20 * number, "weights": 1.0},
+                "int8": RAN if number else None, "latency": {}, "machine": "Test CPU, 2 threads",
+                "date": "2026-11-26", "warnings": [], "ran": {},
             }
         )  # fmt: skip
+    trials.append(
+        {"key": "k4", "label": "bad", "settings": {}, "target": "ort-cpu", "error": "it stopped"}
+    )
     return {
-        "kind": "sweep", "model": "bert-base-qnli", "trials": trials, "pareto": ["k0", "k3"],
-        "cheapest": "k3", "max_drop": 5.0, "warnings": [], "machines": ["Test CPU, 2 threads"],
-        "dates": ["2026-11-26"], "versions": VERSIONS, "data": {"source": "dev.tsv", "n": 5463},
-        "setting": {"protocol": {"shapes": [[8, 128]], "warmup": 100, "iterations": 500,
-                                 "threads": 2, "rows": 128, "seed": 0}},
+        "schema": 1, "kind": "sweep", "model": "bert-base-qnli", "trials": trials,
+        "pareto": ["k0", "k3"], "cheapest": "k3", "max_drop": 5.0, "next": None, "warnings": [],
+        "machines": ["Test CPU, 2 threads"], "dates": ["2026-11-26"], "versions": VERSIONS,
+        "data": {"source": "dev.tsv", "n": 5463, "left_out": 0, **CUT},
+        "setting": {"model": "m", "statistics": "s", "rows": "r", "versions": VERSIONS,
+                    "protocol": {"task": "qnli", "columns": None, "max_length": None, "rows": 128,
+                                 "seed": 0, "limit": None, "shapes": [[8, 128]], "warmup": 100,
+                                 "iterations": 500, "threads": 2}},
     }  # fmt: skip
+
+
+RAN: RanInInt8 = {
+    "planned": 9, "executed": 8, "planned_share": 0.99999, "executed_share": 0.9,
+    "flops_share": 0.9, "time_share": None, "fallbacks": [], "unplanned": [],
+    "flops_measured": True, "summary": "90 %", "short": "90 %",
+}  # fmt: skip
