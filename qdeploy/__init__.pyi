@@ -11,9 +11,15 @@ from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.schemas.analysis import Analysis
 from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.demo import Demo
 from qdeploy.schemas.doctor import MachineReport
+from qdeploy.schemas.evaluation import Evaluation
+from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
 from qdeploy.schemas.manifest import ModelManifest
+from qdeploy.schemas.prediction import AnsweredFile
+from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 
@@ -39,7 +45,7 @@ def analyze(
     cost_rows: int = ...,
     seconds: float = ...,
     threads: int | None = ...,
-) -> dict[str, Any]: ...
+) -> Analysis: ...
 
 def build(
     model_dir: PathLike,
@@ -106,7 +112,7 @@ def demo(
     threads: int | None = ...,
     seed: int = ...,
     progress: Progress | None = ...,
-) -> dict[str, Any]: ...
+) -> Demo: ...
 
 def doctor(
 ) -> MachineReport: ...
@@ -138,7 +144,7 @@ def evaluate(
     require_int8: float | None = ...,
     simulate: bool = ...,
     seed: int = ...,
-) -> dict[str, Any]: ...
+) -> Evaluation: ...
 
 def export(
     checkpoint: PathLike,
@@ -157,7 +163,7 @@ def inspect(
     *,
     target: str | None = ...,
     require_int8: float | None = ...,
-) -> dict[str, Any]: ...
+) -> InspectedModel | InspectedEngine | InspectedFile: ...
 
 def load(
     engine_dir: PathLike,
@@ -181,7 +187,7 @@ def predict_file(
     batch_size: int = ...,
     max_length: int | None = ...,
     threads: int | None = ...,
-) -> dict[str, Any]: ...
+) -> AnsweredFile: ...
 
 def sweep(
     model: PathLike,
@@ -197,4 +203,4 @@ def sweep(
     max_length: int | None = ...,
     max_drop: float | None = ...,
     ray_address: str | None = ...,
-) -> dict[str, Any]: ...
+) -> SweepResult: ...

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from qdeploy.calibrate.run import calibrate_model
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
-from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
+from qdeploy.evaluate.accuracy import Judged, compare, metrics_of, predict_rows
 from qdeploy.evaluate.latency import (
     LatencyProtocol,
     fixed_feeds,
@@ -32,6 +31,8 @@ from qdeploy.files.output import check_output
 from qdeploy.machine.threads import check_threads
 from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
 from qdeploy.schemas.built import Built
+from qdeploy.schemas.demo import Demo, DemoRow
+from qdeploy.schemas.evaluation import Neighbours, Size
 from qdeploy.types import Array, Progress
 
 SCHEMA = 2
@@ -41,7 +42,6 @@ CALIBRATION_ROWS = 128
 PROTOCOL = LatencyProtocol(batch_size=8, seq_len=128, warmup=2, iterations=16)
 
 _COMPANY = (SHIPPED, DYNAMIC)  # engines whose answers in other company are looked at
-_AGAINST = ("drop", "sqnr_db", "flipped", "max_abs_diff")  # FP32, of `compare`
 
 # What is rounded to 8 bits, as the table groups it.
 NOTHING, INPUTS, EVERY = "nothing", "GEMM inputs only", "every activation"
@@ -89,7 +89,7 @@ def run_demo(
     threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Demo:
     """Build and measure every exhibit in `directory`; arguments and errors as `api.demo`."""
     threads = check_threads(threads)
     began, root = time.monotonic(), Path(directory)
@@ -109,7 +109,7 @@ def run_demo(
         note("demo", f"the model and {done} of {len(EXHIBITS)} engines were kept in {root}")
     rows, fp32_rounds = _measure(root, built, threads, seed, progress)
     spread = _spread(fp32_rounds)
-    result = {
+    result: Demo = {
         "schema": SCHEMA,
         "data": DATA,
         "threads": threads,
@@ -151,7 +151,7 @@ def _measure(
     threads: int,
     seed: int,
     progress: Progress | None,
-) -> tuple[list[dict[str, Any]], list[Array]]:
+) -> tuple[list[DemoRow], list[Array]]:
     """Lines of the table, and FP32's rounds.
 
     Each engine answers every row once, and the times of all are of the same rounds.
@@ -182,36 +182,59 @@ def _measure(
     pairs = [(s.engine, fixed_feeds(s.encoder, sample, protocol)) for s in subjects]
     times = measure_alternating(pairs, protocol, progress).rounds
     lines = [
-        _line(exhibit, built[exhibit.name])
-        | {key: metrics_of(own)[key] for key in ("accuracy", "n", "constant_predictor")}
-        | {key: compare(own, judged[0])[key] for key in _AGAINST}
-        | {"neighbours": beside.get(exhibit.name)}
-        | {"size_mb": engine_size(root / exhibit.name)["total"]}
-        | _speed(times[0], rounds, seed)
+        _line(
+            exhibit,
+            built[exhibit.name],
+            own,
+            judged[0],
+            neighbours=beside.get(exhibit.name),
+            size=engine_size(root / exhibit.name),
+            rounds=(times[0], rounds),
+            seed=seed,
+        )
         for exhibit, own, rounds in zip(EXHIBITS, judged, times, strict=True)
     ]
     return lines, times[0]
 
 
-def _line(exhibit: Exhibit, built: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of an engine from its build."""
-    int8 = built["int8"]
+def _line(
+    exhibit: Exhibit,
+    built: Built,
+    own: Judged,
+    base: Judged,
+    *,
+    neighbours: Neighbours | None,
+    size: Size,
+    rounds: tuple[list[Array], list[Array]],
+    seed: int,
+) -> DemoRow:
+    """A line of the table; `rounds` are FP32's and the engine's."""
+    int8, options = built["int8"], exhibit.options
+    assert int8 is not None  # of targets that run here, and no dry run
+    metrics, against = metrics_of(own), compare(own, base)
+    ratio, low, high = ratio_of_medians(*rounds, seed)
     return {
         "name": exhibit.name,
         "strategy": exhibit.strategy,
         "rounded": exhibit.rounded,
-        **asdict(exhibit.options),
+        "scope": options.scope,
+        "activations": options.activations,
+        "weights": options.weights,
+        "groups": options.groups,
         "int8_planned": int8["planned"],
         "int8_executed": int8["executed"],
         "int8_share": int8["flops_share"],
         "int8_summary": int8["summary"],
-    }
-
-
-def _speed(base: list[Array], rounds: list[Array], seed: int) -> dict[str, Any]:
-    ratio, low, high = ratio_of_medians(base, rounds, seed)
-    return {
-        "p50_ms": round(median(rounds), 3),
+        "accuracy": metrics["accuracy"],
+        "n": metrics["n"],
+        "constant_predictor": metrics["constant_predictor"],
+        "drop": against["drop"],
+        "sqnr_db": against["sqnr_db"],
+        "flipped": against["flipped"],
+        "max_abs_diff": against["max_abs_diff"],
+        "neighbours": neighbours,
+        "size_mb": size["total"],
+        "p50_ms": round(median(rounds[1]), 3),
         "speedup": round(ratio, 4),
         "speedup_ci95": [round(low, 4), round(high, 4)],
     }

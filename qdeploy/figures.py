@@ -1,8 +1,13 @@
-"""How figures are written, in the terminal, on pages and in files alike."""
+"""How figures are written, in the terminal, on pages and in files alike.
+
+Each function gives digits. The unit is the caller's: it stands beside them in a sentence, and in
+the heading of a column.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 
 def percent(share: float | None) -> str:
@@ -41,3 +46,103 @@ def speed(per_second: float) -> str:
     ('1234', '10', '0.12')
     """
     return f"{per_second:.0f}" if per_second >= 9.95 else f"{per_second:.2g}"
+
+
+def accuracy(share: float) -> str:
+    """An accuracy or an agreement, in percent.
+
+    >>> accuracy(0.8675), accuracy(1.0)
+    ('86.75', '100.00')
+    """
+    return f"{100 * share:.2f}"
+
+
+def points(drop: float, *, signed: bool = True) -> str:
+    """A difference of two accuracies, in points: above zero is lost.
+
+    >>> points(0.0024), points(-0.01), points(0.31, signed=False)
+    ('+0.24', '-1.00', '31.00')
+    """
+    return f"{100 * drop:{'+' if signed else ''}.2f}"
+
+
+def probability(p: float) -> str:
+    """A p-value.
+
+    >>> probability(0.0153), probability(1e-9)
+    ('0.015', '1e-09')
+    """
+    return f"{p:.2g}"
+
+
+def decibels(level: float) -> str:
+    """An SQNR, in dB.
+
+    >>> decibels(28.94)
+    '28.9'
+    """
+    return f"{level:.1f}"
+
+
+def logit_difference(value: float) -> str:
+    """A difference of two logits.
+
+    >>> logit_difference(0.3125), logit_difference(2.98e-7)
+    ('0.312', '2.98e-07')
+    """
+    return f"{value:.3g}"
+
+
+def milliseconds(time: float) -> str:
+    """A time, in ms: two digits behind the point, below 1 ms three.
+
+    >>> milliseconds(19.804), milliseconds(0.0424)
+    ('19.80', '0.042')
+    """
+    return f"{time:.2f}" if time >= 1 else f"{time:.3f}"
+
+
+def factor(value: float) -> str:
+    """How many times as fast, or as large.
+
+    >>> factor(3.128)
+    '3.13'
+    """
+    return f"{value:.2f}"
+
+
+def megabytes(size: float) -> str:
+    """A size on disk or in memory, in MB of 10⁶ bytes.
+
+    >>> megabytes(22.94)
+    '22.9'
+    """
+    return f"{size:.1f}"
+
+
+def interval(ends: Sequence[float], digits: Callable[[float], str]) -> str:
+    """Both ends of an interval, each written as the figure between them.
+
+    >>> interval([3.1, 3.174], factor)
+    '3.10 to 3.17'
+    """
+    return " to ".join(map(digits, ends))
+
+
+def part(share: float) -> str:
+    """A share of rows, in percent; a few of many never read as none.
+
+    >>> part(0.2), part(0.0002), part(0.0)
+    ('20.0 %', '0.02 %', '0.0 %')
+    """
+    return f"{100 * share:.1f} %" if share >= 0.001 or not share else f"{100 * share:.1g} %"
+
+
+def row_tokens(lengths: Mapping[str, float]) -> str:
+    """How long rows are.
+
+    >>> row_tokens({"median": 48, "p95": 90, "max": 128})
+    'median 48, 95 % up to 90, at most 128'
+    """
+    text = f"median {lengths['median']:g}, 95 % up to {lengths['p95']:g}"
+    return f"{text}, at most {lengths['max']:g}" if "max" in lengths else text

@@ -23,7 +23,9 @@ from qdeploy.evaluate.latency import LatencyProtocol
 from qdeploy.files import kept
 from qdeploy.files.artifact import MANIFEST
 from qdeploy.report.verdict import BASELINE, BUSY, DYNAMIC, REMEDY, SHIPPED, VICTIM, sentences
+from qdeploy.schemas.demo import Demo
 from tests.calibrate.encoder import model_directory
+from tests.documents import assert_is
 
 
 def rows(
@@ -33,7 +35,7 @@ def rows(
     speedup: float = 3.2,
     moved: float = 0.48,
     **own: Any,
-) -> list[dict[str, Any]]:
+) -> Any:
     """Lines of the table with these drops."""
     still = {"rows": 64, "max_abs_diff": 0.0, "flipped": 0}
     base = {"n": 300, "flipped": 2, "size_mb": 22.0, "speedup": speedup, "neighbours": still}
@@ -55,24 +57,24 @@ def said(*figures: float, spread: float = 1.1, **own: Any) -> str:
 
 def test_the_sentences_say_what_to_ship_and_why() -> None:
     assert said(0.30, 0.03, 0.002).splitlines() == [
-        "Ship peg (demo/peg): it keeps FP32's accuracy. 2 of 300 answers change. It is 3.2 times "
+        "Ship peg (demo/peg): it keeps FP32's accuracy. 2 of 300 answers change. It is 3.20 times "
         "as fast as FP32, and takes 1/4.0 of the disk space. 36 of 36 planned GEMMs ran in INT8, "
         "99.9 % of the work.",
         "Why not dynamic? It finds its ranges at run time, over the whole batch. So its answer to "
         "a row depends on the rows beside it. In other company, the logits of 64 rows move by up "
         "to 0.48, and 1 answer changes. With peg not a bit changes.",
         "The collapse: BERT-base on QNLI falls from 89.66 to 54.33 % when every activation has one "
-        "scale per tensor (arXiv 2603.04308). Here that plan is w8a8: it loses 30.0 points. It "
+        "scale per tensor (arXiv 2603.04308). Here that plan is w8a8: it loses 30.00 points. It "
         "gives every row the same answer. Four groups of channels with a scale each (peg-k4) bring "
         "90 % back.",
     ]
 
 
 def test_the_sentences_do_not_praise_what_failed() -> None:
-    assert "peg-k4 does not mend it (31.0 points lost)" in said(0.30, 0.31, 0.0)
+    assert "peg-k4 does not mend it (31.00 points lost)" in said(0.30, 0.31, 0.0)
     assert "nothing broke" in said(0.004, 0.0, 0.0)
-    assert "peg loses 2.0 points against FP32: do not ship it unseen." in said(0.3, 0.0, 0.02)
-    assert "It is 0.5 times as fast" in said(0.3, 0.0, 0.0, speedup=0.5)
+    assert "peg loses 2.00 points against FP32: do not ship it unseen." in said(0.3, 0.0, 0.02)
+    assert "It is 0.50 times as fast" in said(0.3, 0.0, 0.0, speedup=0.5)
     assert "Why not dynamic" not in said(0.3, 0.0, 0.0, moved=0.0)
     own = {"rows": 64, "max_abs_diff": 3e-6, "flipped": 0}
     assert "With peg they move by up to 3e-06, and no answer changes." in said(
@@ -158,6 +160,7 @@ def test_the_demo_asks_everything_once(
     assert (base["drop"], base["flipped"], base["speedup"], base["sqnr_db"]) == (0, 0, 1, None)
     assert all(row["int8_executed"] == row["int8_planned"] > 0 for row in result["rows"][1:])
     assert json.loads((root / "report.json").read_text("utf-8")) == result
+    assert_is(result, Demo)
     last = {stage: (done, total) for stage, done, total in stages}
     assert [last[f"build {exhibit.name}"] for exhibit in EXHIBITS] == [(1, 1)] * engines
     for stage in ("answer every row", "answer rows in other company: dynamic", "latency"):

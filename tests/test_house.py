@@ -22,7 +22,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 TESTS = Path(__file__).parent
 LINES, CODE, PARAMETERS = 300, 50, 8
 TEST_LINES = 400
-ANY_SHARE = 0.048  # of all annotations; the goal is 0.04
+ANY_SHARE = 0.01  # of all annotations
 COMMENTS = 5  # in a hundred lines of code
 # Where a line stands for a case of a graph, so that code alone does not say which, or why.
 DENSE = (

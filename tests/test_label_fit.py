@@ -52,6 +52,7 @@ def test_what_build_says_is_what_eval_says(
         return
     with pytest.raises(DataError) as stopped:
         qdeploy.evaluate(tmp_path / "e", latency=False)
+    assert fault is not None
     # the rows that calibrated are left out there: the first that does not fit may be another
     texts = (str(fault), str(stopped.value))
     said, other = (re.sub(r"\d+ of \d+", "N of N", text) for text in texts)

@@ -64,7 +64,7 @@ def test_every_command_tells_the_same(kind: str | None, offset: float) -> None:
     feeds = {"input_ids": mask, "attention_mask": mask}
     sample = Sample("rows", 40, (feeds,))
     built = difference([{"logits": exact}], [{"logits": other}], sample, head).sqnr_db
-    found = [Reference([exact], [mask], head).compare([other]).sqnr_db]
+    found: list[float | None] = [Reference([exact], [mask], head).compare([other]).sqnr_db]
     if head.chooses:
         order = ClassOrder(head.labels, "model")
         first, second = (Judged(order, logits, None, LENGTHS) for logits in (other, exact))

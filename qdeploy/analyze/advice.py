@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 from qdeploy.analyze.remedy import ENOUGH_DB, MOST_GROUPS
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan
+from qdeploy.figures import decibels
+from qdeploy.schemas.analysis import AnalyzedSite, Recommendation, SiteTreatment
 
 # Kurtosis from which a site has "few large values"; a normal distribution has 3.
 _TAILED = 6.0
 
 
-def treatment_of(plan: Plan, tensor: str) -> dict[str, Any]:
+def treatment_of(plan: Plan, tensor: str) -> SiteTreatment:
     """What `peg` does to a site: `groups` (K), `outlier_channels`, `prescaled` and `text`."""
     treatment = plan.treatment(tensor)
     scaled = isinstance(treatment, PerTensor) and bool(treatment.pre_quant_scale)
-    found: dict[str, Any] = {"groups": 1, "outlier_channels": [], "prescaled": scaled}
+    text = "a pre-quantization scale per channel" if scaled else "one scale"
     if isinstance(treatment, Float):
-        return found | {"groups": 0, "text": "float"}
-    if scaled:
-        return found | {"text": "a pre-quantization scale per channel"}
+        return {"groups": 0, "outlier_channels": [], "prescaled": False, "text": "float"}
     if not isinstance(treatment, Grouped):
-        return found | {"text": "one scale"}
+        return {"groups": 1, "outlier_channels": [], "prescaled": scaled, "text": text}
     k, outliers = len(treatment.groups), list(treatment.outlier_channels)
     text = "one scale" if k == 1 else f"{k} groups"
     if outliers:
         text += f", {_count(len(outliers), 'channel')} in float"
-    return found | {"groups": k, "outlier_channels": outliers, "text": text}
+    return {"groups": k, "outlier_channels": outliers, "prescaled": False, "text": text}
 
 
-def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def recommend(sites: Mapping[str, AnalyzedSite]) -> list[Recommendation]:
     """Costly sites of one kind and one treatment in one sentence, the costliest first.
 
     Args:
@@ -41,7 +40,7 @@ def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         `text`, `sites` (names), `alone_db` (the least of them, or None).
     """
-    joined: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    joined: dict[tuple[str, str], list[AnalyzedSite]] = defaultdict(list)
     for site in sites.values():
         if is_costly(site):
             joined[site["kind"], _remedy(site)].append(site)
@@ -56,15 +55,15 @@ def recommend(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _urgency(members: list[dict[str, Any]]) -> tuple[bool, float]:
+def _urgency(members: list[AnalyzedSite]) -> tuple[bool, float]:
     """Sort key: by what is left of the logits; without costs by the outlier channels' energy."""
     worst = _worst(members)
     if worst["cost"] is None:
-        return True, -float(worst["outlier_energy"])
-    return False, float(worst["cost"]["alone_db"])
+        return True, -worst["outlier_energy"]
+    return False, worst["cost"]["alone_db"]
 
 
-def is_costly(site: Mapping[str, Any]) -> bool:
+def is_costly(site: AnalyzedSite) -> bool:
     """Whether a site needs another treatment than one scale: alone it spoils the logits, or without
     costs, `peg` treats it."""
     cost = site["cost"]
@@ -72,10 +71,10 @@ def is_costly(site: Mapping[str, Any]) -> bool:
         treatment = site["treatment"]
         grouped = treatment["groups"] > 1 or treatment["outlier_channels"]
         return bool(grouped or treatment["prescaled"])
-    return bool(cost["alone_db"] < ENOUGH_DB)
+    return cost["alone_db"] < ENOUGH_DB
 
 
-def _remedy(site: Mapping[str, Any]) -> str:
+def _remedy(site: AnalyzedSite) -> str:
     if site["channels"] == 1:
         return "it has no channels to group: leave it in float"
     measured = site["remedy"]
@@ -89,7 +88,7 @@ def _remedy(site: Mapping[str, Any]) -> str:
     return f"no K up to {MOST_GROUPS} suffices: leave it in float"
 
 
-def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
+def _sentence(kind: str, text: str, members: list[AnalyzedSite]) -> str:
     layers = sorted({site["layer"] for site in members if site["layer"] is not None})
     subject = f"{kind}s" if len(members) > 1 else kind
     if layers:
@@ -107,19 +106,20 @@ def _sentence(kind: str, text: str, members: list[dict[str, Any]]) -> str:
     elif measured and measured["peg_db"] >= ENOUGH_DB:
         after = measured["peg_db"]
     if after is not None:
-        return f"{sentence} ({before:.1f} dB alone, {after:.1f} dB then)"
-    return f"{sentence} ({before:.1f} dB alone)"
+        return f"{sentence} ({decibels(before)} dB alone, {decibels(after)} dB then)"
+    return f"{sentence} ({decibels(before)} dB alone)"
 
 
-def _worst(members: list[dict[str, Any]]) -> dict[str, Any]:
+def _worst(members: list[AnalyzedSite]) -> AnalyzedSite:
     """The site that every figure of a sentence is of: the costliest, or without costs the one whose
     outlier channels carry most."""
-    if all(site["cost"] for site in members):
-        return min(members, key=lambda site: float(site["cost"]["alone_db"]))
-    return max(members, key=lambda site: float(site["outlier_energy"]))
+    costs = [site["cost"]["alone_db"] for site in members if site["cost"]]
+    if len(costs) == len(members):
+        return members[costs.index(min(costs))]
+    return max(members, key=lambda site: site["outlier_energy"])
 
 
-def _reason(worst: dict[str, Any]) -> str:
+def _reason(worst: AnalyzedSite) -> str:
     """Why: few channels carry the energy, or elements spread over all of them do."""
     count, energy = worst["outlier_channel_count"], worst["outlier_energy"]
     if count and energy >= 0.1:
@@ -135,12 +135,12 @@ def _reason(worst: dict[str, Any]) -> str:
     return "one scale is too coarse for what follows"
 
 
-def _main_carrier(site: Mapping[str, Any]) -> str | None:
+def _main_carrier(site: AnalyzedSite) -> str | None:
     """The class of token that holds most of that energy, where it is more than its share."""
     found = site["carriers"] or {}
     if not found:
         return None
-    name, entry = max(found.items(), key=lambda item: float(item[1]["energy"]))
+    name, entry = max(found.items(), key=lambda item: item[1]["energy"])
     if entry["energy"] < 0.5 or entry["tokens"] > 0.5:
         return None
     return f"{_percent(entry['energy'])} of that on {name}"

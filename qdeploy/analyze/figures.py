@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from qdeploy.calibrate.observer import SiteStatistics, bin_centers
+from qdeploy.schemas.analysis import AnalyzedSite, Carrier, RecurringChannel, SiteFigures
 from qdeploy.types import Array
 
 # A channel is an outlier where its largest value is this many times the median channel's: one scale
@@ -68,7 +68,7 @@ def outlier_channels(statistics: SiteStatistics) -> list[int]:
 
 def carriers(
     statistics: SiteStatistics, channels: list[int], names: tuple[str, ...]
-) -> dict[str, dict[str, float]] | None:
+) -> dict[str, Carrier] | None:
     """Per class of token: its share of the tokens, and of the energy of some channels.
 
     `holds_peak` is the share of those channels whose largest value it holds. None where rows of
@@ -91,7 +91,7 @@ def carriers(
     }
 
 
-def figures(statistics: SiteStatistics, token_classes: tuple[str, ...]) -> dict[str, Any]:
+def figures(statistics: SiteStatistics, token_classes: tuple[str, ...]) -> SiteFigures:
     """Everything that the report says of a site without running the model."""
     mean, variance, kurtosis = moments(statistics)
     outliers = outlier_channels(statistics)
@@ -120,7 +120,7 @@ def _ratio(absolute: Array) -> float | None:
     return float(absolute.max()) / median if median > 0 else None
 
 
-def recurring(sites: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def recurring(sites: Mapping[str, AnalyzedSite]) -> list[RecurringChannel]:
     """Outlier channels that come back, most frequent first.
 
     Args:

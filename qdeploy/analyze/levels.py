@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +12,7 @@ from qdeploy.calibrate.affine import quantize
 from qdeploy.calibrate.observe import observed_rows
 from qdeploy.calibrate.plan import Plan
 from qdeploy.graph.structure import Site
+from qdeploy.schemas.analysis import Levels, UsedLevels
 from qdeploy.types import Array
 
 SPAN = 255  # code − zero point lies in −255 … 255
@@ -43,7 +43,7 @@ def compare_levels(
     batches: Iterable[Mapping[str, Array]],
     *,
     threads: int = 2,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Levels]:
     """Levels of some sites before and after, by tensor name; channels in float are left out after.
 
     Args:
@@ -61,12 +61,13 @@ def compare_levels(
         for plan, sums in zip((plain, treated), counts[site.tensor], strict=True):
             sums += _counts_of(plan, site, x)
     return {
-        tensor: {
-            name: {"counts": found.tolist(), "used": round(levels_used(found), 1)}
-            for name, found in zip(("before", "after"), pair, strict=True)
-        }
-        for tensor, pair in counts.items()
+        tensor: {"before": _used(before), "after": _used(after)}
+        for tensor, (before, after) in counts.items()
     }
+
+
+def _used(counts: Array) -> UsedLevels:
+    return {"counts": counts.tolist(), "used": round(levels_used(counts), 1)}
 
 
 def _counts_of(plan: Plan, site: Site, x: Array) -> Array:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.analyze.costs import Costs
@@ -24,9 +22,10 @@ from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.options import ALL_SCOPE, FOLDED, GEMM_SCOPE, NONE
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.head import Head
-from qdeploy.types import Progress
+from qdeploy.schemas.analysis import MeasuredCost, MeasuredPlan, SiteRemedy
+from qdeploy.types import Array, Progress
 
-Feeds = Mapping[str, npt.NDArray[Any]]
+Feeds = Mapping[str, Array]
 Roundings = dict[str, Rounding]
 W8A8, PEG = "w8a8", "peg"
 _PLANS = "whole plans"
@@ -46,10 +45,10 @@ class Measured:
     """
 
     answers: int | None
-    plans: list[dict[str, Any]]
-    costs: dict[str, dict[str, Any]]
+    plans: list[MeasuredPlan]
+    costs: dict[str, MeasuredCost]
     gains: dict[str, float]
-    remedies: dict[str, dict[str, Any]]
+    remedies: dict[str, SiteRemedy]
 
 
 def as_built(context: Context) -> Context:
@@ -115,7 +114,7 @@ class _Sites:
     plain: Roundings
     treated: Roundings
 
-    def whole_plans(self) -> list[dict[str, Any]]:
+    def whole_plans(self) -> list[MeasuredPlan]:
         """Both plans of the scope; where that is not every activation, of every activation too."""
         scope, together = self.context.options.scope, self.costs.together
         plans = [
@@ -143,7 +142,7 @@ class _Sites:
         """What the logits gain when it alone stays in float, dB."""
         return round(self.costs.without(tensor).sqnr_db - self.costs.whole.sqnr_db, 2)
 
-    def mend(self, tensor: str, alone_db: float) -> dict[str, Any]:
+    def mend(self, tensor: str, alone_db: float) -> SiteRemedy:
         """What is left of the logits when a costly site alone is treated.
 
         Returns:
@@ -156,9 +155,9 @@ class _Sites:
             return self.costs.alone(tensor, rounding).sqnr_db
 
         peg_db = decibels(0) if treated is None else sqnr_db(treated)
-        return fewest_groups(self.context, site, alone_db, sqnr_db) | {"peg_db": peg_db}
+        return {**fewest_groups(self.context, site, alone_db, sqnr_db), "peg_db": peg_db}
 
-    def with_floats(self, tensors: Sequence[str]) -> dict[str, Any]:
+    def with_floats(self, tensors: Sequence[str]) -> MeasuredPlan:
         """The plan of `peg` with some sites in float."""
         rounded = {t: how for t, how in self.treated.items() if t not in tensors}
         names = [self.context.structure.by_tensor[t].name for t in tensors]
@@ -173,12 +172,19 @@ def _roundings(strategy: str, context: Context) -> Roundings:
 
 def _plan(
     strategy: str, scope: str, rounded: Roundings, outcome: Outcome, float_sites: Sequence[str] = ()
-) -> dict[str, Any]:
-    found = {"strategy": strategy, "scope": scope, "sites": len(rounded)}
-    return found | {"float_sites": list(float_sites)} | asdict(outcome)
+) -> MeasuredPlan:
+    return {
+        "strategy": strategy,
+        "scope": scope,
+        "sites": len(rounded),
+        "float_sites": list(float_sites),
+        "sqnr_db": outcome.sqnr_db,
+        "flipped": outcome.flipped,
+        "flip_percent": outcome.flip_percent,
+    }
 
 
-def _cost(outcome: Outcome) -> dict[str, Any]:
+def _cost(outcome: Outcome) -> MeasuredCost:
     return {
         "alone_db": outcome.sqnr_db,
         "flipped": outcome.flipped,

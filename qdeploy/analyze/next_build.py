@@ -9,6 +9,8 @@ from typing import Any
 from qdeploy.analyze.advice import is_costly
 from qdeploy.analyze.remedy import ENOUGH_DB
 from qdeploy.commands import command, free_place
+from qdeploy.figures import decibels
+from qdeploy.schemas.analysis import AnalyzedSite, MeasuredPlan, NextBuild
 
 # A plan with this much less noise is worth one more option, or the time of its groups.
 _WORTH_DB = 1.0
@@ -16,10 +18,10 @@ _WORTH_DB = 1.0
 
 def next_build(
     model: str,
-    plans: Sequence[Mapping[str, Any]],
-    sites: Mapping[str, dict[str, Any]],
-    asked: Mapping[str, Any],
-) -> dict[str, Any]:
+    plans: Sequence[MeasuredPlan],
+    sites: Mapping[str, AnalyzedSite],
+    asked: Mapping[str, object],
+) -> NextBuild:
     """The simplest plan whose noise is low enough, or else the one with the least.
 
     Low enough is what int8 weights add anyway (`ENOUGH_DB`).
@@ -34,6 +36,7 @@ def next_build(
         `options` of `qdeploy.build` beside model and engine directory, `command` (the same for a
         shell), `plan` (which of the plans it is; None where none was run) and `reason`, a sentence.
     """
+    options: dict[str, Any]
     if not plans:
         treated = any(is_costly(site) for site in sites.values())
         options = {"strategy": "peg" if treated else "w8a8", **asked}
@@ -50,12 +53,12 @@ def next_build(
     return _build(model, options, list(plans).index(chosen), _reason(chosen, own))
 
 
-def _build(model: str, options: dict[str, Any], plan: int | None, reason: str) -> dict[str, Any]:
+def _build(model: str, options: dict[str, Any], plan: int | None, reason: str) -> NextBuild:
     command = build_command(model, options)
     return {"options": options, "command": command, "plan": plan, "reason": reason}
 
 
-def build_command(model: str, options: Mapping[str, Any]) -> str:
+def build_command(model: str, options: Mapping[str, object]) -> str:
     """A command that a shell takes as it is; the engine is to stand beside the model.
 
     Args:
@@ -69,10 +72,12 @@ def build_command(model: str, options: Mapping[str, Any]) -> str:
     return command("build", Path(model), place, options=options)
 
 
-def _reason(chosen: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
+def _reason(chosen: MeasuredPlan, own: Sequence[MeasuredPlan]) -> str:
     if chosen is own[0]:
         if chosen["sqnr_db"] >= ENOUGH_DB:
             return "One scale for each site adds less noise than int8 weights do."
         return "Neither groups of channels nor sites in float lower the noise."
     gain = chosen["sqnr_db"] - own[0]["sqnr_db"]
-    return f"The SQNR of the logits is {gain:.1f} dB higher than with one scale for each site."
+    return (
+        f"The SQNR of the logits is {decibels(gain)} dB higher than with one scale for each site."
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from qdeploy.analyze.rounding import Rounding, rounding_of
 from qdeploy.calibrate.context import Context
@@ -11,6 +10,7 @@ from qdeploy.calibrate.grouping import OPTIMAL, group_channels
 from qdeploy.calibrate.noise import decibels
 from qdeploy.calibrate.plan import Grouped
 from qdeploy.graph.structure import Site
+from qdeploy.schemas.analysis import FewestGroups
 
 # Logit SQNR that a site alone may bring about: int8 weights by themselves leave about 30 dB.
 ENOUGH_DB = 30.0
@@ -34,7 +34,7 @@ def grouped(context: Context, site: Site, k: int) -> Rounding:
 
 def fewest_groups(
     context: Context, site: Site, alone_db: float, measure: Callable[[Rounding], float]
-) -> dict[str, Any]:
+) -> FewestGroups:
     """The least K whose groups leave the logits enough.
 
     The noise of K groups over that of one scale is known from the statistics, and so is about where

@@ -34,6 +34,7 @@ from qdeploy.head import head_of
 from qdeploy.machine.threads import check_threads
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import defaults, flat, given_or
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite, HeatMap, LeftOut
 from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import PathLike, Progress
 
@@ -52,7 +53,7 @@ def analyze_model(
     *,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> Analysis:
     """The outlier report of a model; see `qdeploy.api.analyze`.
 
     Args:
@@ -79,7 +80,7 @@ def analyze_model(
         site.tensor: _entry(site, observed, where[site.tensor], plain, treated)
         for site in context.sites
     }
-    report = _heading(directory, observed, chosen)
+    found: Measured | None = None
     if asked.cost_rows:
         batches = list(
             calibration_batches(
@@ -94,23 +95,17 @@ def analyze_model(
                 seconds=asked.seconds,
                 progress=progress,
             )
-            _fill(report, entries, found)
+            _fill(entries, found)
             worst = [structure.by_tensor[tensor] for tensor in _costliest(entries, structure)]
             levels = compare_levels(model, worst, plain, treated, batches, threads=threads)
         for tensor, counted in levels.items():
             entries[tensor]["levels"] = counted
-        report |= {"cost_rows": asked.cost_rows, "seconds": asked.seconds}
-    report["recommendations"] = recommend(entries)
     unnamed = given.data is None and given.statistics is None
     told = _named(observed.origin.reading if unnamed else None) | _told(asked)
-    report["build"] = next_build(str(directory), report["plans"], entries, told)
-    report["recurring"] = recurring(entries)
-    report["heat_map"] = _heat_map(entries, observed)
-    report["sites"] = list(entries.values())
-    return report
+    return _report(directory, observed, chosen, asked, entries, found, told)
 
 
-def _told(asked: AnalyzeOptions) -> dict[str, Any]:
+def _told(asked: AnalyzeOptions) -> dict[str, object]:
     """The options that `build` has to be told too: those that are not their default."""
     given, plain = flat(asked), defaults(AnalyzeOptions)
     calibration = asked.calibration
@@ -120,7 +115,7 @@ def _told(asked: AnalyzeOptions) -> dict[str, Any]:
     return {name: v if isinstance(v, int) else str(v) for name, v in changed.items()}
 
 
-def _named(reading: ReadingFields | None) -> dict[str, Any]:
+def _named(reading: ReadingFields | None) -> dict[str, object]:
     """The options that name rows which an earlier command was told of: by the time of the build the
     model may have been calibrated on others."""
     if reading is None:
@@ -155,23 +150,35 @@ def _columns_text(columns: Columns | str | None, task: str) -> str | None:
     return ",".join(f"{name}={other}" for name, other in names.items() if name and other)
 
 
-def _fill(report: dict[str, Any], entries: Mapping[str, dict[str, Any]], found: Measured) -> None:
-    """Write what was measured into the report and its sites."""
+def _fill(entries: Mapping[str, AnalyzedSite], found: Measured) -> None:
+    """Write what was measured into the sites."""
     for tensor, cost in found.costs.items():
-        entries[tensor]["cost"] = cost | {"gain_db": found.gains.get(tensor)}
+        entries[tensor]["cost"] = {**cost, "gain_db": found.gains.get(tensor)}
         entries[tensor]["remedy"] = found.remedies.get(tensor)
+
+
+def _left_out(entries: Mapping[str, AnalyzedSite], found: Measured) -> LeftOut:
     costly = [tensor for tensor in found.costs if is_costly(entries[tensor])]
-    report["answers"], report["plans"] = found.answers, found.plans
-    report["w8a8_db"] = found.plans[0]["sqnr_db"]
-    report["left_out"] = {
+    return {
         "costs": [e["name"] for t, e in entries.items() if t not in found.costs],
         "remedies": [entries[t]["name"] for t in costly if t not in found.remedies],
         "gains": [e["name"] for t, e in entries.items() if t not in found.gains],
     }
 
 
-def _heading(directory: Path, observed: Statistics, options: PlanOptions) -> dict[str, Any]:
+def _report(
+    directory: Path,
+    observed: Statistics,
+    options: PlanOptions,
+    asked: AnalyzeOptions,
+    entries: Mapping[str, AnalyzedSite],
+    found: Measured | None,
+    told: Mapping[str, object],
+) -> Analysis:
+    """The whole; `found` is None where no cost was asked for, `told` what a build is told too."""
     origin = observed.origin
+    plans = [] if found is None else found.plans
+    nothing: LeftOut = {"costs": [], "remedies": [], "gains": []}
     return {
         "schema": SCHEMA,
         "kind": "analysis",
@@ -180,18 +187,23 @@ def _heading(directory: Path, observed: Statistics, options: PlanOptions) -> dic
         "scope": options.scope,
         "activations": options.scheme,
         "versions": package_versions(),
-        "w8a8_db": None,
-        "cost_rows": 0,
-        "seconds": None,
-        "answers": None,
-        "plans": [],
-        "left_out": {"costs": [], "remedies": [], "gains": []},
+        "w8a8_db": plans[0]["sqnr_db"] if plans else None,
+        "cost_rows": asked.cost_rows if found else 0,
+        "seconds": asked.seconds if found else None,
+        "answers": found.answers if found else None,
+        "plans": plans,
+        "left_out": _left_out(entries, found) if found else nothing,
+        "recommendations": recommend(entries),
+        "build": next_build(str(directory), plans, entries, told),
+        "recurring": recurring(entries),
+        "heat_map": _heat_map(entries, observed),
+        "sites": list(entries.values()),
     }
 
 
 def _entry(
     site: Site, observed: Statistics, place: Place, plain: Plan, treated: Plan
-) -> dict[str, Any]:
+) -> AnalyzedSite:
     """All that is known of a site before anything runs."""
     known = figures(observed.sites[site.tensor], observed.origin.token_classes)
     return {
@@ -211,13 +223,17 @@ def _entry(
     }
 
 
-def _costliest(entries: Mapping[str, dict[str, Any]], structure: Structure) -> list[str]:
+def _costliest(entries: Mapping[str, AnalyzedSite], structure: Structure) -> list[str]:
     """Sites with channels, by how little is left of the logits when they alone are rounded."""
-    named = [t for t, e in entries.items() if e["cost"] and structure.by_tensor[t].channels > 1]
-    return sorted(named, key=lambda t: float(entries[t]["cost"]["alone_db"]))[:_PICTURED]
+    levels = {
+        tensor: entry["cost"]["alone_db"]
+        for tensor, entry in entries.items()
+        if entry["cost"] and structure.by_tensor[tensor].channels > 1
+    }
+    return sorted(levels, key=levels.__getitem__)[:_PICTURED]
 
 
-def _heat_map(entries: Mapping[str, dict[str, Any]], observed: Statistics) -> dict[str, Any] | None:
+def _heat_map(entries: Mapping[str, AnalyzedSite], observed: Statistics) -> HeatMap | None:
     """Largest |x| of each channel over the median channel's, per depth of the residual stream."""
     stream = {tensor: entry for tensor, entry in entries.items() if entry["stream"]}
     kinds = {entry["kind"] for entry in stream.values()}

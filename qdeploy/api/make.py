@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.analyze.options import AnalyzeOptions
 from qdeploy.calibrate.options import CalibrationOptions
@@ -15,8 +15,11 @@ from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
+    from qdeploy.schemas.analysis import Analysis
     from qdeploy.schemas.built import BuiltForRows
+    from qdeploy.schemas.demo import Demo
     from qdeploy.schemas.manifest import ModelManifest
+    from qdeploy.schemas.sweep import SweepResult
 
 
 @explained()
@@ -116,7 +119,7 @@ def analyze(
     plot: PathLike | None = None,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> Analysis:
     """Find the sites and channels that spoil INT8, and say what mends them and what to build.
 
     Args:
@@ -189,7 +192,7 @@ def sweep(
     plot: PathLike | None = None,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> SweepResult:
     """Build many engines of one model from one set of statistics, measure and compare them.
 
     Args:
@@ -229,7 +232,7 @@ def demo(
     threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Demo:
     """Run the whole path on the embedded checkpoint and compare the strategies.
 
     Args:

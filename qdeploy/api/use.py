@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
@@ -13,6 +13,9 @@ from qdeploy.types import PathLike, Progress, as_path
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
     from qdeploy.schemas.doctor import MachineReport
+    from qdeploy.schemas.evaluation import Evaluation
+    from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
+    from qdeploy.schemas.prediction import AnsweredFile
 
 
 @explained()
@@ -25,7 +28,7 @@ def evaluate(
     card: PathLike | None = None,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
 
     Args:
@@ -90,7 +93,7 @@ def predict_file(
     *,
     progress: Progress | None = None,
     **fields: object,
-) -> dict[str, Any]:
+) -> AnsweredFile:
     """Answer every row of a file or of standard input, block by block, in the order given.
 
     Memory does not grow with the rows. docs/predict.md says what is answered for each head.
@@ -120,7 +123,7 @@ def predict_file(
 @explained()
 def inspect(
     path: PathLike, *, target: str | None = None, require_int8: float | None = None
-) -> dict[str, Any]:
+) -> InspectedModel | InspectedEngine | InspectedFile:
     """Describe a model directory, an engine directory (plan and certificate) or an ONNX file.
 
     Args:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from qdeploy.errors import ModelError, nearest
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.kept import note
-from qdeploy.schemas.manifest import EngineManifest
+from qdeploy.schemas.manifest import EngineManifest, Source
 from qdeploy.text import beside
 from qdeploy.types import PathLike, Progress
 
 WORDS = ("fp32", "fp16")  # strategies
+
+
+class Profile(TypedDict, total=False):
+    """Options of a build."""
+
+    min_shape: str
+    max_shape: str
 
 
 def with_baseline(
@@ -123,7 +130,7 @@ def model_of(
     )
 
 
-def _places(engine_dir: str | Path, source: Mapping[str, Any]) -> Iterator[Path]:
+def _places(engine_dir: str | Path, source: Source) -> Iterator[Path]:
     """Where the model directory may be, without repetition; an engine keeps its name alone."""
     name = source.get("path")
     if not name:
@@ -186,11 +193,15 @@ def _within(manifest: EngineManifest) -> tuple[int, int]:
     return rows, min(tokens, manifest["max_length"])
 
 
-def _profile(manifest: EngineManifest) -> dict[str, Any]:
+def _profile(manifest: EngineManifest) -> Profile:
     """The shapes that a compiled engine takes, for a baseline that takes the same."""
     builder = manifest.get("builder")
     shapes = builder.get("shapes") if builder else None
     if not shapes:
         return {}
-    named = {"min_shape": shapes.get("min"), "max_shape": shapes.get("max")}
-    return {name: _shape(shape) for name, shape in named.items() if shape is not None}
+    found: Profile = {}
+    if (least := shapes.get("min")) is not None:
+        found["min_shape"] = _shape(least)
+    if (most := shapes.get("max")) is not None:
+        found["max_shape"] = _shape(most)
+    return found

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.strategies import FP32, needs_statistics
 from qdeploy.data.rows import Rows
@@ -26,7 +25,7 @@ from qdeploy.schemas.manifest import TriedPlan
 from qdeploy.types import Array, Progress
 
 _TARGETS_DB = (24.0, 27.0, 30.0, 33.0)
-_BY_HAND: tuple[dict[str, Any], ...] = (
+_BY_HAND: tuple[dict[str, object], ...] = (
     {"strategy": "dynamic"},
     {"strategy": "w8a8"},
     {"strategy": "smoothquant"},
@@ -34,7 +33,7 @@ _BY_HAND: tuple[dict[str, Any], ...] = (
     *({"strategy": "peg", "noise_target": target} for target in _TARGETS_DB),
 )
 # Where FP16 is at hand INT8 has to beat it, and groups compete with pre-quantization scales.
-_ON_GPU: tuple[dict[str, Any], ...] = (
+_ON_GPU: tuple[dict[str, object], ...] = (
     {"strategy": "fp16"},
     {"strategy": "peg", "prescale": "none"},
 )
@@ -56,7 +55,7 @@ class Tried:
             its 95 % interval.
     """
 
-    options: dict[str, Any]
+    options: dict[str, object]
     folder: Path
     built: Built
     drop: DropEstimate
@@ -80,7 +79,7 @@ class Tried:
         }
 
 
-def worded(options: Mapping[str, Any]) -> str:
+def worded(options: Mapping[str, object]) -> str:
     """Options of a plan on one line."""
     return " ".join(f"{name}={value}" for name, value in options.items())
 
@@ -121,7 +120,7 @@ class Candidates:
         return tried
 
     def _each(
-        self, candidates: Sequence[Mapping[str, Any]], estimate: Callable[[Array], DropEstimate]
+        self, candidates: Sequence[Mapping[str, object]], estimate: Callable[[Array], DropEstimate]
     ) -> Iterator[Tried]:
         for done, options in enumerate(candidates):
             self._say("search", done, len(candidates))
@@ -140,9 +139,9 @@ class Candidates:
         if self.progress is not None:
             self.progress(stage, done, total)
 
-    def _build(self, options: Mapping[str, Any], name: str) -> Built:
-        calibrated = needs_statistics(options["strategy"])
-        more = {} if calibrated else {"statistics": None}
+    def _build(self, options: Mapping[str, object], name: str) -> Built:
+        calibrated = needs_statistics(str(options["strategy"]))
+        more: dict[str, object] = {} if calibrated else {"statistics": None}
         return build_engine(
             self.source, self.folder / name, changed(self.shared, **more, **options)
         )
@@ -160,7 +159,7 @@ class Candidates:
         return gold_of(self.rows, order).indices
 
 
-def _with_exceptions(tried: list[Tried]) -> Iterator[dict[str, Any]]:
+def _with_exceptions(tried: list[Tried]) -> Iterator[dict[str, object]]:
     """The least harmful plan of `peg` with its noisiest sites in float."""
     pegs = [t for t in tried if t.options["strategy"] == "peg"]
     best = min(pegs, key=lambda t: t.drop.expected_drop)

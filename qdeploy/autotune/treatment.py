@@ -7,7 +7,6 @@ suffice and groups alone are the others. Plans that come out the same are built 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qdeploy.autotune.timing import calibrate_once, keep, noise_of, times_of
 from qdeploy.calibrate.options import AUTO, EVERYWHERE, GEMM_SCOPE, NONE
@@ -62,7 +61,7 @@ def build_measured(
     with scratch("forms") as folder:
         if "timing_cache" in target.takes and asked.compilation.timing_cache is None:
             shared = changed(shared, timing_cache=folder / "timing.cache")  # most kernels are alike
-        plans: dict[str, Any] = {}
+        plans: dict[str, list[object]] = {}
         for name, pre_quant_scale in _FORMS.items():
             dry = folder / f"dry-{name}"
             if progress is not None:

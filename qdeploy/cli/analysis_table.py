@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import click
 
 from qdeploy.cli.output import is_verbose
 from qdeploy.cli.tables import say, show, table_width, wrapped
-from qdeploy.figures import changed
+from qdeploy.figures import changed, decibels
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite, MeasuredPlan
 
 _LISTED = 12  # sites; all of them with -v, in --json and in --html
 # Columns, the first one to stay longest; those that a narrow terminal has no room for are left out,
@@ -19,7 +20,7 @@ _APART, _EDGES = 3, 2  # blanks between two columns, and at both ends
 _TOO_FEW = 300  # answers: of fewer a count does not see a third of a percent
 
 
-def analysis(report: Mapping[str, Any]) -> None:
+def analysis(report: Analysis) -> None:
     """The costliest sites, what to do about them, and the command to type."""
     whole = is_verbose(click.get_current_context())
     sites = sorted(report["sites"], key=_by_cost)
@@ -38,14 +39,15 @@ def analysis(report: Mapping[str, Any]) -> None:
     _next(report)
 
 
-def _by_cost(site: Mapping[str, Any]) -> tuple[bool, float]:
+def _by_cost(site: AnalyzedSite) -> tuple[bool, float]:
     """Most costly first: by what is left of the logits; what was not measured last."""
     if site["cost"]:
-        return False, float(site["cost"]["alone_db"])
-    return True, float(site["w8a8_expected_db"])
+        return False, site["cost"]["alone_db"]
+    expected = site["w8a8_expected_db"]
+    return True, math.inf if expected is None else expected
 
 
-def _table(report: Mapping[str, Any], sites: list[dict[str, Any]]) -> None:
+def _table(report: Analysis, sites: list[AnalyzedSite]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -67,14 +69,19 @@ def _table(report: Mapping[str, Any], sites: list[dict[str, Any]]) -> None:
         wrapped(f"No room here: {listed}. --json and --html have them.", hanging="")
 
 
-def _cells(site: Mapping[str, Any]) -> list[str]:
+def _cells(site: AnalyzedSite) -> list[str]:
     """Of `_COLUMNS`."""
-    cost = site["cost"] or {}
+    cost = site["cost"]
+    measured = ["not run", "", "", ""]
+    if cost is not None:
+        measured = [
+            f"{cost['alone_db']:.1f}",
+            "" if cost["flipped"] is None else str(cost["flipped"]),
+            "" if cost["flip_percent"] is None else f"{cost['flip_percent']:.1f} %",
+            "" if cost["gain_db"] is None else f"{cost['gain_db']:+.1f}",
+        ]
     return [
-        _figure(cost.get("alone_db"), ".1f") or "not run",
-        _figure(cost.get("flipped"), "d"),
-        _percent(cost.get("flip_percent")),
-        _figure(cost.get("gain_db"), "+.1f"),
+        *measured,
         str(site["outlier_channel_count"]),
         f"{site['kurtosis']:.3g}",
     ]
@@ -90,15 +97,7 @@ def _fitting(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return _COLUMNS[:count]
 
 
-def _figure(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} %"
-
-
-def _legend(report: Mapping[str, Any]) -> None:
+def _legend(report: Analysis) -> None:
     if not report["cost_rows"]:
         return
     text = (
@@ -120,7 +119,7 @@ def _legend(report: Mapping[str, Any]) -> None:
     wrapped(text, hanging="")
 
 
-def _plans(report: Mapping[str, Any]) -> None:
+def _plans(report: Analysis) -> None:
     """What whole plans leave of the logits, those of other scopes too."""
     for plan in report["plans"]:
         text = f"{plan['strategy']}, {plan['sites']} sites in 8 bits"
@@ -131,21 +130,23 @@ def _plans(report: Mapping[str, Any]) -> None:
         wrapped(f"{text}: {_outcome(plan)}")
 
 
-def _outcome(plan: Mapping[str, Any]) -> str:
-    text = f"{plan['sqnr_db']:.1f} dB"
+def _outcome(plan: MeasuredPlan) -> str:
+    text = f"{decibels(plan['sqnr_db'])} dB"
     if plan["flipped"] is None:
         return text
     return f"{text}, {changed(plan['flipped'])} ({plan['flip_percent']:.1f} % expected)"
 
 
-def _left_out(report: Mapping[str, Any]) -> None:
-    found = {what: len(names) for what, names in report["left_out"].items() if names}
+def _left_out(report: Analysis) -> None:
+    left = report["left_out"]
+    parts = (("costs", left["costs"]), ("remedies", left["remedies"]), ("gains", left["gains"]))
+    found = [f"{what} of {len(names)} sites" for what, names in parts if names]
     if found and report["cost_rows"]:
-        counts = ", ".join(f"{what} of {count} sites" for what, count in found.items())
+        counts = ", ".join(found)
         wrapped(f"Not measured within {report['seconds']:g} s: {counts}. --seconds takes more.")
 
 
-def _next(report: Mapping[str, Any]) -> None:
+def _next(report: Analysis) -> None:
     """The command to type, and what to expect of it."""
     chosen = report["build"]
     text = chosen["reason"]

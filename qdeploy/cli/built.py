@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.cli import tables
+from qdeploy.figures import milliseconds
+from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.manifest import Forms
 from qdeploy.text import beside
 
 
-def show(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
+def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
     """The result of `build`.
 
     Args:
@@ -35,14 +36,14 @@ def show(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
     elif manifest.get("dry_run"):
         share = manifest["plan"]["planned_share"]
         tables.wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
-    if manifest.get("noise"):
-        tables.wrapped(tables.noise(manifest["noise"]))
+    if (noise := manifest.get("noise")) is not None:
+        tables.wrapped(tables.noise(noise))
     if manifest.get("label_fault"):
         tables.wrapped(f"No accuracy can be measured on these rows: {manifest['label_fault']}")
     _measure(manifest, directory, model)
 
 
-def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
+def _measure(manifest: BuiltForRows, directory: Path, model: Path) -> None:
     """The command that measures an engine, as far as that can be done here."""
     options: dict[str, object] = {}
     base = beside(directory, "fp32")
@@ -64,11 +65,11 @@ def _measure(manifest: Mapping[str, Any], directory: Path, model: Path) -> None:
         tables.say(f"      (move {base} away, and --baseline fp32 compares with FP32)")
 
 
-def _forms(forms: Mapping[str, Any]) -> str:
+def _forms(forms: Forms) -> str:
     """What factors and groups cost, as estimated and as measured."""
     if "p50_ms" in forms:
         batch, tokens = forms["shape"]
-        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in forms["p50_ms"].items())
+        times = ", ".join(f"{name} {milliseconds(ms)} ms" for name, ms in forms["p50_ms"].items())
         return f"form: {forms['kept']}, fastest of {times} at {batch} × {tokens}"
     us = forms["estimated_us"]
     return (

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from qdeploy import api
 from qdeploy.cli import options, sections, tables
 from qdeploy.cli import output as talk
+from qdeploy.figures import (
+    accuracy,
+    decibels,
+    factor,
+    megabytes,
+    milliseconds,
+    percent,
+    points,
+)
+from qdeploy.schemas.demo import Demo, DemoRow
 
 _HEADS = (
     *("engine", "accuracy\n%", "drop\npoints", "SQNR\ndB", "flipped\nrows", "time\nms"),
@@ -36,7 +43,7 @@ def demo(directory: Path, threads: int | None, seed: int, force: bool) -> None:
     talk.report(result, table)
 
 
-def table(result: Mapping[str, Any]) -> None:
+def table(result: Demo) -> None:
     """The engines, grouped by what is rounded to 8 bits, and what their figures say."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -63,17 +70,17 @@ def table(result: Mapping[str, Any]) -> None:
         tables.wrapped(paragraph, hanging="")
 
 
-def _cells(row: Mapping[str, Any], *, first: bool) -> list[str]:
+def _cells(row: DemoRow, *, first: bool) -> list[str]:
     """One line; the first is what the others are held against."""
     sqnr = row["sqnr_db"]
     return [
         row["name"] if first else f"  {row['name']}",
-        f"{100 * row['accuracy']:.1f}",
-        "" if first else f"{100 * row['drop']:.1f}",
-        "" if sqnr is None else f"{sqnr:.1f}",
+        accuracy(row["accuracy"]),
+        "" if first else points(row["drop"]),
+        "" if sqnr is None else decibels(sqnr),
         "" if first else str(row["flipped"]),
-        f"{row['p50_ms']:.0f}" if row["p50_ms"] >= 100 else f"{row['p50_ms']:.1f}",
-        f"{row['speedup']:.1f}",
-        f"{row['size_mb']:.0f}",
-        f"{math.floor(1000 * row['int8_share']) / 10:.1f} %" if row["int8_planned"] else "none",
+        milliseconds(row["p50_ms"]),
+        factor(row["speedup"]),
+        megabytes(row["size_mb"]),
+        percent(row["int8_share"]) if row["int8_planned"] else "none",
     ]

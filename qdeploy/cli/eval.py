@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,6 +12,7 @@ from qdeploy.cli import evaluation, options, sections, tables
 from qdeploy.cli import output as talk
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.options import OUTPUT
+from qdeploy.schemas.evaluation import Evaluation
 
 
 @sections.command("eval")
@@ -28,19 +27,21 @@ from qdeploy.options import OUTPUT
     help="Write a model card (Markdown) to publish.",
 )
 @options.reporting
-def evaluate(engine_dir: Path, **settings: Any) -> None:
+def evaluate(engine_dir: Path, html: Path | None, card: Path | None, **settings: object) -> None:
     """Measure accuracy, latency, size and INT8 kernels.
 
     ENGINE_DIR comes from `qdeploy build`. Without --baseline there is no drop and no ratio."""
     with talk.progress() as progress:
-        call = partial(api.evaluate, engine_dir, progress=progress, **settings)
+        call = partial(
+            api.evaluate, engine_dir, None, html=html, card=card, progress=progress, **settings
+        )
         result, failure = talk.gated(call)
     talk.report(result, lambda report: _show(report, engine_dir, settings["data"]))
     if failure is not None:
         raise failure
 
 
-def _show(report: Mapping[str, Any], engine_dir: Path, data: str | None) -> None:
+def _show(report: Evaluation, engine_dir: Path, data: object) -> None:
     """The table; where an accuracy was measured also how to use the engine on other rows.
 
     Args:
@@ -49,11 +50,11 @@ def _show(report: Mapping[str, Any], engine_dir: Path, data: str | None) -> None
         data: as typed: its texts may be answered too.
     """
     evaluation.table(report)
-    if report.get("simulated") or not report.get("metrics"):
+    if report["simulated"] or not report["metrics"]:
         return
-    own = data is not None and Path(data).is_file()
-    columns = (report.get("data") or {}).get("columns") or {}
-    texts = [columns[key] for key in ("first", "second") if columns.get(key)]
+    own = data is not None and Path(str(data)).is_file()
+    columns = report["data"]["columns"]
+    texts = [name for name in (columns["first"], columns.get("second")) if name]
     tables.following(
         *("predict", engine_dir, Path(str(data)) if own else "FILE"),
         options={"columns": ",".join(texts)} if own and texts else {},

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.cli import tables
 from qdeploy.commands import command, free_place, quoted
+from qdeploy.figures import decibels, megabytes
 from qdeploy.names import short_name
+from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.inspection import (
+    Contract,
+    FloatCause,
+    InspectedEngine,
+    InspectedFile,
+    InspectedModel,
+    Inspection,
+    KeptStatistics,
+    Layer,
+    RuleSummary,
+    SiteLevel,
+)
+from qdeploy.schemas.manifest import Noise
 
 _LINES = ("contract", "layers", "float", "int8", "noise", "planned_gemms", "other_products")
 _STATISTICS = 3  # calibrations that the summary lists
@@ -16,7 +29,7 @@ _OPERATORS = 8
 _LEAST = 0.0005  # share that is still 0.1 %
 
 
-def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None:
+def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
     """Print what `inspect` found.
 
     Args:
@@ -24,37 +37,50 @@ def show(found: Mapping[str, Any], path: Path, *, verbose: bool = False) -> None
         path: what was looked at.
         verbose: every site, GEMM and broken rule, too.
     """
-    tables.facts(_SUMMARIES[found["kind"]](found, path))
-    if (noise := found.get("noise")) and noise["warning"]:
-        tables.wrapped(f"Warning: {noise['warning']}")
+    if found["kind"] == "model":
+        tables.facts(_model(found, path))
         if verbose:
-            _noise(noise)
-    if checked := found.get("contract"):
-        _broken_rules(checked, verbose=verbose)
-    if found.get("layers"):
-        _layers(found["layers"])
+            _rest(found)
+        return
+    if found["kind"] == "engine":
+        tables.facts(_engine(found, path))
+        if found["noise"] and found["noise"]["warning"]:
+            tables.wrapped(f"Warning: {found['noise']['warning']}")
+            if verbose:
+                _noise(found["noise"])
+    else:
+        tables.facts(_file(found, path))
+        if checked := found.get("contract"):
+            _broken_rules(checked, verbose=verbose)
+    if layers := found.get("layers"):
+        _layers(layers)
     _causes(found.get("float") or [])
     if verbose:
-        tables.mapping({key: value for key, value in found.items() if key not in _LINES})
-        if (found.get("int8") or {}).get("gemms"):
-            certificate(found["int8"])
-    elif found.get("sites") and found["kind"] == "engine":
+        _rest(found)
+        if (check := found.get("int8")) and check["gemms"]:
+            certificate(check)
+    elif found["kind"] == "engine" and found["sites"]:
         tables.say("Every site and GEMM: add -v.")
 
 
-def _noise(found: Mapping[str, Any]) -> None:
+def _rest(found: Inspection) -> None:
+    """All that has no lines of its own."""
+    tables.mapping({key: value for key, value in found.items() if key not in _LINES})
+
+
+def _noise(found: Noise) -> None:
     """Every site that was found noisy, by its whole name, and the option that mends it."""
     tables.say("")
     for source in found["sources"]:
         level = source["alone_db"]
-        text = "not finite" if level is None else f"{level:.1f} dB"
+        text = "not finite" if level is None else f"{decibels(level)} dB"
         tables.say(f"  {text} alone  {source['site']}")
     if remedy := found["remedy"]:
         tables.say("The noisiest in float:")
         tables.say(f"  --float-sites {quoted(','.join(remedy['float_sites']))}")
 
 
-def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
     dry, check = found.get("dry_run"), found.get("int8")
     rows = [
         (
@@ -74,39 +100,40 @@ def _engine(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
         rows.append(("calibrated on", text))
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
     rows.append(("INT8", str(check["summary"]) if check else f"{planned}; no kernel was looked at"))
-    if found.get("noise"):
-        rows.append(("noise", tables.noise(found["noise"])))
+    if (noise := found["noise"]) is not None:
+        rows.append(("noise", tables.noise(noise)))
     if found["noisiest"]:
         sites = [
-            f"{short_name(site['site'])} {site['sqnr_db']:.1f} dB" for site in found["noisiest"]
+            f"{short_name(site['site'])} {decibels(site['sqnr_db'])} dB"
+            for site in found["noisiest"]
         ]
         rows.append(("noisiest sites", f"{', '.join(sites)} (expected)"))
-    rows.append(("size", f"{found['size_mb']:.1f} MB"))
+    rows.append(("size", f"{megabytes(found['size_mb'])} MB"))
     rows.append(("measure it", command("eval", path, options={"simulate": dry})))
     if not dry:
         rows.append(("use it", command("predict", path, "FILE")))
     return rows
 
 
-def _model(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+def _model(found: InspectedModel, path: Path) -> list[tuple[str, str]]:
     inputs = ", ".join(found["inputs"])
     rows = [
         ("model", _head(found)),
         ("made from", _source(found)),
         ("inputs", f"{inputs}, at most {found['max_length']} tokens"),
-        ("size", f"{found['size_mb']:.1f} MB"),
+        ("size", f"{megabytes(found['size_mb'])} MB"),
         ("holds", _parts(found)),
     ]
-    check = found.get("verification")
-    difference = check.get("max_abs_diff") if isinstance(check, Mapping) else None
-    if isinstance(difference, float):
+    check = found["verification"]
+    difference = None if check is None else check.get("max_abs_diff")
+    if difference is not None:
         rows.append(("verified", f"logits differ from torch's by {difference:.1e} at most"))
     rows.append(("statistics", _statistics(found["statistics"])))
     rows.append(("build", command("build", path, free_place(path, "peg"))))
     return rows
 
 
-def _file(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+def _file(found: InspectedFile, path: Path) -> list[tuple[str, str]]:
     counts = [f"{count} {name}" for name, count in found["operators"].items()]
     more = len(counts) - _OPERATORS
     text = ", ".join(counts[:_OPERATORS]) + (f" and {more} other kinds" if more > 0 else "")
@@ -126,7 +153,7 @@ def _file(found: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _head(found: Mapping[str, Any]) -> str:
+def _head(found: InspectedEngine | InspectedModel) -> str:
     labels = found.get("labels") or []
     text = f"{found.get('model_type') or 'unknown type'}, {found.get('task')}"
     if labels:
@@ -135,12 +162,12 @@ def _head(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _source(found: Mapping[str, Any]) -> str:
+def _source(found: InspectedEngine | InspectedModel) -> str:
     source = found["source"]
     return str(found.get("checkpoint") or source.get("id") or source["path"])
 
 
-def _parts(found: Mapping[str, Any]) -> str:
+def _parts(found: InspectedModel) -> str:
     sizes = ", ".join(f"{r} × {c}" for r, c in found["embedding_tables"].values())
     count = len(found["embedding_tables"])
     noun = "table" if count == 1 else "tables"
@@ -150,7 +177,7 @@ def _parts(found: Mapping[str, Any]) -> str:
     )
 
 
-def _statistics(kept: list[dict[str, Any]]) -> str:
+def _statistics(kept: list[KeptStatistics]) -> str:
     if not kept:
         return "none are kept; `qdeploy build` calibrates"
     texts = [
@@ -163,10 +190,7 @@ def _statistics(kept: list[dict[str, Any]]) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-_SUMMARIES = {"engine": _engine, "model": _model, "onnx": _file}
-
-
-def _layers(rows: list[dict[str, Any]]) -> None:
+def _layers(rows: list[Layer]) -> None:
     """One row per layer: GEMMs in INT8, and how many sites are rounded in which way."""
     from rich.table import Table
 
@@ -193,14 +217,14 @@ def _layers(rows: list[dict[str, Any]]) -> None:
         tables.say("INT8 counts GEMMs that are planned so; nothing ran.")
 
 
-def _noisiest(found: Mapping[str, Any] | None, suffix: str) -> str:
+def _noisiest(found: SiteLevel | None, suffix: str) -> str:
     if not found:
         return ""
     name = short_name(str(found["site"])).removesuffix(suffix)
-    return f"  {found['sqnr_db']:.1f} {name.split(' ', 1)[-1]}"
+    return f"  {decibels(found['sqnr_db'])} {name.split(' ', 1)[-1]}"
 
 
-def _causes(causes: list[dict[str, Any]]) -> None:
+def _causes(causes: list[FloatCause]) -> None:
     """What runs in float, by cause."""
     if causes:
         tables.say("")
@@ -216,7 +240,7 @@ def _causes(causes: list[dict[str, Any]]) -> None:
         )
 
 
-def _broken_rules(found: Mapping[str, Any], *, verbose: bool) -> None:
+def _broken_rules(found: Contract, *, verbose: bool) -> None:
     """Broken rules, each once; with `verbose` each of them."""
     target, errors = found["target"], found["errors"]
     verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
@@ -233,7 +257,7 @@ def _broken_rules(found: Mapping[str, Any], *, verbose: bool) -> None:
         _rule(rule)
 
 
-def _rule(rule: Mapping[str, Any]) -> None:
+def _rule(rule: RuleSummary) -> None:
     """A rule, how often it is broken, what to do, and the first places."""
     count, places = rule["count"], rule["places"]
     texts = {place["text"] for place in places}
@@ -249,7 +273,7 @@ def _rule(rule: Mapping[str, Any]) -> None:
         tables.say(f"    and {more} more (all of them: -v)")
 
 
-def certificate(check: Mapping[str, Any]) -> None:
+def certificate(check: Int8) -> None:
     """One line per GEMM: what was planned, what ran, and its shares."""
     from rich.table import Table
 

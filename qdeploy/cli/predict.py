@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,6 +15,7 @@ from qdeploy.cli import output as talk
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.figures import speed
+from qdeploy.schemas.prediction import AnsweredFile
 
 _NAMED = 6  # classes
 _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones)', "text": "texts"}
@@ -57,7 +57,7 @@ def predict(engine_dir: Path, file: Path, out: Path | None, **settings: object) 
         raise GateError(f"{result['unanswered']} rows have no answer: see the warning.", result)
 
 
-def _summary(result: Mapping[str, Any], print_: Callable[[str], None]) -> None:
+def _summary(result: AnsweredFile, print_: Callable[[str], None]) -> None:
     """What was answered; on standard error where the answers are on standard output."""
     rate = result["rows_per_s"]
     fast = f", {speed(rate)} rows a second" if rate else ""

@@ -7,13 +7,13 @@ import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from qdeploy import figures
 from qdeploy.cli.streams import shown
 from qdeploy.commands import command, free_place
-from qdeploy.figures import changed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StrategySearch,
         TargetChoice,
     )
+    from qdeploy.schemas.sweep import SweepResult
 
 _WIDEST_TEXT = 100
 _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
@@ -52,13 +53,12 @@ def model(manifest: ModelManifest, directory: Path) -> None:
 
 
 def lengths(found: Lengths) -> str:
-    """How long rows are and how many were cut; of a report's `data` or a manifest's calibration."""
-    figures = found["lengths"]
-    text = f"median {figures['median']:g}, 95 % up to {figures['p95']:g}, at most {figures['max']}"
+    """How long the rows of a calibration are, and how many were cut."""
+    text = figures.row_tokens(found["lengths"])
     if not found["truncated"]:
         return f"{text}; none cut"
-    share = 100 * found["truncated_share"]
-    return f"{text}; {found['truncated']} rows ({share:.1f} %) cut at {found['max_length']}"
+    share = figures.part(found["truncated_share"])
+    return f"{text}; {found['truncated']} rows ({share}) cut at {found['max_length']}"
 
 
 def search(found: StrategySearch) -> None:
@@ -75,14 +75,16 @@ def search(found: StrategySearch) -> None:
         kept = tried["options"] == found["chosen"]
         table.add_row(
             ("* " if kept else "  ") + plan_name(tried["options"]),
-            f"{tried['expected_drop']:+.2f}",
-            f"{tried['sqnr_db']:.1f}",
-            f"{tried['p50_ms']:.1f}",
+            figures.points(tried["expected_drop"] / 100),
+            figures.decibels(tried["sqnr_db"]),
+            figures.milliseconds(tried["p50_ms"]),
             _interval(tried["relative"]),
             "yes" if tried["holds"] else "no",
         )
     base = found["fp32"]
-    table.add_row("  fp32", "", "", f"{base['p50_ms']:.1f}", _interval(base["relative"]), "")
+    table.add_row(
+        "  fp32", "", "", figures.milliseconds(base["p50_ms"]), _interval(base["relative"]), ""
+    )
     show(table)
     batch, tokens = found["shape"]
     wrapped(
@@ -110,13 +112,15 @@ def plan_name(options: Mapping[str, object]) -> str:
 def _interval(relative: list[float]) -> str:
     """`1.02 (1.01–1.03)`."""
     ratio, low, high = relative
-    return f"{ratio:.2f} ({low:.2f}–{high:.2f})"
+    return f"{figures.factor(ratio)} ({figures.factor(low)}–{figures.factor(high)})"
 
 
 def choice(auto: TargetChoice) -> str:
     """Which targets `--target auto` timed."""
     batch, tokens = auto["shape"]
-    times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in auto["p50_ms"].items())
+    times = ", ".join(
+        f"{name} {figures.milliseconds(ms)} ms" for name, ms in auto["p50_ms"].items()
+    )
     skipped = ", ".join(auto["skipped"])
     return f"fastest of {times} at {batch} × {tokens}" + (f"; not {skipped}" if skipped else "")
 
@@ -134,21 +138,25 @@ def noise(found: Noise) -> str:
         return text + "outputs are not finite"
     if found["equal"]:
         return text + "the same logits"
-    text += f"{found['sqnr_db']:.1f} dB of logit SQNR, "
+    if found["sqnr_db"] is not None:
+        text += f"{figures.decibels(found['sqnr_db'])} dB of logit SQNR, "
     if found["flipped"] is not None:
-        text += f"{changed(found['flipped'], found['answers'])}, "
-    text += f"largest difference {found['max_abs_diff']:.3g}"
+        text += f"{figures.changed(found['flipped'], found['answers'])}, "
+    if found["max_abs_diff"] is not None:
+        text += f"largest difference {figures.logit_difference(found['max_abs_diff'])}"
     return text + (" (too noisy, see the warning)" if found["warning"] else "")
 
 
-def sweep(result: Mapping[str, Any]) -> None:
+def sweep(result: SweepResult) -> None:
     """The result of `sweep`: one line per trial; * stands on the Pareto front."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from qdeploy.schemas.sweep import is_finished
+
     data = result["data"]
     title = f"{result['model']}, {data['n']} rows"
-    if data.get("left_out"):
+    if data["left_out"]:
         title += f" ({data['left_out']} that calibrate are left out)"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     for name in _OF_A_SWEEP:
@@ -157,18 +165,18 @@ def sweep(result: Mapping[str, Any]) -> None:
         table.add_column(name, justify=justify, no_wrap=not left, overflow="fold")
     for trial in result["trials"]:
         mark = "* " if trial["key"] in result["pareto"] else "  "
-        if trial["error"] is not None:
+        if not is_finished(trial):
             table.add_row(f"{mark}{trial['label']}", "FAILED", style="red")
             continue
         check, speed = trial["int8"], trial["speedup"]
         table.add_row(
             mark + trial["label"],
-            f"{100 * trial['accuracy']:.2f}",
-            f"{100 * trial['drop']:+.2f}",
-            "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
-            f"{trial['p50_ms']:.1f}",
-            f"{speed['ratio']:.2f}" if speed else "1.00",
-            f"{trial['size_mb']['total']:.1f}",
+            figures.accuracy(trial["accuracy"]),
+            figures.points(trial["drop"]),
+            "" if trial["sqnr_db"] is None else figures.decibels(trial["sqnr_db"]),
+            figures.milliseconds(trial["p50_ms"]),
+            figures.factor(speed["ratio"] if speed else 1.0),
+            figures.megabytes(trial["size_mb"]["total"]),
             f"{100 * check['flops_share']:.1f}" if check and check["planned"] else "",
             style="red" if trial["constant_predictor"] else None,
         )
@@ -176,9 +184,10 @@ def sweep(result: Mapping[str, Any]) -> None:
     for trial in result["trials"]:
         if trial["error"] is not None:
             wrapped(f"FAILED {trial['label']}: {trial['error']}")
-    if constant := [t["label"] for t in result["trials"] if t.get("constant_predictor")]:
+    done = [trial for trial in result["trials"] if is_finished(trial)]
+    if constant := [trial["label"] for trial in done if trial["constant_predictor"]]:
         wrapped(f"CONSTANT PREDICTOR, one class for every row: {'; '.join(constant)}")
-    if (chosen := result.get("next")) is not None:
+    if (chosen := result["next"]) is not None:
         label = next(t["label"] for t in result["trials"] if t["key"] == chosen["key"])
         wrapped(f"Take {label}: {chosen['reason']}.")
         say(f"Next: {chosen['command']}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdeploy.errors import PlanError
+from qdeploy.figures import part, row_tokens
 from qdeploy.schemas.manifest import Lengths
 from qdeploy.types import Array
 
@@ -98,7 +99,7 @@ def cut_text(
         return None
     limit = lengths.max_length
     fact = (
-        f"{lengths.truncated} of {len(lengths.kept)} {what} rows ({_percent(lengths.share)}) have "
+        f"{lengths.truncated} of {len(lengths.kept)} {what} rows ({part(lengths.share)}) have "
         f"more than {limit} tokens and were cut there: "
     )
     if limit >= longest:
@@ -176,14 +177,6 @@ def _quantile(lengths: Array, at: float) -> int:
 
 def _span(lengths: RowLengths) -> str:
     figures = lengths.summary()
-    cut = f", {_percent(lengths.share)} cut at {lengths.max_length}" if lengths.truncated else ""
-    return f"median {figures['median']:g}, 95 % up to {figures['p95']:g} tokens{cut}"
-
-
-def _percent(share: float) -> str:
-    """A share as text; a few rows of many never read as none.
-
-    >>> _percent(0.2), _percent(0.0002)
-    ('20.0 %', '0.02 %')
-    """
-    return f"{100 * share:.1f} %" if share >= 0.001 else f"{100 * share:.1g} %"
+    cut = f", {part(lengths.share)} cut at {lengths.max_length}" if lengths.truncated else ""
+    quantiles = {name: figures[name] for name in _QUANTILES}
+    return f"{row_tokens(quantiles)} tokens{cut}"

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from qdeploy.calibrate.plan import INT8, Grouped, PerTensor, Treatment
 from qdeploy.names import place_of
+from qdeploy.schemas.certificate import CertifiedGemm
+from qdeploy.schemas.fields import Precision
+from qdeploy.schemas.inspection import (
+    FloatCause,
+    Layer,
+    LayerProducts,
+    LayerSites,
+    RoundedSite,
+    SiteLevel,
+)
 
 BEFORE, BEHIND, ALL, OTHER = "embeddings", "head", "all", "other"
 _SHOWN = 3  # names of what shares a cause
@@ -37,12 +46,12 @@ def treatment_text(treatment: Treatment) -> str:
 
 
 def by_layer(
-    sites: Sequence[Mapping[str, Any]],
-    gemms: Mapping[str, Mapping[str, Any]],
+    sites: Sequence[RoundedSite],
+    gemms: Mapping[str, CertifiedGemm],
     *,
     ran: bool,
     others: Collection[str] = (),
-) -> list[dict[str, Any]]:
+) -> list[Layer]:
     """One row a layer, in the order of the graph.
 
     Args:
@@ -66,7 +75,7 @@ def by_layer(
         labels[name] = OTHER if number is None else str(number)
     known = {label for label in labels.values() if label not in (BEFORE, BEHIND, ALL, OTHER)}
     order = [BEFORE, ALL, *sorted(known, key=int), BEHIND, OTHER]
-    rows = []
+    rows: list[Layer] = []
     for label in order:
         inside = [site for site in sites if labels[str(site["site"])] == label]
         products = [gemm for name, gemm in gemms.items() if labels[name] == label]
@@ -88,7 +97,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _products(gemms: Sequence[Mapping[str, Any]], *, ran: bool) -> dict[str, Any]:
+def _products(gemms: Sequence[CertifiedGemm], *, ran: bool) -> LayerProducts:
     planned = [gemm for gemm in gemms if gemm["planned"] == INT8]
     times = [gemm["time_share"] for gemm in gemms if gemm["time_share"] is not None]
     return {
@@ -100,30 +109,33 @@ def _products(gemms: Sequence[Mapping[str, Any]], *, ran: bool) -> dict[str, Any
     }
 
 
-def _sites(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _sites(sites: Sequence[RoundedSite]) -> LayerSites:
     treatments = Counter(str(site["rounding"]) for site in sites)
     worst = noisiest(sites, 1)
     return {"treatments": dict(treatments.most_common()), "noisiest": worst[0] if worst else None}
 
 
-def noisiest(sites: Iterable[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
+def noisiest(sites: Iterable[RoundedSite], most: int) -> list[SiteLevel]:
     """The sites of least expected SQNR, noisiest first: [{"site", "sqnr_db"}]."""
-    known = [site for site in sites if site["sqnr_db"] is not None]
-    known.sort(key=lambda site: float(site["sqnr_db"]))
-    return [{key: site[key] for key in ("site", "sqnr_db")} for site in known[:most]]
+    known: list[SiteLevel] = [
+        {"site": site["site"], "sqnr_db": site["sqnr_db"]}
+        for site in sites
+        if site["sqnr_db"] is not None
+    ]
+    return sorted(known, key=lambda site: site["sqnr_db"])[:most]
 
 
-def causes_of_float(gemms: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def causes_of_float(gemms: Mapping[str, CertifiedGemm]) -> list[FloatCause]:
     """Products that do not run in INT8, by cause, the largest share of FLOPs first.
 
     Returns:
         [{"planned", "reason", "count", "flops_share", "gemms": the first names}].
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[Precision, str], list[str]] = {}
     for name, gemm in gemms.items():
         if gemm["reason"] or gemm["planned"] != INT8:
             found.setdefault((gemm["planned"], gemm["reason"]), []).append(name)
-    causes = [
+    causes: list[FloatCause] = [
         {
             "planned": planned,
             "reason": reason,
@@ -133,4 +145,4 @@ def causes_of_float(gemms: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
         }
         for (planned, reason), names in found.items()
     ]
-    return sorted(causes, key=lambda cause: -float(cause["flops_share"]))
+    return sorted(causes, key=lambda cause: -cause["flops_share"])

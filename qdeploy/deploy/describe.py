@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -15,12 +14,13 @@ from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError
 from qdeploy.onnx_file.check import load_graph
+from qdeploy.schemas.inspection import Contract, InspectedFile, RuleSummary
 
 _REMEDY = "Take it anew from where it was made."
 _SHOWN = 3  # places of a rule
 
 
-def describe(path: Path, target: str | None = None) -> dict[str, Any]:
+def describe(path: Path, target: str | None = None) -> InspectedFile:
     """Describe an ONNX file; `foreign.look` does it in a process of its own.
 
     Args:
@@ -31,20 +31,20 @@ def describe(path: Path, target: str | None = None) -> dict[str, Any]:
         ModelError: not readable as ONNX.
     """
     model = load_graph(path, _REMEDY)
-    found = {
+    found: InspectedFile = {
         "kind": "onnx",
         "inputs": {str(v.name): str(v.shape) for v in model.graph.inputs},
         "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
     }
     if target is not None:
-        return found | {"contract": _broken_rules(path, model, target)}
+        return {**found, "contract": _broken_rules(path, model, target)}
     check = certify_file(path)
     gemms = check["gemms"]
     layers = by_layer([], gemms, ran=True)
-    return found | {"int8": check, "layers": layers, "float": causes_of_float(gemms)}
+    return {**found, "int8": check, "layers": layers, "float": causes_of_float(gemms)}
 
 
-def _broken_rules(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
+def _broken_rules(path: Path, model: ir.Model, target: str) -> Contract:
     if any(node.op_type == "EPContext" for node in model.graph):
         raise ModelError(
             f"{path} only names a plan that is compiled: nothing of its graph is left to judge. "
@@ -61,7 +61,7 @@ def _broken_rules(path: Path, model: ir.Model, target: str) -> dict[str, Any]:
     }
 
 
-def by_rule(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
+def by_rule(broken: Sequence[BrokenRule]) -> list[RuleSummary]:
     """Broken rules, each once: errors first, the most frequent first.
 
     Returns:
@@ -71,7 +71,7 @@ def by_rule(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[BrokenRule]] = {}
     for one in broken:
         groups.setdefault((one.severity, one.rule), []).append(one)
-    rules = [
+    rules: list[RuleSummary] = [
         {
             "rule": rule,
             "severity": severity,
@@ -81,4 +81,4 @@ def by_rule(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
         }
         for (severity, rule), members in groups.items()
     ]
-    return sorted(rules, key=lambda rule: (rule["severity"] != ERROR, -int(rule["count"])))
+    return sorted(rules, key=lambda rule: (rule["severity"] != ERROR, -rule["count"]))

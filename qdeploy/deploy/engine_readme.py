@@ -9,7 +9,7 @@ from qdeploy.calibrate.run import text_columns
 from qdeploy.calibrate.strategies import FP16, FP32
 from qdeploy.deploy.predict_script import SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
-from qdeploy.figures import percent
+from qdeploy.figures import decibels, megabytes, percent
 from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
 from qdeploy.schemas.certificate import Certificate, Int8
 from qdeploy.schemas.manifest import EngineFields, Noise
@@ -99,7 +99,7 @@ def _table(
     if calibration is not None:
         rows = f"{calibration['rows']} rows of {markdown(Path(calibration['data']).name)}"
         yield f"| calibrated on | {rows}, cut at {calibration['max_length']} tokens |"
-    yield f"| size | {size_mb:.1f} MB of graph and weights |"
+    yield f"| size | {megabytes(size_mb)} MB of graph and weights |"
 
 
 def _int8(check: Int8) -> str:
@@ -119,7 +119,8 @@ def _noise(noise: Noise) -> str:
         return f"none: the logits are those of FP32 {rows}"
     if not noise["finite"]:
         return f"the logits are not finite {rows}"
-    text = f"logits have an SQNR of {noise['sqnr_db']:.1f} dB against FP32 {rows}"
+    level = "unknown" if noise["sqnr_db"] is None else f"{decibels(noise['sqnr_db'])} dB"
+    text = f"logits have an SQNR of {level} against FP32 {rows}"
     if noise["flipped"] is not None:
         text += f"; {noise['flipped']} of {noise['answers']} answers differ"
     return f"{text}; simulated on a CPU" if noise["simulated"] else text

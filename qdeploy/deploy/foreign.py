@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qdeploy import errors
 from qdeploy._package import PACKAGE
@@ -23,6 +23,9 @@ from qdeploy.files.scratch import scratch
 from qdeploy.machine.faults import is_memory
 from qdeploy.machine.remedies import missing_package
 from qdeploy.onnx_file.check import check_file
+
+if TYPE_CHECKING:  # the process that looks starts with little
+    from qdeploy.schemas.inspection import InspectedFile
 
 # Processor time and memory that a look takes at most: a start of the libraries (1 s, 0.1 GB), and
 # several times what encoders were seen to take (10 ms per MB; of a table that is stored in 8 bits
@@ -38,7 +41,7 @@ _START = (
 _PATIENCE = 8  # times the processor's time until a process that only waits is ended
 
 
-def look(path: Path, target: str | None) -> dict[str, Any]:
+def look(path: Path, target: str | None) -> InspectedFile:
     """What `describe.describe` says of a file.
 
     Raises:
@@ -69,7 +72,7 @@ def look(path: Path, target: str | None) -> dict[str, Any]:
     if "error" in answer:
         known = getattr(errors, answer["error"])
         raise known(answer["text"].replace(words[0], str(path)))
-    found: dict[str, Any] = answer["result"]
+    found: InspectedFile = answer["result"]
     return found
 
 
@@ -133,7 +136,7 @@ def main(words: list[str]) -> None:
     try:
         from qdeploy.deploy.describe import describe
 
-        answer: dict[str, Any] = {"result": describe(Path(path), target[0] if target else None)}
+        answer: dict[str, object] = {"result": describe(Path(path), target[0] if target else None)}
     except RecursionError:
         text = f"{path} holds chains of nodes that are longer than what is followed here."
         answer = {"error": "ModelError", "text": text}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.plan import INT8, SitePlan, read_plan
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
@@ -23,28 +21,26 @@ from qdeploy.errors import (
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.integrity import read_whole, verify
 from qdeploy.onnx_file.check import GRAPH
-from qdeploy.schemas.manifest import Contents
+from qdeploy.schemas.inspection import (
+    InspectedEngine,
+    InspectedFile,
+    InspectedModel,
+    InspectedSite,
+    Inspection,
+    KeptStatistics,
+    SharedFacts,
+)
+from qdeploy.schemas.manifest import Calibration, Contents, Interface
 
 # Kernels of a file are found by running it on this target; others hold it against their rules.
 RUN_ON = "ort-cpu"
 JUDGED = (RUN_ON, *(target.name for target in TARGETS.values() if target.has_rules))
 _NOISIEST = 3  # sites that the summary names
-_SHARED = ("model_type", "task", "labels", "head", "max_length", "inputs", "source")
-_ASKED = (
-    "checkpoint",
-    "strategy",
-    "target",
-    "scope",
-    "rest_precision",
-    "options",
-    "dry_run",
-    "noise",
-)
 
 
 def inspect_path(
     path: str | Path, target: str | None = None, *, require_int8: float | None = None
-) -> dict[str, Any]:
+) -> Inspection:
     """Describe a model directory, an engine directory or an ONNX file.
 
     Args:
@@ -85,7 +81,7 @@ def inspect_path(
     return found
 
 
-def _described(source: Path, held: str | None) -> dict[str, Any]:
+def _described(source: Path, held: str | None) -> Inspection:
     # graphs are looked into with packages that an engine's plan and certificate do without
     from qdeploy.deploy.foreign import look
 
@@ -98,13 +94,14 @@ def _described(source: Path, held: str | None) -> dict[str, Any]:
     return read_whole(source, lambda: _model(source))
 
 
-def _of_engine(source: Path, found: dict[str, Any]) -> dict[str, Any]:
+def _of_engine(source: Path, found: InspectedFile) -> InspectedFile:
     """With the number of GEMMs that an engine plans, where its graph has another one of products.
 
     A GEMM whose channels have groups is a product for each group in the file.
     """
     home = source.parent
-    if source.name != GRAPH or not found.get("int8") or not (home / MANIFEST).is_file():
+    check = found.get("int8")
+    if source.name != GRAPH or not check or not (home / MANIFEST).is_file():
         return found
     try:
         if kind_of(home) != "engine":
@@ -113,14 +110,14 @@ def _of_engine(source: Path, found: dict[str, Any]) -> dict[str, Any]:
     except QDeployError:  # a damaged engine: the file is described all the same
         return found
     planned = sum(gemm["precision"] == INT8 for gemm in gemms.values())
-    if planned == found["int8"]["planned"]:
+    if planned == check["planned"]:
         return found
-    return found | {"planned_gemms_of_engine": planned}
+    return {**found, "planned_gemms_of_engine": planned}
 
 
-def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> None:
+def _judge(source: Path, found: Inspection, require_int8: float | None) -> None:
     """Raise what the gates say."""
-    checked = found.get("contract")
+    checked = found.get("contract") if found["kind"] == "onnx" else None
     if checked and checked["errors"]:
         rules = [rule for rule in checked["rules"] if rule["severity"] == "error"]
         named = ", ".join(f"{rule['rule']} ({rule['count']})" for rule in rules)
@@ -131,7 +128,7 @@ def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> N
         )
     if require_int8 is None:
         return
-    check = found.get("int8")
+    check = None if found["kind"] == "model" else found.get("int8")
     if not check:
         raise PlanError(
             f"--require-int8 needs kernels that ran, and {source} has none: name an engine that "
@@ -141,7 +138,7 @@ def _judge(source: Path, found: dict[str, Any], require_int8: float | None) -> N
         raise GateError(failure, found)
 
 
-def _model(directory: Path) -> dict[str, Any]:
+def _model(directory: Path) -> InspectedModel:
     from qdeploy.graph.sites import find_structure
     from qdeploy.onnx_file.check import check_inside, load_graph
 
@@ -153,7 +150,8 @@ def _model(directory: Path) -> dict[str, Any]:
     )
     return {
         "kind": "model",
-        **{key: manifest.get(key) for key in (*_SHARED, "verification")},
+        **_shared(manifest),
+        "verification": manifest.get("verification"),
         "size_mb": _size_mb(directory, manifest),
         "gemms": len(structure.gemms),
         "sites": len(structure.sites),
@@ -162,25 +160,44 @@ def _model(directory: Path) -> dict[str, Any]:
     }
 
 
-def _statistics(directory: Path) -> list[dict[str, Any]]:
+def _statistics(directory: Path) -> list[KeptStatistics]:
     """What is kept from calibrations; of a damaged file its name alone."""
     from qdeploy.calibrate.run import FOLDER
     from qdeploy.calibrate.statistics import Statistics
 
-    found: list[dict[str, Any]] = []
+    found: list[KeptStatistics] = []
     for path in sorted((directory / FOLDER).glob("*.npz")):
-        entry: dict[str, Any] = {"file": path.name}
         try:
             origin = Statistics.load(path).origin
         except StatisticsError:
-            found.append(entry | {"damaged": True})
+            found.append({"file": path.name, "damaged": True})
             continue
-        keys = ("data", "rows", "seed", "max_length")
-        found.append(entry | {"damaged": False} | {key: getattr(origin, key) for key in keys})
+        found.append(
+            {
+                "file": path.name,
+                "damaged": False,
+                "data": origin.data,
+                "rows": origin.rows,
+                "seed": origin.seed,
+                "max_length": origin.max_length,
+            }
+        )
     return found
 
 
-def _engine(directory: Path) -> dict[str, Any]:
+def _shared(manifest: Interface) -> SharedFacts:
+    return {
+        "model_type": manifest.get("model_type"),
+        "task": manifest["task"],
+        "labels": manifest["labels"],
+        "head": manifest.get("head"),
+        "max_length": manifest["max_length"],
+        "inputs": manifest["inputs"],
+        "source": manifest["source"],
+    }
+
+
+def _engine(directory: Path) -> InspectedEngine:
     manifest = read_manifest(directory, "engine")
     verify(directory, manifest)
     plan = read_plan(directory)
@@ -194,7 +211,15 @@ def _engine(directory: Path) -> dict[str, Any]:
     gemms = {name: gemms[name] for name in (*plan.gemms, *others) if name in gemms}
     return {
         "kind": "engine",
-        **{key: manifest.get(key) for key in (*_SHARED, *_ASKED)},
+        **_shared(manifest),
+        "checkpoint": manifest.get("checkpoint"),
+        "strategy": manifest["strategy"],
+        "target": manifest["target"],
+        "scope": manifest["scope"],
+        "rest_precision": manifest.get("rest_precision"),
+        "options": manifest.get("options"),
+        "dry_run": manifest.get("dry_run"),
+        "noise": manifest.get("noise"),
         "calibration": _calibration(manifest.get("calibration")),
         "size_mb": _size_mb(directory, manifest),
         "planned_share": planned["planned_share"],
@@ -208,7 +233,7 @@ def _engine(directory: Path) -> dict[str, Any]:
     }
 
 
-def _site(site: SitePlan) -> dict[str, Any]:
+def _site(site: SitePlan) -> InspectedSite:
     return {
         "site": site.name,
         "treatment": site.treatment.kind,
@@ -219,10 +244,14 @@ def _site(site: SitePlan) -> dict[str, Any]:
     }
 
 
-def _calibration(found: Mapping[str, object] | None) -> dict[str, object] | None:
+def _calibration(found: Calibration | None) -> Calibration | None:
     """Of the rows that calibrated an engine all but one entry per row."""
-    long = ("row_lengths", "row_hashes")
-    return None if found is None else {k: v for k, v in found.items() if k not in long}
+    if found is None:
+        return None
+    short: Calibration = {**found}
+    short.pop("row_lengths", None)
+    short.pop("row_hashes", None)
+    return short
 
 
 def _size_mb(directory: Path, manifest: Contents) -> float:

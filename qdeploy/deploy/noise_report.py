@@ -15,7 +15,7 @@ from qdeploy.deploy.noise_sources import SingleSites, Source
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import QDeployWarning
-from qdeploy.figures import changed
+from qdeploy.figures import changed, decibels, logit_difference
 from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
 from qdeploy.names import short_name
@@ -135,9 +135,9 @@ def _warning(report: Noise, found: Difference, strategy: str, sources: list[Sour
         text = f"The engine gives outputs that are not finite {where}: it answers nothing."
     else:
         text = (
-            f"The logits stand {found.sqnr_db:.1f} dB above this engine's noise {where}, and at "
-            f"least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
-            f"{found.max_abs:.3g}."
+            f"The logits stand {decibels(found.sqnr_db)} dB above this engine's noise {where}, "
+            f"and at least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
+            f"{logit_difference(found.max_abs)}."
         )
     if sources:
         named = [f"{short_name(s.name)} ({_level(s.alone_db)} alone)" for s in sources[:_NAMED]]
@@ -153,7 +153,7 @@ def _flips(found: Difference) -> str:
 
 
 def _level(level: float) -> str:
-    return "not finite" if level == -math.inf else f"{level:.1f} dB"
+    return "not finite" if level == -math.inf else f"{decibels(level)} dB"
 
 
 def _remedy(report: Noise, strategy: str) -> str:
@@ -167,10 +167,12 @@ def _remedy(report: Noise, strategy: str) -> str:
     if level is not None and level >= FLOOR_DB + _MARGIN_DB:
         noisiest = "noisiest site" if len(names) == 1 else f"{len(names)} noisiest sites"
         return (
-            f"With the {noisiest} in float it is {level:.1f} dB on the first of these rows "
+            f"With the {noisiest} in float it is {decibels(level)} dB on the first of these rows "
             f"(`qdeploy inspect -v` gives the option). Or try {other}. {check}"
         )
     reached = (
-        "" if level is None else f", and {level:.1f} dB with the {len(names)} noisiest in float"
+        ""
+        if level is None
+        else f", and {decibels(level)} dB with the {len(names)} noisiest in float"
     )
     return f"It comes from many sites{reached}: try {other}, or another strategy. {check}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
@@ -12,6 +12,7 @@ from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, S
 from qdeploy.errors import QDeployWarning
 from qdeploy.graph.constants import constant
 from qdeploy.graph.sites import SHAPE_OPERATORS
+from qdeploy.schemas.inspection import FoundViolation
 
 ERROR, ADVICE = "error", "advice"
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -39,9 +40,15 @@ class BrokenRule:
     text: str
     remedy: str
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> FoundViolation:
         """For reports."""
-        return asdict(self)
+        return {
+            "rule": self.rule,
+            "severity": self.severity,
+            "node": self.node,
+            "text": self.text,
+            "remedy": self.remedy,
+        }
 
 
 def prepared(model: ir.Model) -> ir.Model:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.predict import predict_logits, predict_values
 from qdeploy.head import SEQUENCES, Head
+from qdeploy.schemas.evaluation import Comparison, Metrics, OutputNoise
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array, Progress
 
@@ -179,7 +179,7 @@ def outputs_of(
     return Compared(values, encoded.row_lengths, subject.head)
 
 
-def metrics_of(judged: Judged) -> dict[str, Any]:
+def metrics_of(judged: Judged) -> Metrics:
     """The report's `metrics`: accuracy, n, 95 % Wilson interval, constant_predictor.
 
     The predictions must have labels.
@@ -195,7 +195,7 @@ def metrics_of(judged: Judged) -> dict[str, Any]:
     }
 
 
-def compare(judged: Judged, base: Judged) -> dict[str, Any]:
+def compare(judged: Judged, base: Judged) -> Comparison:
     """The report's `baseline`: what is gained and lost against it, on the same rows.
 
     Without labels there is no accuracy, drop and McNemar p; the rest needs none. For `sqnr_db` and
@@ -206,10 +206,13 @@ def compare(judged: Judged, base: Judged) -> dict[str, Any]:
     """
     base_logits = base.logits[:, same_classes(judged.order, base.order)]
     predicted, base_predicted = judged.predicted, np.argmax(base_logits, axis=1)
-    found: dict[str, Any] = {
+    noise = _noise([(base_logits, judged.logits)], exclusive=True)
+    found: Comparison = {
         "flipped": metrics.flipped_rows(base_predicted, predicted),
         "agreement": metrics.agreement(base_predicted, predicted),
-        **_noise([(base_logits, judged.logits)], exclusive=True),
+        "sqnr_db": noise["sqnr_db"],
+        "equal_logits": noise["equal_logits"],
+        "max_abs_diff": noise["max_abs_diff"],
         "constant_predictor": judged.only_class is None
         and metrics.constant_predictor(base_predicted),
     }
@@ -217,15 +220,14 @@ def compare(judged: Judged, base: Judged) -> dict[str, Any]:
         return found
     n = len(judged.gold)
     theirs = metrics.accuracy(base_predicted, judged.gold)
-    return found | {
-        "accuracy": theirs,
-        "ci95": list(metrics.wilson_interval(round(theirs * n), n)),
-        "drop": theirs - metrics.accuracy(predicted, judged.gold),
-        "mcnemar_p": metrics.mcnemar_of(base_predicted, predicted, judged.gold),
-    }
+    found["accuracy"] = theirs
+    found["ci95"] = list(metrics.wilson_interval(round(theirs * n), n))
+    found["drop"] = theirs - metrics.accuracy(predicted, judged.gold)
+    found["mcnemar_p"] = metrics.mcnemar_of(base_predicted, predicted, judged.gold)
+    return found
 
 
-def compare_outputs(own: Compared, base: Compared) -> dict[str, Any]:
+def compare_outputs(own: Compared, base: Compared) -> OutputNoise:
     """How far two engines' outputs are from each other on the same rows.
 
     Returns:
@@ -249,7 +251,7 @@ def compare_outputs(own: Compared, base: Compared) -> dict[str, Any]:
     )
 
 
-def _noise(outputs: Sequence[tuple[Array, Array]], *, exclusive: bool) -> dict[str, Any]:
+def _noise(outputs: Sequence[tuple[Array, Array]], *, exclusive: bool) -> OutputNoise:
     """Of (baseline's, engine's) of each output."""
     sqnr = logit_sqnr_db(outputs, exclusive=exclusive)
     return {

@@ -7,7 +7,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from qdeploy.errors import DataError
 from qdeploy.text import json_text
@@ -34,7 +33,7 @@ class Lines:
         csv.writer(text, lineterminator="\n").writerow(names)
         return text.getvalue() if self._csv else ""
 
-    def of(self, records: Sequence[Mapping[str, Any]]) -> str:
+    def of(self, records: Sequence[Mapping[str, object]]) -> str:
         """The lines of records.
 
         Raises:
@@ -57,10 +56,10 @@ class Lines:
             writer.writerow([self._cell(record.get(name)) for name in self._columns])
         return text.getvalue()
 
-    def _json(self, value: Any) -> str:
+    def _json(self, value: object) -> str:
         return json_text(json.dumps(value, ensure_ascii=self._ascii, default=str))
 
-    def _cell(self, value: Any) -> Any:
+    def _cell(self, value: object) -> object:
         """A value of CSV; what has parts is JSON."""
         return self._json(value) if isinstance(value, list | dict) else value
 
@@ -70,7 +69,7 @@ def free_name(name: str, fields: set[str]) -> str:
     return f"input_{name}" if name in fields else name
 
 
-def plain_value(value: Any) -> Any:
+def plain_value(value: object) -> object:
     """A value that JSON has: no NaN, no infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

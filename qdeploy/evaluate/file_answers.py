@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from qdeploy.data.rows import Rows
 from qdeploy.errors import PlanError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.head import MULTI_LABEL, NONE, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
-from qdeploy.types import Array
+from qdeploy.types import Array, Json
 
+Record: TypeAlias = dict[str, Json]  # what is said of a row, by name
 _SPANS = ("start_logits", "end_logits")
 
 
 class Answered(NamedTuple):
     """Answers to a block of rows: a record of each, and how many rows were cut."""
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     truncated: int
 
 
@@ -68,7 +69,7 @@ class Answerer:
             record |= {name: _exact(row[name]) for name in self._outputs}
         return Answered(records, truncated)
 
-    def _say(self, rows: Rows, outputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Any]]:
+    def _say(self, rows: Rows, outputs: Sequence[Mapping[str, Array]]) -> list[Record]:
         task = self._predictor.task
         if task == SPANS:
             return [{} for _ in outputs]
@@ -92,7 +93,7 @@ def _fields(head: Head) -> tuple[str, ...]:
     return ("scores",) if head.problem_type == REGRESSION else ("label", "score")
 
 
-def _value(prediction: Prediction, name: str) -> Any:
+def _value(prediction: Prediction, name: str) -> Json:
     if name == "labels":
         return list(prediction.labels)
     if name == "scores":
@@ -100,7 +101,7 @@ def _value(prediction: Prediction, name: str) -> Any:
     return prediction.label if name == "label" else _short(prediction.score)
 
 
-def _entity(entity: Entity) -> dict[str, Any]:
+def _entity(entity: Entity) -> Record:
     return asdict(entity) | {"score": _short(entity.score)}
 
 
@@ -109,7 +110,7 @@ def _short(score: float) -> float:
     return float(f"{score:.7g}")
 
 
-def _exact(values: Array) -> Any:
+def _exact(values: Array) -> Json:
     """FP32 numbers as nested lists, with as many digits as tell each from all others."""
     if values.ndim:
         return [_exact(value) for value in values]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from qdeploy.deploy.int8_gate import shortfall
 from qdeploy.errors import GateError, PlanError
+from qdeploy.figures import accuracy, points
+from qdeploy.schemas.evaluation import Evaluation
 
 _ROUNDING = 1e-9  # a drop of exactly the limit passes, whatever binary fractions make of it
 
@@ -56,30 +56,29 @@ class Gates:
                 "and a classifier."
             )
 
-    def check(self, report: dict[str, Any]) -> None:
+    def check(self, report: Evaluation) -> None:
         """Judge a finished report.
 
         Raises:
             GateError: naming every gate that was not met; its attribute `report` is the report.
         """
-        failures = [
-            text
-            for text in (self._drop(report), shortfall(report["int8"], self.require_int8))
-            if text is not None
-        ]
+        failures = [text for text in (self._drop(report), self._share(report)) if text is not None]
         if failures:
             # a failed gate is a result: the caller still writes the report
             raise GateError(" ".join(failures), dict(report))
 
-    def _drop(self, report: Mapping[str, Any]) -> str | None:
-        if self.max_drop is None:
+    def _share(self, report: Evaluation) -> str | None:
+        int8 = report["int8"]
+        return None if int8 is None else shortfall(int8, self.require_int8)
+
+    def _drop(self, report: Evaluation) -> str | None:
+        base, own = report["baseline"], report["metrics"]
+        if self.max_drop is None or base is None or own is None:  # `check_use` asked for both
             return None
-        drop = 100 * report["baseline"]["drop"]
-        if drop <= self.max_drop + _ROUNDING:
+        if 100 * base["drop"] <= self.max_drop + _ROUNDING:
             return None
         return (
-            f"Accuracy drops by {drop:.2f} points (from "
-            f"{100 * report['baseline']['accuracy']:.2f} % to "
-            f"{100 * report['metrics']['accuracy']:.2f} %), and --max-drop allows "
-            f"{self.max_drop:g}. Try the strategy peg or mixed."
+            f"Accuracy drops by {points(base['drop'], signed=False)} points (from "
+            f"{accuracy(base['accuracy'])} % to {accuracy(own['accuracy'])} %), and --max-drop "
+            f"allows {self.max_drop:g}. Try the strategy peg or mixed."
         )

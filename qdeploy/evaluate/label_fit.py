@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeploy.errors import DataError, QDeployError, QDeployWarning
 from qdeploy.head import head_of
@@ -62,8 +62,9 @@ def _reading(manifest: EngineFields) -> Reading | None:
     """What `eval` would read; None where that is no file."""
     from qdeploy.data.reading import reading_for_engine
 
-    asked: dict[str, Any] = {"data": None, "columns": None, "max_length": None}
-    reading = reading_for_engine(manifest, task="auto", stands_in=True, **asked)
+    reading = reading_for_engine(
+        manifest, data=None, task="auto", columns=None, max_length=None, stands_in=True
+    )
     if reading.source is None or not Path(reading.source).expanduser().exists():
         return None
     return reading

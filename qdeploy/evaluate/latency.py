@@ -15,6 +15,7 @@ from qdeploy.deploy.engine import Engine
 from qdeploy.errors import PlanError
 from qdeploy.evaluate.rounds import SECONDS, Pace, Timed, alternate
 from qdeploy.machine.threads import check_threads, usable_cores
+from qdeploy.schemas.evaluation import Latency
 from qdeploy.types import Array, Progress
 
 Feeds = Mapping[str, Array]
@@ -89,11 +90,16 @@ def measure_alternating(
     return alternate(timers, protocol.pace(left), progress)
 
 
-def summary(rounds: list[Array]) -> dict[str, float]:
+def summary(rounds: list[Array]) -> Latency:
     """p50, p90, p95, p99 (linear interpolation) and mean of all runs, ms."""
     times = np.concatenate(rounds)
-    found = {f"p{p}": float(np.percentile(times, p)) for p in (50, 90, 95, 99)}
-    return found | {"mean": float(times.mean())}
+    return {
+        "p50": float(np.percentile(times, 50)),
+        "p90": float(np.percentile(times, 90)),
+        "p95": float(np.percentile(times, 95)),
+        "p99": float(np.percentile(times, 99)),
+        "mean": float(times.mean()),
+    }
 
 
 def median(rounds: list[Array]) -> float:

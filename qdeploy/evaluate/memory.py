@@ -9,13 +9,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qdeploy.errors import ModelError
 from qdeploy.machine.faults import machine_fault
 from qdeploy.machine.tied import run_tied
+from qdeploy.schemas.evaluation import Memory
 
 _MB = 1e6  # bytes; as in size_mb
 _RUNS = 3
@@ -23,7 +23,7 @@ _RUNS = 3
 
 def peak_memory(
     engine_dir: str | Path, *, threads: int = 2, batch_size: int = 8, seq_len: int = 128
-) -> dict[str, float]:
+) -> Memory:
     """Start a fresh process, load the engine, run it three times, and ask for its peak.
 
     Returns:
@@ -43,7 +43,7 @@ def peak_memory(
         if (fault := machine_fault(RuntimeError(last))) is not None:
             raise fault
         raise ModelError(f"{engine_dir} does not load in a process of its own: {last}")
-    found: dict[str, float] = json.loads(done.stdout)
+    found: Memory = json.loads(done.stdout)
     return found
 
 
@@ -68,7 +68,7 @@ def _resident_peak_of_resource() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[str, Any]:
+def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> Memory:
     from qdeploy.deploy.open import device_memory_mb, open_engine
 
     before = resident_peak()
@@ -81,7 +81,7 @@ def _run(engine_dir: str, threads: int, batch_size: int, seq_len: int) -> dict[s
     }
     for _ in range(_RUNS):
         engine.run(feeds)
-    found = {"peak": resident_peak() / _MB, "interpreter": before / _MB}
+    found: Memory = {"peak": resident_peak() / _MB, "interpreter": before / _MB}
     if on_device is not None:
         found["device"] = (device_memory_mb(engine_dir) or 0.0) - on_device
     return found

@@ -12,10 +12,9 @@ a row by the company that it is in. Three runs of the same rows tell:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -25,8 +24,9 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.metrics import largest_difference
 from qdeploy.evaluate.predict import RUN_TOKENS, check_finite
-from qdeploy.figures import changed
+from qdeploy.figures import changed, logit_difference
 from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
+from qdeploy.schemas.evaluation import Change, NeighbourFigures, Neighbours
 from qdeploy.types import Array, Progress
 
 Outputs = dict[str, Array]  # of one row: [classes], or [S, ...] of its own tokens
@@ -59,7 +59,7 @@ def neighbours_of(
     head: Head = CLASSIFIER,
     progress: Progress | None = None,
     stage: str = "neighbours",
-) -> dict[str, Any] | None:
+) -> Neighbours | None:
     """Run the same rows in other company, and compare.
 
     Args:
@@ -102,9 +102,13 @@ def neighbours_of(
         runs.append(_outputs(engine, encoder, wanted, head, told))
     first, other, tight = runs
     scale = max(float(np.abs(values).max()) for row in first for values in row.values())
-    found: dict[str, Any] = {"rows": len(some), "batch_size": batch}
-    found |= _difference(first, other, head) | {"padding": _difference(first, tight, head)}
-    return found | {"summary": _summary(found, scale)}
+    found: NeighbourFigures = {
+        "rows": len(some),
+        "batch_size": batch,
+        **_difference(first, other, head),
+        "padding": _difference(first, tight, head),
+    }
+    return {**found, "summary": _summary(found, scale)}
 
 
 def _tell(progress: Progress | None, stage: str, before: int, total: int, done: int) -> None:
@@ -140,7 +144,7 @@ def _outputs(
     return found
 
 
-def _difference(first: list[Outputs], other: list[Outputs], head: Head) -> dict[str, Any]:
+def _difference(first: list[Outputs], other: list[Outputs], head: Head) -> Change:
     """`max_abs_diff` and `flipped` of the same rows in two runs."""
     pairs = [(a[name], b[name]) for a, b in zip(first, other, strict=True) for name in a]
     flipped = None
@@ -165,7 +169,7 @@ def _answer(values: Array, head: Head) -> Array:
     return best
 
 
-def _summary(found: Mapping[str, Any], scale: float) -> str:
+def _summary(found: NeighbourFigures, scale: float) -> str:
     """The figures as a sentence without a full stop."""
     company, padding = found["max_abs_diff"], found["padding"]["max_abs_diff"]
     if company:
@@ -179,11 +183,11 @@ def _summary(found: Mapping[str, Any], scale: float) -> str:
     return f"{text}; their padding changes {changes}: {figures}"
 
 
-def _is_rounding(found: Mapping[str, Any], scale: float) -> bool:
+def _is_rounding(found: Change, scale: float) -> bool:
     return not found["flipped"] and found["max_abs_diff"] <= _ROUNDING * scale
 
 
-def _figures(found: Mapping[str, Any], rows: int) -> str:
-    text = f"up to {found['max_abs_diff']:.2g} in a logit"
+def _figures(found: Change, rows: int) -> str:
+    text = f"up to {logit_difference(found['max_abs_diff'])} in a logit"
     flipped = found["flipped"]
     return text if flipped is None else f"{text}, {changed(flipped, rows)}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from qdeploy.deploy.engine import Engine
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.rounds import ITERATIONS, Timed, alternate
+from qdeploy.schemas.evaluation import OwnLatency, OwnLengths
 from qdeploy.types import Array, Progress
 
 STAGE = "latency at own lengths"
@@ -29,7 +29,7 @@ _PAIRS = 8 * 1024**2
 
 
 @dataclass(frozen=True)
-class OwnLengths:
+class OwnLengthRuns:
     """What was run at the data's own lengths.
 
     Attributes:
@@ -54,7 +54,7 @@ def measure_own_lengths(
     seconds: float,
     seed: int = 0,
     progress: Progress | None = None,
-) -> OwnLengths:
+) -> OwnLengthRuns:
     """Time engines in rounds that alternate, both on the same batches.
 
     Args:
@@ -78,7 +78,7 @@ def measure_own_lengths(
         for subject, found in zip(subjects, encoded, strict=True)
     ]
     timed = alternate(timers, protocol.pace(seconds), progress, STAGE)
-    return OwnLengths(size, len(timers[0].feeds), tokens, timed)
+    return OwnLengthRuns(size, len(timers[0].feeds), tokens, timed)
 
 
 class _Own:
@@ -100,8 +100,8 @@ class _Own:
         return times / 1e6
 
 
-def about_own_lengths(found: OwnLengths, seed: int) -> list[dict[str, Any]]:
-    """The report's `own_lengths` of the engine, and of its baseline.
+def about_own_lengths(found: OwnLengthRuns, seed: int) -> tuple[OwnLengths, OwnLatency | None]:
+    """The report's `own_lengths` of the engine, and of its baseline if there is one.
 
     `speedup` is the median of the ratios of single batches, both engines' on the same one.
 
@@ -109,14 +109,9 @@ def about_own_lengths(found: OwnLengths, seed: int) -> list[dict[str, Any]]:
         seed: of the bootstrap.
     """
     rounds = found.timed.rounds
-    sections = []
-    for times in map(np.concatenate, rounds):
-        p50, p95 = np.percentile(times, [50, 95])
-        rows_per_second = 1000 * found.batch_size / float(times.mean())
-        latency = {"p50": float(p50), "p95": float(p95)}
-        sections.append({"latency_ms": latency, "rows_per_s": rows_per_second})
+    sections = [_speed(np.concatenate(times), found.batch_size) for times in rounds]
     median, p95 = np.percentile(found.tokens, [50, 95])
-    own: dict[str, Any] = {
+    own: OwnLengths = {
         "batch_size": found.batch_size,
         "batches": found.batches,
         "tokens": {"median": float(median), "p95": float(p95)},
@@ -128,4 +123,12 @@ def about_own_lengths(found: OwnLengths, seed: int) -> list[dict[str, Any]]:
         ratios = [theirs / ours for ours, theirs in zip(*rounds, strict=True)]
         ratio, low, high = ratio_of_medians(ratios, [np.ones_like(r) for r in ratios], seed)
         own["speedup"] = {"ratio": ratio, "ci95": [low, high]}
-    return [own, *sections[1:]]
+    return own, sections[1] if len(rounds) > 1 else None
+
+
+def _speed(times: Array, batch_size: int) -> OwnLatency:
+    p50, p95 = np.percentile(times, [50, 95])
+    return {
+        "latency_ms": {"p50": float(p50), "p95": float(p95)},
+        "rows_per_s": 1000 * batch_size / float(times.mean()),
+    }

@@ -24,6 +24,7 @@ from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import TOKENS
 from qdeploy.options import given_or
+from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.types import PathLike, Progress
 
 SCHEMA = 1
@@ -39,7 +40,7 @@ def predict_file(
     *,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> AnsweredFile:
     """Answer every row of a file; result and errors as `qdeploy.api.predict_file`.
 
     Args:
@@ -188,7 +189,8 @@ class _Task:
                 self.unanswered += 1
         self.rows += len(block)
         self.truncated += answered.truncated
-        self.answers.update(r["label"] for r in answered.records if "label" in r)
+        labels = (record.get("label") for record in answered.records)
+        self.answers.update(label for label in labels if isinstance(label, str))
         return text
 
     def _answers(self, block: list[Asked]) -> Answered:

@@ -246,7 +246,7 @@ class Predictor(OfOneProcess):
                     found[row][name] = self._own(values[at], batch, at)
         return found, encoded.truncated
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _load_again, (*self._made, self._manifest)
 
     def _own(self, values: Array, batch: Batch, at: int) -> Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from qdeploy.data.lengths import RowLengths
@@ -12,16 +10,34 @@ from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.rounds import Timed
+from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import of_predictions
+from qdeploy.figures import factor, interval
 from qdeploy.files.artifact import package_versions
+from qdeploy.schemas.evaluation import (
+    Baseline,
+    ClassOrderFound,
+    ColumnsRead,
+    Comparison,
+    Data,
+    Evaluation,
+    Latency,
+    OutputNoise,
+    Protocol,
+    Speedup,
+    Throughput,
+)
 from qdeploy.types import Array
 
 SCHEMA = 1
 FP16 = "fp16"  # the strategy
 
 
-def heading(subject: LoadedEngine, task: str, protocol: LatencyProtocol) -> dict[str, Any]:
-    """What was measured and how; every measured section starts as None.
+def heading(
+    subject: LoadedEngine, data: Data, protocol: LatencyProtocol, *, simulated: bool
+) -> Evaluation:
+    """What was measured and how; every section that takes a run starts as None.
 
     Keys are those of `docs/files.md`, so that a section that was left out reads null and a reader
     need not ask whether a key exists.
@@ -33,11 +49,11 @@ def heading(subject: LoadedEngine, task: str, protocol: LatencyProtocol) -> dict
         "engine": str(subject.directory),
         "target": manifest["target"],
         "rest_precision": manifest.get("rest_precision", "f32"),
-        "simulated": False,
+        "simulated": simulated,
         "auto": manifest.get("auto"),
         "strategy": manifest["strategy"],
         "scope": manifest["scope"],
-        "task": task,
+        "task": data["task"],
         "metrics": None,
         "baseline": None,
         "latency_ms": None,
@@ -49,9 +65,9 @@ def heading(subject: LoadedEngine, task: str, protocol: LatencyProtocol) -> dict
         "neighbours": None,
         "protocol": about_protocol(protocol),
         "memory_mb": None,
-        "size_mb": None,
+        "size_mb": engine_size(subject.directory),
         "int8": None,
-        "data": None,
+        "data": data,
         "labels": None,
         "no_accuracy": None,
         "versions": package_versions(),
@@ -59,7 +75,7 @@ def heading(subject: LoadedEngine, task: str, protocol: LatencyProtocol) -> dict
     }
 
 
-def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
+def about_protocol(protocol: LatencyProtocol) -> Protocol:
     """How latency is to be measured; `Timed.to_json` says what was run."""
     limited = protocol.iterations is None or protocol.warmup is None
     return {
@@ -69,11 +85,21 @@ def about_protocol(protocol: LatencyProtocol) -> dict[str, Any]:
         "asked_warmup": protocol.warmup,
         "asked_iterations": protocol.iterations,
         "asked_seconds": protocol.seconds if limited else None,
-        **dict.fromkeys(("warmup", "iterations", "seconds", "ended_by_time")),
+        "warmup": None,
+        "iterations": None,
+        "seconds": None,
+        "ended_by_time": None,
     }
 
 
-def about_baseline(subject: LoadedEngine) -> dict[str, Any]:
+def add_runs(protocol: Protocol, timed: Timed) -> None:
+    """Put what was run beside what was asked for."""
+    ran = timed.to_json()
+    protocol["warmup"], protocol["iterations"] = ran["warmup"], ran["iterations"]
+    protocol["seconds"], protocol["ended_by_time"] = ran["seconds"], ran["ended_by_time"]
+
+
+def about_baseline(subject: LoadedEngine) -> Baseline:
     """Which engine the baseline is."""
     manifest = subject.manifest
     return {
@@ -84,37 +110,51 @@ def about_baseline(subject: LoadedEngine) -> dict[str, Any]:
     }
 
 
-def about_data(rows: Rows, subject: LoadedEngine, lengths: RowLengths | None) -> dict[str, Any]:
-    """The rows: where from, how long and how many cut, beside those that calibrated the engine.
+def add_noise(baseline: Baseline, found: OutputNoise | Comparison) -> None:
+    """Put how far the outputs are from the baseline's into its section."""
+    baseline["sqnr_db"] = found["sqnr_db"]
+    baseline["equal_logits"] = found["equal_logits"]
+    baseline["max_abs_diff"] = found["max_abs_diff"]
+
+
+def add_comparison(baseline: Baseline, found: Comparison) -> None:
+    """Put the comparison of two engines' answers into the baseline's section."""
+    baseline["flipped"], baseline["agreement"] = found["flipped"], found["agreement"]
+    add_noise(baseline, found)
+    baseline["constant_predictor"] = found["constant_predictor"]
+    if "accuracy" in found:  # and with it all that needs labels
+        baseline["accuracy"], baseline["ci95"] = found["accuracy"], found["ci95"]
+        baseline["drop"], baseline["mcnemar_p"] = found["drop"], found["mcnemar_p"]
+
+
+def about_data(rows: Rows, subject: LoadedEngine, reading: Reading, left_out: int) -> Data:
+    """The rows: where from, and how they were read, beside those that calibrated the engine.
+
+    How long they are, the engine's own reading says (`RowLengths.to_json`); None until then.
 
     Args:
-        lengths: of the rows as the engine read them; None where it read none.
+        left_out: rows of the source that calibrated the engine, and are none of these.
     """
     seen, calibration = subject.calibration_hashes, subject.calibration_lengths
-    unread = dict.fromkeys(("max_length", "truncated", "truncated_share", "lengths"))
+    labelled, places = rows.labels is not None, reading.places
+    columns: ColumnsRead = {
+        "first": places.first,
+        "second": places.second,
+        "label": places.label if labelled else None,  # else no column is named for them
+    }
     return {
         "source": rows.source,
         "n": len(rows),
         "hash": rows.content_hash(),
-        "labelled": rows.labels is not None,
-        **(unread if lengths is None else lengths.to_json()),
+        "labelled": labelled,
+        "max_length": None,
+        "truncated": None,
+        "truncated_share": None,
+        "lengths": None,
         "calibration": None if calibration is None else calibration.to_json(),
         "also_calibration": sum(row in seen for row in row_hashes(rows)) if seen else 0,
-    }
-
-
-def about_reading(reading: Reading, left_out: int, *, labelled: bool) -> dict[str, Any]:
-    """How the rows were read, and how many of them calibrated the engine and were left out.
-
-    Args:
-        reading: what was read.
-        left_out: rows.
-        labelled: the rows have labels; else no column is named for them.
-    """
-    columns = reading.places.to_json()
-    return {
         "task": reading.task,
-        "columns": columns if labelled else columns | {"label": None},
+        "columns": columns,
         "stands_in": reading.stands_in,
         "how": reading.how,
         "remembered": reading.remembered,
@@ -122,7 +162,14 @@ def about_reading(reading: Reading, left_out: int, *, labelled: bool) -> dict[st
     }
 
 
-def about_labels(judged: Judged) -> dict[str, Any]:
+def add_lengths(data: Data, lengths: RowLengths) -> None:
+    """Put how long the rows are, as the engine read them, and how many were cut."""
+    data["max_length"], data["truncated"] = lengths.max_length, lengths.truncated
+    found = lengths.to_json()
+    data["truncated_share"], data["lengths"] = found["truncated_share"], found["lengths"]
+
+
+def about_labels(judged: Judged) -> ClassOrderFound:
     """Class names by index, who says so, how the rows spell them, and the order that fits better
     where one does."""
     swapped = judged.swapped
@@ -136,48 +183,34 @@ def about_labels(judged: Judged) -> dict[str, Any]:
     }
 
 
-def about_speed(
-    times: list[list[Array]], protocol: LatencyProtocol, seed: int
-) -> tuple[dict[str, Any], dict[str, float] | None]:
-    """Sections of the engine's times and, with two engines, the latency of the baseline.
+def about_throughput(latency: Latency, protocol: LatencyProtocol) -> Throughput:
+    """Rows and tokens a second, by the mean time of a run."""
+    rows_per_second = 1000 * protocol.batch_size / latency["mean"]
+    return {"rows_per_s": rows_per_second, "tokens_per_s": rows_per_second * protocol.seq_len}
+
+
+def about_speedup(own: list[Array], baseline: list[Array], seed: int) -> Speedup:
+    """The ratio of medians with its interval.
 
     Args:
-        times: rounds of the engine and, where there is one, of the baseline, ms.
-        protocol: for the rows of a run.
+        own, baseline: rounds of each engine, ms.
         seed: of the bootstrap.
-
-    Returns:
-        `latency_ms`, `throughput` and `speedup`; then the baseline's `latency_ms`.
     """
-    latency = summary(times[0])
-    rows_per_second = 1000 * protocol.batch_size / latency["mean"]
-    sections: dict[str, Any] = {
-        "latency_ms": latency,
-        "throughput": {
-            "rows_per_s": rows_per_second,
-            "tokens_per_s": rows_per_second * protocol.seq_len,
-        },
-    }
-    if len(times) == 1:
-        return sections, None
-    ratio, low, high = ratio_of_medians(times[1], times[0], seed)
-    return sections | {"speedup": {"ratio": ratio, "ci95": [low, high]}}, summary(times[1])
+    found, low, high = ratio_of_medians(baseline, own, seed)
+    return {"ratio": found, "ci95": [low, high]}
 
 
-def about_device(subject: LoadedEngine, iterations: int) -> dict[str, Any]:
-    """`device_ms` of a GPU's timed runs, between two events of the device, and `cuda_graph`.
+def about_device(subject: LoadedEngine, iterations: int) -> Latency | None:
+    """`device_ms` of a GPU's timed runs, between two events of the device; None elsewhere.
 
     Args:
         iterations: how many of its runs were timed, the last ones.
     """
     times = subject.engine.device_times[-iterations:]
-    return {
-        "device_ms": summary([np.array(times)]) if times else None,
-        "cuda_graph": subject.engine.graphs,
-    }
+    return summary([np.array(times)]) if times else None
 
 
-def suspicions(report: dict[str, Any], judged: Judged | None) -> list[str]:
+def suspicions(report: Evaluation, judged: Judged | None) -> list[str]:
     """What in a report should make its reader stop, each as one warning."""
     texts = []
     data = report["data"]
@@ -191,22 +224,22 @@ def suspicions(report: dict[str, Any], judged: Judged | None) -> list[str]:
     return texts + _against_half(report)
 
 
-def _against_half(report: dict[str, Any]) -> list[str]:
+def _against_half(report: Evaluation) -> list[str]:
     """On a GPU, whether INT8 gains anything over FP16, which takes no calibration."""
     target, int8, base = report["target"], report["int8"], report["baseline"]
     if report["rest_precision"] != "f16" or not report["latency_ms"]:
         return []
     if not int8 or not int8["planned"]:
         return []
-    if base is None or (base["strategy"], base["target"]) != (FP16, target):
+    speedup = report["speedup"]
+    if base is None or speedup is None or (base["strategy"], base["target"]) != (FP16, target):
         return [
             "On a GPU INT8 has to beat FP16, and this report does not compare the two. Run eval "
             f"with --baseline {FP16}, which builds the FP16 engine."
         ]
-    ratio, (low, high) = report["speedup"]["ratio"], report["speedup"]["ci95"]
-    if low > 1:
+    if speedup["ci95"][0] > 1:
         return []
     return [
-        f"INT8 is not faster than FP16 here: {ratio:.2f} x ({low:.2f} to {high:.2f}). Ship the "
-        f"FP16 engine, {base['engine']}."
+        f"INT8 is not faster than FP16 here: {factor(speedup['ratio'])} × "
+        f"({interval(speedup['ci95'], factor)}). Ship the FP16 engine, {base['engine']}."
     ]

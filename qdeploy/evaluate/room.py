@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from qdeploy.errors import PlanError
 from qdeploy.machine.free_memory import memory
@@ -14,7 +13,7 @@ _INPUTS = 3  # ids, mask, types
 
 
 def check_room(
-    config: Mapping[str, Any], batch_size: int, seq_len: int, free: int | None = None
+    config: Mapping[str, object], batch_size: int, seq_len: int, free: int | None = None
 ) -> None:
     """Refuse a run whose activations alone are more than there is memory, before it is killed.
 
@@ -39,7 +38,7 @@ def check_room(
     )
 
 
-def bytes_of_a_row(config: Mapping[str, Any], seq_len: int) -> int:
+def bytes_of_a_row(config: Mapping[str, object], seq_len: int) -> int:
     """What a row takes in one layer at least, in FP32; 0 beside its inputs of an unknown config."""
 
     def named(*names: str) -> int:

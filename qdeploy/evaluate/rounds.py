@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qdeploy.errors import PlanError
+from qdeploy.schemas.evaluation import Ran
 from qdeploy.types import Array, Progress
 
 Timer = Callable[[int, int], Array]  # (first run, runs) → ms of each, float64 [runs]
@@ -66,7 +66,7 @@ class Timed:
         """Timed runs of each engine."""
         return sum(map(len, self.rounds[0]))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Ran:
         """What was run, for a report: all but the times."""
         return {
             "warmup": self.warmup,

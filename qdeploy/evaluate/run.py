@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.data.reading import Reading, reading_for_engine
-from qdeploy.data.tasks import find_task
 from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate import report as parts
@@ -36,9 +35,8 @@ from qdeploy.files.artifact import read_manifest
 from qdeploy.head import head_of
 from qdeploy.machine.threads import check_threads
 from qdeploy.options import given_or
+from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.types import PathLike, Progress
-
-_NAME_ROWS = "Name labelled rows with --data"
 
 
 def evaluate_engine(
@@ -47,7 +45,7 @@ def evaluate_engine(
     *,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure an engine: accuracy, latency, memory, size and its INT8 kernels.
 
     Args:
@@ -75,7 +73,7 @@ def evaluate_engine(
         baseline=asked.baseline is not None, accuracy=asked.accuracy, simulate=asked.simulate
     )
     reading = _reading(Path(engine_dir), asked)
-    known, max_length = find_task(reading.task), reading.max_length
+    max_length = reading.max_length
     if progress:
         progress("load", 0, 1)
     subjects = _loaded(engine_dir, asked, threads)
@@ -84,17 +82,15 @@ def evaluate_engine(
         # Both engines have said how long a row may be; better refused now than behind the accuracy.
         protocol = replace(protocol, seq_len=timed_tokens(subjects, asked.seq_len))
         check_memory(subjects, protocol)
-    report = parts.heading(subjects[0], known.name, protocol) | {"simulated": asked.simulate}
+    data = parts.about_data(rows, subjects[0], reading, left_out)
+    report = parts.heading(subjects[0], data, protocol, simulated=asked.simulate)
     if len(subjects) > 1:
         report["baseline"] = parts.about_baseline(subjects[1])
-    judged = lengths = None
+    found = None
     if asked.accuracy:
         found = fill_predictions(report, subjects, rows, reading, gates, progress)
-        judged = found if isinstance(found, Judged) else None
-        lengths = found.lengths if found else None
-    report["data"] = parts.about_data(rows, subjects[0], lengths)
-    labelled = rows.labels is not None
-    report["data"] |= parts.about_reading(reading, left_out, labelled=labelled)
+    if found is not None:
+        parts.add_lengths(report["data"], found.lengths)
     # The same rows for both engines, each with the inputs that it takes.
     feeds = [feeds_of(s, rows, protocol, asked.seed, exact=asked.timed) for s in subjects]
     if asked.accuracy:
@@ -116,8 +112,8 @@ def evaluate_engine(
             f"Simulated: the graph for {report['target']} ran on the CPU. Its accuracy is that of "
             "the graph; nothing was timed, and no kernel was seen."
         )
+    report["warnings"] += parts.suspicions(report, found if isinstance(found, Judged) else None)
     # Gates come at the very end, so that the report of a failed one is whole.
-    report["warnings"] += parts.suspicions(report, judged)
     for text in report["warnings"]:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     gates.check(report)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from qdeploy.errors import ModelError
 from qdeploy.onnx_file.check import check_inside, weight_bytes
+from qdeploy.schemas.evaluation import Size
 
 _MB = 1e6
 
 
-def engine_size(engine_dir: str | Path) -> dict[str, float]:
+def engine_size(engine_dir: str | Path) -> Size:
     """Size of a directory, MB of 10⁶ bytes.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
@@ -23,7 +23,13 @@ from qdeploy.evaluate.accuracy import (
 )
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.labels import label_remedy
-from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol, fixed_feeds, measure_alternating
+from qdeploy.evaluate.latency import (
+    SEQ_LEN,
+    LatencyProtocol,
+    fixed_feeds,
+    measure_alternating,
+    summary,
+)
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
@@ -34,13 +40,14 @@ from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.files.artifact import read_json
 from qdeploy.head import CONFIG
+from qdeploy.schemas.evaluation import Evaluation, Memory
 from qdeploy.types import Array, Progress
 
 _NAME_ROWS = "Name labelled rows with --data"
 
 
 def fill_predictions(
-    report: dict[str, Any],
+    report: Evaluation,
     subjects: list[LoadedEngine],
     rows: Rows,
     reading: Reading,
@@ -70,26 +77,22 @@ def fill_predictions(
                 "agreement with it needs no labels."
             )
             return None
-    asked = {
-        "max_length": _kept_tokens(subjects, max_length),
-        "batch_size": report["protocol"]["batch_size"],
-        "progress": progress,
-    }
+    limit, batch = _kept_tokens(subjects, max_length), report["protocol"]["batch_size"]
     stages = ("accuracy", "accuracy of the baseline")
-    both = list(zip(subjects, stages, strict=False))
-    if len(subjects) > 1 and not subjects[0].head.chooses:
-        values = [outputs_of(subject, rows, stage=stage, **asked) for subject, stage in both]
-        report["baseline"] |= compare_outputs(values[0], values[1])
+    both, baseline = list(zip(subjects, stages, strict=False)), report["baseline"]
+    if baseline is not None and not subjects[0].head.chooses:
+        outputs = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
+        values = [outputs(subject, rows, stage=stage) for subject, stage in both]
+        parts.add_noise(baseline, compare_outputs(values[0], values[1]))
         found: Judged | Compared = values[0]
     else:
-        judged = [
-            predict_rows(subject, rows, task, stage=stage, **asked) for subject, stage in both
-        ]
+        predict = partial(predict_rows, max_length=limit, batch_size=batch, progress=progress)
+        judged = [predict(subject, rows, task, stage=stage) for subject, stage in both]
         found = judged[0]
         report["labels"] = parts.about_labels(judged[0])
         report["metrics"] = None if reason else metrics_of(judged[0])
-        if len(judged) > 1:
-            report["baseline"] |= compare(judged[0], judged[1])
+        if baseline is not None:
+            parts.add_comparison(baseline, compare(judged[0], judged[1]))
     if reason is not None:
         report["warnings"].append(
             f"Accuracy was not measured: {reason}. What follows compares the outputs with the "
@@ -156,7 +159,7 @@ def feeds_of(
 
 
 def fill_latency(
-    report: dict[str, Any],
+    report: Evaluation,
     subjects: list[LoadedEngine],
     feeds: list[dict[str, Array]],
     protocol: LatencyProtocol,
@@ -169,17 +172,21 @@ def fill_latency(
     """
     engines = [(s.engine, f) for s, f in zip(subjects, feeds, strict=True)]
     timed = measure_alternating(engines, protocol, progress, seconds=protocol.seconds / 2)
-    sections, baseline = parts.about_speed(timed.rounds, protocol, seed)
-    report |= sections
-    report["protocol"] |= timed.to_json()
-    report |= parts.about_device(subjects[0], timed.iterations)
+    latency, baseline = summary(timed.rounds[0]), report["baseline"]
+    report["latency_ms"] = latency
+    report["throughput"] = parts.about_throughput(latency, protocol)
+    parts.add_runs(report["protocol"], timed)
+    report["device_ms"] = parts.about_device(subjects[0], timed.iterations)
+    report["cuda_graph"] = subjects[0].engine.graphs
     if baseline is not None:
-        report["baseline"] |= {"latency_ms": baseline}
-        report["baseline"] |= parts.about_device(subjects[1], timed.iterations)
+        report["speedup"] = parts.about_speedup(timed.rounds[0], timed.rounds[1], seed)
+        baseline["latency_ms"] = summary(timed.rounds[1])
+        baseline["device_ms"] = parts.about_device(subjects[1], timed.iterations)
+        baseline["cuda_graph"] = subjects[1].engine.graphs
 
 
 def fill_own_lengths(
-    report: dict[str, Any],
+    report: Evaluation,
     subjects: list[LoadedEngine],
     rows: Rows,
     protocol: LatencyProtocol,
@@ -193,18 +200,17 @@ def fill_own_lengths(
         rows,
         protocol,
         max_length=_kept_tokens(subjects, max_length),
-        seconds=max(0.0, protocol.seconds - report["protocol"]["seconds"]),
+        seconds=max(0.0, protocol.seconds - (report["protocol"]["seconds"] or 0.0)),
         seed=seed,
         progress=progress,
     )
-    for place, section in zip(
-        (report, report["baseline"]), about_own_lengths(found, seed), strict=False
-    ):
-        place["own_lengths"] = section
+    report["own_lengths"], theirs = about_own_lengths(found, seed)
+    if report["baseline"] is not None and theirs is not None:
+        report["baseline"]["own_lengths"] = theirs
 
 
 def fill_neighbours(
-    report: dict[str, Any],
+    report: Evaluation,
     subjects: list[LoadedEngine],
     rows: Rows,
     max_length: int | None,
@@ -212,10 +218,8 @@ def fill_neighbours(
 ) -> None:
     """Fill `neighbours`, and the baseline's."""
     limit = _kept_tokens(subjects, max_length)
-    stages = ("neighbours", "neighbours of the baseline")
-    places = (report, report["baseline"])
-    for place, subject, stage in zip(places, subjects, stages, strict=False):
-        place["neighbours"] = neighbours_of(
+    found = [
+        neighbours_of(
             subject.engine,
             subject.encoder,
             rows,
@@ -225,10 +229,17 @@ def fill_neighbours(
             progress=progress,
             stage=stage,
         )
+        for subject, stage in zip(
+            subjects, ("neighbours", "neighbours of the baseline"), strict=False
+        )
+    ]
+    report["neighbours"] = found[0]
+    if report["baseline"] is not None:
+        report["baseline"]["neighbours"] = found[1]
 
 
 def fill_memories(
-    report: dict[str, Any],
+    report: Evaluation,
     subjects: list[LoadedEngine],
     protocol: LatencyProtocol,
     progress: Progress | None,
@@ -242,13 +253,11 @@ def fill_memories(
         if progress:
             progress("memory", done, len(subjects))
     report["memory_mb"] = memory[0]
-    if len(memory) > 1:
-        report["baseline"] |= {"memory_mb": memory[1]}
+    if report["baseline"] is not None:
+        report["baseline"]["memory_mb"] = memory[1]
 
 
-def _memory(
-    report: dict[str, Any], subject: LoadedEngine, protocol: LatencyProtocol
-) -> dict[str, float] | None:
+def _memory(report: Evaluation, subject: LoadedEngine, protocol: LatencyProtocol) -> Memory | None:
     """Peak of a fresh process; when that fails the rest of the report still stands, and says so."""
     try:
         return peak_memory(
@@ -263,22 +272,20 @@ def _memory(
 
 
 def fill_structure(
-    report: dict[str, Any],
+    report: Evaluation,
     subjects: list[LoadedEngine],
     feeds: list[dict[str, Array]],
     *,
     simulated: bool,
 ) -> None:
-    """Fill `size_mb` and `int8`, and the baseline's; a simulation has no kernels."""
+    """Fill `int8`, and the baseline's, and its size; a simulation has no kernels."""
     from qdeploy.deploy.certificate import check_int8
 
-    sections: list[dict[str, Any]] = [
-        {
-            "size_mb": engine_size(s.directory),
-            "int8": None if simulated else check_int8(s.directory, s.engine, f, s.manifest),
-        }
+    checks = [
+        None if simulated else check_int8(s.directory, s.engine, f, s.manifest)
         for s, f in zip(subjects, feeds, strict=True)
     ]
-    report |= sections[0]
-    if len(sections) > 1:
-        report["baseline"] |= sections[1]
+    report["int8"] = checks[0]
+    if report["baseline"] is not None:
+        report["baseline"]["size_mb"] = engine_size(subjects[1].directory)
+        report["baseline"]["int8"] = checks[1]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from qdeploy.data.lengths import RowLengths, cut_text, difference_text
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import INTEGERS, absent_text
 from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.figures import accuracy
+from qdeploy.schemas.evaluation import Evaluation
 
 _SHOWN = 6  # classes that a warning names
 
@@ -31,7 +30,7 @@ def of_lengths(
     return [text for text in texts if text is not None]
 
 
-def of_predictions(report: Mapping[str, Any], judged: Judged) -> list[str]:
+def of_predictions(report: Evaluation, judged: Judged) -> list[str]:
     """Classes in a wrong order, rows of one class, and an engine that answers one class alone."""
     texts = []
     if (text := swap_text(judged)) is not None:
@@ -58,7 +57,7 @@ def swap_text(judged: Judged) -> str | None:
     swapped = judged.swapped
     if swapped is None or judged.gold is None:
         return None
-    accuracy = metrics.accuracy(judged.predicted, judged.gold)
+    share = metrics.accuracy(judged.predicted, judged.gold)
     pairs = [f"'{label}' get '{name}'" for label, name in swapped.answered]
     more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
     order = ", ".join(f"{at} = {name}" for at, name in enumerate(judged.order.names[:_SHOWN]))
@@ -77,6 +76,6 @@ def swap_text(judged: Judged) -> str | None:
         )
     return (
         f"CLASS ORDER: the labels fit another order of the classes far better. Rows labelled "
-        f"{', '.join(pairs[:_SHOWN])}{more}. Accuracy is {100 * accuracy:.1f} %, and would be "
-        f"{100 * swapped.accuracy:.1f} %. {way}"
+        f"{', '.join(pairs[:_SHOWN])}{more}. Accuracy is {accuracy(share)} %, and would be "
+        f"{accuracy(swapped.accuracy)} %. {way}"
     )

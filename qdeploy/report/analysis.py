@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
+from qdeploy.figures import decibels
 from qdeploy.names import short_name
 from qdeploy.report.analysis_pictures import NARROW, caption_of, pictures
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import as_svg
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite, Cost, MeasuredPlan, RecurringChannel
 
 _COLUMNS = (
     Column("site", text=True),
@@ -27,7 +28,7 @@ _COLUMNS = (
 )
 
 
-def page(report: Mapping[str, Any]) -> Page:
+def page(report: Analysis) -> Page:
     """The analysis as a page."""
     data = report["data"]
     return Page(
@@ -41,19 +42,19 @@ def page(report: Mapping[str, Any]) -> Page:
     )
 
 
-def headline(report: Mapping[str, Any]) -> str:
+def headline(report: Analysis) -> str:
     """What is wrong with the model, in one sentence."""
     if not report["recommendations"]:
         return _nothing_lost(report)
     whole = report["w8a8_db"]
     start = "Outliers were found"
     if whole is not None:
-        start = f"One scale per tensor leaves {whole:.1f} dB of the logits"
+        start = f"One scale per tensor leaves {decibels(whole)} dB of the logits"
     sites = sum(len(entry["sites"]) for entry in report["recommendations"])
     return f"{start}; {sites} of {len(report['sites'])} sites ask for treatment."
 
 
-def _nothing_lost(report: Mapping[str, Any]) -> str:
+def _nothing_lost(report: Analysis) -> str:
     """That no site asks for treatment, and how much so few rows can see."""
     if not report["cost_rows"]:
         return "No site asks for treatment by its range; no cost was measured."
@@ -65,15 +66,15 @@ def _nothing_lost(report: Mapping[str, Any]) -> str:
     return f"{text} A drop below {seen} (1 of {answers} answers) does not show on so few."
 
 
-def _cards(report: Mapping[str, Any]) -> tuple[Card, ...]:
+def _cards(report: Analysis) -> tuple[Card, ...]:
     sites = report["sites"]
-    peak = max(sites, key=lambda site: float(site["kurtosis"]))
-    wide = max(sites, key=lambda site: float(site["max_over_median_channel"] or 0))
+    peak = max(sites, key=lambda site: site["kurtosis"])
+    wide = max(sites, key=lambda site: site["max_over_median_channel"] or 0)
     cards = []
     if report["w8a8_db"] is not None:
         mood = "bad" if report["w8a8_db"] < 20 else ""
         cards.append(
-            Card(f"{report['w8a8_db']:.1f} dB", "logit SQNR, every site with one scale", mood)
+            Card(f"{decibels(report['w8a8_db'])} dB", "logit SQNR, every site with one scale", mood)
         )
     cards.append(Card(f"{peak['kurtosis']:.0f}", f"largest kurtosis: {_breakable(peak['name'])}"))
     cards.append(
@@ -93,7 +94,7 @@ def _breakable(name: str) -> str:
     return short_name(name).replace(".", ".\N{ZERO WIDTH SPACE}")
 
 
-def _sections(report: Mapping[str, Any]) -> list[Section]:
+def _sections(report: Analysis) -> list[Section]:
     advice = tuple(entry["text"] for entry in report["recommendations"])
     drawn = {
         name: as_svg(draw, alt, narrow=NARROW, caption=caption_of(name))
@@ -119,7 +120,7 @@ def _sections(report: Mapping[str, Any]) -> list[Section]:
     return sections
 
 
-def _plans(report: Mapping[str, Any]) -> Section:
+def _plans(report: Analysis) -> Section:
     """Whole plans, and the build that follows from them."""
     rows = tuple(
         Row(
@@ -128,7 +129,7 @@ def _plans(report: Mapping[str, Any]) -> Section:
                 plan["scope"],
                 str(plan["sites"]),
                 ", ".join(plan["float_sites"]),
-                f"{plan['sqnr_db']:.1f}",
+                decibels(plan["sqnr_db"]),
                 _changed(plan),
             ),
             "good" if at == report["build"]["plan"] else "",
@@ -149,7 +150,7 @@ def _plans(report: Mapping[str, Any]) -> Section:
     return Section("What to build", items=items, table=table, note=note if rows else "")
 
 
-def _recurring(entries: list[dict[str, Any]]) -> Section:
+def _recurring(entries: list[RecurringChannel]) -> Section:
     rows = tuple(
         Row((str(e["channel"]), str(e["sites"]), ", ".join(map(str, e["depths"]))))
         for e in entries[:20]
@@ -159,11 +160,11 @@ def _recurring(entries: list[dict[str, Any]]) -> Section:
     return Section("Channels that recur", table=Table(columns, rows), note=note)
 
 
-def _carriers(sites: list[dict[str, Any]]) -> Section:
-    names = list(dict.fromkeys(name for site in sites for name in site["carriers"]))
+def _carriers(sites: list[AnalyzedSite]) -> Section:
+    names = list(dict.fromkeys(name for site in sites for name in site["carriers"] or ()))
     rows = []
-    for site in sorted(sites, key=lambda s: -float(s["outlier_energy"]))[:20]:
-        found = site["carriers"]
+    for site in sorted(sites, key=lambda s: -s["outlier_energy"])[:20]:
+        found = site["carriers"] or {}
         cells = [
             f"{_percent(found[name]['energy'])} ({_percent(found[name]['tokens'])})"
             if name in found
@@ -179,10 +180,11 @@ def _carriers(sites: list[dict[str, Any]]) -> Section:
     return Section("Tokens that carry them", table=Table(columns, tuple(rows)), note=note)
 
 
-def _sites(report: Mapping[str, Any]) -> Section:
+def _sites(report: Analysis) -> Section:
     rows, measured = [], bool(report["cost_rows"])
     for site in report["sites"]:
-        cost = site["cost"] or {}
+        cost = site["cost"]
+        gain = None if cost is None else cost["gain_db"]
         named = ", ".join(map(str, site["outlier_channels"][:6]))
         more = site["outlier_channel_count"] - 6
         rows.append(
@@ -199,10 +201,10 @@ def _sites(report: Mapping[str, Any]) -> Section:
                     named + (f" and {more} more" if more > 0 else ""),
                     _alone(site, measured=measured),
                     _changed(cost),
-                    _optional(cost.get("gain_db"), "{:+.2f}".format),
+                    _optional(gain, "{:+.2f}".format),
                     site["treatment"]["text"],
                 ),
-                "bad" if (cost.get("gain_db") or 0) >= 1 else "",
+                "bad" if (gain or 0) >= 1 else "",
             )
         )
     note = "Kurtosis of all elements of a site (a normal distribution has 3)."
@@ -211,15 +213,15 @@ def _sites(report: Mapping[str, Any]) -> Section:
     return Section("Every site", table=Table(_COLUMNS, tuple(rows)), note=note)
 
 
-def _alone(site: Mapping[str, Any], *, measured: bool) -> str:
+def _alone(site: AnalyzedSite, *, measured: bool) -> str:
     if site["cost"] is None:
         return "not measured" if measured else ""
-    return f"{site['cost']['alone_db']:.1f}"
+    return decibels(site["cost"]["alone_db"])
 
 
-def _changed(cost: Mapping[str, Any]) -> str:
+def _changed(cost: Cost | MeasuredPlan | None) -> str:
     """Answers that change with the site alone in 8 bits: counted, and expected."""
-    if cost.get("flipped") is None:
+    if cost is None or cost["flipped"] is None:
         return ""
     return f"{cost['flipped']} ({cost['flip_percent']:.1f} % expected)"
 
@@ -228,5 +230,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _optional(value: Any, form: Any) -> str:
-    return "" if value is None else str(form(value))
+def _optional(value: float | None, form: Callable[[float], str]) -> str:
+    return "" if value is None else form(value)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qdeploy.names import short_name
 from qdeploy.report.pictures import Draw, as_png, heat_map, levels, lines, picture_folder
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite
 from qdeploy.text import file_name
 
 NARROW = 4.2  # inches: height of a drawing for a telephone
@@ -30,7 +29,7 @@ def caption_of(name: str) -> str:
     return f"{short_name(site)}. {_CAPTIONS[kind]}" if site else _CAPTIONS[kind]
 
 
-def pictures(report: Mapping[str, Any]) -> dict[str, tuple[Draw, str]]:
+def pictures(report: Analysis) -> dict[str, tuple[Draw, str]]:
     """Name → drawing and what it shows."""
     found: dict[str, tuple[Draw, str]] = {}
     if drawn := report["heat_map"]:
@@ -57,7 +56,7 @@ def pictures(report: Mapping[str, Any]) -> dict[str, tuple[Draw, str]]:
     return found
 
 
-def _by_depth(sites: list[dict[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+def _by_depth(sites: list[AnalyzedSite]) -> dict[str, tuple[list[float], list[float]]]:
     """Kurtosis of the residual stream's sites, a line per kind and place within a layer."""
     series: dict[str, tuple[list[float], list[float]]] = {}
     met: Counter[tuple[str, int]] = Counter()
@@ -77,7 +76,7 @@ def _by_depth(sites: list[dict[str, Any]]) -> dict[str, tuple[list[float], list[
     return series
 
 
-def write_pngs(report: Mapping[str, Any], folder: Path) -> list[Path]:
+def write_pngs(report: Analysis, folder: Path) -> list[Path]:
     """Every picture as a PNG in a folder, which is made where it is missing.
 
     Raises:

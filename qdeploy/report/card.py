@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.figures import part, points, probability
 from qdeploy.report.evaluation import int8_text
+from qdeploy.report.figures import figures_of, is_loss
+from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.manifest import EngineManifest
 from qdeploy.text import markdown
 
@@ -18,10 +19,9 @@ _FEEDS = {
     "attention_mask": "row.attention_mask",
     "token_type_ids": "row.type_ids",
 }
-_SURE = 0.05  # p below which a drop is told as one
 
 
-def model_card(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def model_card(report: Evaluation, manifest: EngineManifest) -> str:
     """The card of an engine, from a report of `eval` and the engine's qdeploy.json.
 
     Nothing is claimed that the report does not hold; a licence is not guessed.
@@ -38,7 +38,7 @@ def model_card(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     return "\n".join(sections)
 
 
-def _title(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _title(report: Evaluation, manifest: EngineManifest) -> str:
     precision = "INT8" if _quantized(report) else "ONNX"
     return f"{markdown(_model(manifest))}, {precision} for `{report['target']}`"
 
@@ -49,25 +49,25 @@ def _model(manifest: EngineManifest) -> str:
     return str(manifest.get("checkpoint") or source.get("id") or source["path"])
 
 
-def _quantized(report: Mapping[str, Any]) -> bool:
+def _quantized(report: Evaluation) -> bool:
     """Whether any GEMM is INT8; a simulation does not tell, and its strategy does."""
     check = report["int8"]
     return bool(check["planned"]) if check else report["strategy"] not in ("fp32", "fp16")
 
 
-def _short(source: Any) -> str:
+def _short(source: str) -> str:
     """A path as its last two parts: what lies above them is of nobody's business."""
-    return "/".join(Path(str(source)).parts[-2:])
+    return "/".join(Path(source).parts[-2:])
 
 
-def _front_matter(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _front_matter(report: Evaluation, manifest: EngineManifest) -> str:
     tags = ["onnx", *(("int8", "quantization") if _quantized(report) else ()), "qdeploy"]
     lines = ["library_name: onnx", "tags:", *(f"- {tag}" for tag in tags)]
     kind = _PIPELINES.get(manifest["task"], manifest["task"])
     lines.append(f"pipeline_tag: {kind}")
     metrics = report["metrics"]
     if metrics:
-        source = json.dumps(_short((report["data"] or {}).get("source")))
+        source = json.dumps(_short(report["data"]["source"]))
         name = f"accuracy on {metrics['n']} rows"
         lines += [
             "model-index:",
@@ -80,7 +80,7 @@ def _front_matter(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
-def _what(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _what(report: Evaluation, manifest: EngineManifest) -> str:
     how = " with 8-bit weights and activations" if _quantized(report) else ""
     return (
         f"An engine for `{report['target']}`{how}: strategy `{report['strategy']}`, scope "
@@ -89,50 +89,13 @@ def _what(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     )
 
 
-def _figures(report: Mapping[str, Any]) -> str:
-    rows = []
-    if metrics := report["metrics"]:
-        low, high = (100 * x for x in metrics["ci95"])
-        value = (
-            f"{100 * metrics['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}), n = {metrics['n']}"
-        )
-        rows.append((f"accuracy, {report['task']}", value))
-    data = report["data"] or {}
-    if data.get("truncated"):
-        value = f"{data['truncated']} of {data['n']} ({100 * data['truncated_share']:.1f} %)"
-        rows.append((f"rows cut at {data['max_length']} tokens", value))
-    base = report["baseline"]
-    if base and "drop" in base:
-        value = f"{100 * base['drop']:+.2f} points (McNemar p = {base['mcnemar_p']:.2g})"
-        rows.append((f"drop against {base['strategy']}", value))
-    elif base and "agreement" in base:
-        value = f"{100 * base['agreement']:.2f} % ({base['flipped']} rows flipped)"
-        rows.append((f"agreement with {base['strategy']}", value))
-    if base and base.get("sqnr_db") is not None:
-        difference = f", largest difference {base['max_abs_diff']:.3g}"
-        value = f"SQNR {base['sqnr_db']:.1f} dB{difference}"
-        rows.append((f"logits against {base['strategy']}", value))
-    if speed := report["speedup"]:
-        low, high = speed["ci95"]
-        rows.append(("speed against it", f"{speed['ratio']:.2f} × ({low:.2f} to {high:.2f})"))
-    if speed := (report.get("own_lengths") or {}).get("speedup"):
-        low, high = speed["ci95"]
-        value = f"{speed['ratio']:.2f} × ({low:.2f} to {high:.2f})"
-        rows.append(("the same at the data's own lengths", value))
-    if neighbours := report.get("neighbours"):
-        rows.append(("in a batch", neighbours["summary"]))
-    if latency := report["latency_ms"]:
-        p = report["protocol"]
-        shape = f"{p['batch_size']} × {p['seq_len']}, {p['threads']} threads"
-        rows.append(
-            (f"latency, {shape}", f"p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms")
-        )
-    rows.append(("size", f"{report['size_mb']['total']:.1f} MB"))
-    lines = ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+def _figures(report: Evaluation) -> str:
+    lines = ["| figure | value |", "|---|---|"]
+    lines += [f"| {figure.name} | {figure.text} |" for figure in figures_of(report)]
     return "\n".join(lines) + "\n"
 
 
-def _use(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _use(report: Evaluation, manifest: EngineManifest) -> str:
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])
     labels = ", ".join(
         f"{index} = {markdown(name)}" for index, name in enumerate(manifest.get("labels") or ())
@@ -142,7 +105,7 @@ def _use(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     return f"{text}. Tokenizer: `tokenizer.json`.\n\n```python\n{_code(report, manifest)}\n```\n"
 
 
-def _code(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _code(report: Evaluation, manifest: EngineManifest) -> str:
     """A program that runs in the engine's directory."""
     target = report["target"]
     snippet = TARGETS[target].snippet() if target in TARGETS else None
@@ -170,34 +133,33 @@ def _code(report: Mapping[str, Any], manifest: EngineManifest) -> str:
     return "\n".join(lines)
 
 
-def _making(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _making(report: Evaluation, manifest: EngineManifest) -> str:
     calibration = manifest.get("calibration")
     rows = "without calibration rows"
     if calibration:
         source = markdown(_short(calibration["data"]))
         rows = f"on {calibration['rows']} calibration rows of {source}"
         if calibration.get("truncated"):
-            share = 100 * calibration["truncated"] / calibration["rows"]
-            limit = calibration["max_length"]
-            rows += f" ({share:.1f} % of them cut at {limit} tokens)"
+            share = part(calibration["truncated"] / calibration["rows"])
+            rows += f" ({share} of them cut at {calibration['max_length']} tokens)"
     known = manifest.get("versions", {})
     versions = ", ".join(f"{name} {version}" for name, version in known.items())
     digest = manifest["source"]["sha256"]
     return f"Quantized after training, {rows}. Source graph sha256 `{digest}`. {versions}.\n"
 
 
-def _limits(report: Mapping[str, Any], manifest: EngineManifest) -> str:
+def _limits(report: Evaluation, manifest: EngineManifest) -> str:
     lines = [
         "- Ranges come from the calibration rows: texts of another kind may lose more.",
         "- Latency is of the machine that measured it.",
         "- Licence and intended use are those of the model it was made from.",
     ]
     base = report["baseline"]
-    if base and base.get("drop", 0) > 0 and base["mcnemar_p"] < _SURE:
+    if base is not None and is_loss(base):
         lines.insert(
             0,
-            f"- **It loses {100 * base['drop']:.2f} points of accuracy** against "
-            f"{base['strategy']} (McNemar p = {base['mcnemar_p']:.2g}).",
+            f"- **It loses {points(base['drop'], signed=False)} points of accuracy** against "
+            f"{base['strategy']} (McNemar p = {probability(base['mcnemar_p'])}).",
         )
     lines += [f"- {markdown(text)}" for text in report["warnings"]]
     return "\n".join(lines) + "\n"

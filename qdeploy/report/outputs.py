@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.errors import OutputError
 from qdeploy.files.artifact import read_manifest
@@ -14,10 +13,10 @@ from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, write_file
 from qdeploy.report import analysis, analysis_pictures, evaluation, sweep
 from qdeploy.report.card import model_card
-from qdeploy.report.page import remedy, render
-
-_PAGES = {"analysis": analysis.page, "evaluation": evaluation.page, "sweep": sweep.page}
-_PLOTS = {"analysis": analysis_pictures.write_pngs, "sweep": sweep.write_png}
+from qdeploy.report.page import Page, remedy, render
+from qdeploy.schemas.analysis import is_analysis
+from qdeploy.schemas.evaluation import is_evaluation
+from qdeploy.schemas.sweep import is_sweep
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Outputs:
         if drawn and not all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
             raise OutputError(remedy())
 
-    def write(self, report: Mapping[str, Any]) -> None:
+    def write(self, report: Mapping[str, object]) -> None:
         """Write what is wanted.
 
         Raises:
@@ -64,16 +63,31 @@ class Outputs:
             error.report = report
             raise
 
-    def _write(self, report: Mapping[str, Any]) -> None:
+    def _write(self, report: Mapping[str, object]) -> None:
         if self.html is not None:
-            text = render(_PAGES[report["kind"]](report))
-            _write_text("--html", self.html, text)
+            _write_text("--html", self.html, render(_page(report)))
         if self.plot is not None:
-            _PLOTS[report["kind"]](report, self.plot)
+            _plot(report, self.plot)
             note("--plot", f"{self.plot} was written")
-        if self.card is not None:
+        if self.card is not None and is_evaluation(report):
             manifest = read_manifest(Path(report["engine"]), "engine")
             _write_text("--card", self.card, model_card(report, manifest))
+
+
+def _page(report: Mapping[str, object]) -> Page:
+    if is_evaluation(report):
+        return evaluation.page(report)
+    if is_analysis(report):
+        return analysis.page(report)
+    assert is_sweep(report)
+    return sweep.page(report)
+
+
+def _plot(report: Mapping[str, object], folder: Path) -> None:
+    if is_analysis(report):
+        analysis_pictures.write_pngs(report, folder)
+    elif is_sweep(report):
+        sweep.write_png(report, folder)
 
 
 def _write_text(flag: str, path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,22 +16,25 @@ from qdeploy.machine.faults import explain
 from qdeploy.report.page import Picture, remedy
 from qdeploy.text import mathless
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 # colour-blind safe (Okabe and Ito 2008), and told apart on paper too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-Draw = Callable[[Any], None]
+Draw: TypeAlias = "Callable[[Figure], None]"
 _WHOLE = 100.0  # %: where axes of percentages end
 
 
-def _figure(width: float, height: float, draw: Draw) -> Any:
+def _figure(width: float, height: float, draw: Draw) -> Figure:
     try:
         import matplotlib
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure as Drawing
     except ImportError:
         raise OutputError(remedy()) from None
     # text stays text (small files, searchable); the salt makes ids the same in every run
-    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "qdeploy", "font.size": 9}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "qdeploy", "font.size": 9}):
+        figure = Drawing(figsize=(width, height), layout="constrained")
         draw(figure)
     return figure
 
@@ -67,14 +70,23 @@ def _svg(draw: Draw, width: float, height: float, salt: str) -> str:
     return text[text.index("<svg") :]
 
 
-def _is_narrow(figure: Any) -> bool:
+def _is_narrow(figure: Figure) -> bool:
     return bool(figure.get_figwidth() < _STACKED)
 
 
-def _titled(axes: Any, title: str, share: float = 1.0) -> None:
+def _titled(figure: Figure, axes: Axes, title: str, share: float = 1.0) -> None:
     """A title over as many lines as its share of the figure's width asks for."""
-    width = int(share * _LETTERS * axes.figure.get_figwidth())
+    width = int(share * _LETTERS * figure.get_figwidth())
     axes.set_title("\n".join(textwrap.wrap(mathless(title), width)))
+
+
+def _whole_numbers(axes: Axes) -> None:
+    """No ticks between the whole numbers of x."""
+    from matplotlib.ticker import MaxNLocator
+
+    locator = axes.xaxis.get_major_locator()
+    assert isinstance(locator, MaxNLocator)  # what linear axes have
+    locator.set_params(integer=True)
 
 
 def as_png(draw: Draw, path: Path, *, width: float = WIDE, height: float = 3.4) -> None:
@@ -105,13 +117,13 @@ def heat_map(
 ) -> Draw:
     """Channel × depth: one row per site, one column per channel."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         image = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
         axes.set_yticks(range(len(rows)), list(map(mathless, rows)))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _whole_numbers(axes)
         axes.set_xlabel("channel")
-        _titled(axes, title)
+        _titled(figure, axes, title)
         along = "horizontal" if _is_narrow(figure) else "vertical"
         figure.colorbar(image, ax=axes, label=label, orientation=along)
 
@@ -128,17 +140,18 @@ def lines(
 ) -> Draw:
     """One line with points per name: (x, y)."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for index, (name, (x, y)) in enumerate(series.items()):
             color, marker = PALETTE[index % len(PALETTE)], "os^Dvx*"[index % 7]
             axes.plot(x, y, marker=marker, label=mathless(name), color=color)
         if log:
             axes.set_yscale("log")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _whole_numbers(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        _titled(axes, title)
+        _titled(figure, axes, title)
+        place: Literal["outside lower center", "outside right upper"]
         place = "outside lower center" if _is_narrow(figure) else "outside right upper"
         figure.legend(loc=place, frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -149,7 +162,7 @@ def lines(
 def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str]) -> Draw:
     """How often each level code − zero point is used, before and after, shares on a log scale."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         rows, columns = (2, 1) if _is_narrow(figure) else (1, 2)
         pair = figure.subplots(rows, columns, sharey=True)
         for axes, counts, title, color in zip(
@@ -161,7 +174,7 @@ def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str])
             used = np.flatnonzero(found) - half
             axes.set_xlim(used.min() - 3, used.max() + 3)
             axes.set_yscale("log")
-            _titled(axes, title, share=1 / columns)
+            _titled(figure, axes, title, share=1 / columns)
             axes.set_xlabel("level (code − zero point)")
             axes.spines[["top", "right"]].set_visible(False)
         for axes in pair[:rows]:
@@ -173,7 +186,7 @@ def levels(before: Sequence[int], after: Sequence[int], titles: tuple[str, str])
 def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> Draw:
     """A percentage with its interval (low, high) per name, the first on top."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for index, (_, value, low, high) in enumerate(points):
             axes.plot([low, high], [index, index], color=PALETTE[index % len(PALETTE)], linewidth=2)
@@ -182,7 +195,7 @@ def intervals(points: Sequence[tuple[str, float, float, float]], title: str) -> 
         axes.set_yticks(range(len(points)), [mathless(name) for name, *_ in points])
         axes.set_ylim(len(points) - 0.4, -0.8)
         axes.set_xlim(right=min(axes.get_xlim()[1], _WHOLE))
-        _titled(axes, title)
+        _titled(figure, axes, title)
         axes.spines[["top", "right"]].set_visible(False)
 
     return draw
@@ -193,7 +206,7 @@ def scatter(
 ) -> Draw:
     """Points (name, x, y in %, size, on the front), all named; the front is joined."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         biggest = max(size for *_, size, _ in points)
         for _, x, y, size, front in points:
@@ -205,16 +218,22 @@ def scatter(
         axes.plot(*zip(*best, strict=True), color=PALETTE[2], linewidth=1, linestyle="--")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        _titled(axes, title)
+        _titled(figure, axes, title)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.12, y=0.06)
         axes.set_ylim(top=min(axes.get_ylim()[1], _WHOLE))
         figure.draw_without_rendering()  # settles the scales that labels are placed by
         texts = [(name, float(x), float(y)) for name, x, y, *_ in points]
         for (name, x, y), (left, shift) in zip(texts, _label_shifts(axes, texts), strict=True):
-            side: dict[str, Any] = {"ha": "right"} if left else {}
-            place = {"xytext": (-_GAP if left else _GAP, shift), "textcoords": "offset points"}
-            axes.annotate(mathless(name), (x, y), fontsize=_LABEL, va="center", **place, **side)
+            axes.annotate(
+                mathless(name),
+                (x, y),
+                xytext=(-_GAP if left else _GAP, shift),
+                textcoords="offset points",
+                fontsize=_LABEL,
+                va="center",
+                ha="right" if left else "left",
+            )
 
     return draw
 
@@ -223,7 +242,9 @@ def scatter(
 _LABEL, _GAP, _DOT = 6.5, 7.0, 5.0
 
 
-def _label_shifts(axes: Any, texts: Sequence[tuple[str, float, float]]) -> list[tuple[bool, float]]:
+def _label_shifts(
+    axes: Axes, texts: Sequence[tuple[str, float, float]]
+) -> list[tuple[bool, float]]:
     """Whether each label stands to the left, and how far it moves, so that none covers another.
 
     Args:

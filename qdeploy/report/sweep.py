@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from qdeploy.figures import (
+    accuracy,
+    decibels,
+    factor,
+    interval,
+    megabytes,
+    milliseconds,
+    points,
+    probability,
+)
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, picture_folder, scatter
+from qdeploy.schemas.sweep import FinishedTrial, RanInInt8, SweepResult, SweptTrial, is_finished
 
 _COLUMNS = (
     Column("trial", text=True),
@@ -30,10 +40,11 @@ _COLUMNS = (
 )
 
 
-def page(result: Mapping[str, Any]) -> Page:
+def page(result: SweepResult) -> Page:
     """A sweep as a page."""
     trials = result["trials"]
-    done, failed = finished(trials), [t for t in trials if t["error"] is not None]
+    done = finished(trials)
+    failed = [(t["label"], t["error"]) for t in trials if t["error"] is not None]
     protocol = result["setting"]["protocol"]
     shape = " × ".join(map(str, protocol["shapes"][0]))
     draw, alt = picture(result)
@@ -54,7 +65,7 @@ def page(result: Mapping[str, Any]) -> Page:
     ]
     if failed:
         columns = (Column("trial", text=True), Column("error", text=True))
-        rows = tuple(Row((t["label"], t["error"]), "bad") for t in failed)
+        rows = tuple(Row(cells, "bad") for cells in failed)
         sections.append(Section("Failed", table=Table(columns, rows)))
     constant = [t["label"] for t in done if t["constant_predictor"]]
     return Page(
@@ -72,24 +83,24 @@ def page(result: Mapping[str, Any]) -> Page:
     )
 
 
-def footer(result: Mapping[str, Any]) -> str:
+def footer(result: SweepResult) -> str:
     """Where, when and with what."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return f"{'; '.join(result['machines'])}; {', '.join(result['dates'])}; {versions}"
 
 
-def finished(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def finished(trials: list[SweptTrial]) -> list[FinishedTrial]:
     """Trials that ended with a result."""
-    return [trial for trial in trials if trial["error"] is None]
+    return [trial for trial in trials if is_finished(trial)]
 
 
-def headline(result: Mapping[str, Any]) -> str:
+def headline(result: SweepResult) -> str:
     """What to take, in one sentence."""
     trials = result["trials"]
     done = finished(trials)
     counted = f"{len(done)} of {len(trials)} engines were measured"
     if result["max_drop"] is None:
-        fastest = min(done, key=lambda t: float(t["relative"]))
+        fastest = min(done, key=lambda t: t["relative"])
         return f"{counted}; the fastest is {fastest['label']}, {_lost(fastest)}."
     if result["cheapest"] is None:
         return f"{counted}; none holds the accuracy within {result['max_drop']:g} points."
@@ -100,74 +111,76 @@ def headline(result: Mapping[str, Any]) -> str:
     )
 
 
-def _lost(trial: Mapping[str, Any]) -> str:
-    ratio = f", {trial['speedup']['ratio']:.2f} × FP32's speed" if trial["speedup"] else ""
-    return f"{100 * trial['drop']:+.2f} points lost{ratio}"
+def _lost(trial: FinishedTrial) -> str:
+    ratio = f", {factor(trial['speedup']['ratio'])} × FP32's speed" if trial["speedup"] else ""
+    return f"{points(trial['drop'])} points lost{ratio}"
 
 
-def _cards(result: Mapping[str, Any]) -> tuple[Card, ...]:
-    base = result["trials"][0]
-    cards = [Card(f"{100 * base['accuracy']:.2f} %", "accuracy of FP32")]
-    chosen = [t for t in result["trials"] if t["key"] == result["cheapest"]]
+def _cards(result: SweepResult) -> tuple[Card, ...]:
+    base, *_ = done = finished(result["trials"])
+    cards = [Card(f"{accuracy(base['accuracy'])} %", "accuracy of FP32")]
+    chosen = [t for t in done if t["key"] == result["cheapest"]]
     for best in chosen:
         cards.append(
-            Card(f"{100 * best['accuracy']:.2f} %", f"accuracy of {best['label']}", "good")
+            Card(f"{accuracy(best['accuracy'])} %", f"accuracy of {best['label']}", "good")
         )
         if best["speedup"]:
-            cards.append(Card(f"{best['speedup']['ratio']:.2f} ×", "its speed over FP32", "good"))
-        cards.append(Card(f"{best['size_mb']['total']:.1f} MB", "its size"))
+            cards.append(
+                Card(f"{factor(best['speedup']['ratio'])} ×", "its speed over FP32", "good")
+            )
+        cards.append(Card(f"{megabytes(best['size_mb']['total'])} MB", "its size"))
     return tuple(cards)
 
 
-def _row(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
-    low, high = trial["ci95"]
+def _row(trial: FinishedTrial, result: SweepResult) -> Row:
     check, memory = trial["int8"], trial["memory_mb"] or {}
     mood = "good" if trial["key"] == result["cheapest"] else ""
     return Row(
         (
             trial["label"],
             trial["target"] if len(_targets(result)) > 1 else "",
-            f"{100 * trial['accuracy']:.2f}" + (" CONSTANT" if trial["constant_predictor"] else ""),
-            f"{100 * low:.2f} to {100 * high:.2f}",
-            f"{100 * trial['drop']:+.2f}",
-            f"{trial['mcnemar_p']:.2g}",
-            "" if trial["sqnr_db"] is None else f"{trial['sqnr_db']:.1f}",
-            f"{trial['p50_ms']:.2f}",
-            f"{trial['p95_ms']:.2f}",
-            f"{trial['speedup']['ratio']:.2f}" if trial["speedup"] else "1.00",
-            f"{memory['peak']:.0f}" if "peak" in memory else "",
-            f"{trial['size_mb']['total']:.1f}",
+            accuracy(trial["accuracy"]) + (" CONSTANT" if trial["constant_predictor"] else ""),
+            interval(trial["ci95"], accuracy),
+            points(trial["drop"]),
+            probability(trial["mcnemar_p"]),
+            "" if trial["sqnr_db"] is None else decibels(trial["sqnr_db"]),
+            milliseconds(trial["p50_ms"]),
+            milliseconds(trial["p95_ms"]),
+            factor(trial["speedup"]["ratio"] if trial["speedup"] else 1.0),
+            megabytes(memory["peak"]) if "peak" in memory else "",
+            megabytes(trial["size_mb"]["total"]),
             *_int8(check),
         ),
         "bad" if trial["constant_predictor"] else mood,
     )
 
 
-def _targets(result: Mapping[str, Any]) -> list[str]:
+def _targets(result: SweepResult) -> list[str]:
     """The targets of the trials, each once."""
-    return list(dict.fromkeys(str(trial["target"]) for trial in finished(result["trials"])))
+    return list(dict.fromkeys(trial["target"] for trial in finished(result["trials"])))
 
 
-def _int8(check: Mapping[str, Any] | None) -> tuple[str, str, str]:
+def _int8(check: RanInInt8 | None) -> tuple[str, str, str]:
     """Share of all FLOPs that was planned, planned GEMMs that ran so, share of all that ran so."""
     if not check or not check["planned"]:
         return "", "", ""
-    shares = [
-        f"{math.floor(1e4 * check[key]) / 100:.2f}" for key in ("planned_share", "flops_share")
-    ]
-    return shares[0], f"{check['executed']}/{check['planned']}", shares[1]
+    planned, ran = (
+        f"{math.floor(1e4 * share) / 100:.2f}"
+        for share in (check["planned_share"], check["flops_share"])
+    )
+    return planned, f"{check['executed']}/{check['planned']}", ran
 
 
-def picture(result: Mapping[str, Any]) -> tuple[Draw, str]:
+def picture(result: SweepResult) -> tuple[Draw, str]:
     """The Pareto chart, and what it shows."""
     front = set(result["pareto"])
     done = finished(result["trials"])
     points = [
         (
             name,
-            float(t["relative"]),
-            100 * float(t["accuracy"]),
-            float(t["size_mb"]["total"]),
+            t["relative"],
+            100 * t["accuracy"],
+            t["size_mb"]["total"],
             t["key"] in front,
         )
         for t, name in zip(done, short_names([t["label"] for t in done]), strict=True)
@@ -192,7 +205,7 @@ def short_names(labels: Sequence[str]) -> list[str]:
     return found if len(set(found)) == len(found) else list(labels)
 
 
-def write_png(result: Mapping[str, Any], folder: Path) -> None:
+def write_png(result: SweepResult, folder: Path) -> None:
     """The chart as pareto.png in a folder, which is made where it is missing.
 
     Raises:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from qdeploy.figures import changed, percent
+from qdeploy.figures import changed, factor, logit_difference, percent, points
+from qdeploy.schemas.demo import DemoRow
+from qdeploy.schemas.evaluation import Change
 
 BASELINE, SHIPPED, DYNAMIC, VICTIM, REMEDY = "fp32", "peg", "dynamic", "w8a8", "peg-k4"
 BUSY = 1.3  # slow rounds over fast ones: above it the machine did something else beside
 _NOTICEABLE = 0.01  # accuracy as a fraction; below it, a few hundred rows show nothing
 
-Row = Mapping[str, Any]
 
-
-def sentences(rows: list[dict[str, Any]], directory: str, spread: float) -> list[str]:
+def sentences(rows: list[DemoRow], directory: str, spread: float) -> list[str]:
     """Say what the figures show, whatever they show.
 
     Args:
@@ -35,29 +32,30 @@ def sentences(rows: list[dict[str, Any]], directory: str, spread: float) -> list
     return found + ([_busy(spread)] if spread > BUSY else [])
 
 
-def _ship(shipped: Row, base: Row, directory: str) -> str:
+def _ship(shipped: DemoRow, base: DemoRow, directory: str) -> str:
     size = base["size_mb"] / shipped["size_mb"]
     if shipped["drop"] >= _NOTICEABLE:
         first = f"{SHIPPED} loses {_points(shipped['drop'])} against FP32: do not ship it unseen."
     else:
         first = f"Ship {SHIPPED} ({directory}/{SHIPPED}): it keeps FP32's accuracy."
     return (
-        f"{first} {_flips(shipped)}. It is {shipped['speedup']:.1f} times as fast as FP32, and "
+        f"{first} {_flips(shipped)}. It is {factor(shipped['speedup'])} times as fast as FP32, and "
         f"takes 1/{size:.1f} of the disk space. {shipped['int8_executed']} of "
         f"{shipped['int8_planned']} planned GEMMs ran in INT8, "
         f"{percent(shipped['int8_share'])} of the work."
     )
 
 
-def _flips(row: Row) -> str:
+def _flips(row: DemoRow) -> str:
     if not row["flipped"]:
         return f"No answer of {row['n']} changes"
     return changed(row["flipped"], row["n"])
 
 
-def _against_dynamic(shipped: Row, dynamic: Row) -> str:
+def _against_dynamic(shipped: DemoRow, dynamic: DemoRow) -> str:
     """Whether the answer to a row depends on the rows beside it, as measured."""
     own, other = shipped["neighbours"], dynamic["neighbours"]
+    assert own is not None and other is not None  # `run_demo` looks at both
     if not other["max_abs_diff"]:
         return (
             f"{DYNAMIC} finds its ranges at run time, over the whole batch. Here that changes no "
@@ -66,27 +64,23 @@ def _against_dynamic(shipped: Row, dynamic: Row) -> str:
     text = (
         f"Why not {DYNAMIC}? It finds its ranges at run time, over the whole batch. So its answer "
         f"to a row depends on the rows beside it. In other company, the logits of {other['rows']} "
-        f"rows move by up to {_logits(other['max_abs_diff'])}, and {_answers(other)}."
+        f"rows move by up to {logit_difference(other['max_abs_diff'])}, and {_answers(other)}."
     )
     if not own["max_abs_diff"]:
         return f"{text} With {SHIPPED} not a bit changes."
     return (
-        f"{text} With {SHIPPED} they move by up to {_logits(own['max_abs_diff'])}, and "
+        f"{text} With {SHIPPED} they move by up to {logit_difference(own['max_abs_diff'])}, and "
         f"{_answers(own)}."
     )
 
 
-def _answers(found: Row) -> str:
+def _answers(found: Change) -> str:
     if not found["flipped"]:
         return "no answer changes"
     return changed(found["flipped"])
 
 
-def _logits(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
-
-
-def _collapse(victim: Row, remedy: Row) -> str:
+def _collapse(victim: DemoRow, remedy: DemoRow) -> str:
     text = (
         "The collapse: BERT-base on QNLI falls from 89.66 to 54.33 % when every activation has one "
         f"scale per tensor (arXiv 2603.04308). Here that plan is {VICTIM}"
@@ -111,4 +105,4 @@ def _busy(spread: float) -> str:
 
 
 def _points(fraction: float) -> str:
-    return f"{max(100 * fraction, 0.0):.1f} points"
+    return f"{points(max(fraction, 0.0), signed=False)} points"

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from qdeploy.errors import OutputError
 from qdeploy.files.artifact import MANIFEST, write_json
@@ -111,7 +110,7 @@ def _is_foreign(folder: Path) -> bool:
     """
     found = read_object(folder / MANIFEST)
     if found is not None and "kind" in found:
-        return bool(found["kind"] != "sweep")
+        return found["kind"] != "sweep"
     names = {path.name for path in folder.iterdir() if not _PARTIAL.fullmatch(path.name)}
     if MANIFEST in names:
         return TRIALS not in names and not names <= _OURS
@@ -120,9 +119,9 @@ def _is_foreign(folder: Path) -> bool:
 
 def _model_of(folder: Path) -> str | None:
     """The model whose sweep a folder holds, where it says so."""
-    found: dict[str, Any] = read_object(folder / MANIFEST) or {}
-    if isinstance(found.get("model"), str):
-        return str(found["model"])
+    model = (read_object(folder / MANIFEST) or {}).get("model")
+    if isinstance(model, str):
+        return model
     exported = read_object(folder / MODEL / MANIFEST) or {}
     source = exported.get("source")
     named = (source.get("path") or source.get("id")) if isinstance(source, dict) else None

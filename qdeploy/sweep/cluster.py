@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from qdeploy.files.scratch import scratch
-from qdeploy.sweep.connection import Connection
+from qdeploy.schemas.sweep import Resources
+from qdeploy.sweep.connection import Connection, Node, Ref
 from qdeploy.sweep.local import Ended, Run, TrialError, run_step
 from qdeploy.sweep.parcel import directory_files, pack, unpack, unpack_once, unpack_whole
 from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS
@@ -24,11 +25,14 @@ from qdeploy.sweep.trial import Request
 ATTEMPTS = 3  # of a trial whose node or worker died; an error of its own is final
 _WAIT_S = 1.0
 
+# A step of a trial that runs on a node: what it wrote, as a parcel, and its run.
+Sent: TypeAlias = "Ref[tuple[bytes, Run]]"
+
 
 def runner_on(
     connection: Connection,
     shared: Mapping[str, Path],
-    resources: Mapping[str, Mapping[str, Any]],
+    resources: Mapping[str, Resources],
 ) -> Callable[[str, Mapping[str, Request], Ended], None]:
     """What runs steps on a cluster.
 
@@ -48,21 +52,21 @@ class _Cluster:
         self,
         connection: Connection,
         shared: Mapping[str, Path],
-        resources: Mapping[str, Mapping[str, Any]],
+        resources: Mapping[str, Resources],
     ) -> None:
         self._ray = connection.ray
         self._nodes = connection.nodes
         self._resources = resources
         self._model = connection.kit(directory_files(shared["model"]))
         self._rest = connection.kit({shared[k].name: shared[k] for k in ("statistics", "rows")})
-        self._sent: dict[tuple[str, ...], Any] = {}
+        self._sent: dict[tuple[str, ...], Ref[bytes]] = {}
         self._task = self._ray.remote(max_retries=0)(run_remotely)
 
     def run(self, step: str, requests: Mapping[str, Request], ended: Ended) -> None:
         """Run one step of every trial; each ends once, with a result or with its last error."""
         waiting = deque(requests)
         attempts = dict.fromkeys(requests, 0)
-        running: dict[Any, tuple[str, str | None, float]] = {}
+        running: dict[Sent, tuple[str, str | None, float]] = {}
         while waiting or running:
             for key, node in self._next(step, waiting, requests, running):
                 attempts[key] += 1
@@ -88,7 +92,7 @@ class _Cluster:
                     error = f"lost {ATTEMPTS} times with its node or worker; the last: {error}"
                 ended(key, error, run)
 
-    def _take(self, task: Any, request: Request, began: float) -> tuple[str | None, Run, bool]:
+    def _take(self, task: Sent, request: Request, began: float) -> tuple[str | None, Run, bool]:
         """Lay a task's files into the trial's folder.
 
         Returns:
@@ -115,10 +119,10 @@ class _Cluster:
         step: str,
         waiting: deque[str],
         requests: Mapping[str, Request],
-        running: Mapping[Any, tuple[str, str | None, float]],
-    ) -> list[tuple[str, dict[str, Any] | None]]:
+        running: Mapping[Sent, tuple[str, str | None, float]],
+    ) -> list[tuple[str, Node | None]]:
         """Trials to start now, each with its node as Ray has it (None where Ray may choose)."""
-        chosen: list[tuple[str, dict[str, Any] | None]] = []
+        chosen: list[tuple[str, Node | None]] = []
         if step != "latency":
             possible = [key for key in waiting if self._possible(requests[key])]
             for key in possible:
@@ -134,8 +138,8 @@ class _Cluster:
                 chosen.append((first, node))
         return chosen
 
-    def _submit(self, step: str, request: Request, node: dict[str, Any] | None) -> Any:
-        options: dict[str, Any] = dict(self._wanted(request))
+    def _submit(self, step: str, request: Request, node: Node | None) -> Sent:
+        options: dict[str, object] = {**self._wanted(request)}
         if node is not None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -150,19 +154,19 @@ class _Cluster:
         sent_own = self._send(own, ENGINE) if step == "latency" else None
         sent_base = None if base is None else self._send(base, part)
         return self._task.options(**options).remote(
-            step, asdict(request), *self._model, *self._rest, sent_own, sent_base
+            step, request, *self._model, *self._rest, sent_own, sent_base
         )
 
-    def _send(self, folder: Path, part: str) -> Any:
+    def _send(self, folder: Path, part: str) -> Ref[bytes]:
         """One part of a trial's folder, put into the cluster; the baseline's only once."""
         key = (str(folder), part)
         if key not in self._sent:
             self._sent[key] = self._ray.put(pack(_part(folder, part)))
         return self._sent[key]
 
-    def _wanted(self, request: Request) -> dict[str, Any]:
+    def _wanted(self, request: Request) -> Resources:
         target = str(request.settings.get("target", "ort-cpu"))
-        given = self._resources.get(target, self._resources.get("default", {}))
+        given: Resources = self._resources.get(target, self._resources.get("default", {}))
         return {"num_cpus": request.threads, **given}
 
     def _possible(self, request: Request) -> bool:
@@ -170,7 +174,7 @@ class _Cluster:
         return any(_holds(node["Resources"], wanted) for node in self._nodes())
 
 
-def _holds(has: Mapping[str, float], wanted: Mapping[str, Any]) -> bool:
+def _holds(has: Mapping[str, float], wanted: Resources) -> bool:
     """Whether a node could ever run a task that wants this."""
     needs = {"CPU": wanted.get("num_cpus", 0), "GPU": wanted.get("num_gpus", 0)}
     needs |= wanted.get("resources", {})
@@ -184,7 +188,7 @@ def _part(folder: Path, part: str) -> dict[str, Path]:
 
 def run_remotely(
     step: str,
-    fields: dict[str, Any],
+    request: Request,
     model: bytes,
     model_name: str,
     rest: bytes,
@@ -206,16 +210,16 @@ def run_remotely(
             path.mkdir()
             if sent is not None:
                 unpack(sent, path)
-        request = replace(
-            Request(**fields),
+        asked = replace(
+            request,
             folder=str(trial),
             model=str(home),
-            statistics=str(beside / Path(fields["statistics"]).name),
-            data=str(beside / Path(fields["data"]).name),
+            statistics=str(beside / Path(request.statistics).name),
+            data=str(beside / Path(request.data).name),
             baseline=None if base is None else str(baseline),
         )
         began = time.time()
-        run_step(step, request)
+        run_step(step, asked)
         run = Run(began, time.time() - began, str(ray.get_runtime_context().get_node_id()))
         parts = (LATENCY,) if step == "latency" else (ENGINE, PREDICTIONS, ACCURACY)
         files = [_part(trial, part) for part in parts]

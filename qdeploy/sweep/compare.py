@@ -6,14 +6,14 @@ trials run minutes apart or on different nodes, where milliseconds differ by mor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Entry = Mapping[str, Any]
+from qdeploy.schemas.sweep import Ranked
+
 _CHANCE = 0.05  # McNemar's p above which a drop may be chance
 
 
-def pareto(entries: Sequence[Entry]) -> list[str]:
+def pareto(entries: Sequence[Ranked]) -> list[str]:
     """Keys of the entries that no other beats: none is at least as accurate and as fast, and
     better in one of the two; fastest first.
 
@@ -25,15 +25,15 @@ def pareto(entries: Sequence[Entry]) -> list[str]:
         for entry in entries
         if not any(_beats(other, entry) for other in entries if other is not entry)
     ]
-    return [str(entry["key"]) for entry in sorted(front, key=lambda e: float(e["relative"]))]
+    return [entry["key"] for entry in sorted(front, key=lambda e: e["relative"])]
 
 
-def _beats(a: Entry, b: Entry) -> bool:
+def _beats(a: Ranked, b: Ranked) -> bool:
     better = a["accuracy"] > b["accuracy"] or a["relative"] < b["relative"]
-    return bool(a["accuracy"] >= b["accuracy"] and a["relative"] <= b["relative"] and better)
+    return a["accuracy"] >= b["accuracy"] and a["relative"] <= b["relative"] and better
 
 
-def suggested(entries: Sequence[Entry]) -> tuple[str, str] | None:
+def suggested(entries: Sequence[Ranked]) -> tuple[str, str] | None:
     """Key of the entry to build where no drop was named, and why; None where there is none.
 
     It is the fastest whose drop cannot be told from none; else the most accurate.
@@ -47,13 +47,13 @@ def suggested(entries: Sequence[Entry]) -> tuple[str, str] | None:
         return None
     same = [e for e in alive if e["drop"] <= 0 or e["mcnemar_p"] > _CHANCE]
     if same:
-        best = min(same, key=lambda e: float(e["relative"]))
-        return str(best["key"]), "the fastest of those whose drop cannot be told from none"
-    best = max(alive, key=lambda e: (float(e["accuracy"]), -float(e["relative"])))
-    return str(best["key"]), "the most accurate; each loses accuracy"
+        best = min(same, key=lambda e: e["relative"])
+        return best["key"], "the fastest of those whose drop cannot be told from none"
+    best = max(alive, key=lambda e: (e["accuracy"], -e["relative"]))
+    return best["key"], "the most accurate; each loses accuracy"
 
 
-def cheapest(entries: Sequence[Entry], max_drop: float) -> str | None:
+def cheapest(entries: Sequence[Ranked], max_drop: float) -> str | None:
     """Key of the fastest entry that loses at most `max_drop` points; None where none holds it."""
     holding = [e for e in entries if 100 * e["drop"] <= max_drop + 1e-9]
-    return str(min(holding, key=lambda e: float(e["relative"]))["key"]) if holding else None
+    return min(holding, key=lambda e: e["relative"])["key"] if holding else None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.options import AUTO, NONE
 from qdeploy.calibrate.strategies import STRATEGIES
@@ -19,6 +18,7 @@ from qdeploy.files.artifact import package_versions
 from qdeploy.machine.faults import explain
 from qdeploy.machine.threads import check_threads
 from qdeploy.options import make, specs
+from qdeploy.schemas.sweep import RecipeProtocol, Resources, Setting
 
 _SECTIONS = (
     *("task", "columns", "max_length", "calibration", "accuracy"),
@@ -32,7 +32,7 @@ _NOT_OF_A_TRIAL = frozenset(
     }
 )
 BUILD_OPTIONS = tuple(name for name in specs(BuildOptions) if name not in _NOT_OF_A_TRIAL)
-FP32 = {"strategy": "fp32"}
+FP32: dict[str, object] = {"strategy": "fp32"}
 _RESOURCES = ("num_cpus", "num_gpus", "resources")  # as Ray's tasks take them
 
 
@@ -40,7 +40,7 @@ _RESOURCES = ("num_cpus", "num_gpus", "resources")  # as Ray's tasks take them
 class Trial:
     """One engine to build: options of `qdeploy build`, as the recipe gives them."""
 
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
     @property
     def label(self) -> str:
@@ -57,7 +57,7 @@ class Trial:
         """What it runs on."""
         return str(self.settings.get("target", "ort-cpu"))
 
-    def key(self, setting: Mapping[str, Any]) -> str:
+    def key(self, setting: Setting) -> str:
         """Name of the trial's folder: a hash of what decides its result.
 
         Args:
@@ -94,14 +94,24 @@ class Recipe:
     warmup: int = 100
     iterations: int = 500
     threads: int = 2
-    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resources: dict[str, Resources] = field(default_factory=dict)
 
-    def protocol(self) -> dict[str, Any]:
+    def protocol(self) -> RecipeProtocol:
         """What decides the figures of every trial, for their keys."""
-        return {name: value for name, value in asdict(self).items() if name not in
-                ("trials", "resources")}  # fmt: skip
+        return {
+            "task": self.task,
+            "columns": self.columns,
+            "max_length": self.max_length,
+            "rows": self.rows,
+            "seed": self.seed,
+            "limit": self.limit,
+            "shapes": self.shapes,
+            "warmup": self.warmup,
+            "iterations": self.iterations,
+            "threads": self.threads,
+        }
 
-    def setting(self, model: str, statistics: Path, rows: Path) -> dict[str, Any]:
+    def setting(self, model: str, statistics: Path, rows: Path) -> Setting:
         """What decides the figures of every trial.
 
         Args:
@@ -139,7 +149,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise PlanError(f"{path}: {error}") from None
 
 
-def parse_recipe(found: Any) -> Recipe:
+def parse_recipe(found: object) -> Recipe:
     """A recipe from what its YAML holds.
 
     Raises:
@@ -147,7 +157,7 @@ def parse_recipe(found: Any) -> Recipe:
     """
     top = _mapping(found, "the recipe")
     for name in top:
-        choose("section", str(name), _SECTIONS, PlanError)
+        choose("section", name, _SECTIONS, PlanError)
     calibration = _section(top, "calibration", {"rows": 128, "seed": 0})
     accuracy = _section(top, "accuracy", {"limit": None})
     latency = _section(
@@ -160,14 +170,15 @@ def parse_recipe(found: Any) -> Recipe:
     if not shapes:
         raise PlanError("`latency.shapes` is empty. Name at least one, such as 8x128.")
     resources = _mapping(top.get("resources") or {}, "`resources`")
-    for target, wanted in resources.items():
-        choose("target under `resources`", str(target), ("default", *TARGETS), PlanError)
-        for name in _mapping(wanted, f"`resources.{target}`"):
-            choose(f"resource of {target}", str(name), _RESOURCES, PlanError)
+    for target in resources:
+        choose("target under `resources`", target, ("default", *TARGETS), PlanError)
+    columns = top.get("columns")
+    if columns is not None and not isinstance(columns, str):
+        raise PlanError(f"`columns` is {columns!r}; give names as in label=COLUMN.")
     return Recipe(
         trials=trials,
         task=str(top.get("task", AUTO)),
-        columns=top.get("columns"),
+        columns=columns,
         max_length=None
         if (tokens := top.get("max_length")) is None
         else _count(tokens, "max_length"),
@@ -178,20 +189,36 @@ def parse_recipe(found: Any) -> Recipe:
         warmup=_count(latency["warmup"], "latency.warmup", least=0),
         iterations=_count(latency["iterations"], "latency.iterations"),
         threads=check_threads(_count(latency["threads"], "latency.threads")),
-        resources={str(k): _mapping(v, f"`resources.{k}`") for k, v in resources.items()},
+        resources={target: _resources(target, wanted) for target, wanted in resources.items()},
     )
 
 
-def _trials(entries: Any) -> Iterator[Trial]:
+def _resources(target: str, value: object) -> Resources:
+    where = f"`resources.{target}`"
+    wanted = _mapping(value, where)
+    for name in wanted:
+        choose(f"resource of {target}", name, _RESOURCES, PlanError)
+    found: Resources = {}
+    if "num_cpus" in wanted:
+        found["num_cpus"] = _amount(wanted["num_cpus"], f"{where}: num_cpus")
+    if "num_gpus" in wanted:
+        found["num_gpus"] = _amount(wanted["num_gpus"], f"{where}: num_gpus")
+    if "resources" in wanted:
+        labels = _mapping(wanted["resources"], f"{where}: resources")
+        found["resources"] = {n: _amount(v, f"{where}: {n}") for n, v in labels.items()}
+    return found
+
+
+def _trials(entries: object) -> Iterator[Trial]:
     """Each entry times its lists: {groups: [2, 4], grouping: [sorted, optimal]} is four trials."""
-    seen: list[dict[str, Any]] = []
+    seen: list[dict[str, object]] = []
     for number, entry in enumerate(_many(entries or ()), 1):
         where = f"trial {number}"
         options = _mapping(entry, where)
         for name in options:
-            choose(f"option of {where}", str(name), BUILD_OPTIONS, PlanError)
+            choose(f"option of {where}", name, BUILD_OPTIONS, PlanError)
         values = {"strategy": _many(options.get("strategy"))} | {
-            str(name): _many(value) for name, value in options.items()
+            name: _many(value) for name, value in options.items()
         }
         for strategy in values["strategy"]:
             choose(f"strategy of {where}", str(strategy), STRATEGIES, PlanError)
@@ -205,7 +232,7 @@ def _trials(entries: Any) -> Iterator[Trial]:
                 yield trial
 
 
-def _check_options(settings: Mapping[str, Any], where: str) -> None:
+def _check_options(settings: Mapping[str, object], where: str) -> None:
     """Refuse values that a build would refuse, before anything is built.
 
     Raises:
@@ -217,24 +244,32 @@ def _check_options(settings: Mapping[str, Any], where: str) -> None:
         raise PlanError(f"{where}: {error}") from None
 
 
-def _section(top: Mapping[str, Any], name: str, defaults: dict[str, Any]) -> dict[str, Any]:
+def _section(
+    top: Mapping[str, object], name: str, defaults: dict[str, object]
+) -> dict[str, object]:
     given = _mapping(top.get(name) or {}, f"`{name}`")
     for key in given:
-        choose(f"key under `{name}`", str(key), tuple(defaults), PlanError)
+        choose(f"key under `{name}`", key, tuple(defaults), PlanError)
     return defaults | given
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def _mapping(value: object, where: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise PlanError(f"{where} is {value!r}, and names with values were expected.")
-    return dict(value)
+    return {str(name): inner for name, inner in value.items()}
 
 
-def _many(value: Any) -> list[Any]:
+def _many(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _count(value: Any, where: str, *, least: int = 1) -> int:
+def _amount(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise PlanError(f"{where} is {value!r}; give a number.")
+    return value
+
+
+def _count(value: object, where: str, *, least: int = 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise PlanError(f"`{where}` is {value!r}; give a whole number from {least} up.")
     return value

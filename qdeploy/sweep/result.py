@@ -5,10 +5,21 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.lengths import RowLengths
+from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.sweep import (
+    AgainstBaseline,
+    FinishedTrial,
+    NextEngine,
+    RanInInt8,
+    Setting,
+    SweepResult,
+    SweptTrial,
+    TrialOptions,
+    is_finished,
+)
 from qdeploy.sweep.compare import cheapest, pareto, suggested
 from qdeploy.sweep.recipe import FP32, Recipe, Trial
 from qdeploy.sweep.stored import STEPS, TRIALS, accuracy_of, error_of, latency_of, note_of
@@ -18,9 +29,13 @@ from qdeploy.text import beside
 SCHEMA = 1
 _SWITCHES = ("cuda_graph", "measure")  # options of `build` that are on where they are left out
 # What a comparison of the baseline with itself gives.
-_ITSELF = {
-    **{"drop": 0.0, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0},
-    **{"sqnr_db": None, "max_abs_diff": 0.0},
+_ITSELF: AgainstBaseline = {
+    "drop": 0.0,
+    "mcnemar_p": 1.0,
+    "flipped": 0,
+    "agreement": 1.0,
+    "sqnr_db": None,
+    "max_abs_diff": 0.0,
 }
 
 
@@ -40,7 +55,7 @@ class Sweep:
     folder: Path
     recipe: Recipe
     shared: dict[str, Path]
-    setting: dict[str, Any]
+    setting: Setting
     source: str
     lengths: RowLengths
     left_out: int
@@ -68,18 +83,19 @@ class Sweep:
         )
 
 
-def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
+def result_of(sweep: Sweep, max_drop: float | None) -> SweepResult:
     """sweep.json: one entry per trial in the recipe's order, the baseline first."""
     trials = [Trial(FP32), *sweep.recipe.trials]
     entries = [_entry(sweep, trial) for trial in trials]
-    finished = [entry for entry in entries if entry["error"] is None]
+    finished = [entry for entry in entries if is_finished(entry)]
+    base = entries[0]
     return {
         "schema": SCHEMA,
         "kind": "sweep",
         "model": str(sweep.shared["model"]),
         "data": {
             "source": sweep.source,
-            "n": entries[0].get("n"),
+            "n": base["n"] if is_finished(base) else None,
             "left_out": sweep.left_out,
             **sweep.lengths.to_json(),
         },
@@ -96,9 +112,7 @@ def result_of(sweep: Sweep, max_drop: float | None) -> dict[str, Any]:
     }
 
 
-def _next(
-    sweep: Sweep, entries: list[dict[str, Any]], max_drop: float | None
-) -> dict[str, str] | None:
+def _next(sweep: Sweep, entries: list[FinishedTrial], max_drop: float | None) -> NextEngine | None:
     """The engine to build: its `key`, the `reason`, and the `command` of a shell."""
     if max_drop is None:
         found = suggested(entries)
@@ -109,16 +123,17 @@ def _next(
         return None
     key, reason = found
     settings = next(entry["settings"] for entry in entries if entry["key"] == key)
-    output = beside(sweep.folder, str(settings["strategy"]))
+    strategy = str(settings["strategy"])
+    output = beside(sweep.folder, strategy)
     words = ["qdeploy", "build", str(sweep.shared["model"]), str(output)]
-    if needs_statistics(settings["strategy"]):
+    if needs_statistics(strategy):
         words += ["--statistics", str(sweep.shared["statistics"])]
     for name, value in settings.items():
         words += _flag(name, value)
     return {"key": key, "reason": reason, "command": shlex.join(words)}
 
 
-def _flag(name: str, value: Any) -> list[str]:
+def _flag(name: str, value: object) -> list[str]:
     """An option of `qdeploy build` as words of its command line."""
     flag = f"--{name.replace('_', '-')}"
     if value is None:
@@ -136,42 +151,72 @@ def _class_order(sweep: Sweep) -> list[str]:
     return [] if found is None or found["class_order"] is None else [found["class_order"]]
 
 
-def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:
+def _entry(sweep: Sweep, trial: Trial) -> SweptTrial:
     request = sweep.request(trial)
     folder = Path(request.folder)
-    entry: dict[str, Any] = {
+    asked: TrialOptions = {
         "key": sweep.key(trial),
         "label": trial.label,
         "settings": trial.settings,
         "target": trial.target,
-        "error": error_of(folder),
     }
-    if entry["error"] is not None:
-        return entry
+    error = error_of(folder)
+    if error is not None:
+        return {**asked, "error": error}
     found = accuracy_of(folder, compared=request.baseline is not None)
     times = latency_of(folder, request.shapes)
-    notes = {step: note_of(folder, step) for step in STEPS}
-    if found is None or times is None or None in notes.values():
-        return entry | {"error": f"{folder} was changed while the sweep ran. Run it again."}
+    notes = {step: note for step in STEPS if (note := note_of(folder, step)) is not None}
+    if found is None or times is None or len(notes) < len(STEPS):
+        return {**asked, "error": f"{folder} was changed while the sweep ran. Run it again."}
     rows, tokens = sweep.recipe.shapes[0]
     first = times["shapes"][f"{rows}x{tokens}"]
-    base = found["baseline"] or _ITSELF
-    return entry | {
+    base: AgainstBaseline = found["baseline"] or _ITSELF
+    return {
+        **asked,
+        "error": None,
         "accuracy": found["metrics"]["accuracy"],
         "ci95": found["metrics"]["ci95"],
         "n": found["metrics"]["n"],
         "constant_predictor": found["metrics"]["constant_predictor"],
-        **{name: base[name] for name in _ITSELF},
+        "drop": base["drop"],
+        "mcnemar_p": base["mcnemar_p"],
+        "flipped": base["flipped"],
+        "agreement": base["agreement"],
+        "sqnr_db": base["sqnr_db"],
+        "max_abs_diff": base["max_abs_diff"],
         "p50_ms": first["latency_ms"]["p50"],
         "p95_ms": first["latency_ms"]["p95"],
         "speedup": first["speedup"],
         "relative": 1 / first["speedup"]["ratio"] if first["speedup"] else 1.0,
         "memory_mb": first["memory_mb"],
         "size_mb": found["size_mb"],
-        "int8": {k: v for k, v in (found["int8"] or {}).items() if k != "gemms"} or None,
+        "int8": None if found["int8"] is None else _without_gemms(found["int8"]),
         "latency": times["shapes"],
         "machine": times["machine"],
         "date": times["date"],
         "warnings": found["warnings"],
         "ran": notes,
     }
+
+
+def _without_gemms(found: Int8) -> RanInInt8:
+    short: RanInInt8 = {
+        "planned": found["planned"],
+        "executed": found["executed"],
+        "planned_share": found["planned_share"],
+        "executed_share": found.get("executed_share"),
+        "flops_share": found["flops_share"],
+        "time_share": found.get("time_share"),
+        "fallbacks": found["fallbacks"],
+        "unplanned": found.get("unplanned", []),
+        "flops_measured": found["flops_measured"],
+        "summary": found["summary"],
+        "short": found["short"],
+    }
+    if "kernels" in found:
+        short["kernels"] = found["kernels"]
+    if "shape" in found:
+        short["shape"] = found["shape"]
+    if "flops_reason" in found:
+        short["flops_reason"] = found["flops_reason"]
+    return short

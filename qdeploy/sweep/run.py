@@ -17,7 +17,7 @@ from qdeploy.calibrate.run import Observer, calibrate_model, observe_directory
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.embedded import refuse_embedded
 from qdeploy.data.lengths import cut_text, difference_text, row_limit
-from qdeploy.data.reading import reading_for_model
+from qdeploy.data.reading import Reading, reading_for_model
 from qdeploy.data.rows import Rows, row_hashes
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder
@@ -34,6 +34,7 @@ from qdeploy.files.artifact import (
 from qdeploy.files.kept import note
 from qdeploy.files.lease import Lease
 from qdeploy.options import given_or
+from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.claim import claimed
 from qdeploy.sweep.cluster import runner_on
 from qdeploy.sweep.connection import Connection
@@ -86,7 +87,7 @@ def run_sweep(
     *,
     progress: Progress | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> SweepResult:
     """Build, measure and compare a recipe's engines; see `qdeploy.api.sweep`.
 
     Args:
@@ -142,15 +143,7 @@ def _prepare(
         raise PlanError(
             f"`latency.shapes` has {tokens} tokens, and the model takes {longest} at most."
         )
-    asked: dict[str, Any] = {
-        "task": recipe.task,
-        "columns": recipe.columns,
-        "max_length": recipe.max_length,
-    }
-    reading = reading_for_model(model_dir, data=given.data, **asked)
-    judged = reading
-    if given.eval_data is not None:
-        judged = reading_for_model(model_dir, data=given.eval_data, split="evaluation", **asked)
+    reading, judged = _readings(model_dir, recipe, given)
     if judged.stands_in:
         labels = read_manifest(model_dir, "model")["labels"]
         refuse_embedded(judged.task, labels, "now or when this model was calibrated")
@@ -185,6 +178,16 @@ def _prepare(
     for text in texts:
         warnings.warn(text, QDeployWarning, stacklevel=3)
     return Sweep(folder, recipe, shared, setting, rows.source, lengths, left_out, texts)
+
+
+def _readings(model_dir: Path, recipe: Recipe, given: SweepOptions) -> tuple[Reading, Reading]:
+    """How the rows that calibrate are read, and those of the evaluation."""
+    columns, most = recipe.columns, recipe.max_length
+    read = partial(reading_for_model, model_dir, task=recipe.task, columns=columns, max_length=most)
+    reading = read(data=given.data)
+    if given.eval_data is None:
+        return reading, reading
+    return reading, read(data=given.eval_data, split="evaluation")
 
 
 def _seen(rows: Rows, origin: Origin) -> str | None:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.run import Observer, observe_directory
@@ -18,8 +15,9 @@ from qdeploy.calibrate.statistics import merge_sites
 from qdeploy.errors import QDeployError, TargetError
 from qdeploy.sweep.connection import Connection
 from qdeploy.sweep.parcel import directory_files, unpack_once
+from qdeploy.types import Array
 
-Feeds = Mapping[str, npt.NDArray[Any]]
+Feeds = Mapping[str, Array]
 RETRIES = 2  # of a shard whose node or worker died
 
 
@@ -29,7 +27,8 @@ def observer_on(connection: Connection) -> Observer:
     def observe(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
         ray = connection.ray
         kit, name = connection.kit(directory_files(model_dir))
-        task = ray.remote(max_retries=RETRIES, num_cpus=1, scheduling_strategy="SPREAD")(_observe)
+        spread = ray.remote(max_retries=RETRIES, num_cpus=1, scheduling_strategy="SPREAD")
+        task = spread(_observe)
         shards = split(list(batches), max(len(connection.nodes()), 1))
         running = [task.remote(kit, name, shard) for shard in shards]
         collected: dict[str, SiteStatistics] = {}

@@ -1,6 +1,6 @@
 """What stands in a sweep's folder, and whether it is whole: what is cut is made again.
 
-The forms below are what is read back of it; other fields are left alone.
+Fields that the types of `qdeploy.schemas.sweep` do not know are left alone.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from qdeploy.errors import ModelError
 from qdeploy.evaluate.predictions import load_predictions
 from qdeploy.files.artifact import MANIFEST
 from qdeploy.files.integrity import digest_of
+from qdeploy.schemas.sweep import TrialAccuracy, TrialFailure, TrialLatency, TrialNote
 
 T = TypeVar("T")
 
@@ -26,72 +26,6 @@ OWN = (RESULT, STATISTICS, ROWS, TRIALS, MODEL)
 ENGINE, PREDICTIONS = "engine", "predictions.npz"
 ACCURACY, LATENCY, FAILED = "accuracy.json", "latency.json", "failed.json"
 STEPS = ("accuracy", "latency")
-_LARGE = 1e300  # of whole numbers too, which JSON has of any length
-Number = Annotated[float, Meta(ge=-_LARGE, le=_LARGE)]  # NaN is none
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-
-
-class _Note(msgspec.Struct):
-    step: str
-    began: Number
-    seconds: Number
-    where: str
-
-
-class _Metrics(msgspec.Struct):
-    accuracy: Number
-    ci95: tuple[Number, Number]
-    n: Count
-    constant_predictor: bool
-
-
-class _Compared(msgspec.Struct):
-    drop: Number
-    mcnemar_p: Number
-    flipped: Number
-    agreement: Number
-    sqnr_db: float | None  # infinite where no answer moved
-    max_abs_diff: float | None
-
-
-class _Size(msgspec.Struct):
-    total: Number
-    weights: Number
-
-
-class _Accuracy(msgspec.Struct):
-    metrics: _Metrics
-    class_order: str | None
-    baseline: _Compared | None
-    size_mb: _Size
-    int8: dict[str, Any] | None
-    warnings: list[str]
-
-
-class _Percentiles(msgspec.Struct):
-    p50: Number
-    p95: Number
-
-
-class _Speedup(msgspec.Struct):
-    ratio: Annotated[float, Meta(gt=0, le=_LARGE)]
-
-
-class _Shape(msgspec.Struct):
-    latency_ms: _Percentiles
-    speedup: _Speedup | None
-    memory_mb: dict[str, Any] | None
-    protocol: dict[str, Any]
-
-
-class _Latency(msgspec.Struct):
-    shapes: dict[str, Any]
-    machine: str
-    date: str
-
-
-class _Failed(msgspec.Struct):
-    error: str
 
 
 def is_done(step: str, folder: Path, *, compared: bool, shapes: Iterable[tuple[int, int]]) -> bool:
@@ -115,27 +49,28 @@ def is_done(step: str, folder: Path, *, compared: bool, shapes: Iterable[tuple[i
     )
 
 
-def accuracy_of(folder: Path, *, compared: bool) -> dict[str, Any] | None:
+def accuracy_of(folder: Path, *, compared: bool) -> TrialAccuracy | None:
     """What `measure_accuracy` wrote; None where it is missing, cut or something else."""
     found = read_object(folder / ACCURACY)
-    form = _as(found, _Accuracy)
-    return found if form is not None and (form.baseline is not None) is compared else None
+    if not _is(found, TrialAccuracy) or (found["baseline"] is not None) is not compared:
+        return None
+    return found
 
 
-def latency_of(folder: Path, shapes: Iterable[tuple[int, int]]) -> dict[str, Any] | None:
+def latency_of(folder: Path, shapes: Iterable[tuple[int, int]]) -> TrialLatency | None:
     """What `measure_latency` wrote of all these shapes; None where that is not there."""
     found = read_object(folder / LATENCY)
-    form = _as(found, _Latency)
-    if form is None:
+    if not _is(found, TrialLatency):
         return None
-    timed = [form.shapes.get(f"{rows}x{tokens}") for rows, tokens in shapes]
-    return found if all(_as(one, _Shape) for one in timed) else None
+    return (
+        found if {f"{rows}x{tokens}" for rows, tokens in shapes} <= found["shapes"].keys() else None
+    )
 
 
-def note_of(folder: Path, step: str) -> dict[str, Any] | None:
+def note_of(folder: Path, step: str) -> TrialNote | None:
     """When and where a step ran; None where that is not there."""
     found = read_object(folder / f"{step}.ran.json")
-    return found if _as(found, _Note) else None
+    return found if _is(found, TrialNote) else None
 
 
 def error_of(folder: Path) -> str | None:
@@ -143,17 +78,21 @@ def error_of(folder: Path) -> str | None:
     path = folder / FAILED
     if not path.exists():
         return None
-    form = _as(read_object(path), _Failed)
-    return form.error if form else f"{path} is damaged; the next run tries it again."
+    found = read_object(path)
+    return (
+        found["error"]
+        if _is(found, TrialFailure)
+        else f"{path} is damaged; the next run tries it again."
+    )
 
 
 def is_whole(directory: Path, kind: str) -> bool:
     """Whether a directory holds every file that its manifest lists, byte by byte."""
     listed = listed_files(directory)
     manifest = read_object(directory / MANIFEST) or {}
-    if not listed or manifest.get("kind") != kind:
+    digests = manifest.get("files")
+    if not listed or not isinstance(digests, dict) or manifest.get("kind") != kind:
         return False
-    digests = manifest["files"]
     try:
         return all(digest_of(path) == digests[name] for name, path in listed.items())
     except OSError:
@@ -176,7 +115,7 @@ def _is_within(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, object] | None:
     """The JSON object of a file; None where it is missing, cut or something else.
 
     Raises:
@@ -197,9 +136,10 @@ def _predicted(path: Path) -> int | None:
         return None
 
 
-def _as(found: Any, form: type[T]) -> T | None:
-    """A value as a form; None where it has another one."""
+def _is(found: object, form: type[T]) -> TypeGuard[T]:
+    """Whether a value has a form."""
     try:
-        return msgspec.convert(found, form)
+        msgspec.convert(found, form)
     except (msgspec.ValidationError, RecursionError):
-        return None
+        return False
+    return True

@@ -16,13 +16,14 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from qdeploy.autotune.build import build_one
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tasks import find_task
+from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.doctor_cpu import cpu_features
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
 from qdeploy.evaluate.loaded_engine import load_engine
@@ -32,6 +33,7 @@ from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import swap_text
 from qdeploy.files.artifact import write_json
 from qdeploy.machine.faults import explained
+from qdeploy.options import make
 from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
 
 
@@ -50,7 +52,7 @@ class Request:
         shapes, warmup, iterations, threads: of the latency.
     """
 
-    settings: dict[str, Any]
+    settings: dict[str, object]
     folder: str
     model: str
     statistics: str
@@ -75,12 +77,11 @@ class Request:
         return cls(**found)
 
 
-def measure_accuracy(request: Request) -> dict[str, Any]:
+def measure_accuracy(request: Request) -> None:
     """Build the engine where it is missing or damaged, predict every row, compare with FP32.
 
-    Returns:
-        `metrics`, `class_order` (a warning, or None), `baseline`, `int8`, `size_mb`, `warnings`;
-        written to accuracy.json too.
+    accuracy.json then has what `qdeploy.schemas.sweep.TrialAccuracy` says; whoever reads it holds
+    it against that.
     """
     folder = Path(request.folder)
     engine = folder / ENGINE
@@ -88,27 +89,26 @@ def measure_accuracy(request: Request) -> dict[str, Any]:
         warnings.simplefilter("always", QDeployWarning)
         if not is_whole(engine, "engine"):
             _remove(engine)
-            calibrated = needs_statistics(request.settings["strategy"])
+            calibrated = needs_statistics(str(request.settings["strategy"]))
             statistics = request.statistics if calibrated else None
             # every row is measured below, and whoever compares wants the bad ones too
-            settings = {"measure": False} | request.settings
-            build_one(request.model, engine, statistics=statistics, **settings)
+            settings = {"statistics": statistics, "measure": False} | request.settings
+            build_one(request.model, engine, make(BuildOptions, settings))
     subject = load_engine(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
     judged = predict_rows(subject, rows, find_task(request.task), max_length=request.max_length)
     save_predictions(judged, folder / PREDICTIONS)
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "metrics": metrics_of(judged),
         "class_order": swap_text(judged),
         "baseline": None,
         "size_mb": engine_size(engine),
-        "int8": json.loads((engine / "certificate.json").read_text("utf-8")).get("int8"),
+        "int8": read_certificate(engine).get("int8"),
         "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
     }
     if request.baseline is not None:
         result["baseline"] = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
     write_json(folder / ACCURACY, result)
-    return result
 
 
 def _remove(path: Path) -> None:
@@ -119,15 +119,13 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def measure_latency(request: Request) -> dict[str, Any]:
+def measure_latency(request: Request) -> None:
     """Time the engine in rounds that alternate with the baseline's, at every shape.
 
-    Returns:
-        `shapes`: by shape ("8x128") `latency_ms`, `speedup`, `memory_mb`, `protocol`; `machine` and
-        `date` of the run. Written to latency.json too.
+    latency.json then has what `qdeploy.schemas.sweep.TrialLatency` says.
     """
     folder = Path(request.folder)
-    shapes = {}
+    shapes: dict[str, object] = {}
     for rows, tokens in request.shapes:
         report = evaluate_engine(
             folder / ENGINE,
@@ -142,15 +140,19 @@ def measure_latency(request: Request) -> dict[str, Any]:
             accuracy=False,
             own_lengths=False,
         )
-        keys = ("latency_ms", "speedup", "memory_mb", "protocol", "throughput")
-        shapes[f"{rows}x{tokens}"] = {key: report[key] for key in keys}
+        shapes[f"{rows}x{tokens}"] = {
+            "latency_ms": report["latency_ms"],
+            "speedup": report["speedup"],
+            "memory_mb": report["memory_mb"],
+            "protocol": report["protocol"],
+            "throughput": report["throughput"],
+        }
     found = {
         "shapes": shapes,
         "machine": f"{cpu_features()['model']}, {request.threads} threads",
         "date": datetime.date.today().isoformat(),
     }
     write_json(folder / LATENCY, found)
-    return found
 
 
 STEPS = {"accuracy": measure_accuracy, "latency": measure_latency}

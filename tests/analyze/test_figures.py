@@ -19,6 +19,8 @@ from qdeploy.analyze.figures import (
     top_element_energy,
 )
 from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.schemas.analysis import AnalyzedSite
+from tests.report.reports import analysis
 
 
 def seen(x: Any, classes: Any = None, names: int = 0) -> SiteStatistics:
@@ -104,8 +106,9 @@ def test_figures_of_a_site_without_channels() -> None:
     assert 0 < found["energy_top_1pct_elements"] < 1
 
 
-def site(depth: int, channels: int, *loud: int, stream: bool = True) -> dict[str, Any]:
+def site(depth: int, channels: int, *loud: int, stream: bool = True) -> AnalyzedSite:
     return {
+        **analysis()["sites"][0],
         "depth": depth,
         "channels": channels,
         "outlier_channels": list(loud),

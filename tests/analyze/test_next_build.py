@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qdeploy.analyze.next_build import build_command, next_build
+from qdeploy.schemas.analysis import AnalyzedSite, MeasuredPlan
+from tests.report.reports import analysis
 
 
-def plan(strategy: str, sqnr_db: float, *floats: str, scope: str = "gemm") -> dict[str, Any]:
+def plan(strategy: str, sqnr_db: float, *floats: str, scope: str = "gemm") -> MeasuredPlan:
     return {
-        "strategy": strategy, "scope": scope, "float_sites": list(floats), "sqnr_db": sqnr_db,
+        "strategy": strategy, "scope": scope, "sites": 3, "float_sites": list(floats),
+        "sqnr_db": sqnr_db, "flipped": None, "flip_percent": None,
     }  # fmt: skip
+
+
+def unmeasured(groups: int) -> AnalyzedSite:
+    """A site that `peg` cuts into so many groups."""
+    return {
+        **analysis()["sites"][0],
+        "cost": None,
+        "treatment": {"groups": groups, "outlier_channels": [], "prescaled": False, "text": ""},
+    }
 
 
 @pytest.mark.parametrize(
@@ -32,7 +43,7 @@ def test_the_simplest_plan_of_low_noise(levels: tuple[float, ...], chosen: int) 
     plans = [plan("w8a8", levels[0]), plan("peg", levels[1]), plan("peg", 90.0, scope="all")]
     plans += [plan("peg", level, "a b.input", "c.input") for level in levels[2:]]
     found = next_build("m", plans, {}, {"data": "my rows.csv"})
-    assert plans[found["plan"]]["sqnr_db"] == levels[chosen]
+    assert found["plan"] is not None and plans[found["plan"]]["sqnr_db"] == levels[chosen]
     assert found["options"]["strategy"] == ("w8a8" if chosen == 0 else "peg")
     words = shlex.split(found["command"])
     assert words[:3] == ["qdeploy", "build", "m"] and words[words.index("--data") + 1] == (
@@ -44,8 +55,7 @@ def test_the_simplest_plan_of_low_noise(levels: tuple[float, ...], chosen: int) 
 
 
 def test_without_measurements_the_ranges_decide() -> None:
-    below = {"cost": None, "treatment": {"groups": 1, "outlier_channels": [], "prescaled": False}}
-    above = {"cost": None, "treatment": {"groups": 2, "outlier_channels": [], "prescaled": False}}
+    below, above = unmeasured(1), unmeasured(2)
     assert next_build("m", [], {"a": below}, {})["options"] == {"strategy": "w8a8"}
     assert next_build("m", [], {"a": below, "b": above}, {})["options"] == {"strategy": "peg"}
 

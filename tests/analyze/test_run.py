@@ -15,7 +15,10 @@ from qdeploy.cli import main
 from qdeploy.errors import OutputError, PlanError, QDeployWarning, StatisticsError
 from qdeploy.names import short_name
 from qdeploy.report.analysis import headline
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite
 from tests.calibrate.encoder import LAYERS, OUTLIER
+from tests.documents import assert_is
+from tests.report.reports import analysis
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -43,6 +46,7 @@ def test_the_report_names_the_planted_channel(model_dir: Path, rows: str, tmp_pa
         plot=folder,
     )
     assert json.loads(json.dumps(report)) == report  # nothing in it that JSON does not know
+    assert_is(report, Analysis)
     assert report["kind"] == "analysis" and report["data"]["rows"] == 8
     assert report["recurring"][0]["channel"] == OUTLIER
     norms = [s for s in report["sites"] if s["kind"] == "LayerNorm output"]
@@ -70,6 +74,7 @@ def test_without_costs_the_model_does_not_run(
 
     monkeypatch.setattr("qdeploy.analyze.measure.SegmentedModel", run)
     report = qdeploy.analyze(model_dir, statistics=statistics, cost_rows=0)
+    assert_is(report, Analysis)
     assert report["w8a8_db"] is None and all(s["cost"] is None for s in report["sites"])
     assert report["plans"] == [] and report["build"]["plan"] is None
     assert report["build"]["options"]["statistics"] == str(statistics)
@@ -103,8 +108,9 @@ def test_embedded_rows_stand_in_with_a_warning(model_dir: Path) -> None:
     assert report["data"]["rows"] == 4 and report["cost_rows"] == 2
 
 
-def entry(name: str, layer: int, alone: float, k: int | None, **more: object) -> dict[str, object]:
+def entry(name: str, layer: int, alone: float, k: int | None) -> AnalyzedSite:
     return {
+        **analysis()["sites"][0],
         "name": name,
         "kind": "FFN residual sum",
         "layer": layer,
@@ -114,10 +120,9 @@ def entry(name: str, layer: int, alone: float, k: int | None, **more: object) ->
         "outlier_channel_count": 4,
         "max_over_median_channel": 50.0,
         "carriers": {"[SEP]": {"tokens": 0.1, "energy": 0.9, "holds_peak": 1.0}},
-        "cost": {"alone_db": alone, "gain_db": 0.1},
+        "cost": {"alone_db": alone, "flipped": None, "flip_percent": None, "gain_db": 0.1},
         "remedy": {"groups": k, "sqnr_db": {str(k): 33.0}, "peg_db": 20.0},
-        "treatment": {"groups": 2, "outlier_channels": [], "text": "2 groups"},
-        **more,
+        "treatment": {"groups": 2, "outlier_channels": [], "prescaled": False, "text": "2 groups"},
     }
 
 
@@ -212,7 +217,7 @@ def test_remembered_rows_are_named_in_what_comes_next(
     assert {name: options[name] for name in named} == named
     assert {"task", "columns", "max_length"} & options.keys() == named.keys()
     qdeploy.calibrate(model, data=str(others), calibration_rows=8)
-    again = {key: report["build"]["options"].get(key) for key in ("data", *named)}
+    again: dict[str, Any] = {key: report["build"]["options"].get(key) for key in ("data", *named)}
     assert qdeploy.calibrate(model, calibration_rows=8, **again) == first
 
 

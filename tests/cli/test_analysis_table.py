@@ -127,4 +127,4 @@ def test_what_auto_tried(monkeypatch: pytest.MonkeyPatch) -> None:
         "fp32",
     ]  # fmt: skip
     assert rows[1].split()[-3:] == ["1.02", "(1.01–1.02)", "yes"]
-    assert rows[-1].split()[1:] == ["61.0", "3.10", "(3.05–3.15)"]
+    assert rows[-1].split()[1:] == ["61.00", "3.10", "(3.05–3.15)"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Float, Grouped, PerTensor, Treatment
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
 from qdeploy.names import place_of
+from qdeploy.schemas.certificate import CertifiedGemm
+from qdeploy.schemas.fields import Precision
+from qdeploy.schemas.inspection import RoundedSite
 
 ONE = Affine(0.1, 128)
 
@@ -52,12 +53,17 @@ def test_treatments_in_words() -> None:
     ]
 
 
-def site(name: str, text: str, sqnr: float | None) -> dict[str, Any]:
+def site(name: str, text: str, sqnr: float | None) -> RoundedSite:
     return {"site": name, "rounding": text, "sqnr_db": sqnr}
 
 
-def gemm(planned: str, share: float, reason: str = "", time: float | None = None) -> dict[str, Any]:
-    return {"planned": planned, "flops_share": share, "time_share": time, "reason": reason}
+def gemm(
+    planned: Precision, share: float, reason: str = "", time: float | None = None
+) -> CertifiedGemm:
+    return {
+        "planned": planned, "kernel": "MatMul", "flops_share": share, "reason": reason,
+        "time_share": time,
+    }  # fmt: skip
 
 
 SITES = [

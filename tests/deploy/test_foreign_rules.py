@@ -14,6 +14,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 import qdeploy
 from qdeploy.cli import main
 from qdeploy.errors import GateError, ModelError, TargetError
+from qdeploy.schemas.inspection import Contract
 from tests.calibrate.encoder import LAYERS, VOCABULARY, model_directory
 from tests.deploy.conftest import Source
 
@@ -52,10 +53,12 @@ def quantized(model: Path, output: Path, **options: Any) -> Path:
     return output
 
 
-def checked_by(path: Path, target: str) -> dict[str, Any]:
+def checked_by(path: Path, target: str) -> Contract:
     """What `inspect` reports, whether the rules are kept or broken."""
     try:
-        checked: dict[str, Any] = qdeploy.inspect(path, target=target)["contract"]
+        found = qdeploy.inspect(path, target=target)
+        assert found["kind"] == "onnx"
+        checked: Contract = found["contract"]
     except GateError as error:
         checked = error.report["contract"]
         assert checked["errors"] > 0

@@ -17,15 +17,18 @@ from qdeploy.cli import main
 from qdeploy.deploy.describe import by_rule
 from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
 from qdeploy.errors import GateError, ModelError, PlanError
+from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
 from tests import manifests
 from tests.calibrate.encoder import LAYERS, encoder, model_directory
 from tests.deploy.conftest import Built, Source
+from tests.documents import assert_is
 
 
 def test_a_model_and_what_is_kept_of_its_calibrations(bert: Source) -> None:
     found = qdeploy.inspect(bert.directory)
     assert found["kind"] == "model" and found["model_type"] == "bert"
     assert found["size_mb"] > 0 and found["inputs"] and found["max_length"]
+    assert_is(found, InspectedModel)
     kept = {one["file"]: one for one in found["statistics"]}
     assert kept[bert.statistics.name]["rows"] == 16
     assert kept[bert.statistics.name]["data"] == "qnli-mini"
@@ -42,10 +45,13 @@ def test_damaged_statistics_are_named_and_no_error(tmp_path: Path) -> None:
 def test_an_engine_by_layer(engine: Callable[..., Built]) -> None:
     built = engine(strategy="w8a8")
     found = qdeploy.inspect(built.directory)
+    assert found["kind"] == "engine"
+    assert_is(found, InspectedEngine)
     check = found["int8"]
     rows = found["layers"]
+    assert check is not None and found["calibration"] is not None
     assert found["checkpoint"] == "bert" and found["strategy"] == "w8a8"
-    assert sum(row["executed"] for row in rows) == check["executed"]
+    assert sum(row["executed"] or 0 for row in rows) == check["executed"]
     assert sum(row["gemms"] for row in rows) == len(check["gemms"])
     assert sum(row["flops_share"] for row in rows) == pytest.approx(1, abs=1e-3)
     assert sum(n for row in rows for n in row["treatments"].values()) == len(found["sites"])
@@ -57,6 +63,7 @@ def test_an_engine_by_layer(engine: Callable[..., Built]) -> None:
 
 def test_what_is_in_float_has_a_cause(engine: Callable[..., Built]) -> None:
     found = qdeploy.inspect(engine(strategy="fp32").directory)
+    assert found["kind"] == "engine" and found["int8"] is not None
     assert sum(cause["count"] for cause in found["float"]) == len(found["int8"]["gemms"])
     assert all(cause["reason"] and cause["planned"] == "float" for cause in found["float"])
 
@@ -64,6 +71,7 @@ def test_what_is_in_float_has_a_cause(engine: Callable[..., Built]) -> None:
 def test_a_file_by_layer(engine: Callable[..., Built]) -> None:
     found = qdeploy.inspect(engine(strategy="w8a8").directory / "model.onnx")
     assert found["kind"] == "onnx" and set(found["inputs"]) >= {"input_ids"}
+    assert_is(found, InspectedFile)
     assert [row["treatments"] for row in found["layers"]] == [{}] * len(found["layers"])
     assert sum(row["gemms"] for row in found["layers"]) == len(found["int8"]["gemms"])
 
@@ -130,6 +138,7 @@ def test_broken_rules_are_1_and_grouped(
     path = engine(strategy="w8a8").directory / "model.onnx"  # uint8: not TensorRT's
     with pytest.raises(GateError, match=r"breaks the rules of tensorrt in \d+ places") as caught:
         qdeploy.inspect(path, target="tensorrt")
+    assert_is(caught.value.report, InspectedFile)
     checked: dict[str, Any] = caught.value.report["contract"]
     assert checked["errors"] > 10
     assert sum(rule["count"] for rule in checked["rules"]) == len(checked["violations"])

@@ -24,6 +24,8 @@ INT8: dict[str, Any] = {
         {"site": "conv", "kernel": "Conv", "reason": "Conv is not planned", "flops_share": 0.1}
     ],
     "fallbacks": [{"site": "pooler", "kernel": "MatMul", "reason": "2-D input"}],
+    "flops_measured": True,
+    "gemms": {},
     "kernels": {"MatMulIntegerToFloat": 3, "MatMul": 1},
 }
 

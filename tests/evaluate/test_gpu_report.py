@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 import qdeploy
+from qdeploy import api
 from qdeploy.cli import evaluation
 from qdeploy.evaluate.report import suspicions
+from qdeploy.schemas.evaluation import Evaluation
 from tests.calibrate.encoder import model_directory
+from tests.documents import assert_is
 from tests.standin import NAME, standin
 
 pytestmark = [
@@ -42,12 +45,12 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def report(engines: Path, name: str, baseline: str | None, **options: Any) -> dict[str, Any]:
+def report(engines: Path, name: str, baseline: str | None, **options: Any) -> Evaluation:
     base = None if baseline is None else engines / baseline
-    return qdeploy.evaluate(engines / name, baseline=base, **SHORT, **options)
+    return api.evaluate(engines / name, baseline=base, **SHORT, **options)
 
 
-def said(found: dict[str, Any]) -> list[str]:
+def said(found: Evaluation) -> list[str]:
     return [text for text in found["warnings"] if "FP16" in text]
 
 
@@ -55,11 +58,12 @@ def test_both_clocks_and_the_launch_are_reported(
     engines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = report(engines, "quick", "fp16")
+    assert_is(found, Evaluation)
     assert found["cuda_graph"] is True
     assert found["device_ms"]["p50"] == 1.0 and found["baseline"]["device_ms"]["p50"] == 11.0
     assert found["latency_ms"]["p50"] > 1.0
     evaluation.table(found)
-    assert "p50 1.000, one CUDA graph" in capsys.readouterr().out
+    assert "1.00 ms (median, one CUDA graph)" in capsys.readouterr().out
 
 
 def test_the_page_has_the_devices_clock(engines: Path, tmp_path: Path) -> None:
@@ -97,4 +101,4 @@ def test_a_draw_is_no_win(engines: Path) -> None:
     found = report(engines, "quick", "fp16")
     found["speedup"] = {"ratio": 1.01, "ci95": [0.99, 1.03]}
     (text,) = [t for t in suspicions(found, None) if "FP16" in t]
-    assert "1.01 x (0.99 to 1.03)" in text
+    assert "1.01 × (0.99 to 1.03)" in text

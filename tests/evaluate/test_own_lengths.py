@@ -14,7 +14,7 @@ from qdeploy.data.tokenizer_files import TokenizerFacts
 from qdeploy.evaluate import own_lengths
 from qdeploy.evaluate.latency import LatencyProtocol
 from qdeploy.evaluate.loaded_engine import LoadedEngine
-from qdeploy.evaluate.own_lengths import OwnLengths, about_own_lengths, measure_own_lengths
+from qdeploy.evaluate.own_lengths import OwnLengthRuns, about_own_lengths, measure_own_lengths
 from qdeploy.evaluate.rounds import Timed
 from qdeploy.head import SEQUENCES, Head
 from tests.evaluate.bag import CLASSES, MAX_LENGTH, BagEngine, table, tokenizer
@@ -30,7 +30,7 @@ def subject(max_length: int = MAX_LENGTH) -> LoadedEngine:
     return LoadedEngine(Path("e"), manifest, BagEngine(table()), encoder, head)
 
 
-def measure(subjects: list[LoadedEngine], rows: Any = ROWS, **options: Any) -> OwnLengths:
+def measure(subjects: list[LoadedEngine], rows: Any = ROWS, **options: Any) -> OwnLengthRuns:
     protocol = LatencyProtocol(batch_size=4, warmup=0, iterations=options.pop("iterations", 10))
     given = {"max_length": MAX_LENGTH, "seconds": 1.0} | options
     return measure_own_lengths(subjects, rows, protocol, **given)
@@ -75,7 +75,7 @@ def test_very_long_rows_come_in_smaller_batches() -> None:
 def test_figures() -> None:
     rounds = [[np.array([10.0, 30.0])] * 10, [np.array([20.0, 60.0])] * 10]
     timed = Timed(rounds, warmup=2, seconds=1.26, ended_by_time=True)
-    own, base = about_own_lengths(OwnLengths(4, 9, np.array([10, 20, 30]), timed), seed=0)
+    own, base = about_own_lengths(OwnLengthRuns(4, 9, np.array([10, 20, 30]), timed), seed=0)
     assert own == {
         "batch_size": 4,
         "batches": 9,
@@ -90,10 +90,10 @@ def test_figures() -> None:
     }
     mixed = [[np.array([10.0, 30.0, 200.0])] * 10, [np.array([20.0, 60.0, 600.0])] * 10]
     uneven = Timed(mixed, warmup=2, seconds=1.0, ended_by_time=True)
-    ratios, _ = about_own_lengths(OwnLengths(4, 9, np.array([10]), uneven), seed=0)
+    ratios, _ = about_own_lengths(OwnLengthRuns(4, 9, np.array([10]), uneven), seed=0)
     assert ratios["speedup"] == {"ratio": 2.0, "ci95": [2.0, 2.0]}  # not 600 / 30, nor 680 / 240
     assert base == {"latency_ms": {"p50": 40.0, "p95": 60.0}, "rows_per_s": 100.0}
-    (alone,) = about_own_lengths(
-        OwnLengths(4, 9, np.array([10]), Timed(rounds[:1], 2, 1.0, False)), seed=0
+    alone, nobody = about_own_lengths(
+        OwnLengthRuns(4, 9, np.array([10]), Timed(rounds[:1], 2, 1.0, False)), seed=0
     )
-    assert alone["speedup"] is None
+    assert alone["speedup"] is None and nobody is None

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from qdeploy.schemas.analysis import Analysis, AnalyzedSite, MeasuredPlan
+from qdeploy.schemas.manifest import Lengths
+from qdeploy.schemas.sweep import RanInInt8, SweepResult, SweptTrial
+
 VERSIONS = {"qdeploy": "0.1.0", "onnxruntime": "1.31.1"}
+TIMES = {"p50": 19.8, "p90": 20.5, "p95": 21.0, "p99": 21.8, "mean": 19.9}
 # Of rows, as a report holds them.
-CUT = {
-    **{"max_length": 128, "truncated": 3, "truncated_share": 0.000549},
+CUT: Lengths = {
+    "max_length": 128,
+    "truncated": 3,
+    "truncated_share": 0.000549,
     "lengths": {"mean": 51.2, "median": 48, "p95": 90, "max": 128},
 }
 
 
-def analysis() -> dict[str, Any]:
+def analysis() -> Analysis:
     """What `analyze` gives for a model of two layers."""
     counts = [0] * 511
     counts[255], counts[256], counts[300] = 900, 90, 10
-    site = {
+    site: AnalyzedSite = {
         "name": "layer.0.output.LayerNorm.input",
         "short": "L0 ffn.sum",
         "kind": "FFN residual sum",
@@ -49,7 +56,8 @@ def analysis() -> dict[str, Any]:
             "after": {"counts": counts, "used": 90.0},
         },
     }
-    quiet = site | {
+    quiet: AnalyzedSite = {
+        **site,
         "name": "layer.1.attention.self.softmax",
         "short": "L1 attn.probs",
         "kind": "attention probabilities",
@@ -69,14 +77,15 @@ def analysis() -> dict[str, Any]:
         "remedy": None,
         "levels": None,
     }
-    unmeasured = quiet | {
+    unmeasured: AnalyzedSite = {
+        **quiet,
         "name": "classifier.input",
         "short": "head.input",
         "layer": None,
         "w8a8_expected_db": 55.0,
         "cost": None,
     }
-    plan = {
+    plan: MeasuredPlan = {
         "strategy": "w8a8",
         "scope": "all",
         "sites": 3,
@@ -85,7 +94,13 @@ def analysis() -> dict[str, Any]:
         "flipped": 9,
         "flip_percent": 30.0,
     }
-    peg = plan | {"strategy": "peg", "sqnr_db": 31.0, "flipped": 0, "flip_percent": 0.1}
+    peg: MeasuredPlan = {
+        **plan,
+        "strategy": "peg",
+        "sqnr_db": 31.0,
+        "flipped": 0,
+        "flip_percent": 0.1,
+    }
     return {
         "schema": 2,
         "kind": "analysis",
@@ -113,7 +128,7 @@ def analysis() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def evaluation() -> dict[str, Any]:
+def evaluation() -> Any:
     """What `eval` gives with a baseline."""
     gemm = {"planned": "int8", "kernel": "MatMulIntegerToFloat", "flops_share": 0.5,
             "time_share": 0.2, "reason": ""}  # fmt: skip
@@ -124,20 +139,26 @@ def evaluation() -> dict[str, Any]:
         "engine": "engine",
         "target": "ort-cpu",
         "rest_precision": "f32",
+        "simulated": False,
         "auto": None,
         "strategy": "peg",
         "scope": "gemm",
         "task": "qnli",
         "metrics": {"accuracy": 0.8675, "n": 5463, "ci95": [0.858, 0.876],
                     "constant_predictor": False},
-        "baseline": {"engine": "fp32", "strategy": "fp32", "accuracy": 0.8699,
+        "baseline": {"engine": "fp32", "target": "ort-cpu", "strategy": "fp32",
+                     "scope": "gemm", "constant_predictor": False, "accuracy": 0.8699,
                      "ci95": [0.8607, 0.8785], "drop": 0.0024, "mcnemar_p": 0.10, "flipped": 55,
                      "agreement": 0.99, "sqnr_db": 28.9, "equal_logits": False,
-                     "max_abs_diff": 0.31, "latency_ms": {"p50": 62.0, "p95": 64.0},
+                     "max_abs_diff": 0.31, "latency_ms": TIMES | {"p50": 62.0, "p95": 64.0},
                      "own_lengths": {"latency_ms": {"p50": 29.0, "p95": 41.0},
                                      "rows_per_s": 260.0},
-                     "neighbours": {"summary": "An answer does not depend on the rows beside it"}},
-        "latency_ms": {"p50": 19.8, "p95": 21.0},
+                     "neighbours": {"rows": 128, "batch_size": 8, "max_abs_diff": 0.0, "flipped": 0,
+                                    "padding": {"max_abs_diff": 0.0, "flipped": 0},
+                                    "summary": "An answer does not depend on the rows beside it"}},
+        "latency_ms": TIMES,
+        "device_ms": None,
+        "cuda_graph": None,
         "throughput": {"rows_per_s": 400.0, "tokens_per_s": 51200.0},
         "speedup": {"ratio": 3.13, "ci95": [3.10, 3.17]},
         "protocol": {"batch_size": 8, "seq_len": 128, "threads": 2, "asked_warmup": None,
@@ -152,16 +173,20 @@ def evaluation() -> dict[str, Any]:
                        "summary": "An answer depends on the rows beside it: up to 0.48 in a "
                                   "logit, 1 of 128 answers change"},
         "memory_mb": {"peak": 163.0, "interpreter": 60.0},
-        "size_mb": {"total": 25.0, "weights": 24.0},
+        "size_mb": {"total": 25.0, "model": 24.5, "weights": 24.0},
         "int8": {"planned": 2, "executed": 1, "planned_share": 0.9, "executed_share": 0.55,
-                 "flops_share": 0.5, "fallbacks": [{"site": "b"}], "unplanned": [],
+                 "flops_share": 0.5, "unplanned": [], "flops_measured": True,
+                 "fallbacks": [{"site": "b", "kernel": "MatMul", "reason": "per-axis"}],
                  "short": "90 %, 1/2, 50 %",
                  "summary": "90 % of all constant-weight FLOPs planned, 1/2 planned GEMMs ran",
                  "gemms": {"a": gemm, "b": fallen}},
         "data": {"source": "dev.tsv", "n": 5463, "hash": "ab", "labelled": True,
-                 "also_calibration": 0, "calibration": None, **CUT},
+                 "also_calibration": 0, "calibration": None, **CUT, "task": "qnli",
+                 "columns": {"first": "question", "second": "sentence", "label": "label"},
+                 "stands_in": False, "how": None, "remembered": False, "left_out": 0},
         "no_accuracy": None,
-        "labels": {"order": ["entailment", "not_entailment"]},
+        "labels": {"order": ["entailment", "not_entailment"], "from": "model", "form": "names",
+                   "swapped": False, "order_if_swapped": None, "accuracy_if_swapped": None},
         "versions": VERSIONS,
         "warnings": [],
     }  # fmt: skip
@@ -186,7 +211,7 @@ def manifest() -> Any:
 LONG_KERNEL = "MatMulIntegerToFloat_with_DequantizeLinear_and_a_name_of_its_own_that_is_long"
 
 
-def deep_evaluation() -> dict[str, Any]:
+def deep_evaluation() -> Any:
     """What `eval` gives of an engine as deep as BERT-base, cut rows and an accuracy near 100 %."""
     report = evaluation()
     gemm = report["int8"]["gemms"]["a"] | {"kernel": LONG_KERNEL, "time_share": None}
@@ -199,28 +224,41 @@ def deep_evaluation() -> dict[str, Any]:
     return report
 
 
-def swept() -> dict[str, Any]:
+def swept() -> SweepResult:
     """What `sweep` gives: FP32, three engines, and one that failed."""
-    trials = []
-    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg", "bad")):
+    trials: list[SweptTrial] = []
+    for number, label in enumerate(("fp32", "w8a8 all", "peg groups=4 sorted all", "peg")):
         trials.append(
             {
-                "key": f"k{number}", "label": label, "target": "ort-cpu",
-                "relative": 1 - number / 5,
-                "error": "it stopped" if label == "bad" else None, "accuracy": 1 - number / 100,
-                "ci95": [0.9, 1.0], "drop": number / 100, "mcnemar_p": 0.5, "sqnr_db": None,
-                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0, "memory_mb": None,
+                "key": f"k{number}", "label": label, "settings": {}, "target": "ort-cpu",
+                "error": None, "accuracy": 1 - number / 100, "ci95": [0.9, 1.0], "n": 5463,
+                "constant_predictor": False, "drop": number / 100, "mcnemar_p": 0.5,
+                "flipped": 0, "agreement": 1.0, "sqnr_db": None, "max_abs_diff": None,
+                "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0,
                 "speedup": None if not number else {"ratio": 1.0 + number, "ci95": [1, 4]},
-                "size_mb": {"total": 90.0 - 20 * number},
-                "int8": {"planned": 9, "executed": 8, "planned_share": 0.99999,
-                         "flops_share": 0.9} if number else None,
-                "constant_predictor": False,
+                "relative": 1 - number / 5, "memory_mb": None,
+                "size_mb": {"total": 90.0 - 20 * number, "weights": 1.0},
+                "int8": RAN if number else None, "latency": {}, "machine": "Test CPU, 2 threads",
+                "date": "2026-11-26", "warnings": [], "ran": {},
             }
         )  # fmt: skip
+    trials.append(
+        {"key": "k4", "label": "bad", "settings": {}, "target": "ort-cpu", "error": "it stopped"}
+    )
     return {
-        "kind": "sweep", "model": "bert-base-qnli", "trials": trials, "pareto": ["k0", "k3"],
-        "cheapest": "k3", "max_drop": 5.0, "warnings": [], "machines": ["Test CPU, 2 threads"],
-        "dates": ["2026-11-26"], "versions": VERSIONS, "data": {"source": "dev.tsv", "n": 5463},
-        "setting": {"protocol": {"shapes": [[8, 128]], "warmup": 100, "iterations": 500,
-                                 "threads": 2, "rows": 128, "seed": 0}},
+        "schema": 1, "kind": "sweep", "model": "bert-base-qnli", "trials": trials,
+        "pareto": ["k0", "k3"], "cheapest": "k3", "max_drop": 5.0, "next": None, "warnings": [],
+        "machines": ["Test CPU, 2 threads"], "dates": ["2026-11-26"], "versions": VERSIONS,
+        "data": {"source": "dev.tsv", "n": 5463, "left_out": 0, **CUT},
+        "setting": {"model": "m", "statistics": "s", "rows": "r", "versions": VERSIONS,
+                    "protocol": {"task": "qnli", "columns": None, "max_length": None, "rows": 128,
+                                 "seed": 0, "limit": None, "shapes": [[8, 128]], "warmup": 100,
+                                 "iterations": 500, "threads": 2}},
     }  # fmt: skip
+
+
+RAN: RanInInt8 = {
+    "planned": 9, "executed": 8, "planned_share": 0.99999, "executed_share": 0.9,
+    "flops_share": 0.9, "time_share": None, "fallbacks": [], "unplanned": [],
+    "flops_measured": True, "summary": "90 %", "short": "90 %",
+}  # fmt: skip

@@ -43,7 +43,7 @@ def test_a_report_without_a_section_has_a_page_too(missing: str) -> None:
 def test_what_fell_back_is_red() -> None:
     text = render(evaluation_report.page(evaluation()))
     assert '<tr class="bad"><td class="text name">b</td>' in text
-    assert "per-axis activation scale" in text and '<div class="card bad"><b>1/2</b>' in text
+    assert "per-axis activation scale" in text and '<div class="card bad"><b>1/2 GEMMs</b>' in text
 
 
 def test_the_page_holds_both_ratios_and_what_neighbours_do() -> None:
@@ -51,7 +51,7 @@ def test_the_page_holds_both_ratios_and_what_neighbours_do() -> None:
     assert "<b>3.13 ×</b>" in text and "<b>2.41 ×</b>" in text
     assert "Latency at the data's own lengths" in text.replace("&#39;", "'")
     assert "24 runs before and 166 timed in 14.9 s (ended by --seconds)" in text
-    assert "12.00" in text and "29.00" in text and "46 tokens (median)" in text
+    assert "12.00" in text and "29.00" in text and "tokens of a row: median 46," in text
     assert "up to 0.48 in a logit, 1 of 128 answers change" in text
     assert "An answer does not depend on the rows beside it" in text
     fixed = evaluation() | {"own_lengths": None, "neighbours": None}
@@ -96,7 +96,7 @@ def test_a_card_can_be_published() -> None:
     ]
     assert "license" not in found  # it is not ours to say
     assert "128 calibration rows of train.tsv" in card and "1/2 planned GEMMs" in card
-    assert "| the same at the data's own lengths | 2.41 × (2.30 to 2.52) |" in card
+    assert "| speed against fp32 | 2.41 × (95 %: 2.30 to 2.52; at own lengths) |" in card
     assert "| in a batch | An answer depends on the rows beside it: up to 0.48" in card
 
 
@@ -148,7 +148,7 @@ def test_a_card_claims_nothing_that_was_not_measured() -> None:
     report = evaluation() | {"metrics": None, "baseline": None, "speedup": None, "latency_ms": None}
     card = model_card(report, manifest() | {"calibration": None})
     assert "model-index" not in front(card)
-    assert "accuracy" not in card and "| size |" in card and "without calibration" in card
+    assert "accuracy" not in card and "| size on disk |" in card and "without calibration" in card
 
 
 def test_names_in_the_chart_are_short_while_they_differ() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qdeploy.schemas.sweep import Ranked
 from qdeploy.sweep.compare import cheapest, pareto, suggested
 
 
-def entries(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
+def entries(*pairs: tuple[float, float]) -> list[Ranked]:
     return [
-        {"key": str(i), "accuracy": a, "relative": ms, "drop": 0.9 - a}
+        {
+            "key": str(i),
+            "accuracy": a,
+            "relative": ms,
+            "drop": 0.9 - a,
+            "mcnemar_p": 1.0,
+            "constant_predictor": False,
+        }
         for i, (a, ms) in enumerate(pairs)
     ]
 
@@ -60,7 +66,7 @@ def test_what_to_build_where_no_drop_was_named() -> None:
         ([], None),
     ]
     for rows, expected in table:
-        found = [
+        found: list[Ranked] = [
             {"key": str(at), "accuracy": 0.9 - drop, "drop": drop, "mcnemar_p": p,
              "relative": time, "constant_predictor": constant}
             for at, (drop, p, time, constant) in enumerate(rows)

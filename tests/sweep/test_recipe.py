@@ -98,6 +98,11 @@ def test_the_paper_s_recipe_holds_its_experiment() -> None:
             {"trials": [{"strategy": "peg"}], "resources": {"default": {"gpus": 1}}},
             "resource of default 'gpus'.*num_gpus",
         ),
+        (
+            {"trials": [{"strategy": "peg"}], "resources": {"default": {"num_cpus": "two"}}},
+            "`resources.default`: num_cpus is 'two'; give a number",
+        ),
+        ({"trials": [{"strategy": "peg"}], "columns": ["label"]}, "`columns` is .*label=COLUMN"),
     ],
 )
 def test_what_is_refused(recipe: Any, message: str) -> None:

@@ -24,6 +24,7 @@ from qdeploy.sweep import local
 from qdeploy.sweep.claim import LOCK, claimed
 from qdeploy.sweep.local import failure
 from qdeploy.sweep.run import _Kept
+from tests.documents import require_typed_sweep
 from tests.test_tied import ends
 
 pytestmark = pytest.mark.integration
@@ -71,6 +72,7 @@ def steps_that_run() -> Iterator[list[str]]:
 
 def test_every_trial_has_its_figures(swept: Any) -> None:
     folder, _, result = swept
+    require_typed_sweep(folder, result)
     labels = [trial["label"] for trial in result["trials"]]
     assert labels == ["fp32", "dynamic", "w8a8 symmetric", "peg symmetric"]
     for trial in result["trials"]:

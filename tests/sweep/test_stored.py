@@ -29,7 +29,20 @@ ACCURACY: dict[str, Any] = {
     "class_order": None,
     "baseline": COMPARED | {"sqnr_db": None, "max_abs_diff": 0.0},
     "size_mb": {"total": 1.0, "weights": 1.0},
-    "int8": {"planned": 1},
+    "int8": {
+        "planned": 1,
+        "executed": 1,
+        "planned_share": 1.0,
+        "executed_share": 1.0,
+        "flops_share": 1.0,
+        "time_share": None,
+        "fallbacks": [],
+        "unplanned": [],
+        "gemms": {},
+        "flops_measured": True,
+        "summary": "all",
+        "short": "all",
+    },
     "warnings": [],
 }
 LATENCY = {
@@ -39,7 +52,7 @@ LATENCY = {
             "speedup": {"ratio": 1.5, "ci95": [1.4, 1.6]},
             "memory_mb": {"peak": 1.0},
             "protocol": {},
-            "throughput": 1.0,
+            "throughput": {"rows_per_s": 1.0},
         }
     },
     "machine": "this",

@@ -1,0 +1,264 @@
+"""The figures of an evaluation, once: terminal, page and card show this list.
+
+A figure is text by then, so that it has the same words and digits wherever it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from qdeploy.figures import (
+    accuracy,
+    changed,
+    decibels,
+    factor,
+    interval,
+    logit_difference,
+    megabytes,
+    milliseconds,
+    part,
+    points,
+    probability,
+    row_tokens,
+    speed,
+)
+from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.evaluation import (
+    Baseline,
+    Data,
+    Evaluation,
+    Latency,
+    OwnLengths,
+    Protocol,
+    Ran,
+    Speedup,
+)
+from qdeploy.schemas.manifest import Lengths
+
+SIGNIFICANT = 0.05  # p below which a drop is told as one
+Mood = Literal["good", "bad", ""]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: what it is.
+        value: with its unit.
+        detail: what belongs to it: its interval, over how many rows.
+        mood: "bad" where a reader should stop.
+        headline: the value in big letters; "" where a page does not start with it.
+    """
+
+    name: str
+    value: str
+    detail: str = ""
+    mood: Mood = ""
+    headline: str = ""
+
+    @property
+    def text(self) -> str:
+        """Value and detail on one line."""
+        return f"{self.value} ({self.detail})" if self.detail else self.value
+
+
+def figures_of(report: Evaluation) -> list[Figure]:
+    """What was measured, in the order in which it is shown; nothing of what was left out."""
+    base = report["baseline"]
+    return [
+        *_accuracy(report),
+        *(() if base is None else _against(base, report["data"]["n"])),
+        *_latency(report),
+        *_own_lengths(report["own_lengths"]),
+        *_speedups(report),
+        *_neighbours(report),
+        *_row_lengths(report["data"]),
+        *_sizes(report),
+    ]
+
+
+def _accuracy(report: Evaluation) -> Iterator[Figure]:
+    metrics, labels = report["metrics"], report["labels"]
+    if metrics is not None:
+        constant, value = metrics["constant_predictor"], f"{accuracy(metrics['accuracy'])} %"
+        detail = (
+            f"95 %: {interval(metrics['ci95'], accuracy)}; {metrics['n']} rows, {report['task']}"
+        )
+        yield Figure("accuracy", value, detail, "bad" if constant else "", headline=value)
+        if constant:
+            told = "the engine answers one class only"
+            yield Figure("answers", "CONSTANT PREDICTOR", told, "bad")
+    if labels is not None and labels["swapped"] and labels["accuracy_if_swapped"] is not None:
+        better = f"{accuracy(labels['accuracy_if_swapped'])} % with the classes in another order"
+        yield Figure("classes", "CLASS ORDER", better, "bad")
+
+
+def _against(base: Baseline, rows: int) -> Iterator[Figure]:
+    """What is lost against the baseline, and how far the outputs are from its own."""
+    name = base["strategy"]
+    if "accuracy" in base:
+        yield Figure(
+            f"accuracy of {name}",
+            f"{accuracy(base['accuracy'])} %",
+            f"95 %: {interval(base['ci95'], accuracy)}",
+        )
+    if "drop" in base:
+        value = f"{points(base['drop'])} points"
+        detail = f"McNemar p = {probability(base['mcnemar_p'])}"
+        mood: Mood = "bad" if is_loss(base) else ""
+        yield Figure(f"drop against {name}", value, detail, mood, headline=value)
+    if "agreement" in base:
+        value = f"{accuracy(base['agreement'])} %"
+        headline = "" if "drop" in base else value
+        detail = changed(base["flipped"], rows)
+        yield Figure(f"agreement with {name}", value, detail, headline=headline)
+    if base.get("equal_logits"):
+        yield Figure("logits", f"equal to {name}'s")
+    elif "max_abs_diff" in base:
+        level, value = base["sqnr_db"], logit_difference(base["max_abs_diff"])
+        if level is not None:
+            yield Figure("logit SQNR", f"{decibels(level)} dB", f"against {name}")
+        headline = "" if "agreement" in base else value
+        detail = f"of a logit from {name}'s"
+        yield Figure("largest difference", value, detail, headline=headline)
+
+
+def is_loss(base: Baseline) -> bool:
+    """Whether accuracy is lost, and by more than chance."""
+    return "drop" in base and base["drop"] > 0 and base["mcnemar_p"] < SIGNIFICANT
+
+
+def _latency(report: Evaluation) -> Iterator[Figure]:
+    """The latency, and what ran in INT8 beside it."""
+    latency, device, asked = report["latency_ms"], report["device_ms"], report["protocol"]
+    if latency is not None:
+        value = f"{milliseconds(latency['p50'])} ms"
+        detail = f"median, {shape(asked)} tokens, {asked['threads']} threads"
+        yield Figure("latency", value, detail, headline=value)
+        names, times = zip(*percentiles(latency)[1:], strict=True)
+        yield Figure(", ".join(names), f"{', '.join(times)} ms")
+    if latency is not None or report["int8"] is not None:
+        yield _int8(report["int8"])
+    if device is not None:
+        launched = "one CUDA graph" if report["cuda_graph"] else "no CUDA graph"
+        value = f"{milliseconds(device['p50'])} ms"
+        yield Figure("latency on the device", value, f"median, {launched}")
+    if latency is not None and (ran := runs(asked)):
+        yield Figure("runs", ran)
+
+
+def shape(protocol: Protocol) -> str:
+    """Rows and tokens of a run: `8 × 128`."""
+    return f"{protocol['batch_size']} × {protocol['seq_len']}"
+
+
+def percentiles(latency: Latency) -> list[tuple[str, str]]:
+    """Names and digits of the times of one shape, the median first."""
+    return [
+        ("p50", milliseconds(latency["p50"])),
+        ("p90", milliseconds(latency["p90"])),
+        ("p95", milliseconds(latency["p95"])),
+        ("p99", milliseconds(latency["p99"])),
+        ("mean", milliseconds(latency["mean"])),
+    ]
+
+
+def runs(found: Ran | Protocol) -> str:
+    """How many runs, in what time, and whether the time ended them; "" where there was none."""
+    if found["seconds"] is None:
+        return ""
+    ended = " (ended by --seconds)" if found["ended_by_time"] else ""
+    counted = f"{found['warmup']} runs before and {found['iterations']} timed"
+    return f"{counted} in {found['seconds']:.1f} s{ended}"
+
+
+def _int8(check: Int8 | None) -> Figure:
+    if check is None:
+        return Figure("INT8", "not looked at")
+    if not check["planned"]:
+        return Figure("INT8", check["summary"])
+    whole = check["executed"] == check["planned"]
+    headline = f"{check['executed']}/{check['planned']} GEMMs"
+    return Figure("INT8", check["summary"], mood="good" if whole else "bad", headline=headline)
+
+
+def _own_lengths(own: OwnLengths | None) -> Iterator[Figure]:
+    if own is None:
+        return
+    times, tokens = own["latency_ms"], own["tokens"]
+    yield Figure(
+        "latency at own lengths",
+        f"{milliseconds(times['p50'])} ms",
+        f"median, {own['batch_size']} rows as they come; p95 {milliseconds(times['p95'])} ms, "
+        f"{speed(own['rows_per_s'])} rows a second",
+    )
+    lengths = {"median": tokens["median"], "p95": tokens["p95"]}
+    yield Figure("tokens at own lengths", row_tokens(lengths))
+    yield Figure("runs at own lengths", runs(own))
+
+
+def _speedups(report: Evaluation) -> Iterator[Figure]:
+    base, own = report["baseline"], report["own_lengths"]
+    if base is None:
+        return
+    name = f"speed against {base['strategy']}"
+    if report["speedup"] is not None:
+        yield _speedup(name, report["speedup"], shape(report["protocol"]))
+    if own is not None and own["speedup"] is not None:
+        yield _speedup(name, own["speedup"], "own lengths")
+
+
+def _speedup(name: str, found: Speedup, where: str) -> Figure:
+    low, high = found["ci95"]
+    value, detail = f"{factor(found['ratio'])} ×", f"95 %: {interval(found['ci95'], factor)}"
+    mood: Mood = "good" if low > 1 else "bad" if high < 1 else ""
+    return Figure(name, value, f"{detail}; at {where}", mood, headline=value)
+
+
+def _neighbours(report: Evaluation) -> Iterator[Figure]:
+    base = report["baseline"]
+    if report["neighbours"] is not None:
+        yield Figure("in a batch", report["neighbours"]["summary"])
+    if base is not None and (theirs := base.get("neighbours")) is not None:
+        yield Figure(f"in a batch, {base['strategy']}", theirs["summary"])
+
+
+def _row_lengths(data: Data) -> Iterator[Figure]:
+    """How long the rows of the evaluation and of the calibration are, and how many were cut."""
+    if data["lengths"] and data["truncated"] is not None and data["max_length"] is not None:
+        own: Lengths = {
+            "max_length": data["max_length"],
+            "truncated": data["truncated"],
+            "truncated_share": data["truncated_share"] or 0.0,
+            "lengths": data["lengths"],
+        }
+        yield from _lengths(own, "")
+    if data["calibration"] is not None and data["calibration"].get("lengths"):
+        yield from _lengths(data["calibration"], " in calibration")
+
+
+def _lengths(found: Lengths, whose: str) -> Iterator[Figure]:
+    yield Figure(f"tokens{whose or ' of a row'}", row_tokens(found["lengths"]))
+    cut, share = found["truncated"], part(found["truncated_share"])
+    name, detail = f"rows cut{whose}", f"at {found['max_length']} tokens"
+    if not cut:
+        yield Figure(name, "none", detail)
+    elif whose:
+        yield Figure(name, f"{cut}, {share}", detail)
+    else:
+        yield Figure(name, f"{cut}, {share}", detail, "bad", headline=share)
+
+
+def _sizes(report: Evaluation) -> Iterator[Figure]:
+    size, memory = report["size_mb"], report["memory_mb"]
+    total = f"{megabytes(size['total'])} MB"
+    rest = f"graph and weights {megabytes(size['model'])}, weights {megabytes(size['weights'])}"
+    yield Figure("size on disk", total, rest, headline=total)
+    if memory is not None:
+        rest = f"{megabytes(memory['interpreter'])} before the engine was loaded"
+        if "device" in memory:
+            rest += f"; {megabytes(memory['device'])} on the device"
+        yield Figure("peak memory", f"{megabytes(memory['peak'])} MB", rest)
