@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from machine import heading, keep  # benchmarks/machine.py
 from peers_cost import calibration, footprint  # benchmarks/peers_cost.py
+from peers_traffic import traffic  # benchmarks/peers_traffic.py
 from runners import RUNNERS, THREADS, Runner, interleaved  # benchmarks/runners.py
 from shapes import random_bert  # benchmarks/shapes.py
 
@@ -36,7 +37,7 @@ from qdeploy.sqnr import logit_sqnr_db
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-SECTIONS = "base,outliers,embedded,accuracy,calibration,footprint"
+SECTIONS = "base,outliers,embedded,traffic,accuracy,calibration,footprint"
 TOKENS = 128  # of a row of QNLI, in calibration and evaluation
 SHAPES = ((1, 128), (8, 128), (1, 384), (32, 128))
 ENVIRONMENTS = {
@@ -61,6 +62,8 @@ OURS = {
     "qdeploy-peg-ort-cpu-1x128": {"strategy": "peg", "opt_shape": "1x128"},
     "qdeploy-w8a8-openvino": {"strategy": "w8a8", "target": "openvino"},
     "qdeploy-peg-openvino": {"strategy": "peg", "target": "openvino"},
+    "qdeploy-peg-ort-cpu-padded": {"strategy": "peg", "padding": "kept"},
+    "qdeploy-peg-openvino-padded": {"strategy": "peg", "target": "openvino", "padding": "kept"},
     "qdeploy-peg-openvino-bf16": {
         "strategy": "peg",
         "target": "openvino",
@@ -190,7 +193,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
-    shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",")]
+    shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",") if shape]
     sections, peers = args.sections.split(","), [p for p in args.peers.split(",") if p]
     result = heading("python benchmarks/peers.py --data DIR", THREADS)
     with tempfile.TemporaryDirectory() as folder:
@@ -205,15 +208,21 @@ def main() -> None:
                 chosen = [p for p in peers if section == "base" and p in BUILDERS]
                 checkpoint = work / section / "checkpoint"
                 opened, built = engines(model, checkpoint, args.data, work / section, 64, chosen)
-                result[section] = {"latency": latency(model, opened, shapes), "built": built}
+                result[section] = {"built": built}
+                if shapes:
+                    result[section]["latency"] = latency(model, opened, shapes)
+                if "traffic" in sections:
+                    result[section]["traffic"] = traffic(model, opened, args.data)
                 del opened
         if "embedded" in sections or "accuracy" in sections:
             (work / "mini").mkdir()
             mini = work / "embedded", "embedded", args.data, work / "mini"
             opened, built = engines(*mini, 128, peers)
             result["embedded"] = {"built": built}
-            if "embedded" in sections:
+            if "embedded" in sections and shapes:
                 result["embedded"]["latency"] = latency(work / "embedded", opened, shapes)
+            if "embedded" in sections and "traffic" in sections:
+                result["embedded"]["traffic"] = traffic(work / "embedded", opened, args.data)
             if "accuracy" in sections:
                 result["embedded"]["accuracy"] = accuracy(work / "embedded", opened, args.data)
             del opened

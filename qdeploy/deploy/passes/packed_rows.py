@@ -176,16 +176,30 @@ class PackedRows:
 
     def output(self, value: ir.Value, rank: int) -> ir.Value:
         """[1, T, …] as [B, S, …], all columns, with zero at padding."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at = _Nodes(self.editor)
         flat = at("Reshape", [self.kept, at.ints("flat", [-1])], "kept_whole", dtype=BOOL)
         inverse = _inverse(at, self.kept, flat, "inverse_whole")
         found = self._taken(value, inverse, "whole")
+        return self._masked(found, rank, value)
+
+    def widen(self, value: ir.Value, rank: int) -> ir.Value:
+        """[B, S', …] as [B, S, …], all columns, with zero at padding."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        whole = at("Shape", [self.kept], "length", dtype=INT64, start=1, end=2)
+        missing = at("Sub", [whole, self.width], "cut_columns", dtype=INT64)
+        sides = [at.ints("before", [0] * (rank + 1)), missing, at.ints("behind", [0] * (rank - 2))]
+        sides = sides if rank > 2 else sides[:2]
+        amounts = at("Concat", list(sides), "cut_sides", dtype=INT64, axis=0)
+        found = at("Pad", [value, amounts], f"{value.name}/wide", dtype=kind)
+        return self._masked(found, rank, value)
+
+    def _masked(self, found: ir.Value, rank: int, value: ir.Value) -> ir.Value:
+        """[B, S, …] with zero at padding."""
+        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
         axes = at.ints("channel_axes", list(range(2, rank)))
-        mask = (
-            at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL)
-            if rank > 2
-            else self.kept
-        )
+        mask = self.kept
+        if rank > 2:
+            mask = at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL)
         none = at.constant("nothing", np.array(0, kind.numpy()))
         return at("Where", [mask, found, none], f"{value.name}/masked", dtype=kind)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qdeploy.deploy.passes.packed_rows import NAME, PackedRows
-from qdeploy.deploy.passes.token_axes import ROW_FREE, TokenAxes, readers, select_first
+from qdeploy.deploy.passes.token_axes import ROW_FREE, TOKEN, TokenAxes, readers, select_first
 from qdeploy.graph.editor import GraphEditor
 
 _PRODUCTS = frozenset(("MatMul", "MatMulInteger", "MatMulIntegerToFloat"))
@@ -164,8 +164,11 @@ class _Packing:
                 if reader not in self.inside:
                     self._give(value, reader, at)
             if value in outputs:
-                self._output(value, self.axes.ranks[value])
+                self._stand_in_front(value, self.rows.output(value, self.axes.ranks[value]))
             value.shape = None  # it is [1, T, …] now
+        for value in outputs:  # those that other nodes make have lost columns
+            if self.axes.kinds.get(value) == TOKEN and value.producer() not in self.inside:
+                self._stand_in_front(value, self.rows.widen(value, self.axes.ranks[value]))
 
     def _packed(self, value: ir.Value) -> ir.Value:
         if value not in self.packed:
@@ -211,13 +214,12 @@ class _Packing:
         for use in list(node.outputs[0].uses()):
             use.node.replace_input_with(use.idx, made)
 
-    def _output(self, value: ir.Value, rank: int) -> None:
-        whole = self.rows.output(value, rank)
+    def _stand_in_front(self, value: ir.Value, whole: ir.Value) -> None:
+        """Let another tensor be the graph's output, under its name."""
         index = next(i for i, output in enumerate(self.model.graph.outputs) if output is value)
         name = str(value.name)
         value.name = self.rows.editor.unique(f"{name}_packed")
-        whole.name, whole.type = name, value.type
-        whole.shape = value.shape
+        whole.name, whole.type, whole.shape = name, value.type, value.shape
         self.model.graph.outputs[index] = whole
 
 
