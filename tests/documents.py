@@ -47,6 +47,7 @@ def require_typed_sweep(folder: Path, result: Any) -> None:
 
     `msgspec` builds no union of typed dictionaries: trials are held one by one.
     """
+    result = json.loads(json.dumps(result))  # sweep.json, which has no tuples
     assert_is({k: v for k, v in result.items() if k != "trials"}, SweepFields)
     for trial in result["trials"]:
         assert_is(trial, FinishedTrial)

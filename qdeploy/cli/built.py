@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qdeploy.cli import tables
+from qdeploy.cli import choices, tables
 from qdeploy.figures import milliseconds
 from qdeploy.schemas.built import BuiltForRows
 from qdeploy.schemas.manifest import Forms
@@ -26,9 +26,9 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
         rows = f"{calibration['rows']} rows of {calibration['data']}"
         tables.wrapped(f"calibrated on {rows}; tokens of a row: {tables.lengths(calibration)}")
     if manifest.get("auto"):
-        tables.wrapped(tables.choice(manifest["auto"]))
+        tables.wrapped(choices.choice(manifest["auto"]))
     if manifest.get("search"):
-        tables.search(manifest["search"])
+        choices.search(manifest["search"])
     if manifest.get("forms"):
         tables.wrapped(_forms(manifest["forms"]))
     if manifest.get("int8"):

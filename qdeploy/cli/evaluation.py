@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qdeploy.cli import tables
+from qdeploy.cli import choices, tables
 from qdeploy.cli.streams import shown
 from qdeploy.report.figures import Figure, figures_of
 from qdeploy.schemas.evaluation import Data, Evaluation
@@ -31,7 +31,7 @@ def _subject(report: Evaluation) -> list[tuple[str, str]]:
     """What was measured, on which rows, and what could not be."""
     rows = [("engine", f"{report['engine']} ({_what(report)})")]
     if report["auto"] is not None:
-        rows.append(("target", tables.choice(report["auto"])))
+        rows.append(("target", choices.choice(report["auto"])))
     rows.append(("data", _data(report["data"])))
     if report["no_accuracy"] is not None:
         rows.append(("accuracy", f"not measured: {report['no_accuracy']}"))

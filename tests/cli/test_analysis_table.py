@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from qdeploy.cli import analysis_table, tables
+from qdeploy.cli import analysis_table, choices
 from qdeploy.schemas.manifest import StrategySearch, TriedPlan
 from tests.report.reports import analysis
 
@@ -119,7 +119,7 @@ def searched() -> StrategySearch:
 
 
 def test_what_auto_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = printed(lambda: tables.search(searched()), monkeypatch)
+    lines = printed(lambda: choices.search(searched()), monkeypatch)
     assert max(map(len, lines)) <= WIDTH
     rows = [line.strip() for line in lines if "–" in line]
     assert [row.split("  ")[0] for row in rows] == [
