@@ -20,8 +20,8 @@ from qdeploy.evaluate.predict import predict_logits
 from qdeploy.files.artifact import read_json
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed
+from qdeploy.schemas.autotune import TriedPlan
 from qdeploy.schemas.built import Built
-from qdeploy.schemas.manifest import TriedPlan
 from qdeploy.types import Array, Progress
 
 _TARGETS_DB = (24.0, 27.0, 30.0, 33.0)

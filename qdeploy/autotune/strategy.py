@@ -35,8 +35,8 @@ from qdeploy.files.scratch import scratch
 from qdeploy.head import head_of
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed, defaults, flat, make
+from qdeploy.schemas.autotune import StrategySearch, Timed
 from qdeploy.schemas.built import Built
-from qdeploy.schemas.manifest import StrategySearch, Timed
 from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import PathLike, Progress
 

@@ -15,8 +15,8 @@ from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed
+from qdeploy.schemas.autotune import TargetChoice
 from qdeploy.schemas.built import Built
-from qdeploy.schemas.manifest import TargetChoice
 from qdeploy.types import PathLike, Progress
 
 NAME = "auto"

@@ -18,8 +18,8 @@ from qdeploy.errors import ModelError, TargetError
 from qdeploy.files.artifact import read_json, read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.options import changed
+from qdeploy.schemas.autotune import Forms
 from qdeploy.schemas.built import Built
-from qdeploy.schemas.manifest import Forms
 from qdeploy.types import PathLike, Progress
 
 # By name, as it stands in the manifest: the option `prescale` of the build.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qdeploy.cli import choices, tables
 from qdeploy.figures import milliseconds
+from qdeploy.schemas.autotune import Forms
 from qdeploy.schemas.built import BuiltForRows
-from qdeploy.schemas.manifest import Forms
 from qdeploy.text import beside
 
 

@@ -9,7 +9,7 @@ from qdeploy import figures
 from qdeploy.cli import tables
 
 if TYPE_CHECKING:
-    from qdeploy.schemas.manifest import StrategySearch, TargetChoice
+    from qdeploy.schemas.autotune import StrategySearch, TargetChoice
 
 
 def search(found: StrategySearch) -> None:

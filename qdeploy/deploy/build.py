@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from qdeploy.calibrate.model import load_model, model_digest
-from qdeploy.calibrate.options import EVERYWHERE
-from qdeploy.calibrate.plan import Plan
 from qdeploy.calibrate.run import calibrate_model, reading_of
 from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.statistics import Statistics
@@ -19,30 +14,26 @@ from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
 from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
-from qdeploy.deploy.lowering.lowered import Lowered
+from qdeploy.deploy.lower import lower
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
-from qdeploy.deploy.options import REMOVED, BuildOptions
-from qdeploy.deploy.passes.equivalence import ModelInputs
-from qdeploy.deploy.passes.leave_out import leave_out
-from qdeploy.deploy.passes.pipeline import passes_for, run_passes
+from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
 from qdeploy.deploy.tally import largest_unplanned, tally
-from qdeploy.errors import ModelError, PlanError, QDeployWarning, VerificationError
+from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.files.integrity import read_whole
 from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
-from qdeploy.graph.structure import Structure
 from qdeploy.names import short_name
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.schemas.built import Built
 from qdeploy.schemas.certificate import Certificate, Int8, Tally
-from qdeploy.schemas.manifest import Interface, LeftOutFields
+from qdeploy.schemas.manifest import Interface
 from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import Array, PathLike, Progress
 
@@ -129,9 +120,7 @@ def _write_engine(
     plan, forms = plan_of(request, model, structure, observed)
     plan = request.target.fit(plan, structure)
     report("lower", 0, 1)
-    lowered, rewrites, left_out = _lower(request, model, plan, structure, manifest)
-    request.target.check(lowered.model)
-    _warn_of_residuals(request, lowered)
+    lowered, rewrites, left_out = lower(request, model, plan, structure, manifest)
     report("write", 0, 1)
     write_graph(lowered.model, work / "model.onnx", external_above=MAPPED_BYTES)
     copy_companions(request.model_dir, work, manifest)
@@ -169,53 +158,6 @@ def _write_engine(
         "plan": summary(plan, planned["planned_share"]),
         "size_mb": size_mb(work),
     }
-
-
-def _warn_of_residuals(request: Request, lowered: Lowered) -> None:
-    if request.plan.int8_residuals and not lowered.rounded_sums:
-        warnings.warn(
-            "--int8-residuals changed nothing: no residual sum has one scale in this plan.",
-            QDeployWarning,
-            stacklevel=3,
-        )
-
-
-def _lower(
-    request: Request, model: ir.Model, plan: Plan, structure: Structure, manifest: Interface
-) -> tuple[Lowered, dict[str, Any], LeftOutFields]:
-    """The lowered graph, what was rewritten in FP32 before, and what was left out afterwards."""
-    inputs, canonical = ModelInputs.of(manifest), model.clone()
-    lowered, rewrites = _quantized(request, model, plan, structure, inputs)
-    kept: LeftOutFields = {
-        "asked": request.asked.padding,
-        "padding_removed": False,
-        "reason": "",
-        "unread_nodes": 0,
-    }
-    if not request.leaves_out:
-        return lowered, rewrites, kept
-    found = leave_out(lowered.model, canonical, inputs, padding=request.drops_padding)
-    if found.reason and request.asked.padding == REMOVED:
-        raise PlanError(f"--padding removed: {found.reason}. Leave it out.")
-    kept |= {
-        "padding_removed": found.padding,
-        "reason": found.reason,
-        "unread_nodes": found.unread,
-    }
-    return replace(lowered, model=found.model), rewrites, kept
-
-
-def _quantized(
-    request: Request, model: ir.Model, plan: Plan, structure: Structure, inputs: ModelInputs
-) -> tuple[Lowered, dict[str, Any]]:
-    """The lowered graph, and what was rewritten in FP32 before; `model` is consumed."""
-    if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
-        return Lowered(model), {}
-    passes = passes_for(inputs, fold=request.target.pre_quant_scale != EVERYWHERE)
-    done = run_passes(passes, model, plan, structure, inputs)
-    rows, tokens = request.asked.shape
-    tokens = min(tokens, inputs.max_length)
-    return request.target.lower(done.model, done.plan, structure, rows * tokens), done.report
 
 
 def _warn_of_unplanned(certificate: Certificate, planned: Tally) -> None:

@@ -15,8 +15,8 @@ from qdeploy.deploy.lowering.cost_model import cheapest
 from qdeploy.deploy.request import Request
 from qdeploy.figures import percent
 from qdeploy.graph.structure import Structure
+from qdeploy.schemas.autotune import Forms
 from qdeploy.schemas.built import PlanSummary
-from qdeploy.schemas.manifest import Forms
 
 
 def plan_of(

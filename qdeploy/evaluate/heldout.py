@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeploy.schemas.manifest import DropFields
+from qdeploy.schemas.autotune import DropFields
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 

@@ -11,9 +11,10 @@ from typing import Annotated, Literal, TypeGuard
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
+from qdeploy.schemas.autotune import TargetChoice
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.fields import Count, Positive, Share
-from qdeploy.schemas.manifest import Lengths, TargetChoice
+from qdeploy.schemas.manifest import Lengths
 
 Interval = Annotated[list[float], Meta(min_length=2, max_length=2)]  # low, high; of 95 %
 

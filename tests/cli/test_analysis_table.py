@@ -9,7 +9,7 @@ import click
 import pytest
 
 from qdeploy.cli import analysis_table, choices
-from qdeploy.schemas.manifest import StrategySearch, TriedPlan
+from qdeploy.schemas.autotune import StrategySearch, TriedPlan
 from tests.report.reports import analysis
 
 WIDTH = 80

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, SitePlan, Treatment
 from qdeploy.deploy.lowering.groups import GemmConstraints, grouped_gemm, padded
 from qdeploy.graph.structure import Gemm, Structure
-from qdeploy.schemas.manifest import Forms
+from qdeploy.schemas.autotune import Forms
 
 
 @dataclass(frozen=True)

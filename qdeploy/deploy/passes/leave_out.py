@@ -63,6 +63,7 @@ def leave_out(
         padding: leave padding out, too.
     """
     proof = _Proof(lowered, canonical, inputs)
+    # the unread tokens first: what they narrow is no tensor of all tokens afterwards
     tried, unread = _without_unread(lowered)
     if not unread or not proof.holds(tried, lambda model: _without_unread(model)[0]):
         tried, unread = lowered, 0
@@ -89,6 +90,7 @@ def _without_padding(model: ir.Model) -> tuple[ir.Model, str]:
 
 def _ordered(model: ir.Model) -> ir.Model:
     """A clone whose nodes stand in order."""
+    # lowerings append; `TokenAxes` reads makers before readers
     return GraphEditor(model.clone()).finish()
 
 
@@ -109,12 +111,14 @@ class _Proof:
             changed: the lowered graph after it.
             rewrite: it, of the canonical graph.
         """
+        # FP32 first: no quantization noise hides a wrong gather there
         if not self._reference.compare(rewrite(self._canonical)).within(None):
             return False
         if self._outputs is None:
             self._outputs = run_each(self._lowered, self._feeds)
             exact = self._reference.outputs
             self._noise = largest_difference(exact, self._outputs)
+        # a flipped rounding may move an output, by no more than all roundings do
         found = run_each(changed, self._feeds)
         return largest_difference(self._outputs, found) <= max(self._noise, TOLERANCE)
 
@@ -144,6 +148,7 @@ def _feeds(
     feeds = probe_feeds(list(inputs.names), batch=rows, sequence=length)
     ids = rng.integers(0, vocabulary(model), (rows, length))
     ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % vocabulary(model)
+    # models that count positions from ids know padding by its token
     feeds[_IDS] = np.where(real, ids, inputs.pad_token_id)
     if _MASK in feeds:
         feeds[_MASK] = real.astype(np.int64)

@@ -58,6 +58,7 @@ class PackedRows:
         zero, one = at.number("zero", 0), at.number("one", 1)
         real = at("Cast", [mask], "real", dtype=BOOL, to=BOOL.value)
         first = at("Gather", [real, at.ints("first_column", [0])], "first", dtype=BOOL, axis=1)
+        # heads read the first token: where it is padding, the row is computed as it came
         whole = at("Not", [first], "whole_row", dtype=BOOL)
         kept = at("Or", [real, whole], "kept", dtype=BOOL)
         # the columns up to the last one that any row uses
@@ -74,8 +75,10 @@ class PackedRows:
         flat = at("Reshape", [cut, at.ints("flat", [-1])], "kept_flat", dtype=BOOL)
         found = at("NonZero", [flat], "kept_places", dtype=INT64)
         places = at("Squeeze", [found, at.ints("squeezed", [0])], "places", dtype=INT64)
+        # place b · S' + s stands in column s
         columns = at("Mod", [places, width], "columns", dtype=INT64)
         inverse = _inverse(at, cut, flat, "inverse")
+        # the first column is kept in every row
         starts = at("Gather", [inverse, zero], "starts", dtype=INT64, axis=1)
         return cls(editor, kept, width, places, columns, inverse, starts)
 
@@ -104,6 +107,7 @@ class PackedRows:
     def heads(self, value: ir.Value, count: int, size: int) -> ir.Value:
         """[1, T, heads · size] as [B, heads, S', size]: rows and heads in one gather."""
         at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        # one index tensor serves every layer with so many heads
         if count not in self.by_head:
             rows = at(
                 "Unsqueeze", [self.inverse, at.ints("head_axis", [1])], "inverse_rows", dtype=INT64
@@ -185,6 +189,7 @@ class PackedRows:
     def widen(self, value: ir.Value, rank: int) -> ir.Value:
         """[B, S', …] as [B, S, …], all columns, with zero at padding."""
         at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        # the columns that were cut come back as zeros
         whole = at("Shape", [self.kept], "length", dtype=INT64, start=1, end=2)
         missing = at("Sub", [whole, self.width], "cut_columns", dtype=INT64)
         sides = [at.ints("before", [0] * (rank + 1)), missing, at.ints("behind", [0] * (rank - 2))]
@@ -200,6 +205,7 @@ class PackedRows:
         mask = self.kept
         if rank > 2:
             mask = at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL)
+        # nobody's answer, and the same in every batch
         none = at.constant("nothing", np.array(0, kind.numpy()))
         return at("Where", [mask, found, none], f"{value.name}/masked", dtype=kind)
 
@@ -215,6 +221,7 @@ def _inverse(at: _Nodes, kept: ir.Value, flat: ir.Value, name: str) -> ir.Value:
         at.number("zero", 0),
         at.number("one", 1),
     )
+    # CumSum counts kept tokens up to each place; padding repeats the number of the one before
     counted = at("Cast", [flat], f"{name}_kept", dtype=INT64, to=INT64.value)
     running = at("CumSum", [counted, zero], f"{name}_count", dtype=INT64)
     index = at("Sub", [running, one], f"{name}_flat", dtype=INT64)

@@ -58,6 +58,7 @@ def remove_padding(model: ir.Model, mask: str = "attention_mask", tokens: str = 
 
 def _parts(model: ir.Model, axes: TokenAxes) -> list[ir.Node]:
     """Token-wise nodes of the parts that hold a GEMM, in order."""
+    # tensors [B, S] are ids, masks and positions: padding matters to those who count in them
     nodes = [node for node in model.graph if axes.ranks.get(node.outputs[0], 0) > 2]
     nodes = [node for node in nodes if node in axes.operands]
     part = {node: node for node in nodes}
@@ -68,12 +69,14 @@ def _parts(model: ir.Model, axes: TokenAxes) -> list[ir.Node]:
             node = part[node]
         return node
 
+    # union of makers and readers: a part is what tokens pass through without a break
     for node in nodes:
         for at in axes.operands[node]:
             value = node.inputs[at]
             maker = value.producer() if value is not None else None
             if maker in part:
                 part[root(node)] = root(maker)
+    # sums in front of the first GEMM alone are not worth a gather
     working = {root(node) for node in nodes if node.op_type in _PRODUCTS}
     return _behind_neighbours([node for node in nodes if root(node) in working], axes)
 
@@ -159,6 +162,7 @@ class _Packing:
                 assert value is not None
                 if value.producer() not in self.inside:
                     node.replace_input_with(at, self._packed(value))
+        # readers outside get rows back, in the form that they would make of them
         for value in (value for node in nodes for value in node.outputs):
             for reader, at in list(readers(value)):
                 if reader not in self.inside:
@@ -178,6 +182,7 @@ class _Packing:
                 source = next(n.outputs[0] for n, _ in readers(value) if n.name == wanted)
             if self.axes.kinds.get(value) == ROW_FREE:
                 self.packed[value] = self.rows.pack_row_free(source)
+            # behind attention: out of heads and out of rows is one gather, too
             elif (joined := _joined_heads(value)) is not None:
                 self.packed[value] = self.rows.pack_heads(*joined)
             else:
@@ -188,9 +193,11 @@ class _Packing:
 
     def _give(self, value: ir.Value, reader: ir.Node, at: int) -> None:
         """A packed tensor to a node that reads rows."""
+        # a head that reads the first token needs no padded rows
         if at == 0 and select_first(reader):
             self._stand_for(reader, self.rows.first(value, keep=reader.op_type == "Slice"))
             return
+        # attention: into rows and into heads is one gather
         if at == 0 and (split := _split_heads(reader)) is not None:
             transposed, count, size = split
             found = self.rows.heads(value, count, size)

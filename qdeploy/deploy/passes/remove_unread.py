@@ -36,6 +36,7 @@ def remove_unread(model: ir.Model, tokens: ir.Value) -> int:
         How many nodes run on one token a row now.
     """
     search = _Search(TokenAxes.of(model, tokens))
+    # readers come before makers, so that one pass follows a tensor all the way up
     for node in reversed(list(model.graph)):
         search.look(node)
     if not search.narrowed:
@@ -83,6 +84,7 @@ class _Search:
 
     def _operands(self, node: ir.Node, axis: int) -> dict[int, int] | None:
         """Inputs that the first entry along an output's axis needs the first entry of."""
+        # token-wise: the same token of every operand; a table of embeddings has no tokens
         if axis == 1 and node in self.axes.operands:
             gathers = node.op_type == "Gather" and self.axes.operands[node] == (1,)
             return None if gathers else dict.fromkeys(self.axes.operands[node], 1)
@@ -94,8 +96,10 @@ class _Search:
             return {0: int(node.attributes["perm"].as_ints()[axis])}
         if node.op_type == "Reshape":
             return {0: 1} if axis == 1 and _keeps_tokens(node) else None
+        # scores and context: rows of the first operand are queries, all of the second is needed
         if node.op_type == "MatMul":
             return {0: axis} if axis == rank - 2 and _rank(node.inputs[0]) == rank else None
+        # softmax over keys leaves queries apart
         if node.op_type == "Softmax":
             last = node.attributes.get("axis")
             return {0: axis} if last is None or last.as_int() in (-1, rank - 1) else None
@@ -127,6 +131,7 @@ def _broadcast(node: ir.Node, axis: int, rank: int) -> dict[int, int] | None:
         shape = value.const_value.shape if value.const_value is not None else value.shape
         if shape is None:
             return None
+        # a mask [B, 1, 1, S] is the same for all queries, and [B, 1, S, S] is not
         own = axis - (rank - len(shape))
         if own >= 0 and shape[own] != 1:
             found[at] = own
@@ -142,6 +147,7 @@ def _narrow(editor: GraphEditor, node: ir.Node, axis: int, search: _Search) -> N
         if maker is None or maker not in search.narrowed:
             node.replace_input_with(at, _first(editor, value, own))
     output = node.outputs[0]
+    # its target was computed from the number of tokens; 0 keeps what the input has
     if node.op_type == "Reshape":
         assert output.shape is not None
         target = np.array([0, 0, *(int(str(size)) for size in output.shape[2:])], np.int64)

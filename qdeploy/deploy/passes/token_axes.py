@@ -72,6 +72,7 @@ class TokenAxes:
             found._note(value, batch, sequence)
         for node in model.graph:
             inputs = [value for value in node.inputs if value is not None]
+            # what is computed of constants alone is one: the weight behind its DequantizeLinear
             if inputs and all(value in constants for value in inputs):
                 constants.update(node.outputs)
                 continue
@@ -80,6 +81,7 @@ class TokenAxes:
             read = found._operands(node, constants)
             if read is None or not any(_kind(found, node, at) == TOKEN for at in read):
                 continue
+            # an output whose own shape says otherwise is not taken for one
             rank = found._rank_of(node, read)
             if all(found._fits(value, rank) for value in node.outputs):
                 found.operands[node] = read
@@ -92,8 +94,10 @@ class TokenAxes:
         shape = value.shape
         if shape is None or len(shape) < 2 or isinstance(shape[1], int):
             return
+        # sizes of the input are names, and torch's export gives every tensor of tokens the same
         if str(shape[0]) == batch and str(shape[1]) == sequence:
             self.kinds[value], self.ranks[value] = TOKEN, len(shape)
+        # position embeddings [1, S, H] are added to every row
         elif shape[0] == 1 and len(shape) == 3 and isinstance(shape[2], int):
             self.kinds[value], self.ranks[value] = ROW_FREE, len(shape)
 
@@ -117,6 +121,7 @@ class TokenAxes:
             return None
         if kind in _UNARY or (kind in _ROUNDING and self._rounds_channels(node)):
             return (0,)
+        # a product of two computed tensors is attention
         if kind in _PRODUCTS:
             return (0,) if len(others) > 0 and _rank(others[0]) == 2 else None
         if kind in _NORMS:
@@ -146,6 +151,7 @@ class TokenAxes:
         """Rows of a table by token, or chosen channels of a token tensor."""
         data, indices = node.inputs
         axis = _axis(node, 0)
+        # embeddings: the indices are the tokens
         if data in constants and axis == 0 and _kind(self, node, 1) == TOKEN:
             return (1,)
         chosen = indices in constants and _rank(indices) == 1 and self._last(node, axis)
@@ -159,6 +165,7 @@ class TokenAxes:
         """Whether a node cuts, splits or reduces the channels alone."""
         if node.op_type == "Split":
             return self._last(node, _axis(node, 0))
+        # a reduction has to keep the axis, or ranks would differ
         keeps = node.attributes.get("keepdims")
         axes = (
             constant(node.inputs[3 if node.op_type == "Slice" else 1]) if self._axes(node) else None
@@ -236,6 +243,7 @@ def _of_channels(value: ir.Value, rank: int) -> bool:
         return False
     if own <= rank - 2:
         return True
+    # with sizes in the places of rows or tokens it would differ from token to token
     shape = value.const_value.shape if value.const_value is not None else value.shape
     assert shape is not None
     leading = list(shape)[: own - (rank - 2)]
