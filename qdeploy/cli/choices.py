@@ -10,6 +10,7 @@ from qdeploy.cli import tables
 
 if TYPE_CHECKING:
     from qdeploy.schemas.autotune import StrategySearch, TargetChoice
+    from qdeploy.schemas.manifest import LeftOutFields
 
 
 def search(found: StrategySearch) -> None:
@@ -74,3 +75,15 @@ def choice(auto: TargetChoice) -> str:
     )
     skipped = ", ".join(auto["skipped"])
     return f"fastest of {times} at {batch} × {tokens}" + (f"; not {skipped}" if skipped else "")
+
+
+def left_out(found: LeftOutFields) -> str:
+    """What an engine does not compute; empty where it computes everything."""
+    parts = []
+    if found["padding_removed"]:
+        parts.append("padding is not computed")
+    elif found["reason"]:
+        parts.append(f"padding is computed: {found['reason']}")
+    if found["unread_nodes"]:
+        parts.append("of the last layer only the first token of each row")
+    return "; ".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qdeploy.cli import tables
+from qdeploy.cli import choices, tables
 from qdeploy.commands import command, free_place, quoted
 from qdeploy.figures import decibels, megabytes
 from qdeploy.names import short_name
@@ -100,6 +100,8 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
         rows.append(("calibrated on", text))
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
     rows.append(("INT8", str(check["summary"]) if check else f"{planned}; no kernel was looked at"))
+    if (less := found["left_out"]) and (text := choices.left_out(less)):
+        rows.append(("left out", text))
     if (noise := found["noise"]) is not None:
         rows.append(("noise", tables.noise(noise)))
     if found["noisiest"]:

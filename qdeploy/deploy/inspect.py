@@ -220,6 +220,7 @@ def _engine(directory: Path) -> InspectedEngine:
         "options": manifest.get("options"),
         "dry_run": manifest.get("dry_run"),
         "noise": manifest.get("noise"),
+        "left_out": manifest.get("left_out"),
         "calibration": _calibration(manifest.get("calibration")),
         "size_mb": _size_mb(directory, manifest),
         "planned_share": planned["planned_share"],

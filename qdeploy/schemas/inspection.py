@@ -8,7 +8,14 @@ from typing_extensions import NotRequired, TypedDict
 
 from qdeploy.schemas.certificate import Int8, OtherProduct, PlannedGemm
 from qdeploy.schemas.fields import Count, Positive, Precision, Share, TaskName, TimeShare
-from qdeploy.schemas.manifest import Calibration, HeadFacts, Noise, Source, Verification
+from qdeploy.schemas.manifest import (
+    Calibration,
+    HeadFacts,
+    LeftOutFields,
+    Noise,
+    Source,
+    Verification,
+)
 
 
 class KeptStatistics(TypedDict):
@@ -126,6 +133,7 @@ class PlannedFacts(TypedDict):
     options: dict[str, object] | None
     dry_run: bool | None
     noise: Noise | None
+    left_out: LeftOutFields | None
 
 
 class InspectedEngine(SharedFacts, PlannedFacts, FloatCauses):
