@@ -71,6 +71,7 @@ def engine(**fields: Any) -> dict[str, Any]:
         "options": {},
         "dry_run": False,
         "noise": None,
+        "left_out": None,
         "calibration": {
             "data": "qnli-mini", "rows": 128, "truncated": 0, "truncated_share": 0.0,
             "lengths": {"median": 40, "p95": 90, "max": 128},
