@@ -76,8 +76,9 @@ class Request:
         """
         from qdeploy.calibrate.strategies import FP16, needs_statistics
 
-        quantized = self.asked.strategy == FP16 or needs_statistics(self.asked.strategy)
-        return self.asked.padding == REMOVED or quantized
+        if self.asked.padding != AUTO:
+            return self.asked.padding == REMOVED
+        return self.asked.strategy == FP16 or needs_statistics(self.asked.strategy)
 
     @property
     def drops_padding(self) -> bool:

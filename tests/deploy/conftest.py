@@ -103,9 +103,14 @@ def bert(source: Callable[[str], Source]) -> Source:
 
 @pytest.fixture(scope="session")
 def engine(source: Callable[[str], Source], once: Once) -> Callable[..., Built]:
-    """Build an engine of a family with the given options, once per run; not to be changed."""
+    """Build an engine of a family with the given options, once per run; not to be changed.
+
+    Tests look into its graph, tensor by tensor: it is as it was lowered, unless `padding` says more.
+    """
 
     def build(family: str = "bert", **options: Any) -> Built:
+        options = {"padding": "kept"} | options
+
         def make(home: Path) -> Any:
             where = source(family)
             with warnings.catch_warnings():  # random weights and planted outliers are noisy
