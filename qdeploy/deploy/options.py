@@ -142,8 +142,8 @@ class BuildOptions(Options):
     padding: str = option(
         "auto",
         "Whether engines compute padding: docs/padding.md. auto removes it on the CPU targets, for"
-        " strategies with fixed scales, where the outputs stay the same. kept leaves the graph as it"
-        " was lowered.",
+        " strategies with fixed scales, where the outputs stay the same. kept leaves graphs as they"
+        " were lowered.",
         group=ENGINE,
         choices=(AUTO, REMOVED, KEPT),
     )

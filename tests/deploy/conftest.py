@@ -105,7 +105,7 @@ def bert(source: Callable[[str], Source]) -> Source:
 def engine(source: Callable[[str], Source], once: Once) -> Callable[..., Built]:
     """Build an engine of a family with the given options, once per run; not to be changed.
 
-    Tests look into its graph, tensor by tensor: it is as it was lowered, unless `padding` says more.
+    Tests look into its graph, tensor by tensor: it is as it was lowered, but for `padding`.
     """
 
     def build(family: str = "bert", **options: Any) -> Built:
