@@ -18,8 +18,57 @@ def percent(share: float | None) -> str:
     """
     if share is None:
         return "none"
-    hundredths = math.floor(1e4 * share + 1e-6)
+    hundredths = _hundredths(share)
     return f"{hundredths / 100:g} %" if hundredths or not share else "below 0.01 %"
+
+
+def percent_cell(share: float | None) -> str:
+    """The same as digits of a column; empty where there is none.
+
+    >>> percent_cell(0.99999), percent_cell(1.0), percent_cell(None)
+    ('99.99', '100.00', '')
+    """
+    return "" if share is None else f"{_hundredths(share) / 100:.2f}"
+
+
+def _hundredths(share: float) -> int:
+    return math.floor(1e4 * share + 1e-6)
+
+
+def gain(level: float) -> str:
+    """Decibels more or fewer.
+
+    >>> gain(1.25), gain(-0.04)
+    ('+1.2', '-0.0')
+    """
+    return f"{level:+.1f}"
+
+
+def kurtosis(value: float) -> str:
+    """A kurtosis, in three digits; a normal distribution has 3.
+
+    >>> kurtosis(3.0), kurtosis(271.14), kurtosis(12345.6)
+    ('3', '271', '12346')
+    """
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def expected(flip_percent: float) -> str:
+    """How many answers change by expectation, in percent.
+
+    >>> expected(3.14)
+    '3.1 % expected'
+    """
+    return f"{flip_percent:.1f} % expected"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "run"), counted(20, "run")
+    ('1 run', '20 runs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def changed(flipped: int, answers: int | None = None) -> str:

@@ -9,7 +9,7 @@ import click
 
 from qdeploy.cli.output import is_verbose
 from qdeploy.cli.tables import say, show, table_width, wrapped
-from qdeploy.figures import changed, decibels
+from qdeploy.figures import changed, decibels, expected, gain
 from qdeploy.schemas.analysis import Analysis, AnalyzedSite, MeasuredPlan
 
 _LISTED = 12  # sites; all of them with -v, in --json and in --html
@@ -75,10 +75,10 @@ def _cells(site: AnalyzedSite) -> list[str]:
     measured = ["not run", "", "", ""]
     if cost is not None:
         measured = [
-            f"{cost['alone_db']:.1f}",
+            decibels(cost["alone_db"]),
             "" if cost["flipped"] is None else str(cost["flipped"]),
             "" if cost["flip_percent"] is None else f"{cost['flip_percent']:.1f} %",
-            "" if cost["gain_db"] is None else f"{cost['gain_db']:+.1f}",
+            "" if cost["gain_db"] is None else gain(cost["gain_db"]),
         ]
     return [
         *measured,
@@ -134,7 +134,7 @@ def _outcome(plan: MeasuredPlan) -> str:
     text = f"{decibels(plan['sqnr_db'])} dB"
     if plan["flipped"] is None:
         return text
-    return f"{text}, {changed(plan['flipped'])} ({plan['flip_percent']:.1f} % expected)"
+    return f"{text}, {changed(plan['flipped'])} ({expected(plan['flip_percent'] or 0.0)})"
 
 
 def _left_out(report: Analysis) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qdeploy.cli import choices, tables
 from qdeploy.commands import command, free_place, quoted
-from qdeploy.figures import decibels, megabytes
+from qdeploy.figures import decibels, megabytes, percent_cell
 from qdeploy.names import short_name
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.inspection import (
@@ -283,13 +283,12 @@ def certificate(check: Int8) -> None:
     for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
         table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
     for name, gemm in check["gemms"].items():
-        time = gemm["time_share"]
         table.add_row(
             short_name(name),
             gemm["planned"],
             gemm["kernel"],
-            f"{100 * gemm['flops_share']:.2f}",
-            "" if time is None else f"{100 * time:.2f}",
+            percent_cell(gemm["flops_share"]),
+            percent_cell(gemm["time_share"]),
             gemm["reason"],
             style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
         )

@@ -111,7 +111,7 @@ def sweep(result: SweepResult) -> None:
             figures.milliseconds(trial["p50_ms"]),
             figures.factor(speed["ratio"] if speed else 1.0),
             figures.megabytes(trial["size_mb"]["total"]),
-            f"{100 * check['flops_share']:.1f}" if check and check["planned"] else "",
+            figures.percent_cell(check["flops_share"]) if check and check["planned"] else "",
             style="red" if trial["constant_predictor"] else None,
         )
     show(table)

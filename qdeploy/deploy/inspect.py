@@ -216,7 +216,7 @@ def _engine(directory: Path) -> InspectedEngine:
         "strategy": manifest["strategy"],
         "target": manifest["target"],
         "scope": manifest["scope"],
-        "rest_precision": manifest.get("rest_precision"),
+        "rest_precision": manifest.get("rest_precision", "f32"),
         "options": manifest.get("options"),
         "dry_run": manifest.get("dry_run"),
         "noise": manifest.get("noise"),

@@ -110,7 +110,7 @@ def about_own_lengths(found: OwnLengthRuns, seed: int) -> tuple[OwnLengths, OwnL
     """
     rounds = found.timed.rounds
     sections = [_speed(np.concatenate(times), found.batch_size) for times in rounds]
-    median, p95 = np.percentile(found.tokens, [50, 95])
+    median, p95 = np.percentile(found.tokens, [50, 95], method="inverted_cdf")
     own: OwnLengths = {
         "batch_size": found.batch_size,
         "batches": found.batches,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qdeploy.figures import decibels
+from qdeploy.figures import decibels, expected, kurtosis
+from qdeploy.figures import gain as figure_of_gain
 from qdeploy.names import short_name
 from qdeploy.report.analysis_pictures import NARROW, caption_of, pictures
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
@@ -76,7 +77,7 @@ def _cards(report: Analysis) -> tuple[Card, ...]:
         cards.append(
             Card(f"{decibels(report['w8a8_db'])} dB", "logit SQNR, every site with one scale", mood)
         )
-    cards.append(Card(f"{peak['kurtosis']:.0f}", f"largest kurtosis: {_breakable(peak['name'])}"))
+    cards.append(Card(kurtosis(peak["kurtosis"]), f"largest kurtosis: {_breakable(peak['name'])}"))
     cards.append(
         Card(
             f"{wide['max_over_median_channel'] or 0:.0f} ×",
@@ -194,14 +195,14 @@ def _sites(report: Analysis) -> Section:
                     site["kind"],
                     "" if site["layer"] is None else str(site["layer"]),
                     f"{site['variance']:.3g}",
-                    f"{site['kurtosis']:.3g}",
+                    kurtosis(site["kurtosis"]),
                     _optional(site["energy_top_1pct_channels"], _percent),
                     _percent(site["energy_top_1pct_elements"]),
                     _optional(site["max_over_median_channel"], "{:.1f}".format),
                     named + (f" and {more} more" if more > 0 else ""),
                     _alone(site, measured=measured),
                     _changed(cost),
-                    _optional(gain, "{:+.2f}".format),
+                    _optional(gain, figure_of_gain),
                     site["treatment"]["text"],
                 ),
                 "bad" if (gain or 0) >= 1 else "",
@@ -223,7 +224,7 @@ def _changed(cost: Cost | MeasuredPlan | None) -> str:
     """Answers that change with the site alone in 8 bits: counted, and expected."""
     if cost is None or cost["flipped"] is None:
         return ""
-    return f"{cost['flipped']} ({cost['flip_percent']:.1f} % expected)"
+    return f"{cost['flipped']} ({expected(cost['flip_percent'] or 0.0)})"
 
 
 def _percent(share: float) -> str:

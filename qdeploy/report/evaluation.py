@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdeploy.figures import accuracy, factor, milliseconds, points, row_tokens, speed
+from qdeploy.figures import accuracy, factor, milliseconds, percent_cell, points, row_tokens, speed
 from qdeploy.names import short_name
 from qdeploy.report.figures import Figure, figures_of, percentiles, runs
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
@@ -156,15 +156,14 @@ def _certificate(check: Int8) -> Section:
     rows = []
     for name, gemm in check["gemms"].items():
         failed = gemm["planned"] == "int8" and gemm["reason"]
-        time = gemm["time_share"]
         rows.append(
             Row(
                 (
                     short_name(name).replace(" ", "\N{NO-BREAK SPACE}"),
                     gemm["planned"],
                     gemm["kernel"],
-                    f"{100 * gemm['flops_share']:.2f}",
-                    "" if time is None else f"{100 * time:.2f}",
+                    percent_cell(gemm["flops_share"]),
+                    percent_cell(gemm["time_share"]),
                     gemm["reason"],
                 ),
                 "bad" if failed else "",

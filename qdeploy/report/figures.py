@@ -12,6 +12,7 @@ from typing import Literal
 from qdeploy.figures import (
     accuracy,
     changed,
+    counted,
     decibels,
     factor,
     interval,
@@ -171,8 +172,8 @@ def runs(found: Ran | Protocol) -> str:
     if found["seconds"] is None:
         return ""
     ended = " (ended by --seconds)" if found["ended_by_time"] else ""
-    counted = f"{found['warmup']} runs before and {found['iterations']} timed"
-    return f"{counted} in {found['seconds']:.1f} s{ended}"
+    before = f"{counted(found['warmup'] or 0, 'run')} before and {found['iterations']} timed"
+    return f"{before} in {found['seconds']:.1f} s{ended}"
 
 
 def _int8(check: Int8 | None) -> Figure:

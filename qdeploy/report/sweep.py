@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from qdeploy.figures import (
     accuracy,
+    counted,
     decibels,
     factor,
     interval,
     megabytes,
     milliseconds,
+    percent_cell,
     points,
     probability,
 )
@@ -58,7 +59,8 @@ def page(result: SweepResult) -> Page:
         Section(
             "Every trial",
             table=Table(_COLUMNS, tuple(_row(trial, result) for trial in done)),
-            note=f"{shape}, {protocol['warmup']} runs before and {protocol['iterations']} timed, "
+            note=f"{shape}, {counted(protocol['warmup'], 'run')} before and "
+            f"{protocol['iterations']} timed, "
             f"{protocol['threads']} threads; each engine in rounds that alternate with FP32's on "
             f"the same machine. {protocol['rows']} calibration rows, seed {protocol['seed']}.",
         ),
@@ -164,10 +166,7 @@ def _int8(check: RanInInt8 | None) -> tuple[str, str, str]:
     """Share of all FLOPs that was planned, planned GEMMs that ran so, share of all that ran so."""
     if not check or not check["planned"]:
         return "", "", ""
-    planned, ran = (
-        f"{math.floor(1e4 * share) / 100:.2f}"
-        for share in (check["planned_share"], check["flops_share"])
-    )
+    planned, ran = map(percent_cell, (check["planned_share"], check["flops_share"]))
     return planned, f"{check['executed']}/{check['planned']}", ran
 
 

@@ -11,6 +11,7 @@ from tests.deploy.conftest import Source
 
 def dry_run(where: Source, output: Path, **options: Any) -> Path:
     baseline = options.get("strategy") in ("fp16", "fp32")
-    options = {"target": "tensorrt", "statistics": None if baseline else where.statistics} | options
+    usual = {"target": "tensorrt", "padding": "kept"}  # every tensor is looked at
+    options = usual | {"statistics": None if baseline else where.statistics} | options
     build_engine(where.directory, output, dry_run=True, measure=False, **options)
     return output

@@ -155,7 +155,7 @@ class _Packing:
     def apply(self) -> None:
         """Gathers at the borders of the parts."""
         nodes = [node for node in self.model.graph if node in self.inside]
-        outputs = set(self.model.graph.outputs)
+        outputs = list(self.model.graph.outputs)
         for node in nodes:
             for at in self.axes.operands[node]:
                 value = node.inputs[at]
@@ -164,7 +164,7 @@ class _Packing:
                     node.replace_input_with(at, self._packed(value))
         # readers outside get rows back, in the form that they would make of them
         for value in (value for node in nodes for value in node.outputs):
-            for reader, at in list(readers(value)):
+            for reader, at in readers(value):
                 if reader not in self.inside:
                     self._give(value, reader, at)
             if value in outputs:

@@ -208,8 +208,9 @@ def select_first(node: ir.Node) -> bool:
 
 
 def readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
-    """Nodes that read a value, each with the index of the input."""
-    for use in value.uses():
+    """Nodes that read a value, each with the index of the input, in one order in every run."""
+    # the same inputs give the same bytes: the order of readers is that of new nodes
+    for use in sorted(value.uses(), key=lambda use: (str(use.node.name), use.idx)):
         yield use.node, use.idx
 
 
