@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ OURS = {
     },
 }
 
+ONLY: set[str] = set()  # names of --only; empty for all
+
 
 def python_of(environment: str) -> Path:
     """The interpreter of an environment, installed where it is not yet."""
@@ -117,15 +119,16 @@ def build_peer(peer: str, model: Path, data: Path, rows: int, out: Path) -> dict
 def engines(
     model: Path, checkpoint: Path | str, data: Path, work: Path, rows: int, peers: Iterable[str]
 ) -> tuple[dict[str, Runner], dict[str, Any]]:
-    """Everything that runs, opened by name, and what building each said."""
+    """Everything that runs, or what `ONLY` names of it, by name, and what building each said."""
     statistics = qdeploy.calibrate(model, data=str(data), calibration_rows=rows, max_length=TOKENS)
-    opened: dict[str, Runner] = {
-        "ort-fp32": RUNNERS["ort"](model / "model.onnx"),
-        "openvino-fp32": RUNNERS["openvino"](model / "model.onnx"),
-        "openvino-bf16": RUNNERS["openvino"](model / "model.onnx", rest="bf16"),
-        "torch-fp32": RUNNERS["torch"](checkpoint),
-        "torch-bf16": RUNNERS["torch"](checkpoint, rest="bf16"),
+    floats: dict[str, Callable[[], Runner]] = {
+        "ort-fp32": lambda: RUNNERS["ort"](model / "model.onnx"),
+        "openvino-fp32": lambda: RUNNERS["openvino"](model / "model.onnx"),
+        "openvino-bf16": lambda: RUNNERS["openvino"](model / "model.onnx", rest="bf16"),
+        "torch-fp32": lambda: RUNNERS["torch"](checkpoint),
+        "torch-bf16": lambda: RUNNERS["torch"](checkpoint, rest="bf16"),
     }
+    opened = {name: open_() for name, open_ in floats.items() if name in (ONLY or floats)}
     built: dict[str, Any] = {}
     for peer in peers:
         built[peer] = build_peer(peer, model, data, rows, work / peer)
@@ -136,6 +139,8 @@ def engines(
             if kind == "openvino":  # what OpenVINO takes by itself where the processor has BF16
                 opened[f"{peer}-bf16"] = RUNNERS[kind](path, rest="bf16")
     for name, options in OURS.items():
+        if name not in (ONLY or OURS):
+            continue
         report = qdeploy.build(model, work / name, statistics=statistics, **options)
         opened[name] = RUNNERS["qdeploy"](work / name)
         built[name] = {"int8": {k: report["int8"][k] for k in ("planned", "executed")}}
@@ -191,7 +196,9 @@ def main() -> None:
     parser.add_argument("--sections", default=SECTIONS)
     parser.add_argument("--shapes", default=",".join(f"{b}x{s}" for b, s in SHAPES))
     parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
+    parser.add_argument("--only", default="", help="comma-separated: engines of ours, and floats")
     args = parser.parse_args()
+    ONLY.update(name for name in args.only.split(",") if name)
     warnings.simplefilter("ignore", QDeployWarning)
     shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",") if shape]
     sections, peers = args.sections.split(","), [p for p in args.peers.split(",") if p]
