@@ -13,7 +13,9 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar
+
+from typing_extensions import Unpack
 
 from qdeploy.errors import PlanError, QDeployError, choose, nearest
 

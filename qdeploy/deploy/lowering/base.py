@@ -196,10 +196,12 @@ class Lowering(ABC):
 
     def _factor(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> _Factor:
         """The weight rows that an operand meets."""
-        weight = constant(self.editor.graph.initializers[gemm.weight])
-        assert weight is not None
+        stored = constant(self.editor.graph.initializers[gemm.weight])
+        assert stored is not None
         # A Gemm with transB stores [N, K]; from here on every weight is [K, N].
-        weight = weight.astype(np.float32).T if gemm.transposed else weight.astype(np.float32)
+        weight: Array = (
+            stored.astype(np.float32).T if gemm.transposed else stored.astype(np.float32)
+        )
         if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
             weight = weight / np.array(treatment.pre_quant_scale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
