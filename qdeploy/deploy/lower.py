@@ -14,7 +14,7 @@ from qdeploy.calibrate.strategies import FP16
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.options import REMOVED
 from qdeploy.deploy.passes.equivalence import ModelInputs
-from qdeploy.deploy.passes.leave_out import leave_out
+from qdeploy.deploy.passes.leave_out import LeftOut, leave_out
 from qdeploy.deploy.passes.pipeline import passes_for, run_passes
 from qdeploy.deploy.request import Request
 from qdeploy.errors import PlanError, QDeployWarning
@@ -36,38 +36,24 @@ def lower(
         PlanError: padding was to be removed, and cannot be.
         VerificationError: the graph breaks rules of its target, which is a fault of ours.
     """
-    inputs, canonical = ModelInputs.of(manifest), model.clone()
+    inputs = ModelInputs.of(manifest)
+    canonical = model.clone() if request.leaves_out else None
     lowered, rewrites = _quantized(request, model, plan, structure, inputs)
-    kept: LeftOutFields = {
-        "asked": request.asked.padding,
-        "padding_removed": False,
-        "reason": "",
-        "unread_nodes": 0,
-    }
-    if request.leaves_out:
-        lowered = _less(request, lowered, canonical, inputs, kept)
-    request.target.check(lowered.model)
-    _warn_of_residuals(request, lowered)
-    return lowered, rewrites, kept
-
-
-def _less(
-    request: Request,
-    lowered: Lowered,
-    canonical: ir.Model,
-    inputs: ModelInputs,
-    said: LeftOutFields,
-) -> Lowered:
-    """The same without work that changes no answer; what was left out is said."""
-    found = leave_out(lowered.model, canonical, inputs, padding=request.drops_padding)
+    found = LeftOut(lowered.model)
+    if canonical is not None:
+        found = leave_out(lowered.model, canonical, inputs, padding=request.drops_padding)
     if found.reason and request.asked.padding == REMOVED:
         raise PlanError(f"--padding removed: {found.reason}. Leave it out.")
-    said |= {
+    lowered = replace(lowered, model=found.model)
+    request.target.check(lowered.model)
+    _warn_of_residuals(request, lowered)
+    left_out: LeftOutFields = {
+        "asked": request.asked.padding,
         "padding_removed": found.padding,
         "reason": found.reason,
         "unread_nodes": found.unread,
     }
-    return replace(lowered, model=found.model)
+    return lowered, rewrites, left_out
 
 
 def _quantized(

@@ -41,6 +41,21 @@ def tally(
     """
     total = sum(gemm["flops"] for gemm in planned.values())
     total += sum(product["flops"] for product in others.values())
+
+    def certified(
+        product: PlannedGemm | OtherProduct, kernel: str, reason: str, spent: float
+    ) -> CertifiedGemm:
+        return {
+            "planned": product["precision"],
+            "kernel": kernel,
+            "flops_share": round(product["flops"] / max(total, 1), 6),
+            "time_share": time_share(spent),
+            "reason": reason,
+        }
+
+    def time_share(spent: float) -> float | None:
+        return round(spent / total_ms, 6) if total_ms else None
+
     fallbacks: list[Fallback] = []
     gemms: dict[str, CertifiedGemm] = {}
     executed, flops, wanted, ms = 0, 0, 0, 0.0
@@ -48,13 +63,7 @@ def tally(
         kernels = list(ran.get(name, ()))
         reason = _fault(kernels) if gemm["precision"] == INT8 else gemm["reason"]
         spent = sum(kernel.ms for kernel in kernels)
-        gemms[name] = {
-            "planned": gemm["precision"],
-            "kernel": _kernel(kernels),
-            "flops_share": round(gemm["flops"] / max(total, 1), 6),
-            "time_share": round(spent / total_ms, 6) if total_ms else None,
-            "reason": reason,
-        }
+        gemms[name] = certified(gemm, _kernel(kernels), reason, spent)
         if gemm["precision"] != INT8:
             continue
         work = gemm["flops"] - gemm["float_flops"]
@@ -67,20 +76,14 @@ def tally(
         ms += spent
     for name, product in others.items():
         spent = sum(kernel.ms for kernel in ran.get(name, ()))
-        gemms[name] = {
-            "planned": product["precision"],
-            "kernel": product["operator"],
-            "flops_share": round(product["flops"] / max(total, 1), 6),
-            "time_share": round(spent / total_ms, 6) if total_ms else None,
-            "reason": product["reason"],
-        }
+        gemms[name] = certified(product, product["operator"], product["reason"], spent)
     return {
         "planned": sum(gemm["precision"] == INT8 for gemm in planned.values()),
         "executed": executed,
         "planned_share": _share(wanted, total),
         "executed_share": _share(flops, wanted) if wanted else None,
         "flops_share": _share(flops, total),
-        "time_share": round(ms / total_ms, 6) if total_ms else None,
+        "time_share": time_share(ms),
         "fallbacks": fallbacks,
         "unplanned": _unplanned(gemms),
         "gemms": gemms,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from typing_extensions import TypedDict, Unpack
+
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
 from qdeploy.models import embedded
@@ -11,16 +13,22 @@ from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import PathLike, Progress
 
 
+class ExportSettings(TypedDict, total=False):
+    """What is passed on to `qdeploy.exporter.export.export_checkpoint`, which has the defaults."""
+
+    allow_pickle: bool
+    trust_remote_code: bool
+    task: str | None
+    seed: int
+
+
 def export_model(
     checkpoint: PathLike,
     model_dir: PathLike,
     *,
     force: bool = False,
-    allow_pickle: bool = False,
-    trust_remote_code: bool = False,
-    task: str | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
+    **settings: Unpack[ExportSettings],
 ) -> ModelManifest:
     """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
 
@@ -37,13 +45,4 @@ def export_model(
         progress("load PyTorch", 0, 1)  # seconds, and no word of it
     from qdeploy.exporter.export import export_checkpoint
 
-    return export_checkpoint(
-        checkpoint,
-        model_dir,
-        force=force,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-        task=task,
-        seed=seed,
-        progress=progress,
-    )
+    return export_checkpoint(checkpoint, model_dir, force=force, progress=progress, **settings)

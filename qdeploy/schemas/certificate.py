@@ -86,8 +86,8 @@ class Tally(TypedDict):
     gemms: dict[str, CertifiedGemm]
 
 
-class Int8(Tally):
-    """What ran of an engine, or of a foreign file.
+class Told(TypedDict):
+    """What is said of a tally, and of the run that it is of.
 
     `summary` is the sentence that everything prints, `short` the same in a cell. `kernels` counts
     the calls of a run of everything that multiplies matrices. `shape` is [B, S] of the run, of a
@@ -101,6 +101,10 @@ class Int8(Tally):
     kernels: NotRequired[dict[str, Count]]
     shape: NotRequired[list[int | list[int]]]
     flops_reason: NotRequired[str]
+
+
+class Int8(Tally, Told):
+    """What ran of an engine, or of a foreign file."""
 
 
 class Certificate(TypedDict):

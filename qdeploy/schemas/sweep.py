@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias, TypeGuard
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
-from qdeploy.schemas.certificate import Fallback, Int8, Unplanned
+from qdeploy.schemas.certificate import Fallback, Int8, Told, Unplanned
 from qdeploy.schemas.fields import Count, Share, TimeShare
 from qdeploy.schemas.manifest import Lengths
 
@@ -168,8 +168,8 @@ class FailedTrial(TrialOptions):
     error: str
 
 
-class RanInInt8(TypedDict):
-    """`Int8` without its GEMMs."""
+class RanInInt8(Told):
+    """`Int8` without its GEMMs, and with everything that later versions added."""
 
     planned: Count
     executed: Count
@@ -179,12 +179,6 @@ class RanInInt8(TypedDict):
     time_share: TimeShare | None
     fallbacks: list[Fallback]
     unplanned: list[Unplanned]
-    flops_measured: bool
-    summary: str
-    short: str
-    kernels: NotRequired[dict[str, Count]]
-    shape: NotRequired[list[int | list[int]]]
-    flops_reason: NotRequired[str]
 
 
 class Ranked(TypedDict):

@@ -101,10 +101,14 @@ class Reference:
     Args:
         model: not to be changed while this is in use.
         feeds: arrays by input name, of one batch or several; tensors are watched in the last.
+        real_only: leave out what an output of tokens says of padding.
     """
 
-    def __init__(self, model: ir.Model, *feeds: Mapping[str, Array]) -> None:
+    def __init__(
+        self, model: ir.Model, *feeds: Mapping[str, Array], real_only: bool = False
+    ) -> None:
         self._model, self._feeds = model, feeds
+        self._run = run_real if real_only else run_each
         self._runs: dict[tuple[str, ...], list[Array]] = {}  # by the names of watched tensors
         self._changed: float | None = None
 
@@ -112,11 +116,11 @@ class Reference:
         """Run another graph on the same input; `watched` names tensors of both."""
         names = tuple(watched)
         if names not in self._runs:
-            self._runs[names] = _run(self._model, self._feeds, names)
-        count = len(self._model.graph.outputs) * len(self._feeds)
-        before, seen_before = self._runs[names][:count], self._runs[names][count:]
-        found = _run(changed, self._feeds, names)
-        after, seen_after = found[:count], found[count:]
+            self._runs[names] = self._run(_watching(self._model, names), self._feeds)
+        count = len(self._model.graph.outputs)
+        before, seen_before = _split(self._runs[names], count, len(names))
+        found = self._run(_watching(changed, names), self._feeds)
+        after, seen_after = _split(found, count, len(names))
         gaps = [_gap(a, b) for a, b in zip(before, after, strict=True)]
         sizes = [float(np.abs(a).max()) for a in before]
         return Comparison(
@@ -132,7 +136,7 @@ class Reference:
     def outputs(self) -> list[Array]:
         """Of the graph itself, batch by batch."""
         if () not in self._runs:
-            self._runs[()] = _run(self._model, self._feeds, ())
+            self._runs[()] = self._run(self._model, self._feeds)
         return self._runs[()]
 
     def _rounding(self, before: Sequence[Array]) -> float:
@@ -141,7 +145,7 @@ class Reference:
             # half a unit in the last place: the rounding of the output itself
             self._changed = 2.0**-24
             for seed in range(_NEIGHBOURS):
-                moved = run_each(_moved(self._model, seed), self._feeds)
+                moved = self._run(_moved(self._model, seed), self._feeds)
                 self._changed = max(self._changed, largest_difference(before, moved))
         return self._changed
 
@@ -181,18 +185,29 @@ def _neighbour(array: Array, rng: np.random.Generator) -> Array:
 def padded_feeds(model: ir.Model, inputs: ModelInputs) -> dict[str, Array]:
     """Random tokens of the whole vocabulary, int64 [6, S ≤ 48], each row shorter than the last."""
     length = min(_TOKENS, inputs.max_length)
-    feeds = probe_feeds(list(inputs.names), batch=_ROWS, sequence=length)
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, vocabulary(model), (_ROWS, length))
-    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % vocabulary(model)
-    kept = np.arange(length) < np.linspace(length, 4, _ROWS, dtype=int)[:, None]
-    feeds["input_ids"] = np.where(kept, ids, inputs.pad_token_id)
+    real = np.arange(length) < np.linspace(length, 4, _ROWS, dtype=int)[:, None]
+    return random_feeds(model, inputs, real, np.random.default_rng(0))
+
+
+def random_feeds(
+    model: ir.Model, inputs: ModelInputs, real: Array, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Random tokens of the whole vocabulary, int64 [B, S].
+
+    Args:
+        real: bool [B, S]; elsewhere stands padding, in the ids and in the mask.
+    """
+    feeds = probe_feeds(list(inputs.names), batch=real.shape[0], sequence=real.shape[1])
+    ids = rng.integers(0, _vocabulary(model), real.shape)
+    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % _vocabulary(model)
+    # models that count positions from ids know padding by its token
+    feeds["input_ids"] = np.where(real, ids, inputs.pad_token_id)
     if "attention_mask" in feeds:
-        feeds["attention_mask"] = kept.astype(np.int64)
+        feeds["attention_mask"] = real.astype(np.int64)
     return feeds
 
 
-def vocabulary(model: ir.Model) -> int:
+def _vocabulary(model: ir.Model) -> int:
     """Rows of the table that the token ids index."""
     for node in model.graph:
         if node.op_type == "Gather" and str(getattr(node.inputs[1], "name", "")) == "input_ids":
@@ -204,56 +219,47 @@ def vocabulary(model: ir.Model) -> int:
 
 def run_once(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
     """Outputs of a graph in ONNX Runtime; inputs that it does not have are left out."""
-    (found,) = _runs(model, [feeds])
-    return found
+    return run_each(model, [feeds])
 
 
 def run_each(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
-    """The same of several batches, one behind the other, with zero where a token is padding."""
-    sequence = [_of_tokens(value) for value in model.graph.outputs]
-    found = []
-    for batch, outputs in zip(feeds, _runs(model, feeds), strict=True):
-        real = batch.get("attention_mask")
-        for array, tokens in zip(outputs, sequence, strict=True):
-            found.append(array if real is None or not tokens else _only_real(array, real))
-    return found
-
-
-def _of_tokens(value: ir.Value) -> bool:
-    """Whether an output has an entry for each token: [B, S, …]."""
-    return value.shape is not None and len(value.shape) > 1 and not isinstance(value.shape[1], int)
-
-
-def _only_real(array: Array, real: Array) -> Array:
-    """An output of tokens without what it says of padding, which is nobody's answer."""
-    mask = real.reshape(*real.shape, *(1 for _ in range(array.ndim - 2))) != 0
-    return np.where(mask, array, np.zeros((), array.dtype))
-
-
-def _runs(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[list[Array]]:
+    """The same of several batches, one behind the other."""
     with scratch("equivalence") as folder:
         path = folder / "model.onnx"
         save_graph(model, path, "model.onnx.data")
         session = open_session(path, session_options(threads=2))
         names = [value.name for value in session.get_inputs()]
-        return [
-            [
-                np.asarray(array)
-                for array in run_session(session, {name: batch[name] for name in names}, path)
-            ]
-            for batch in feeds
-        ]
+        wanted = ({name: batch[name] for name in names} for batch in feeds)
+        return [np.asarray(o) for inputs in wanted for o in run_session(session, inputs, path)]
 
 
-def _run(
-    model: ir.Model, feeds: Sequence[Mapping[str, Array]], watched: Sequence[str]
-) -> list[Array]:
-    """Outputs of every batch; behind them the watched tensors of the last."""
-    if not watched:
-        return run_each(model, feeds)
+def run_real(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
+    """The same, with zero where an output of tokens is of padding: that is nobody's answer."""
+    found = iter(run_each(model, feeds))
+    outputs = [(batch, value) for batch in feeds for value in model.graph.outputs]
+    return [_only_real(next(found), batch, value) for batch, value in outputs]
+
+
+def _only_real(array: Array, feeds: Mapping[str, Array], output: ir.Value) -> Array:
+    shape, mask = output.shape, feeds.get("attention_mask")
+    if mask is None or shape is None or len(shape) < 2 or isinstance(shape[1], int):
+        return array
+    real = mask.reshape(*mask.shape, *(1 for _ in range(array.ndim - 2))) != 0
+    return np.where(real, array, np.zeros((), array.dtype))
+
+
+def _watching(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A clone with more outputs; the graph itself where none are watched."""
+    if not names:
+        return model
     watching = model.clone()
     values = ir.convenience.create_value_mapping(watching.graph, include_subgraphs=False)
-    count = len(watching.graph.outputs)
-    watching.graph.outputs.extend(values[name] for name in watched)
-    *others, last = _runs(watching, feeds)
-    return [o for outputs in (*others, last) for o in outputs[:count]] + last[count:]
+    watching.graph.outputs.extend(values[name] for name in names)
+    return watching
+
+
+def _split(found: list[Array], outputs: int, watched: int) -> tuple[list[Array], list[Array]]:
+    """Outputs of all batches, and the watched tensors of the last."""
+    width = outputs + watched
+    batches = [found[at : at + width] for at in range(0, len(found), width)]
+    return [o for batch in batches for o in batch[:outputs]], batches[-1][outputs:]

@@ -9,20 +9,20 @@ that begin with padding, a row of nothing else, columns that no row uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.deploy.certificate import probe_feeds
 from qdeploy.deploy.passes.equivalence import (
     TOLERANCE,
     ModelInputs,
     Reference,
     largest_difference,
-    run_each,
-    vocabulary,
+    random_feeds,
+    run_real,
 )
 from qdeploy.deploy.passes.remove_padding import remove_padding
 from qdeploy.deploy.passes.remove_unread import remove_unread
@@ -46,8 +46,8 @@ class LeftOut:
     """
 
     model: ir.Model
-    unread: int
-    padding: bool
+    unread: int = 0
+    padding: bool = False
     reason: str = ""
 
 
@@ -64,17 +64,15 @@ def leave_out(
     """
     proof = _Proof(lowered, canonical, inputs)
     # the unread tokens first: what they narrow is no tensor of all tokens afterwards
-    tried, unread = _without_unread(lowered)
-    if not unread or not proof.holds(tried, lambda model: _without_unread(model)[0]):
-        tried, unread = lowered, 0
+    exact, (narrow, unread) = _without_unread(canonical)[0], _without_unread(lowered)
+    if not unread or not proof.holds(narrow, exact):
+        narrow, exact, unread = lowered, canonical, 0
     if not padding:
-        return LeftOut(tried, unread, padding=False)
-    packed, reason = _without_padding(tried)
-    if reason:
-        return LeftOut(tried, unread, padding=False, reason=reason)
-    if not proof.holds(packed, lambda model: _without_padding(model)[0]):
-        return LeftOut(tried, unread, padding=False, reason=_DIFFERS)
-    return LeftOut(packed, unread, padding=True)
+        return LeftOut(narrow, unread)
+    packed, reason = _without_padding(narrow)
+    if not reason and not proof.holds(packed, _without_padding(exact)[0]):
+        reason = _DIFFERS
+    return LeftOut(narrow if reason else packed, unread, padding=not reason, reason=reason)
 
 
 def _without_unread(model: ir.Model) -> tuple[ir.Model, int]:
@@ -98,29 +96,28 @@ class _Proof:
     """Holds rewritten graphs against the ones they were made of; each original runs once."""
 
     def __init__(self, lowered: ir.Model, canonical: ir.Model, inputs: ModelInputs) -> None:
-        self._lowered, self._canonical = lowered, canonical
-        self._feeds = hard_feeds(canonical, inputs)
-        self._reference = Reference(canonical, *self._feeds)
-        self._outputs: list[Array] | None = None
-        self._noise = 0.0
+        self._lowered, self._feeds = lowered, hard_feeds(canonical, inputs)
+        self._reference = Reference(canonical, *self._feeds, real_only=True)
 
-    def holds(self, changed: ir.Model, rewrite: Callable[[ir.Model], ir.Model]) -> bool:
-        """Whether a rewrite changes nothing.
+    @functools.cached_property
+    def _outputs(self) -> list[Array]:
+        """Of the lowered graph as it was."""
+        return run_real(self._lowered, self._feeds)
+
+    def holds(self, changed: ir.Model, exact: ir.Model) -> bool:
+        """Whether rewrites change nothing.
 
         Args:
-            changed: the lowered graph after it.
-            rewrite: it, of the canonical graph.
+            changed: the lowered graph after them.
+            exact: the canonical graph after the same.
         """
         # FP32 first: no quantization noise hides a wrong gather there
-        if not self._reference.compare(rewrite(self._canonical)).within(None):
+        if not self._reference.compare(exact).within(None):
             return False
-        if self._outputs is None:
-            self._outputs = run_each(self._lowered, self._feeds)
-            exact = self._reference.outputs
-            self._noise = largest_difference(exact, self._outputs)
         # a flipped rounding may move an output, by no more than all roundings do
-        found = run_each(changed, self._feeds)
-        return largest_difference(self._outputs, found) <= max(self._noise, TOLERANCE)
+        noise = largest_difference(self._reference.outputs, self._outputs)
+        found = run_real(changed, self._feeds)
+        return largest_difference(self._outputs, found) <= max(noise, TOLERANCE)
 
 
 def hard_feeds(model: ir.Model, inputs: ModelInputs) -> Sequence[Mapping[str, Array]]:
@@ -138,18 +135,4 @@ def hard_feeds(model: ir.Model, inputs: ModelInputs) -> Sequence[Mapping[str, Ar
     ]
     # the last columns are used by no row
     short = [column < max(1, length // 2), column < 1, holes & (column < max(1, length // 3))]
-    return [_feeds(model, inputs, np.array(rows), rng) for rows in (mixed, short)]
-
-
-def _feeds(
-    model: ir.Model, inputs: ModelInputs, real: Array, rng: np.random.Generator
-) -> Mapping[str, Array]:
-    rows, length = real.shape
-    feeds = probe_feeds(list(inputs.names), batch=rows, sequence=length)
-    ids = rng.integers(0, vocabulary(model), (rows, length))
-    ids[ids == inputs.pad_token_id] = (inputs.pad_token_id + 1) % vocabulary(model)
-    # models that count positions from ids know padding by its token
-    feeds[_IDS] = np.where(real, ids, inputs.pad_token_id)
-    if _MASK in feeds:
-        feeds[_MASK] = real.astype(np.int64)
-    return feeds
+    return [random_feeds(model, inputs, np.array(rows), rng) for rows in (mixed, short)]

@@ -82,9 +82,13 @@ class PackedRows:
         starts = at("Gather", [inverse, zero], "starts", dtype=INT64, axis=1)
         return cls(editor, kept, width, places, columns, inverse, starts)
 
+    @property
+    def _at(self) -> _Nodes:
+        return _Nodes(self.editor)
+
     def cut(self, value: ir.Value) -> ir.Value:
         """[B, S] without the columns that nobody uses: [B, S']."""
-        at = _Nodes(self.editor)
+        at = self._at
         numbers = [at.ints("cut_start", [0]), self.width, at.ints("cut_axis", [1])]
         kind = value.dtype or INT64
         found = at("Slice", [value, *numbers], f"{value.name}/cut", dtype=kind)
@@ -93,7 +97,7 @@ class PackedRows:
 
     def pack(self, value: ir.Value, sizes: Sequence[int]) -> ir.Value:
         """[B, S', *sizes] as [1, T, *sizes]."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         flat = at(
             "Reshape", [value, at.ints("flat", [1, -1, *sizes])], f"{value.name}/flat", dtype=kind
         )
@@ -101,24 +105,20 @@ class PackedRows:
 
     def pack_row_free(self, value: ir.Value) -> ir.Value:
         """[1, S', H], the same for every row, as [1, T, H]."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         return at("Gather", [value, self.columns], f"{value.name}/packed", dtype=kind, axis=1)
 
     def heads(self, value: ir.Value, count: int, size: int) -> ir.Value:
         """[1, T, heads · size] as [B, heads, S', size]: rows and heads in one gather."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         # one index tensor serves every layer with so many heads
         if count not in self.by_head:
             rows = at(
                 "Unsqueeze", [self.inverse, at.ints("head_axis", [1])], "inverse_rows", dtype=INT64
             )
             heads = at.constant("heads", np.arange(count).reshape(1, count, 1))
-            scaled = at(
-                "Mul",
-                [rows, at.number("head_count", count)],
-                "inverse_scaled",
-                dtype=INT64,
-            )
+            factor = at.number("head_count", count)
+            scaled = at("Mul", [rows, factor], "inverse_scaled", dtype=INT64)
             self.by_head[count] = at("Add", [scaled, heads], "inverse_heads", dtype=INT64)
         flat = at(
             "Reshape", [value, at.ints("flat", [-1, size])], f"{value.name}/by_head", dtype=kind
@@ -127,16 +127,12 @@ class PackedRows:
 
     def pack_heads(self, value: ir.Value, count: int, size: int) -> ir.Value:
         """[B, heads, S', size] as [1, T, heads · size]: rows and heads in one gather."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         if count not in self.places_by_head:
             # (b · heads + head) · S' + s, of place b · S' + s
             rows = at("Sub", [self.places, self.columns], "row_starts", dtype=INT64)
-            scaled = at(
-                "Mul",
-                [rows, at.number("head_count", count)],
-                "rows_scaled",
-                dtype=INT64,
-            )
+            factor = at.number("head_count", count)
+            scaled = at("Mul", [rows, factor], "rows_scaled", dtype=INT64)
             start = at("Add", [scaled, self.columns], "places_scaled", dtype=INT64)
             heads = at(
                 "Mul",
@@ -174,13 +170,13 @@ class PackedRows:
         found = self._taken(value, self.starts, "first")
         if not keep:
             return found
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         axis = at.ints("token_axis", [1])
         return at("Unsqueeze", [found, axis], f"{value.name}/first_token", dtype=kind)
 
     def output(self, value: ir.Value, rank: int) -> ir.Value:
         """[1, T, …] as [B, S, …], all columns, with zero at padding."""
-        at = _Nodes(self.editor)
+        at = self._at
         flat = at("Reshape", [self.kept, at.ints("flat", [-1])], "kept_whole", dtype=BOOL)
         inverse = _inverse(at, self.kept, flat, "inverse_whole")
         found = self._taken(value, inverse, "whole")
@@ -188,39 +184,37 @@ class PackedRows:
 
     def widen(self, value: ir.Value, rank: int) -> ir.Value:
         """[B, S', …] as [B, S, …], all columns, with zero at padding."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         # the columns that were cut come back as zeros
         whole = at("Shape", [self.kept], "length", dtype=INT64, start=1, end=2)
         missing = at("Sub", [whole, self.width], "cut_columns", dtype=INT64)
-        sides = [at.ints("before", [0] * (rank + 1)), missing, at.ints("behind", [0] * (rank - 2))]
-        sides = sides if rank > 2 else sides[:2]
-        amounts = at("Concat", list(sides), "cut_sides", dtype=INT64, axis=0)
+        sides: list[ir.Value | None] = [at.ints("before", [0] * (rank + 1)), missing]
+        if rank > 2:
+            sides.append(at.ints("behind", [0] * (rank - 2)))
+        amounts = at("Concat", sides, "cut_sides", dtype=INT64, axis=0)
         found = at("Pad", [value, amounts], f"{value.name}/wide", dtype=kind)
         return self._masked(found, rank, value)
 
     def _masked(self, found: ir.Value, rank: int, value: ir.Value) -> ir.Value:
         """[B, S, …] with zero at padding."""
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
-        axes = at.ints("channel_axes", list(range(2, rank)))
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         mask = self.kept
         if rank > 2:
+            axes = at.ints("channel_axes", list(range(2, rank)))
             mask = at("Unsqueeze", [self.kept, axes], "kept_channels", dtype=BOOL)
         # nobody's answer, and the same in every batch
         none = at.constant("nothing", np.array(0, kind.numpy()))
         return at("Where", [mask, found, none], f"{value.name}/masked", dtype=kind)
 
     def _taken(self, value: ir.Value, indices: ir.Value, word: str) -> ir.Value:
-        at, kind = _Nodes(self.editor), value.dtype or ir.DataType.FLOAT
+        at, kind = self._at, value.dtype or ir.DataType.FLOAT
         found = at("Gather", [value, indices], f"{value.name}/{word}_rows", dtype=kind, axis=1)
         return at("Squeeze", [found, at.ints("squeezed", [0])], f"{value.name}/{word}", dtype=kind)
 
 
 def _inverse(at: _Nodes, kept: ir.Value, flat: ir.Value, name: str) -> ir.Value:
     """Of each place of [B, S] the kept token that stands there, or before it in the same row."""
-    zero, one = (
-        at.number("zero", 0),
-        at.number("one", 1),
-    )
+    zero, one = at.number("zero", 0), at.number("one", 1)
     # CumSum counts kept tokens up to each place; padding repeats the number of the one before
     counted = at("Cast", [flat], f"{name}_kept", dtype=INT64, to=INT64.value)
     running = at("CumSum", [counted, zero], f"{name}_count", dtype=INT64)

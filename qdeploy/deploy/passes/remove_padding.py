@@ -15,10 +15,15 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qdeploy.deploy.passes.packed_rows import NAME, PackedRows
-from qdeploy.deploy.passes.token_axes import ROW_FREE, TOKEN, TokenAxes, readers, select_first
+from qdeploy.deploy.passes.token_axes import (
+    PRODUCTS,
+    ROW_FREE,
+    TOKEN,
+    TokenAxes,
+    readers,
+    select_first,
+)
 from qdeploy.graph.editor import GraphEditor
-
-_PRODUCTS = frozenset(("MatMul", "MatMulInteger", "MatMulIntegerToFloat"))
 
 
 def remove_padding(model: ir.Model, mask: str = "attention_mask", tokens: str = "input_ids") -> str:
@@ -77,7 +82,7 @@ def _parts(model: ir.Model, axes: TokenAxes) -> list[ir.Node]:
             if maker in part:
                 part[root(node)] = root(maker)
     # sums in front of the first GEMM alone are not worth a gather
-    working = {root(node) for node in nodes if node.op_type in _PRODUCTS}
+    working = {root(node) for node in nodes if node.op_type in PRODUCTS}
     return _behind_neighbours([node for node in nodes if root(node) in working], axes)
 
 
@@ -128,11 +133,14 @@ def _cut_inputs(model: ir.Model, rows: PackedRows) -> None:
     for value in list(model.graph.inputs):
         if value.shape is None or len(value.shape) != 2:
             continue
-        own = [use for use in value.uses() if not str(use.node.name).startswith(f"{NAME}/")]
-        if own:
+        # what finds padding needs every column, the cut itself among it
+        nodes = {node for node, _ in value.uses()}
+        search = {node for node in nodes if str(node.name).startswith(f"{NAME}/")}
+        if nodes != search:
             cut = rows.cut(value)
-            for use in own:
-                use.node.replace_input_with(use.idx, cut)
+            made = cut.producer()
+            assert made is not None
+            rows.editor.replace_uses(value, cut, besides=search | {made})
 
 
 @dataclass
@@ -176,26 +184,22 @@ class _Packing:
 
     def _packed(self, value: ir.Value) -> ir.Value:
         if value not in self.packed:
-            source = value
-            if value.is_graph_input():  # its unused columns are cut
-                wanted = f"{NAME}/{value.name}/cut"
-                source = next(n.outputs[0] for n, _ in readers(value) if n.name == wanted)
             if self.axes.kinds.get(value) == ROW_FREE:
-                self.packed[value] = self.rows.pack_row_free(source)
+                self.packed[value] = self.rows.pack_row_free(value)
             # behind attention: out of heads and out of rows is one gather, too
             elif (joined := _joined_heads(value)) is not None:
                 self.packed[value] = self.rows.pack_heads(*joined)
             else:
                 sizes = _sizes(value)
                 assert sizes is not None
-                self.packed[value] = self.rows.pack(source, sizes)
+                self.packed[value] = self.rows.pack(value, sizes)
         return self.packed[value]
 
     def _give(self, value: ir.Value, reader: ir.Node, at: int) -> None:
         """A packed tensor to a node that reads rows."""
         # a head that reads the first token needs no padded rows
         if at == 0 and select_first(reader):
-            self._stand_for(reader, self.rows.first(value, keep=reader.op_type == "Slice"))
+            self._replace(reader, self.rows.first(value, keep=reader.op_type == "Slice"))
             return
         # attention: into rows and into heads is one gather
         if at == 0 and (split := _split_heads(reader)) is not None:
@@ -206,7 +210,7 @@ class _Packing:
                 name = f"{transposed.name}/last"
                 node = self.rows.editor.node("Transpose", [found], name, perm=[0, 1, 3, 2])
                 found = node.outputs[0]
-            self._stand_for(transposed, found)
+            self._replace(transposed, found)
             return
         if value not in self.padded:
             found = self.rows.unpack(value)
@@ -214,12 +218,10 @@ class _Packing:
             self.padded[value] = found
         reader.replace_input_with(at, self.padded[value])
 
-    @staticmethod
-    def _stand_for(node: ir.Node, made: ir.Value) -> None:
+    def _replace(self, node: ir.Node, made: ir.Value) -> None:
         """Let what reads a node read a tensor of the same values."""
         made.shape = node.outputs[0].shape
-        for use in list(node.outputs[0].uses()):
-            use.node.replace_input_with(use.idx, made)
+        self.rows.editor.replace_uses(node.outputs[0], made, besides=set())
 
     def _stand_in_front(self, value: ir.Value, whole: ir.Value) -> None:
         """Let another tensor be the graph's output, under its name."""

@@ -16,7 +16,6 @@ from qdeploy.deploy.passes.token_axes import TOKEN, TokenAxes, readers, select_f
 from qdeploy.graph.editor import GraphEditor
 
 _SUMS = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Sum"))
-_SHAPES = frozenset(("Reshape", "Transpose"))
 
 
 def remove_unread(model: ir.Model, tokens: ir.Value) -> int:

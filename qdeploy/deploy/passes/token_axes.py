@@ -36,7 +36,7 @@ _MANY = frozenset(
     }
 )
 # fmt: on
-_PRODUCTS = frozenset(("MatMul", "MatMulInteger", "MatMulIntegerToFloat"))
+PRODUCTS = frozenset(("MatMul", "MatMulInteger", "MatMulIntegerToFloat"))
 _NORMS = frozenset(
     ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Softmax")
 )
@@ -122,7 +122,7 @@ class TokenAxes:
         if kind in _UNARY or (kind in _ROUNDING and self._rounds_channels(node)):
             return (0,)
         # a product of two computed tensors is attention
-        if kind in _PRODUCTS:
+        if kind in PRODUCTS:
             return (0,) if len(others) > 0 and _rank(others[0]) == 2 else None
         if kind in _NORMS:
             return (0,) if self._last(node, _axis(node, -1)) else None
@@ -167,16 +167,11 @@ class TokenAxes:
             return self._last(node, _axis(node, 0))
         # a reduction has to keep the axis, or ranks would differ
         keeps = node.attributes.get("keepdims")
-        axes = (
-            constant(node.inputs[3 if node.op_type == "Slice" else 1]) if self._axes(node) else None
-        )
+        at = 3 if node.op_type == "Slice" else 1
+        axes = constant(node.inputs[at]) if len(node.inputs) > at else None
         if axes is None or (keeps is not None and not keeps.as_int()):
             return False
         return axes.size == 1 and self._last(node, int(axes.reshape(-1)[0]))
-
-    @staticmethod
-    def _axes(node: ir.Node) -> bool:
-        return len(node.inputs) > (3 if node.op_type == "Slice" else 1)
 
     def _last(self, node: ir.Node, axis: int | None) -> bool:
         """Whether an axis is that of the channels."""
