@@ -66,7 +66,7 @@ def flipped(content: bytes, rng: random.Random) -> bytes:
 
 
 def mutate(directory: Path, rng: random.Random, *, signed: bool = False) -> str:
-    """Damage one file of a directory; its name.
+    """Damage one file of a directory; its path in there.
 
     Args:
         signed: the file is not the manifest, and the manifest lists it as it is then: as somebody
@@ -83,9 +83,10 @@ def mutate(directory: Path, rng: random.Random, *, signed: bool = False) -> str:
         path.unlink()
     else:
         path.write_bytes(flipped(path.read_bytes(), rng))
+    name = path.relative_to(directory).as_posix()
     if signed:
         manifest = json.loads((directory / MANIFEST).read_text())
-        manifest["files"][path.name] = sha256_file(path)
-        manifest["sizes"][path.name] = path.stat().st_size
+        manifest["files"][name] = sha256_file(path)
+        manifest["sizes"][name] = path.stat().st_size
         (directory / MANIFEST).write_text(json.dumps(manifest))
-    return path.name
+    return name
