@@ -15,6 +15,7 @@ from qdeploy.errors import PlanError
 from qdeploy.types import Array
 
 LEVELS = 255  # steps between the codes 0 and 255
+PAIR_LIMIT = 128  # 255 · 128 ≤ 32,767 < 255 · 129: two int8 weights of one sign, in 16 bits
 MIDDLE = 128  # uint8 code that stands for int8 zero
 # Smallest scale: a site that is constantly zero still needs scale > 0, and 1e-12 keeps 1/scale and
 # scale · 255 normal FP32 numbers.
@@ -73,13 +74,44 @@ def dequantize(codes: Array, scale: Array | float, zero_point: Array | int) -> A
     return result
 
 
-def quantize_weight(weight: Array, *, per_channel: bool) -> tuple[Array, Array]:
+def quantize_weight(
+    weight: Array, *, per_channel: bool, fits_16_bits: bool = False
+) -> tuple[Array, Array]:
     """Symmetric int8 weight: codes [K, N] in −127 … 127 and FP32 scales [N] (or [1] per tensor).
 
     Args:
         weight: FP32 [K, N], output channels last.
         per_channel: one scale per output channel, else one for all.
+        fits_16_bits: widen scales as far as the codes need for `pair_peak` ≤ `PAIR_LIMIT`.
     """
-    peak = np.abs(weight).max(axis=0) if per_channel else np.abs(weight).max(keepdims=True).ravel()
+    peak = np.abs(weight).max(axis=0)
+    if fits_16_bits:
+        peak = np.maximum(peak, pair_peak(weight) * (127 / PAIR_LIMIT))
+    codes, scale = _rounded(weight, peak, per_channel)
+    if fits_16_bits and (over := pair_peak(codes) > PAIR_LIMIT).any():
+        # two halves were both rounded up; a thousandth wider they cannot be
+        codes, scale = _rounded(weight, np.where(over, 1.001 * peak, peak), per_channel)
+    return codes, scale
+
+
+def _rounded(weight: Array, peak: Array, per_channel: bool) -> tuple[Array, Array]:
+    """Codes, and the scales at which the peaks [N] have the code 127."""
+    peak = peak if per_channel else peak.max(keepdims=True)
     scale = np.maximum(peak / 127, SMALLEST_SCALE).astype(np.float32)
     return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
+
+
+def pair_peak(weight: Array) -> Array:
+    """The largest sum of a pair of weights of one sign, [N], of weights or codes [K, N].
+
+    Processors without VNNI multiply uint8 by int8 in pairs (2i, 2i + 1) along K, and add the two
+    products in 16 bits, which saturate (VPMADDUBSW in Intel's manual). Both activations of a pair
+    may be 255, or one of them 0, so weights of two signs do not help each other.
+    """
+    odd = len(weight) % 2
+    pairs = np.pad(weight, ((0, odd), (0, 0))).reshape(-1, 2, weight.shape[1])
+    # the accumulator meets int8's extremes with int32, or they would wrap
+    wide = pairs.astype(np.float64 if pairs.dtype.kind == "f" else np.int32)
+    above, below = np.maximum(wide, 0).sum(axis=1), np.minimum(wide, 0).sum(axis=1)
+    peak: Array = np.maximum(above.max(axis=0), -below.min(axis=0))
+    return peak

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qdeploy.calibrate.affine import (
     MIDDLE,
+    PAIR_LIMIT,
     SMALLEST_SCALE,
     affine_from_range,
     dequantize,
+    pair_peak,
     quantize,
     quantize_weight,
 )
@@ -139,6 +141,31 @@ def test_weights_against_a_second_writing(per_channel: bool) -> None:
             # Python's round is half to even, too
             expected = round(float(weight[row, column] / step))
             assert codes[row, column] == expected and -127 <= expected <= 127
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.booleans(), st.floats(0.0, 3.0))
+def test_pairs_add_up_in_16_bits(seed: int, rows: int, per_channel: bool, mean: float) -> None:
+    """As VPMADDUBSW adds them, with the activations that reach furthest."""
+    rng = np.random.default_rng(seed)
+    weight = (rng.normal(mean, 1, (rows, 5)) * rng.uniform(0.01, 9, 5)).astype(np.float32)
+    codes, scale = quantize_weight(weight, per_channel=per_channel, fits_16_bits=True)
+    padded = np.concatenate([codes, np.zeros((rows % 2, 5), np.int8)]).astype(np.int32)
+    products = 255 * padded
+    for lower, upper in ((0, None), (None, 0)):  # the codes of one sign meet 255, the others 0
+        sums = np.clip(products, lower, upper).reshape(-1, 2, 5).sum(axis=1)
+        assert sums.max() <= 2**15 - 1 and sums.min() >= -(2**15)
+    # no wider than it needs: as it was, or a pair within one step of the limit
+    plain = quantize_weight(weight, per_channel=per_channel)[1]
+    widened = scale > plain * 1.001
+    peak = pair_peak(codes)
+    assert (peak if per_channel else peak.max(keepdims=True))[widened].min(initial=128) >= 127
+
+
+def test_halves_that_are_both_rounded_up() -> None:
+    weight = np.array([[64.5000001], [63.5000001], [-63.5], [-64.5]]) / 64
+    codes, _ = quantize_weight(weight.astype(np.float32), per_channel=True, fits_16_bits=True)
+    assert pair_peak(codes) <= PAIR_LIMIT
 
 
 def test_signal_to_noise_floors() -> None:

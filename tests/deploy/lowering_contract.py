@@ -71,10 +71,12 @@ class LoweringContract(ABC):
     6. A bias is added once, less what the rounding of the weights adds on average.
     7. Inputs and outputs keep their names, types and shapes.
     8. Plan, structure and the arrays of the model are as they were (the graph itself is consumed).
+    9. On targets of processors, pairs of int8 weights fit the 16 bits that those without VNNI have.
 
     Attributes:
         target: as in the registry.
         product: operator that multiplies codes.
+        fits_16_bits: whether 9. holds.
         tolerance: of a GEMM's outputs, relative to the largest.
         layer_tolerance: the same of a layer's; `TIES` of its outputs may be further away.
         cannot: words of the error, by words of the treatment's name.
@@ -84,6 +86,7 @@ class LoweringContract(ABC):
 
     target: ClassVar[str]
     product: ClassVar[str]
+    fits_16_bits: ClassVar[bool] = False
     tolerance: ClassVar[float]
     layer_tolerance: ClassVar[float]
     cannot: ClassVar[dict[str, str]] = {}
@@ -172,12 +175,28 @@ class LoweringContract(ABC):
         treatments = {g.input: treatment for g in structure.gemms}
         plan = self.plan(structure, treatments, per_channel_weights=per_channel)
         lowered = self.lower(model, plan, structure)
-        rounded = rounded_weight(ROUGH, per_channel=per_channel)
+        rounded = rounded_weight(ROUGH, per_channel=per_channel, fits_16_bits=self.fits_16_bits)
         for found in self.outputs(lowered.model, tmp_path / "model.onnx", x):
             expected = reference(-x, rounded, treatment)
             assert share_that_differs(found, expected, self.tolerance) == 0
             exact = reference(-x, ROUGH, treatment)
             assert np.abs(found - expected).mean() < np.abs(found - exact).mean() / 4
+
+    @pytest.mark.parametrize("per_channel", [True, False], ids=["per channel", "per tensor"])
+    def test_pairs_of_weights_fit_16_bits(self, per_channel: bool) -> None:
+        if not self.fits_16_bits:
+            return
+        for treatment in self.expressed().values():
+            model = one_gemm(np.abs(ROUGH) * np.sign(ROUGH[:1]))  # all of a column of one sign
+            structure = find_structure(model)
+            treatments = {g.input: treatment for g in structure.gemms}
+            plan = self.plan(structure, treatments, per_channel_weights=per_channel)
+            lowered = self.lower(model, plan, structure)
+            arrays = weights_of(lowered.model)
+            for name in lowered.trace_names["gemm"]:
+                codes = arrays[name.weight].astype(np.int32)
+                pairs = np.pad(codes, ((0, len(codes) % 2), (0, 0))).reshape(-1, 2, N).sum(axis=1)
+                assert 255 * np.abs(pairs).max() <= 2**15 - 1
 
     @pytest.mark.parametrize("form", ["per tensor", "grouped", "outliers"])
     def test_a_layer_is_its_fake_quantized_reference(self, form: str, tmp_path: Path) -> None:

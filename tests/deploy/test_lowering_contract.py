@@ -26,6 +26,7 @@ class TestOrtCpu(LoweringContract):
     """Any treatment, on uint8 kernels that can be seen in the optimized graph."""
 
     target, product = "ort-cpu", "MatMulIntegerToFloat"
+    fits_16_bits = True
     tolerance = layer_tolerance = ROUNDING
     never = frozenset({"DequantizeLinear"})
 
@@ -42,6 +43,7 @@ class TestOpenVino(LoweringContract):
     """Ranges are found before it runs; its kernels are those of its runtime model."""
 
     target, product = "openvino", "MatMul"
+    fits_16_bits = True
     tolerance = layer_tolerance = OPENVINO
     cannot: ClassVar = {DYNAMIC: "no GEMM with ranges found at run time"}
     # It joins a negation (or another multiplication by a number) with the factors per channel that

@@ -229,9 +229,19 @@ def _rounded(x: Array, affine: Affine) -> Array:
     return result
 
 
-def rounded_weight(weight: Array, *, per_channel: bool = True) -> Array:
-    """[K, N] rounded to symmetric int8, one scale per column or one for all."""
-    peak = np.abs(weight).max(axis=0) if per_channel else np.abs(weight).max()
+def rounded_weight(weight: Array, *, per_channel: bool = True, fits_16_bits: bool = False) -> Array:
+    """[K, N] rounded to symmetric int8, one scale per column or one for all.
+
+    Args:
+        fits_16_bits: two neighbours of one sign add up to 128 at most (K is even).
+    """
+    peak = np.abs(weight).max(axis=0)
+    if fits_16_bits:
+        one, other = weight[::2].astype(np.float64), weight[1::2].astype(np.float64)
+        same = np.where(one * other > 0, np.abs(one + other), 0)
+        peak = np.maximum(peak, same.max(axis=0) * 127 / 128)
+    if not per_channel:
+        peak = peak.max()
     scale = (peak / 127).astype(np.float32)
     result: Array = np.clip(np.rint(weight / scale), -127, 127) * scale
     return result

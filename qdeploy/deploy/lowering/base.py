@@ -55,10 +55,12 @@ class Lowering(ABC):
 
     Attributes:
         signed, cuts: see `OperandWriter`.
+        fits_16_bits: see `quantize_weight`; for targets that run on processors without VNNI.
         tokens: rows times tokens of the runs that the graph is meant for.
     """
 
     signed: ClassVar[bool] = False
+    fits_16_bits: ClassVar[bool] = False
     cuts: ClassVar[GemmConstraints] = GemmConstraints()
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
@@ -108,7 +110,9 @@ class Lowering(ABC):
 
     def quantize(self, weight: Array) -> tuple[Array, Array]:
         """Codes, int8, and scales, FP32 [N] or scalar, of a weight, FP32 [K', N]."""
-        return quantize_weight(weight, per_channel=self.plan.per_channel_weights)
+        return quantize_weight(
+            weight, per_channel=self.plan.per_channel_weights, fits_16_bits=self.fits_16_bits
+        )
 
     def finish(self) -> ir.Model:
         """The graph, when all sites are lowered."""

@@ -2,9 +2,9 @@
 
 Both rewrites are exact, and both are proved on every model before they are kept: in FP32 against
 the canonical graph, where only roundings of FP32 may differ, and in the lowered graph, where a
-rounding to 8 bits that flips may move an output, but by no more than the noise that the roundings
-make anyway. The batches of the proof have what real ones have, and worse: holes in the mask, rows
-that begin with padding, a row of nothing else, columns that no row uses.
+rounding to 8 bits that flips may move an output, but by no more than twice the noise that the
+roundings make anyway. The batches of the proof have what real ones have, and worse: holes in the
+mask, rows that begin with padding, a row of nothing else, columns that no row uses.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from qdeploy.types import Array
 
 _TOKENS = 23  # of a row: no number of classes, so that token-level outputs are known by their shape
 _MASK, _IDS = "attention_mask", "input_ids"
+# What flipped roundings may move an output by, over what all roundings do: few flip, but a narrow
+# model has few. A tensor in a wrong place moves it by as much as another row's answer would.
+_FLIPS = 2.0
 _DIFFERS = "without it the outputs are others: something in the model reads it"
 
 
@@ -114,10 +117,10 @@ class _Proof:
         # FP32 first: no quantization noise hides a wrong gather there
         if not self._reference.compare(exact).within(None):
             return False
-        # a flipped rounding may move an output, by no more than all roundings do
+        # sums in another order flip roundings
         noise = largest_difference(self._reference.outputs, self._outputs)
         found = run_real(changed, self._feeds)
-        return largest_difference(self._outputs, found) <= max(noise, TOLERANCE)
+        return largest_difference(self._outputs, found) <= max(_FLIPS * noise, TOLERANCE)
 
 
 def hard_feeds(model: ir.Model, inputs: ModelInputs) -> Sequence[Mapping[str, Array]]:

@@ -65,4 +65,5 @@ def _part_key_transposes(editor: GraphEditor) -> None:
 
 
 class _OpenVino(QdqLowering):
+    fits_16_bits = True
     cuts = GemmConstraints(least=2)  # of a single row or column it makes a multiplication in float

@@ -40,6 +40,8 @@ LARGE, PIECES = 8_000_000, 4
 
 
 class _OrtCpu(Lowering):
+    fits_16_bits = True
+
     def pieces(self, gemm: Gemm) -> int:
         return PIECES if 4 * self.tokens * gemm.n > LARGE else 1
 
