@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from qdeploy.calibrate.model import load_model
 from qdeploy.deploy.passes.equivalence import TOLERANCE, ModelInputs, Reference, run_once, run_real
+from qdeploy.deploy.passes.key_masks import mask_keys
 from qdeploy.deploy.passes.leave_out import LeftOut, hard_feeds, leave_out
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
+from qdeploy.graph.editor import GraphEditor
 from tests.deploy.conftest import Built, Source
 from tests.exports import Exported, Exports
 from tests.tiny import FAMILIES
@@ -186,3 +188,36 @@ def test_baselines_and_other_targets_keep_padding(
         engine(strategy="peg", target="ort-cuda", padding="removed", dry_run=True)
     with pytest.raises(PlanError, match="ranges found at run time take padding in"):
         engine(strategy="dynamic", padding="removed")
+
+
+# Families whose mask is that of their keys, made by transformers' own function.
+KEYS = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "modernbert")
+
+
+@pytest.mark.parametrize("family", KEYS)
+def test_masks_of_keys_are_made_of_keys(family: str, exported: Exports) -> None:
+    done = exported(family)
+    model, _ = load_model(done.model_dir)
+    inputs = ModelInputs.of(done.manifest)
+    feeds, changed = hard_feeds(model, inputs), model.clone()
+    assert mask_keys(changed, feeds) == 1
+    found = Reference(model, *feeds).compare(changed)
+    assert found.difference == 0
+    # ModernBERT's windows hide more than padding, and keep what they are computed of
+    assert (len(changed.graph) < len(model.graph) - 10) == (family != "modernbert")
+    assert mask_keys(changed, feeds) == 0
+
+
+def test_a_mask_that_hides_one_key_more_stays(exported: Exports) -> None:
+    done = exported("bert")
+    model, _ = load_model(done.model_dir)
+    feeds = hard_feeds(model, ModelInputs.of(done.manifest))
+    editor = GraphEditor(model)
+    wheres = [node for node in model.graph if node.op_type == "Where"]
+    (condition,) = {node.inputs[0] for node in wheres}
+    assert condition is not None and condition.shape is not None
+    # the second token is hidden from everybody
+    number = editor.constant("second", np.arange(feeds[0]["input_ids"].shape[1]) != 1)
+    less = editor.node("And", [condition, number], "less", dtype=ir.DataType.BOOL, like=condition)
+    editor.replace_uses(condition, less.outputs[0], besides={less})
+    assert mask_keys(editor.finish(), feeds) == 0

@@ -24,6 +24,7 @@ from qdeploy.deploy.passes.equivalence import (
     random_feeds,
     run_real,
 )
+from qdeploy.deploy.passes.key_masks import mask_keys
 from qdeploy.deploy.passes.remove_padding import remove_padding
 from qdeploy.deploy.passes.remove_unread import remove_unread
 from qdeploy.graph.editor import GraphEditor
@@ -72,8 +73,8 @@ def leave_out(
         narrow, exact, unread = lowered, canonical, 0
     if not padding:
         return LeftOut(narrow, unread)
-    packed, reason = _without_padding(narrow)
-    if not reason and not proof.holds(packed, _without_padding(exact)[0]):
+    packed, reason = _without_padding(narrow, proof.feeds)
+    if not reason and not proof.holds(packed, _without_padding(exact, proof.feeds)[0]):
         reason = _DIFFERS
     return LeftOut(narrow if reason else packed, unread, padding=not reason, reason=reason)
 
@@ -84,8 +85,9 @@ def _without_unread(model: ir.Model) -> tuple[ir.Model, int]:
     return changed, 0 if tokens is None else remove_unread(changed, tokens)
 
 
-def _without_padding(model: ir.Model) -> tuple[ir.Model, str]:
+def _without_padding(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> tuple[ir.Model, str]:
     changed = _ordered(model)
+    mask_keys(changed, feeds, _MASK)
     return changed, remove_padding(changed, _MASK, _IDS)
 
 
@@ -96,16 +98,20 @@ def _ordered(model: ir.Model) -> ir.Model:
 
 
 class _Proof:
-    """Holds rewritten graphs against the ones they were made of; each original runs once."""
+    """Holds rewritten graphs against the ones they were made of; each original runs once.
+
+    Attributes:
+        feeds: batches of the proof (`hard_feeds`).
+    """
 
     def __init__(self, lowered: ir.Model, canonical: ir.Model, inputs: ModelInputs) -> None:
-        self._lowered, self._feeds = lowered, hard_feeds(canonical, inputs)
-        self._reference = Reference(canonical, *self._feeds, real_only=True)
+        self._lowered, self.feeds = lowered, hard_feeds(canonical, inputs)
+        self._reference = Reference(canonical, *self.feeds, real_only=True)
 
     @functools.cached_property
     def _outputs(self) -> list[Array]:
         """Of the lowered graph as it was."""
-        return run_real(self._lowered, self._feeds)
+        return run_real(self._lowered, self.feeds)
 
     def holds(self, changed: ir.Model, exact: ir.Model) -> bool:
         """Whether rewrites change nothing.
@@ -119,7 +125,7 @@ class _Proof:
             return False
         # sums in another order flip roundings
         noise = largest_difference(self._reference.outputs, self._outputs)
-        found = run_real(changed, self._feeds)
+        found = run_real(changed, self.feeds)
         return largest_difference(self._outputs, found) <= max(_FLIPS * noise, TOLERANCE)
 
 
