@@ -203,9 +203,8 @@ class Lowering(ABC):
         stored = constant(self.editor.graph.initializers[gemm.weight])
         assert stored is not None
         # A Gemm with transB stores [N, K]; from here on every weight is [K, N].
-        weight: Array = (
-            stored.astype(np.float32).T if gemm.transposed else stored.astype(np.float32)
-        )
+        weight: Array = stored.astype(np.float32)
+        weight = weight.T if gemm.transposed else weight
         if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
             weight = weight / np.array(treatment.pre_quant_scale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
@@ -282,11 +281,8 @@ class Lowering(ABC):
                 floats += (str(node.name),)
                 product = node.outputs[0]
             else:
-                scale = (
-                    factor.scale[chosen]
-                    if self.plan.per_channel_weights
-                    else factor.scale.reshape(())
-                )
+                one = not self.plan.per_channel_weights
+                scale = factor.scale.reshape(()) if one else factor.scale[chosen]
                 codes = self._stored(gemm, f"{part}.weight_int8", factor.weight[:, chosen])
                 steps = self._stored(gemm, f"{part}.weight_scale", scale)
                 # into the first product alone, whose kernel adds it for nothing

@@ -40,11 +40,13 @@ def mask_keys(
     found = [] if source is None else _conditions(model, source)
     if source is None or not found:
         return 0
+    # how a mask came about does not matter, only what it hides
     seen = _values(model, found, feeds)
     editor = GraphEditor(model)
     keys = [batch[mask][:, None, None, :] != 0 for batch in feeds]
     made: dict[bool, ir.Value] = {}
     for value, arrays in zip(found, seen, strict=True):
+        # Where(kept, score, masked) and Where(hidden, masked, score) both occur
         for hidden in (False, True):
             if all(_same(a, k != hidden) for a, k in zip(arrays, keys, strict=True)):
                 if hidden not in made:
@@ -60,6 +62,7 @@ def _conditions(model: ir.Model, mask: ir.Value) -> list[ir.Value]:
     assert mask.shape is not None
     batch, tokens = (str(size) for size in mask.shape)
     found: dict[ir.Value, None] = {}
+    # once each: all layers read the same tensor
     for node in model.graph:
         value = node.inputs[0] if node.op_type == "Where" else None
         if value is None or value.shape is None or value.producer() is None:
@@ -102,6 +105,7 @@ def _replace(editor: GraphEditor, old: ir.Value, keys: ir.Value) -> None:
     """Let every reader choose by keys, and have that shape where it chooses between numbers."""
     for use in old.uses():
         node = use.node
+        # between tensors of scores the choice still has one of each query
         numbers = (constant(value) for value in node.inputs[1:])
         single = all(array is not None and array.size == 1 for array in numbers)
         if node.op_type == "Where" and use.idx == 0 and single:
