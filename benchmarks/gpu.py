@@ -128,7 +128,7 @@ def latency(engine: Path, base: Path, rows: int, tokens: int) -> dict[str, Any]:
         seq_len=tokens,
         warmup=20,
         iterations=100,
-        own_lengths=False,
+        traffic=False,
         accuracy=False,
     )
     keys = ("latency_ms", "device_ms", "speedup", "memory_mb", "cuda_graph", "warnings")

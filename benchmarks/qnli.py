@@ -143,7 +143,7 @@ def latency(model: Path, statistics: Path, work: Path, threads: int) -> list[dic
             baseline=work / "fp32",
             data=None if rows == PADDED else str(long_rows(work)),
             accuracy=False,
-            own_lengths=False,
+            traffic=False,
             warmup=WARMUP,
             iterations=ITERATIONS,
             threads=threads,

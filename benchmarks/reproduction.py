@@ -54,7 +54,7 @@ def as_fast(trials: list[dict[str, Any]], slowest: float) -> list[dict[str, Any]
 def run_auto(model: Path, folder: Path, sweep: dict[str, Any], data: str) -> dict[str, Any]:
     """Build within the drop, and compare with FP32 and with the sweep's best as fast."""
     rows: dict[str, Any] = {"data": data, "max_length": TOKENS}
-    runs = {"warmup": WARMUP, "iterations": ITERATIONS, "own_lengths": False}
+    runs = {"warmup": WARMUP, "iterations": ITERATIONS, "traffic": False}
     built = qdeploy.build(
         model, folder / "auto", strategy="auto", max_drop=MAX_DROP, force=True, **rows
     )

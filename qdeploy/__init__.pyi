@@ -138,7 +138,7 @@ def evaluate(
     seconds: float | None = ...,
     threads: int | None = ...,
     latency: bool = ...,
-    own_lengths: bool = ...,
+    traffic: bool = ...,
     accuracy: bool = ...,
     max_drop: float | None = ...,
     require_int8: float | None = ...,

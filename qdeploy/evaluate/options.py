@@ -89,11 +89,11 @@ class EvalOptions(Options):
     )
     threads: int | None = common.threads()
     latency: bool = option(True, "Leave the latency out.", group=MEASURED, off="--no-latency")
-    own_lengths: bool = option(
+    traffic: bool = option(
         True,
         "Time the fixed shape alone, not batches of the data's own lengths.",
         group=MEASURED,
-        off="--no-own-lengths",
+        off="--no-traffic",
     )
     accuracy: bool = option(True, "Leave the accuracy out.", group=MEASURED, off="--no-accuracy")
     max_drop: float | None = common.max_drop(

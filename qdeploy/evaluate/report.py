@@ -61,7 +61,7 @@ def heading(
         "cuda_graph": None,
         "throughput": None,
         "speedup": None,
-        "own_lengths": None,
+        "traffic": None,
         "neighbours": None,
         "protocol": about_protocol(protocol),
         "memory_mb": None,

@@ -26,9 +26,9 @@ from qdeploy.evaluate.stages import (
     fill_latency,
     fill_memories,
     fill_neighbours,
-    fill_own_lengths,
     fill_predictions,
     fill_structure,
+    fill_traffic,
     timed_tokens,
 )
 from qdeploy.files.artifact import read_manifest
@@ -98,8 +98,8 @@ def evaluate_engine(
     if asked.timed:
         fill_latency(report, subjects, feeds, protocol, asked.seed, progress)
         # Behind the fixed shape, which leaves it the rest of the seconds.
-        if asked.own_lengths:
-            fill_own_lengths(report, subjects, rows, protocol, max_length, asked.seed, progress)
+        if asked.traffic:
+            fill_traffic(report, subjects, rows, protocol, max_length, asked.seed, progress)
         fill_memories(report, subjects, protocol, progress)
     if progress:
         progress("kernels", 0, 1)

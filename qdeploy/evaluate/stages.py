@@ -33,11 +33,11 @@ from qdeploy.evaluate.latency import (
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.memory import peak_memory
 from qdeploy.evaluate.neighbours import neighbours_of
-from qdeploy.evaluate.own_lengths import about_own_lengths, measure_own_lengths
 from qdeploy.evaluate.predict import RUN_TOKENS
 from qdeploy.evaluate.room import check_room
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import of_lengths
+from qdeploy.evaluate.traffic import about_traffic, measure_traffic
 from qdeploy.files.artifact import read_json
 from qdeploy.head import CONFIG
 from qdeploy.schemas.evaluation import Evaluation, Memory
@@ -168,10 +168,10 @@ def fill_latency(
 ) -> None:
     """Fill `latency_ms`, `throughput`, `speedup` and `protocol`, and the baseline's latency.
 
-    Half of the time is for this shape, where the data's own lengths take the rest.
+    A third of the time is for this shape, where traffic takes the rest.
     """
     engines = [(s.engine, f) for s, f in zip(subjects, feeds, strict=True)]
-    timed = measure_alternating(engines, protocol, progress, seconds=protocol.seconds / 2)
+    timed = measure_alternating(engines, protocol, progress, seconds=protocol.seconds / 3)
     latency, baseline = summary(timed.rounds[0]), report["baseline"]
     report["latency_ms"] = latency
     report["throughput"] = parts.about_throughput(latency, protocol)
@@ -185,7 +185,7 @@ def fill_latency(
         baseline["cuda_graph"] = subjects[1].engine.graphs
 
 
-def fill_own_lengths(
+def fill_traffic(
     report: Evaluation,
     subjects: list[LoadedEngine],
     rows: Rows,
@@ -194,8 +194,8 @@ def fill_own_lengths(
     seed: int,
     progress: Progress | None,
 ) -> None:
-    """Fill `own_lengths`, and the baseline's, in what the fixed shape left of the time."""
-    found = measure_own_lengths(
+    """Fill `traffic`, and the baseline's, in what the fixed shape left of the time."""
+    found = measure_traffic(
         subjects,
         rows,
         protocol,
@@ -204,9 +204,11 @@ def fill_own_lengths(
         seed=seed,
         progress=progress,
     )
-    report["own_lengths"], theirs = about_own_lengths(found, seed)
-    if report["baseline"] is not None and theirs is not None:
-        report["baseline"]["own_lengths"] = theirs
+    sections = [about_traffic(one, seed) for one in found]
+    report["traffic"] = [own for own, _ in sections]
+    theirs = [speed for _, speed in sections if speed is not None]
+    if report["baseline"] is not None and theirs:
+        report["baseline"]["traffic"] = theirs
 
 
 def fill_neighbours(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from qdeploy.figures import accuracy, factor, milliseconds, percent_cell, points, row_tokens, speed
+from collections.abc import Sequence
+
+from qdeploy.figures import (
+    accuracy,
+    factor,
+    milliseconds,
+    part,
+    percent_cell,
+    points,
+    row_tokens,
+    speed,
+)
 from qdeploy.names import short_name
-from qdeploy.report.figures import Figure, figures_of, percentiles, runs
+from qdeploy.report.figures import Figure, figures_of, load, percentiles, runs, server_traffic
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
 from qdeploy.schemas.certificate import Int8
-from qdeploy.schemas.evaluation import Baseline, Evaluation, Latency, OwnLatency, OwnLengths
+from qdeploy.schemas.evaluation import Baseline, Evaluation, Latency, Traffic, TrafficSpeed
 
 
 def page(report: Evaluation) -> Page:
@@ -39,8 +50,10 @@ def headline(report: Evaluation) -> str:
         parts.append(text)
     elif base and "agreement" in base:
         parts.append(f"{accuracy(base['agreement'])} % of the answers are {base['strategy']}'s")
-    if report["speedup"]:
-        times = f"{factor(report['speedup']['ratio'])} ×"
+    faster = server_traffic(report["traffic"])["speedup"] if report["traffic"] else None
+    faster = faster or report["speedup"]
+    if faster:
+        times = f"{factor(faster['ratio'])} ×"
         parts.append(f"{times} its speed" if parts else times)
     elif latency:
         parts.append(f"{milliseconds(latency['p50'])} ms a batch")
@@ -65,10 +78,10 @@ def _card(figure: Figure) -> Card:
 
 def _sections(report: Evaluation, figures: list[Figure]) -> list[Section]:
     sections = [_figures(report, figures)]
+    if report["traffic"]:
+        sections.append(_traffic(report["traffic"], report["baseline"]))
     if report["latency_ms"] is not None:
         sections.append(_latency(report, report["latency_ms"]))
-    if report["own_lengths"] is not None:
-        sections.append(_own_lengths(report["own_lengths"], report["baseline"]))
     if report["int8"] and report["int8"].get("gemms"):
         sections.append(_certificate(report["int8"]))
     return [*sections, _protocol(report)]
@@ -130,26 +143,29 @@ def _latency(report: Evaluation, latency: Latency) -> Section:
     return Section("Latency", table=Table(columns, rows), note=note)
 
 
-def _own_lengths(own: OwnLengths, base: Baseline | None) -> Section:
-    """Batches of the data's rows as they come."""
-    rows = [_own_row("engine", own)]
-    if base is not None and "own_lengths" in base:
-        rows.append(_own_row(f"baseline ({base['strategy']})", base["own_lengths"]))
-    columns = (Column("ms", text=True), *map(Column, ("p50", "p95", "rows a second")))
-    tokens = {"median": own["tokens"]["median"], "p95": own["tokens"]["p95"]}
+def _traffic(sections: Sequence[Traffic], base: Baseline | None) -> Section:
+    """Batches of the data's rows at their own lengths."""
+    theirs = base.get("traffic", []) if base is not None else []
+    rows: list[Row] = []
+    for at, own in enumerate(sections):
+        padding = part(own["padding"])
+        rows.append(_traffic_row(load(own), padding, own))
+        if base is not None and at < len(theirs):
+            rows.append(_traffic_row(f"… baseline ({base['strategy']})", "", theirs[at]))
+    names = ("padding", "p50", "p95", "rows a second")
+    columns = (Column("ms", text=True), *map(Column, names))
+    tokens = server_traffic(sections)["tokens"]
     note = (
-        f"Batches of {own['batch_size']} rows as they come, padded to the longest in each; tokens "
-        f"of a row: {row_tokens(tokens)}; {runs(own)}."
+        "Rows as they come, padded to the longest of each batch, and offline: sorted by length; "
+        f"tokens of a row: {row_tokens({'median': tokens['median'], 'p95': tokens['p95']})}."
     )
-    return Section(
-        "Latency at the data's own lengths", table=Table(columns, tuple(rows)), note=note
-    )
+    return Section("Traffic", table=Table(columns, tuple(rows)), note=note)
 
 
-def _own_row(name: str, found: OwnLatency) -> Row:
+def _traffic_row(name: str, padding: str, found: TrafficSpeed) -> Row:
     times = found["latency_ms"]
     p50, p95 = milliseconds(times["p50"]), milliseconds(times["p95"])
-    return Row((name, p50, p95, speed(found["rows_per_s"])))
+    return Row((name, padding, p50, p95, speed(found["rows_per_s"])))
 
 
 def _certificate(check: Int8) -> Section:

@@ -5,8 +5,8 @@ A figure is text by then, so that it has the same words and digits wherever it s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qdeploy.figures import (
@@ -27,18 +27,21 @@ from qdeploy.figures import (
 )
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.evaluation import (
+    GIVEN,
+    SORTED,
     Baseline,
     Data,
     Evaluation,
     Latency,
-    OwnLengths,
     Protocol,
     Ran,
     Speedup,
+    Traffic,
 )
 from qdeploy.schemas.manifest import Lengths
 
 SIGNIFICANT = 0.05  # p below which a drop is told as one
+SERVER_ROWS = 8  # of the batches that stand for traffic
 Mood = Literal["good", "bad", ""]
 
 
@@ -72,8 +75,8 @@ def figures_of(report: Evaluation) -> list[Figure]:
     return [
         *_accuracy(report),
         *(() if base is None else _against(base, report["data"]["n"])),
+        *_traffic(report),
         *_latency(report),
-        *_own_lengths(report["own_lengths"]),
         *_speedups(report),
         *_neighbours(report),
         *_row_lengths(report["data"]),
@@ -186,37 +189,57 @@ def _int8(check: Int8 | None) -> Figure:
     return Figure("INT8", check["summary"], mood="good" if whole else "bad", headline=headline)
 
 
-def _own_lengths(own: OwnLengths | None) -> Iterator[Figure]:
-    if own is None:
+def _traffic(report: Evaluation) -> Iterator[Figure]:
+    """Each kind of traffic; the one of a server's batches in big letters."""
+    sections = report["traffic"]
+    if not sections:
         return
-    times, tokens = own["latency_ms"], own["tokens"]
-    yield Figure(
-        "latency at own lengths",
-        f"{milliseconds(times['p50'])} ms",
-        f"median, {own['batch_size']} rows as they come; p95 {milliseconds(times['p95'])} ms, "
-        f"{speed(own['rows_per_s'])} rows a second",
-    )
-    lengths = {"median": tokens["median"], "p95": tokens["p95"]}
-    yield Figure("tokens at own lengths", row_tokens(lengths))
-    yield Figure("runs at own lengths", runs(own))
+    main = server_traffic(sections)
+    for own in sections:
+        times, rate = own["latency_ms"], f"{speed(own['rows_per_s'])} rows a second"
+        p50, padding = f"{milliseconds(times['p50'])} ms", f"{part(own['padding'])} padding"
+        if own["order"] == SORTED:
+            yield Figure(load(own), rate, f"{p50} a batch, {padding}")
+            continue
+        detail = f"median; p95 {milliseconds(times['p95'])} ms, {rate}, {padding}"
+        yield Figure(load(own), p50, detail, headline=p50 if own is main else "")
+    tokens = {"median": main["tokens"]["median"], "p95": main["tokens"]["p95"]}
+    yield Figure("tokens in traffic", row_tokens(tokens))
+    seconds = sum(own["seconds"] for own in sections)
+    timed = sum(own["iterations"] for own in sections)
+    yield Figure("runs of traffic", f"{counted(timed, 'run')} timed in {seconds:.1f} s")
+
+
+def server_traffic(sections: Sequence[Traffic]) -> Traffic:
+    """The kind that stands for the others: 8 rows in the order given, or the nearest to that."""
+    given = [own for own in sections if own["order"] == GIVEN]
+    return min(given, key=lambda own: abs(own["batch_size"] - SERVER_ROWS))
+
+
+def load(own: Traffic) -> str:
+    """A kind of traffic in words."""
+    rows = counted(own["batch_size"], "row")
+    return f"traffic, {rows}" if own["order"] == GIVEN else f"offline, {rows} sorted"
 
 
 def _speedups(report: Evaluation) -> Iterator[Figure]:
-    base, own = report["baseline"], report["own_lengths"]
+    base, sections = report["baseline"], report["traffic"] or []
     if base is None:
         return
     name = f"speed against {base['strategy']}"
+    for own in sections:
+        if own["speedup"] is not None:
+            found = _speedup(name, own["speedup"], load(own))
+            yield found if own is server_traffic(sections) else replace(found, headline="")
     if report["speedup"] is not None:
-        yield _speedup(name, report["speedup"], shape(report["protocol"]))
-    if own is not None and own["speedup"] is not None:
-        yield _speedup(name, own["speedup"], "own lengths")
+        yield _speedup(name, report["speedup"], f"fixed shape, {shape(report['protocol'])}")
 
 
 def _speedup(name: str, found: Speedup, where: str) -> Figure:
     low, high = found["ci95"]
     value, detail = f"{factor(found['ratio'])} ×", f"95 %: {interval(found['ci95'], factor)}"
     mood: Mood = "good" if low > 1 else "bad" if high < 1 else ""
-    return Figure(name, value, f"{detail}; at {where}", mood, headline=value)
+    return Figure(name, value, f"{detail}; {where}", mood, headline=value)
 
 
 def _neighbours(report: Evaluation) -> Iterator[Figure]:

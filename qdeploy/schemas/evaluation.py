@@ -6,7 +6,7 @@ Shares (accuracy, agreement, drop) are 0 … 1, times ms, sizes MB of 10⁶ byte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeGuard
+from typing import Annotated, Final, Literal, TypeAlias, TypeGuard
 
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
@@ -106,8 +106,13 @@ class Protocol(TypedDict):
     ended_by_time: bool | None
 
 
-class OwnLatency(TypedDict):
-    """Times of batches as they come, and rows a second by their mean."""
+GIVEN: Final = "given"  # rows as they come
+SORTED: Final = "sorted"  # by length
+Order: TypeAlias = Literal["given", "sorted"]
+
+
+class TrafficSpeed(TypedDict):
+    """Times of batches of the data's own lengths, and rows a second by their mean."""
 
     latency_ms: Tail
     rows_per_s: float
@@ -120,11 +125,13 @@ class Tokens(TypedDict):
     p95: float
 
 
-class OwnLengths(OwnLatency, Ran):
-    """Batches of the data's rows as they come; see `qdeploy.evaluate.own_lengths`."""
+class Traffic(TrafficSpeed, Ran):
+    """One kind of traffic; see `qdeploy.evaluate.traffic`. `padding`: of the batches' tokens."""
 
+    order: Order
     batch_size: Positive
     batches: Positive
+    padding: Share
     tokens: Tokens
     speedup: Speedup | None
 
@@ -228,7 +235,7 @@ class Baseline(LabelledComparison):
     latency_ms: NotRequired[Latency]
     device_ms: NotRequired[Latency | None]
     cuda_graph: NotRequired[bool | None]
-    own_lengths: NotRequired[OwnLatency]
+    traffic: NotRequired[list[TrafficSpeed]]
     neighbours: NotRequired[Neighbours | None]
     memory_mb: NotRequired[Memory | None]
     size_mb: NotRequired[Size]
@@ -255,7 +262,7 @@ class Evaluation(TypedDict):
     cuda_graph: bool | None
     throughput: Throughput | None
     speedup: Speedup | None
-    own_lengths: OwnLengths | None
+    traffic: list[Traffic] | None
     neighbours: Neighbours | None
     protocol: Protocol
     memory_mb: Memory | None

@@ -138,7 +138,7 @@ def measure_latency(request: Request) -> None:
             iterations=request.iterations,
             threads=request.threads,
             accuracy=False,
-            own_lengths=False,
+            traffic=False,
         )
         shapes[f"{rows}x{tokens}"] = {
             "latency_ms": report["latency_ms"],

@@ -201,11 +201,13 @@ def test_eval_prints_both_ratios_and_whether_neighbours_matter(
     for text in (
         "latency 19.80 ms (median, 8 × 128 tokens, 2 threads)",
         "runs 24 runs before and 166 timed in 14.9 s (ended by --seconds)",
-        "12.00 ms (median, 8 rows as they come; p95 18.00 ms, 640 rows a second)",
-        "tokens at own lengths median 46, 95 % up to 83",
-        "runs at own lengths 60 runs before and 402 timed in 14.8 s",
-        "speed against fp32 3.13 × (95 %: 3.10 to 3.17; at 8 × 128)",
-        "speed against fp32 2.41 × (95 %: 2.30 to 2.52; at own lengths)",
+        "traffic, 8 rows 12.00 ms (median; p95 18.00 ms, 640 rows a second, 38.2 % padding)",
+        "offline, 32 rows sorted 720 rows a second (44.00 ms a batch, 6.1 % padding)",
+        "tokens in traffic median 46, 95 % up to 83",
+        "runs of traffic 500 runs timed in 20.0 s",
+        "speed against fp32 2.41 × (95 %: 2.30 to 2.52; traffic, 8 rows)",
+        "speed against fp32 2.22 × (95 %: 2.10 to 2.31; offline, 32 rows sorted)",
+        "speed against fp32 3.13 × (95 %: 3.10 to 3.17; fixed shape, 8 × 128)",
         "An answer depends on the rows beside it: up to 0.48 in a logit, 1 of 128 answers change",
         "in a batch, fp32 An answer does not depend on the rows beside it",
     ):

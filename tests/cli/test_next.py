@@ -65,7 +65,7 @@ def test_from_analyze_to_predict(name: str, shell: Shell, tmp_path: Path) -> Non
     (tmp_path / f"{name}-w8a8").mkdir()
     said = shell(f"{first} --data rows.csv --calibration-rows 8 --cost-rows 4")
     said = shell(following(said))
-    quick = "--seconds 0.2 --no-own-lengths"
+    quick = "--seconds 0.2 --no-traffic"
     line = following(said)
     assert "--baseline fp32" in line and "--model" not in line
     said = shell(f"{line} --data rows.csv {quick}")
@@ -82,7 +82,7 @@ def test_a_model_elsewhere_and_labels_that_do_not_fit(shell: Shell, tmp_path: Pa
     assert "has the class 'pos', and the model knows" in " ".join(said.split())
     line = following(said)
     assert line == ("qdeploy eval out/e --baseline fp32 --model models/of/mine --no-accuracy")
-    shell(f"{line} --seconds 0.2 --no-own-lengths")
+    shell(f"{line} --seconds 0.2 --no-traffic")
 
 
 def test_something_in_the_place_of_the_baseline(shell: Shell, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_something_in_the_place_of_the_baseline(shell: Shell, tmp_path: Path) ->
     (tmp_path / "e-fp32").write_text("a file")
     said = shell("qdeploy build model e --calibration-rows 8")
     assert following(said) == "qdeploy eval e" and "move e-fp32 away" in said
-    shell(f"{following(said)} --seconds 0.2 --no-own-lengths --limit 16")
+    shell(f"{following(said)} --seconds 0.2 --no-traffic --limit 16")
 
 
 def test_a_dry_run_is_simulated(shell: Shell, tmp_path: Path) -> None:

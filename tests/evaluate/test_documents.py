@@ -37,7 +37,7 @@ def rows(tmp_path: Path) -> Path:
         {"accuracy": False, **QUICK},
         {"baseline": True, **QUICK},
         {"baseline": True, "latency": False},
-        {"baseline": True, "accuracy": False, "own_lengths": False, **QUICK},
+        {"baseline": True, "accuracy": False, "traffic": False, **QUICK},
     ],
     ids=str,
 )

@@ -166,8 +166,13 @@ def test_progress_names_stages(engine: Path, rows: Path) -> None:
         "neighbours of the baseline",
         "latency, warm-up",
         "latency",
-        "latency at own lengths, warm-up",
-        "latency at own lengths",
+        *(
+            f"traffic, {rows}{part}"
+            for rows in ("1 row", "8 rows", "32 rows")
+            for part in (", warm-up", "")
+        ),
+        "offline, 32 rows sorted, warm-up",
+        "offline, 32 rows sorted",
         "memory",
         "kernels",
     ]
@@ -176,22 +181,26 @@ def test_progress_names_stages(engine: Path, rows: Path) -> None:
     assert all(done == total for done, total in last.values())  # each says that it ended
 
 
-def test_own_lengths_stand_beside_the_fixed_shape(engine: Path, rows: Path) -> None:
+def test_traffic_stands_beside_the_fixed_shape(engine: Path, rows: Path) -> None:
     report = evaluate_engine(engine, data=rows, baseline=engine, **QUICK)
-    own, base = report["own_lengths"], report["baseline"]["own_lengths"]
+    assert report["traffic"] is not None
+    assert [own["batch_size"] for own in report["traffic"]] == [1, 8, 32, 32]
+    assert len(report["baseline"]["traffic"]) == 4
+    own, base = report["traffic"][1], report["baseline"]["traffic"][1]
     assert (own["batch_size"], own["batches"], own["iterations"]) == (8, 7, 20)
+    assert 0 < own["padding"] < 0.8 and report["traffic"][0]["padding"] == 0
     assert 6 <= own["tokens"]["median"] <= own["tokens"]["p95"] < 32
     assert own["rows_per_s"] > 0 and set(base) == {"latency_ms", "rows_per_s"}
     assert own["latency_ms"]["p50"] <= own["latency_ms"]["p95"]
     low, high = own["speedup"]["ci95"]
     assert low <= own["speedup"]["ratio"] <= high
-    fixed = evaluate_engine(engine, data=rows, own_lengths=False, **QUICK)
-    assert fixed["own_lengths"] is None and fixed["latency_ms"]
+    fixed = evaluate_engine(engine, data=rows, traffic=False, **QUICK)
+    assert fixed["traffic"] is None and fixed["latency_ms"]
 
 
 def test_time_bounds_what_is_not_asked_for(engine: Path, rows: Path) -> None:
     report = evaluate_engine(engine, data=rows, seq_len=16, threads=1, seconds=0)
-    protocol, own = report["protocol"], report["own_lengths"]
+    protocol, own = report["protocol"], report["traffic"][0]
     assert (protocol["asked_seconds"], protocol["asked_iterations"]) == (0, None)
     for part in (protocol, own):
         assert (part["warmup"], part["iterations"], part["ended_by_time"]) == (1, 6, True)

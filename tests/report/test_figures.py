@@ -58,7 +58,7 @@ def test_what_should_stop_a_reader_is_bad() -> None:
     report = evaluation()
     report["baseline"] |= {"drop": 0.1, "mcnemar_p": 0.01}
     report["speedup"] = {"ratio": 0.9, "ci95": [0.8, 0.99]}
-    report["own_lengths"] = None
+    report["traffic"] = None
     found = named(report)
     assert found["drop against fp32"].mood == found["speed against fp32"].mood == "bad"
     assert found["drop against fp32"].text == "+10.00 points (McNemar p = 0.01)"

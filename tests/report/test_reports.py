@@ -27,7 +27,7 @@ pytest.importorskip("matplotlib")
 
 def test_the_headline_of_an_evaluation() -> None:
     assert evaluation_report.headline(evaluation()) == (
-        "86.75 % of 5463 rows right, 0.24 points lost against fp32; 3.13 × its speed; "
+        "86.75 % of 5463 rows right, 0.24 points lost against fp32; 2.41 × its speed; "
         "1 of 2 planned GEMMs ran in INT8."
     )
 
@@ -49,13 +49,15 @@ def test_what_fell_back_is_red() -> None:
 def test_the_page_holds_both_ratios_and_what_neighbours_do() -> None:
     text = " ".join(render(evaluation_report.page(evaluation())).split())
     assert "<b>3.13 ×</b>" in text and "<b>2.41 ×</b>" in text
-    assert "Latency at the data's own lengths" in text.replace("&#39;", "'")
+    assert "Traffic" in text and "offline, 32 rows sorted" in text and "38.2 %" in text
+    assert text.index("<b>2.41 ×</b>") < text.index("<b>3.13 ×</b>")  # what servers do comes first
+    assert "2.41 × its speed" in text
     assert "24 runs before and 166 timed in 14.9 s (ended by --seconds)" in text
     assert "12.00" in text and "29.00" in text and "tokens of a row: median 46," in text
     assert "up to 0.48 in a logit, 1 of 128 answers change" in text
     assert "An answer does not depend on the rows beside it" in text
-    fixed = evaluation() | {"own_lengths": None, "neighbours": None}
-    assert "own lengths" not in render(evaluation_report.page(fixed))
+    fixed = evaluation() | {"traffic": None, "neighbours": None}
+    assert "raffic" not in render(evaluation_report.page(fixed))
 
 
 def test_warnings_stand_in_front() -> None:
@@ -96,7 +98,7 @@ def test_a_card_can_be_published() -> None:
     ]
     assert "license" not in found  # it is not ours to say
     assert "128 calibration rows of train.tsv" in card and "1/2 planned GEMMs" in card
-    assert "| speed against fp32 | 2.41 × (95 %: 2.30 to 2.52; at own lengths) |" in card
+    assert "| speed against fp32 | 2.41 × (95 %: 2.30 to 2.52; traffic, 8 rows) |" in card
     assert "| in a batch | An answer depends on the rows beside it: up to 0.48" in card
 
 
