@@ -151,6 +151,15 @@ def milliseconds(time: float) -> str:
     return f"{time:.2f}" if time >= 1 else f"{time:.3f}"
 
 
+def tera(operations: float) -> str:
+    """10¹² operations a second: two digits.
+
+    >>> tera(0.214), tera(1.36), tera(12.4)
+    ('0.21', '1.4', '12')
+    """
+    return f"{operations:.0f}" if operations >= 9.95 else f"{operations:.2g}"
+
+
 def factor(value: float) -> str:
     """How many times as fast, or as large.
 

@@ -72,6 +72,7 @@ ENGINE_INTERFACE = {
     "qdeploy.deploy.open",
     "qdeploy.deploy.certificate",
     "qdeploy.deploy.int8_gate",
+    "qdeploy.deploy.int8_peak",
     "qdeploy.deploy.one_process",
 }
 

@@ -62,6 +62,7 @@ def heading(
         "throughput": None,
         "speedup": None,
         "traffic": None,
+        "int8_peak": None,
         "neighbours": None,
         "protocol": about_protocol(protocol),
         "memory_mb": None,

@@ -19,6 +19,7 @@ from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.options import EvalOptions
+from qdeploy.evaluate.peak import peak_of
 from qdeploy.evaluate.rounds import SECONDS
 from qdeploy.evaluate.stages import (
     check_memory,
@@ -105,6 +106,7 @@ def evaluate_engine(
         progress("kernels", 0, 1)
     # Last: profiles open sessions of their own, and nothing is timed beside those.
     fill_structure(report, subjects, feeds, simulated=asked.simulate)
+    report["int8_peak"] = peak_of(subjects[0], feeds[0], report)
     if progress:
         progress("kernels", 1, 1)
     if asked.simulate:

@@ -24,6 +24,7 @@ from qdeploy.figures import (
     probability,
     row_tokens,
     speed,
+    tera,
 )
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.evaluation import (
@@ -32,6 +33,7 @@ from qdeploy.schemas.evaluation import (
     Baseline,
     Data,
     Evaluation,
+    Int8Peak,
     Latency,
     Protocol,
     Ran,
@@ -146,6 +148,8 @@ def _latency(report: Evaluation) -> Iterator[Figure]:
         yield Figure(", ".join(names), f"{', '.join(times)} ms")
     if latency is not None or report["int8"] is not None:
         yield _int8(report["int8"])
+    if report["int8_peak"] is not None:
+        yield _int8_peak(report["int8_peak"])
     if device is not None:
         launched = "one CUDA graph" if report["cuda_graph"] else "no CUDA graph"
         value = f"{milliseconds(device['p50'])} ms"
@@ -187,6 +191,12 @@ def _int8(check: Int8 | None) -> Figure:
     whole = check["executed"] == check["planned"]
     headline = f"{check['executed']}/{check['planned']} GEMMs"
     return Figure("INT8", check["summary"], mood="good" if whole else "bad", headline=headline)
+
+
+def _int8_peak(peak: Int8Peak) -> Figure:
+    speeds = f"{tera(peak['tops'])} of {tera(peak['peak_tops'])} TOPS"
+    detail = f"{speeds}, which {' and '.join(sorted(peak['fastest']))} reach on its GEMMs alone"
+    return Figure("share of the INT8 peak", part(peak["share"]), detail)
 
 
 def _traffic(report: Evaluation) -> Iterator[Figure]:

@@ -136,6 +136,20 @@ class Traffic(TrafficSpeed, Ran):
     speedup: Speedup | None
 
 
+class Int8Peak(TypedDict):
+    """How far the engine is from this machine's fastest INT8 GEMMs, at the fixed shape.
+
+    `tops` are 10¹² operations of its INT8 GEMMs a second of its latency, `peak_tops` those of the
+    same GEMMs each alone. `share`: time of the latter over the latency. `fastest`: by runtime, of
+    how many of the GEMMs it has the fastest kernel.
+    """
+
+    tops: float
+    peak_tops: float
+    share: float
+    fastest: dict[str, Count]
+
+
 class Change(TypedDict):
     """Of the same rows in two runs; `flipped` is None where the head answers with values."""
 
@@ -268,6 +282,7 @@ class Evaluation(TypedDict):
     memory_mb: Memory | None
     size_mb: Size
     int8: Int8 | None
+    int8_peak: Int8Peak | None
     data: Data
     labels: ClassOrderFound | None
     no_accuracy: str | None
