@@ -18,8 +18,9 @@ def processor() -> str:
     except OSError:
         return platform.machine()
     name = next((x.split(":")[1].strip() for x in text.splitlines() if "model name" in x), "")
-    units = [unit for unit in ("avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16") if unit in text]
-    return f"{name} ({', '.join(units)})"
+    known = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+    units = [unit for unit in known if unit in text]
+    return f"{name} ({', '.join(units) or 'no VNNI'})"
 
 
 def heading(command: str, threads: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import heading, keep  # benchmarks/machine.py
+from machine import heading, keep, processor  # benchmarks/machine.py
 from peers_cost import calibration, footprint  # benchmarks/peers_cost.py
 from peers_traffic import traffic  # benchmarks/peers_traffic.py
 from runners import RUNNERS, THREADS, Runner, interleaved  # benchmarks/runners.py
@@ -127,6 +127,8 @@ def engines(
         "openvino-bf16": lambda: RUNNERS["openvino"](model / "model.onnx", rest="bf16"),
         "torch-fp32": lambda: RUNNERS["torch"](checkpoint),
         "torch-bf16": lambda: RUNNERS["torch"](checkpoint, rest="bf16"),
+        "torch-fp32-compiled": lambda: RUNNERS["torch"](checkpoint, compiled=True),
+        "torch-bf16-compiled": lambda: RUNNERS["torch"](checkpoint, rest="bf16", compiled=True),
     }
     opened = {name: open_() for name, open_ in floats.items() if name in (ONLY or floats)}
     built: dict[str, Any] = {}
@@ -136,7 +138,7 @@ def engines(
             path = Path(built[peer].pop("file"))
             kind = "openvino" if path.suffix == ".xml" else "ort"
             opened[peer] = RUNNERS[kind](path)
-            if kind == "openvino":  # what OpenVINO takes by itself where the processor has BF16
+            if kind == "openvino" and "bf16" in processor():  # what it takes by itself then
                 opened[f"{peer}-bf16"] = RUNNERS[kind](path, rest="bf16")
     for name, options in OURS.items():
         if name not in (ONLY or OURS):
@@ -196,6 +198,7 @@ def main() -> None:
     parser.add_argument("--sections", default=SECTIONS)
     parser.add_argument("--shapes", default=",".join(f"{b}x{s}" for b, s in SHAPES))
     parser.add_argument("--peers", default=",".join(BUILDERS), help="comma-separated")
+    parser.add_argument("--runs", type=int, default=3, help="of the traffic")
     parser.add_argument("--only", default="", help="comma-separated: engines of ours, and floats")
     args = parser.parse_args()
     ONLY.update(name for name in args.only.split(",") if name)
@@ -219,7 +222,7 @@ def main() -> None:
                 if shapes:
                     result[section]["latency"] = latency(model, opened, shapes)
                 if "traffic" in sections:
-                    result[section]["traffic"] = traffic(model, opened, args.data)
+                    result[section]["traffic"] = traffic(model, opened, args.data, args.runs)
                 del opened
         if "embedded" in sections or "accuracy" in sections:
             (work / "mini").mkdir()
@@ -229,7 +232,9 @@ def main() -> None:
             if "embedded" in sections and shapes:
                 result["embedded"]["latency"] = latency(work / "embedded", opened, shapes)
             if "embedded" in sections and "traffic" in sections:
-                result["embedded"]["traffic"] = traffic(work / "embedded", opened, args.data)
+                result["embedded"]["traffic"] = traffic(
+                    work / "embedded", opened, args.data, args.runs
+                )
             if "accuracy" in sections:
                 result["embedded"]["accuracy"] = accuracy(work / "embedded", opened, args.data)
             del opened

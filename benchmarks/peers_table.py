@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from peers_traffic_table import traffic_goals, traffic_table  # benchmarks/
+
 ROWS = 5463  # of QNLI's validation set
 SHAPES = ("1x128", "8x128", "1x384", "32x128")
 # Goals on the BERT-base shape: text, dividend, divisor, shape, limit, and whether less is better.
@@ -22,6 +24,22 @@ GOALS = (
     ("peg on ort-cpu ÷ ORT dynamic", "qdeploy-peg-ort-cpu", "ort-dynamic", "8x128", 0.75, True),
     ("peg on ort-cpu ÷ NNCF", "qdeploy-peg-ort-cpu", "openvino-nncf", "8x128", 1.25, True),
     ("peg on openvino ÷ NNCF", "qdeploy-peg-openvino", "openvino-nncf", "8x128", 1.0, True),
+    (
+        "peg on ort-cpu ÷ itself with padding",
+        "qdeploy-peg-ort-cpu",
+        "qdeploy-peg-ort-cpu-padded",
+        "8x128",
+        0.95,
+        True,
+    ),
+    (
+        "peg on openvino ÷ itself with padding",
+        "qdeploy-peg-openvino",
+        "qdeploy-peg-openvino-padded",
+        "8x128",
+        0.95,
+        True,
+    ),
     (
         "the same, both with the rest in BF16",
         "qdeploy-peg-openvino-bf16",
@@ -159,6 +177,10 @@ def main() -> None:
         if "latency" in result.get(name, {}):
             print(f"\n## {name}\n", *latency_table(result[name]), sep="\n")
             print("", *goals_table(result[name]), sep="\n")
+        if "traffic" in result.get(name, {}):
+            runs = result[name]["traffic"]
+            print(f"\n## {name}, traffic\n", *traffic_table(runs), sep="\n")
+            print("", *traffic_goals(name, runs), sep="\n")
     if "accuracy" in result.get("embedded", {}):
         print("\n## accuracy\n", *accuracy_table(result["embedded"]), sep="\n")
         if len(sys.argv) > 2 and "latency" in result["embedded"]:

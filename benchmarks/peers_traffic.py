@@ -15,21 +15,28 @@ from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 
 # Rows of a batch, and how many batches of them are run.
-IN_ORDER = {1: 48, 8: 24, 32: 10}
-OFFLINE = {32: 16}
+IN_ORDER = {1: 40, 8: 16, 32: 6}
+OFFLINE = {32: 8}
 ROUNDS = 4
 TOKENS = 128  # of a row of QNLI at most
 
 
-def traffic(model: Path, opened: Mapping[str, Runner], data: Path) -> dict[str, Any]:
-    """Times of each engine, all interleaved.
+def traffic(
+    model: Path, opened: Mapping[str, Runner], data: Path, runs: int
+) -> list[dict[str, Any]]:
+    """Times of each engine, all interleaved, measured anew in each of so many runs.
 
     Returns:
+        Of each run
         "1", "8", "32": batches in the order given, padded to the longest row, of each engine
         {"p50", "p95": ms of a batch, "rows_per_s"}; "offline": the same of rows sorted by length,
         what every engine can do about padding by itself; "padding": share of the tokens.
     """
     encoder = TextEncoder.from_directory(model)
+    return [_one_run(encoder, opened, data) for _ in range(runs)]
+
+
+def _one_run(encoder: TextEncoder, opened: Mapping[str, Runner], data: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"padding": {}}
     for plan, sort in ((IN_ORDER, False), (OFFLINE, True)):
         for size, count in plan.items():

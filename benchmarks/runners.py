@@ -35,8 +35,12 @@ def _qdeploy(directory: Path) -> Runner:
     return lambda feeds: engine.run(feeds)["logits"]
 
 
-def _torch(checkpoint: Path | str, rest: str = "f32") -> Runner:
-    """transformers in eager mode with PyTorch's fused attention, FP32 or all of it in BF16."""
+def _torch(checkpoint: Path | str, rest: str = "f32", *, compiled: bool = False) -> Runner:
+    """transformers with PyTorch's fused attention, FP32 or all of it in BF16.
+
+    Args:
+        compiled: by torch.compile, for any shape; else in eager mode.
+    """
     import torch
 
     from qdeploy.exporter.checkpoint import find_checkpoint
@@ -49,6 +53,8 @@ def _torch(checkpoint: Path | str, rest: str = "f32") -> Runner:
     model: Any = load_model(found, kind).eval()
     model.set_attn_implementation("sdpa")
     model = model.to(torch.bfloat16 if rest == "bf16" else torch.float32)
+    if compiled:
+        model = torch.compile(model, dynamic=True)
 
     def run(feeds: Mapping[str, Any]) -> Any:
         with torch.inference_mode():
