@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -62,15 +62,30 @@ class LatencyProtocol:
 
 
 def fixed_feeds(encoder: TextEncoder, rows: Rows, protocol: LatencyProtocol) -> dict[str, Array]:
-    """Inputs of exactly [B, S] from real rows, repeated where there are fewer, padded to S.
+    """Inputs of exactly [B, S] from real rows, repeated where there are fewer, without padding.
+
+    Engines that leave padding out would not compute what others do. So texts are repeated until
+    they fill the row.
 
     Raises:
         DataError: S is more than the model takes.
     """
-    chosen = rows.select([at % len(rows) for at in range(protocol.batch_size)])
+    chosen = _filled(rows.select([at % len(rows) for at in range(protocol.batch_size)]), protocol)
     encoded = encoder.encode(chosen, protocol.seq_len)
     batches = encoder.batches(encoded, protocol.batch_size, sort=False, pad_to=protocol.seq_len)
     return next(batches).feeds
+
+
+def _filled(rows: Rows, protocol: LatencyProtocol) -> Rows:
+    """Rows of at least so many tokens: the last text of each stands in it as often as needed."""
+
+    def fill(texts: tuple[str, ...]) -> tuple[str, ...]:
+        # a word has a token at least
+        return tuple(" ".join(protocol.seq_len * [text]) for text in texts)
+
+    if rows.second is None:
+        return replace(rows, first=fill(rows.first))
+    return replace(rows, second=fill(rows.second))
 
 
 def measure_alternating(

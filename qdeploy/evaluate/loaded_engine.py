@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.tokenize import TextEncoder
@@ -36,10 +39,20 @@ class LoadedEngine:
     @property
     def longest(self) -> int:
         """Tokens of a row it takes: the model's limit, or that of shapes it was compiled for."""
+        largest = self._shape("max")
+        return min(self.encoder.max_length, largest[1]) if largest else self.encoder.max_length
+
+    @property
+    def rows_taken(self) -> tuple[int, int]:
+        """The fewest and the most rows of a run: those of shapes it was compiled for."""
+        least, most = self._shape("min"), self._shape("max")
+        return least[0] if least else 1, most[0] if most else sys.maxsize
+
+    def _shape(self, name: Literal["min", "max"]) -> Sequence[int] | None:
+        """Rows and tokens of a shape it was compiled for; None where it takes any."""
         builder = self.manifest.get("builder")
         shapes = builder.get("shapes") if builder else None
-        largest = shapes.get("max") if shapes else None
-        return min(self.encoder.max_length, largest[1]) if largest else self.encoder.max_length
+        return shapes.get(name) if shapes else None
 
     @property
     def taker(self) -> str:

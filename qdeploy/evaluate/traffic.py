@@ -7,6 +7,7 @@ the engine does about it.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,16 +71,23 @@ class TrafficRuns:
     timed: Timed
 
 
-def loads_of(rows: int, batch_size: int) -> list[Load]:
+def loads_of(rows: int, batch_size: int, taken: tuple[int, int] = (1, sys.maxsize)) -> list[Load]:
     """The kinds of traffic that so many rows allow: batches of 1, 8, 32 and as many as were asked
     for, then sorted ones where there is anything to sort.
 
+    Args:
+        taken: the fewest and the most rows of a run that the engines take.
+
     >>> [f"{load.order} {load.batch_size}" for load in loads_of(12, 8)]
     ['given 1', 'given 8', 'given 12']
+    >>> [f"{load.order} {load.batch_size}" for load in loads_of(500, 8, taken=(4, 16))]
+    ['given 4', 'given 8', 'given 16', 'sorted 16']
     """
-    sizes = sorted({min(size, rows) for size in (*BATCHES, batch_size)})
+    least, most = taken
+    sizes = sorted({min(max(size, least), most, rows) for size in (*BATCHES, batch_size)})
     loads = [Load(GIVEN, size) for size in sizes]
-    return [*loads, Load(SORTED, max(BATCHES))] if rows > max(BATCHES) else loads
+    largest = min(max(BATCHES), most)
+    return [*loads, Load(SORTED, largest)] if rows > largest else loads
 
 
 def measure_traffic(
@@ -103,7 +111,9 @@ def measure_traffic(
         seed: of which batches are taken.
         progress: called as progress(stage of the load, iterations done, iterations expected).
     """
-    loads = loads_of(len(rows), protocol.batch_size)
+    limits = [subject.rows_taken for subject in subjects]
+    taken = max(least for least, _ in limits), min(most for _, most in limits)
+    loads = loads_of(len(rows), protocol.batch_size, taken)
     found: list[TrafficRuns] = []
     end = time.monotonic() + seconds
     for at, load in enumerate(loads):
@@ -132,7 +142,8 @@ def _chosen(rows: Rows, load: Load, seed: int) -> Rows:
     rng, size = np.random.default_rng(seed), load.batch_size
     if load.order == SORTED:
         # sorted batches stand for the whole set: their mean time is that of its batches
-        drawn = rng.permutation(len(rows))[: min(len(rows), _MOST_ROWS)]
+        # whole batches of drawn rows: a rest that is left out would be the shortest rows
+        drawn = rng.permutation(len(rows))[: min(len(rows), _MOST_ROWS) // size * size]
         return rows.select([int(at) for at in np.sort(drawn)])
     most = min(ITERATIONS, max(1, _MOST_ROWS // size))
     starts = rng.permutation(np.arange(len(rows) // size) * size)[:most]

@@ -48,13 +48,16 @@ def test_impossible_protocols(field: str, value: int, least: int) -> None:
         LatencyProtocol(**{field: value})
 
 
-def test_feeds_have_exactly_the_shape_and_repeat_rows() -> None:
+def test_feeds_have_exactly_the_shape_and_no_padding() -> None:
     assert {name: feed.shape for name, feed in FEEDS.items()} == {
         "input_ids": (3, 16),
         "attention_mask": (3, 16),
     }
     np.testing.assert_array_equal(FEEDS["input_ids"][0], FEEDS["input_ids"][2])
-    assert FEEDS["attention_mask"].sum(axis=1).tolist() == [4, 3, 4]
+    assert FEEDS["attention_mask"].all()  # or engines that leave padding out would seem faster
+    pairs = rows_from_texts([("yes", "no w1"), ("w1", "w2")])
+    both = fixed_feeds(ENCODER, pairs, SMALL)
+    assert both["attention_mask"].all()
     with pytest.raises(DataError, match=f"the model takes at most {MAX_LENGTH}"):
         fixed_feeds(ENCODER, rows_from_texts(["yes"]), LatencyProtocol(seq_len=128))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,23 @@ def test_sorted_batches_are_of_the_whole_set_and_in_any_order() -> None:
     assert sorted(widths) == list(range(4, 23, 2))
     assert widths != sorted(widths) and widths != sorted(widths, reverse=True)
     assert offline.places == 32 * sum(range(4, 23, 2)) and len(offline.tokens) == 320
+
+
+@pytest.mark.parametrize("rows", [33, 63, 64, 100])
+def test_sorted_rows_that_are_left_over_are_any(rows: int) -> None:
+    """Not the shortest: a mean over the others would be of the longest."""
+    texts = ["w1 " * (1 + at % 20) for at in range(rows)]
+    tokens = [measure([subject()], rows_from_texts(texts), seed=s)[-1].tokens for s in range(30)]
+    assert {len(found) for found in tokens} == {rows // 32 * 32}
+    assert abs(np.mean(tokens) - np.mean([3 + at % 20 for at in range(rows)])) < 1
+
+
+def test_engines_compiled_for_some_shapes_get_batches_that_they_take() -> None:
+    manifest: Any = {"builder": {"shapes": {"min": [2, 8], "opt": [4, 16], "max": [12, 64]}}}
+    narrow = replace(subject(), manifest=manifest)
+    found = measure([narrow, subject()])
+    assert loads(found) == [(GIVEN, 2), (GIVEN, 4), (GIVEN, 8), (GIVEN, 12), (SORTED, 12)]
+    assert {rows for rows, _ in shapes(narrow)} == {2, 4, 8, 12}
 
 
 def test_fewer_rows_than_a_batch_run_together_and_are_not_sorted() -> None:
