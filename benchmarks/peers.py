@@ -5,15 +5,14 @@
 DIR is a GLUE QNLI directory. Latency on the BERT-base shape (random weights: it does not depend on
 them, but for what `peg` treats, so once with planted outlier channels too) and on the embedded
 model; accuracy on the embedded model. Peers are installed into environments of their own
-(.venv-peers, .venv-optimum) on the first run. Writes benchmarks/results/peers-DATE.json, where the
-sections of one day are joined.
+(peers_builders.py) on the first run. Writes benchmarks/results/peers-DATE.json, where the sections
+of one day are joined.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -23,14 +22,14 @@ from typing import Any
 
 import numpy as np
 from machine import heading, keep, processor  # benchmarks/machine.py
+from peers_builders import BUILDERS, FORMATS, build_peer  # benchmarks/peers_builders.py
 from peers_cost import calibration, footprint  # benchmarks/peers_cost.py
 from peers_traffic import traffic  # benchmarks/peers_traffic.py
 from runners import RUNNERS, THREADS, Runner, interleaved  # benchmarks/runners.py
 from shapes import random_bert  # benchmarks/shapes.py
 
 import qdeploy
-from qdeploy.calibrate.run import BATCH_TOKENS
-from qdeploy.data.rows import read_rows, sample_rows
+from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import QDeployWarning
 from qdeploy.sqnr import logit_sqnr_db
@@ -40,22 +39,6 @@ RESULTS = HERE / "results"
 SECTIONS = "base,outliers,embedded,traffic,accuracy,calibration,footprint"
 TOKENS = 128  # of a row of QNLI, in calibration and evaluation
 SHAPES = ((1, 128), (8, 128), (1, 384), (32, 128))
-ENVIRONMENTS = {
-    ".venv-peers": HERE / "peers-requirements.txt",
-    ".venv-optimum": HERE.parent / "tests" / "deploy" / "optimum-requirements.txt",
-}
-# Peer → environment that builds it.
-BUILDERS = {
-    "ort-dynamic": ".venv-peers",
-    "ort-dynamic-fused": ".venv-optimum",  # its optimizer imports torch
-    "ort-static-minmax": ".venv-peers",
-    "ort-static-percentile": ".venv-peers",
-    "ort-static-entropy": ".venv-peers",
-    "openvino-nncf": ".venv-peers",
-    "optimum": ".venv-optimum",
-}
-# Their histograms are stacked over batches, which fails where these have several lengths.
-ONE_SHAPE = ("ort-static-percentile", "ort-static-entropy")
 OURS = {
     "qdeploy-w8a8-ort-cpu": {"strategy": "w8a8"},
     "qdeploy-peg-ort-cpu": {"strategy": "peg"},
@@ -72,48 +55,6 @@ OURS = {
 }
 
 ONLY: set[str] = set()  # names of --only; empty for all
-
-
-def python_of(environment: str) -> Path:
-    """The interpreter of an environment, installed where it is not yet."""
-    home = HERE.parent / environment
-    python = home / "bin" / "python"
-    if not (home / ".stamp").is_file():
-        subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        requirements = ["-r", str(ENVIRONMENTS[environment])]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
-        (home / ".stamp").touch()
-    return python
-
-
-def save_feeds(model: Path, data: Path, rows: int, path: Path, *, fixed: bool = False) -> None:
-    """Calibration batches for the peers: rows, lengths and batches as qdeploy calibrates.
-
-    Args:
-        fixed: batches of [8, 128] all, for calibrators that take one shape only.
-    """
-    encoder = TextEncoder.from_directory(model)
-    sample = sample_rows(data, rows, 0)
-    encoded = encoder.encode(sample, max_length=TOKENS)
-    size = {"batch_size": 8, "pad_to": TOKENS} if fixed else {"batch_size": len(sample)}
-    batches = encoder.batches(encoded, **size, max_tokens=None if fixed else BATCH_TOKENS)
-    arrays = {f"{at}/{k}": v for at, batch in enumerate(batches) for k, v in batch.feeds.items()}
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-
-
-def build_peer(peer: str, model: Path, data: Path, rows: int, out: Path) -> dict[str, Any]:
-    """Run peers_build.py in the peer's environment; {"error"} where it fails."""
-    script = HERE / "peers_build.py"
-    out.mkdir()
-    feeds = out / "feeds.npz"
-    save_feeds(model, data, rows, feeds, fixed=peer in ONE_SHAPE)
-    command = [python_of(BUILDERS[peer]), script, peer, model, feeds, out]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"error": lines[-1][:300] if lines else f"exit code {done.returncode}"}
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return report
 
 
 def engines(
@@ -133,10 +74,10 @@ def engines(
     opened = {name: open_() for name, open_ in floats.items() if name in (ONLY or floats)}
     built: dict[str, Any] = {}
     for peer in peers:
-        built[peer] = build_peer(peer, model, data, rows, work / peer)
+        built[peer] = build_peer(peer, model, checkpoint, data, rows, work / peer)
         if "error" not in built[peer]:
             path = Path(built[peer].pop("file"))
-            kind = "openvino" if path.suffix == ".xml" else "ort"
+            kind = FORMATS[path.suffix]
             opened[peer] = RUNNERS[kind](path)
             if kind == "openvino" and "bf16" in processor():  # what it takes by itself then
                 opened[f"{peer}-bf16"] = RUNNERS[kind](path, rest="bf16")
@@ -243,7 +184,7 @@ def main() -> None:
             static = [peer for peer in peers if "static" in peer or "nncf" in peer]
 
             def build(peer: str, out: Path) -> dict[str, Any]:
-                return build_peer(peer, model, args.data, rows, out)
+                return build_peer(peer, model, "embedded", args.data, rows, out)
 
             result["calibration"] = calibration(model, args.data, work, rows, build, static)
         if "footprint" in sections:

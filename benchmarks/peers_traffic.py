@@ -47,12 +47,12 @@ def _one_run(encoder: TextEncoder, opened: Mapping[str, Runner], data: Path) -> 
             places = sum(feeds["input_ids"].size for feeds in batches)
             share = 1 - float(encoded.lengths.sum()) / places
             found["padding"][name] = round(share, 3)
-            found[name] = _timed(opened, batches)
+            found[name] = timed(opened, batches)
             print(name, f"{share:.0%} padding", found[name], file=sys.stderr, flush=True)
     return found
 
 
-def _timed(
+def timed(
     opened: Mapping[str, Runner], batches: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, float]]:
     """Each engine runs all batches in its turn, every second round backwards."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.openvino.engine import OpenVinoEngine
 from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 THREADS = 2
 ROUNDS = 10
@@ -35,6 +38,16 @@ def _qdeploy(directory: Path) -> Runner:
     return lambda feeds: engine.run(feeds)["logits"]
 
 
+def transformers_model(checkpoint: Path | str) -> PreTrainedModel:
+    """The model of a checkpoint, as `export` loads it."""
+    from qdeploy.exporter.checkpoint import find_checkpoint
+    from qdeploy.exporter.loading import load_model
+    from qdeploy.exporter.tasks import task_of
+
+    found = find_checkpoint(checkpoint)
+    return load_model(found, task_of(found.name, found.config, found.adapter_config, None)).eval()
+
+
 def _torch(checkpoint: Path | str, rest: str = "f32", *, compiled: bool = False) -> Runner:
     """transformers with PyTorch's fused attention, FP32 or all of it in BF16.
 
@@ -43,14 +56,8 @@ def _torch(checkpoint: Path | str, rest: str = "f32", *, compiled: bool = False)
     """
     import torch
 
-    from qdeploy.exporter.checkpoint import find_checkpoint
-    from qdeploy.exporter.loading import load_model
-    from qdeploy.exporter.tasks import task_of
-
     torch.set_num_threads(THREADS)
-    found = find_checkpoint(checkpoint)
-    kind = task_of(found.name, found.config, found.adapter_config, None)
-    model: Any = load_model(found, kind).eval()
+    model: Any = transformers_model(checkpoint)
     model.set_attn_implementation("sdpa")
     model = model.to(torch.bfloat16 if rest == "bf16" else torch.float32)
     if compiled:
@@ -64,11 +71,25 @@ def _torch(checkpoint: Path | str, rest: str = "f32", *, compiled: bool = False)
     return run
 
 
+def _inductor(path: Path) -> Runner:
+    """A model that inductor compiled ahead of time, of one argument: its inputs by name."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    model = torch._inductor.aoti_load_package(str(path))
+
+    def run(feeds: Mapping[str, Any]) -> Any:
+        return model({name: torch.from_numpy(array) for name, array in feeds.items()}).numpy()
+
+    return run
+
+
 RUNNERS: dict[str, Callable[..., Runner]] = {
     "ort": _ort,
     "openvino": _openvino,
     "qdeploy": _qdeploy,
     "torch": _torch,
+    "inductor": _inductor,
 }
 
 
