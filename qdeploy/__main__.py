@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,9 +22,18 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted: nothing was written.\n")
         return 130
-    return run()
+    code = run()
+    if code > _SIGNALLED:
+        # Python ends itself by SIGINT where an interrupt came in the middle of exec() of a text,
+        # as dataclasses are made, though it was caught and told since
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
+_SIGNALLED = 128  # and the signal's number, as shells count
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
