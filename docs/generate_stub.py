@@ -25,11 +25,13 @@ from typing import Any
 
 from qdeploy import errors as errors
 from qdeploy.analyze.options import AnalyzeOptions
+from qdeploy.bundles.options import BundleOptions
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.exporter.options import ExportOptions
 {documents}from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import PathLike, Progress
 

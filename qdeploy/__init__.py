@@ -8,6 +8,7 @@
     sweep(model, sweep_dir, recipe=…) many engines, measured alike and compared
     load(engine_dir).predict(pairs)   labels and scores
     predict_file(engine_dir, file)    the same, of a file or a pipe of rows
+    bundle(engine_dir, out)           a directory that a server or another library loads
     inspect(path), doctor(), demo(directory)
 
 Each is the Python form of the command of that name. Importing this package loads none of torch,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from qdeploy.api import (
         analyze,
         build,
+        bundle,
         calibrate,
         demo,
         doctor,
@@ -47,6 +49,7 @@ __all__ = [
     "__version__",
     "analyze",
     "build",
+    "bundle",
     "calibrate",
     "demo",
     "doctor",

@@ -6,13 +6,15 @@ from typing import Any
 
 from qdeploy import errors as errors
 from qdeploy.analyze.options import AnalyzeOptions
+from qdeploy.bundles.options import BundleOptions
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.data.tasks import Columns
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.exporter.options import ExportOptions
 from qdeploy.schemas.analysis import Analysis
-from qdeploy.schemas.built import BuiltForRows
+from qdeploy.schemas.built import BuiltForRows, Bundled
 from qdeploy.schemas.demo import Demo
 from qdeploy.schemas.doctor import MachineReport
 from qdeploy.schemas.evaluation import Evaluation
@@ -91,6 +93,15 @@ def build(
     dry_run: bool = ...,
 ) -> BuiltForRows: ...
 
+def bundle(
+    engine_dir: PathLike,
+    out: PathLike,
+    options: BundleOptions | None = ...,
+    *,
+    force: bool = ...,
+    format: str = ...,
+) -> Bundled: ...
+
 def calibrate(
     model_dir: PathLike,
     options: CalibrationOptions | None = ...,
@@ -149,13 +160,15 @@ def evaluate(
 def export(
     checkpoint: PathLike,
     model_dir: PathLike,
+    options: ExportOptions | None = ...,
     *,
     force: bool = ...,
+    progress: Progress | None = ...,
+    task: str | None = ...,
+    pooling: str | None = ...,
     allow_pickle: bool = ...,
     trust_remote_code: bool = ...,
-    task: str | None = ...,
     seed: int = ...,
-    progress: Progress | None = ...,
 ) -> ModelManifest: ...
 
 def inspect(
@@ -184,6 +197,9 @@ def predict_file(
     columns: str | None = ...,
     keep: str | None = ...,
     logits: bool = ...,
+    prompt_name: str | None = ...,
+    output_precision: str = ...,
+    truncate_dim: int | None = ...,
     batch_size: int = ...,
     max_length: int | None = ...,
     threads: int | None = ...,

@@ -106,6 +106,15 @@ def accuracy(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def correlation(value: float) -> str:
+    """A correlation, a cosine, a measure of a ranking, or an error: four digits.
+
+    >>> correlation(0.86754), correlation(1.0)
+    ('0.8675', '1.0000')
+    """
+    return f"{value:.4f}"
+
+
 def points(drop: float, *, signed: bool = True) -> str:
     """A difference of two accuracies, in points: above zero is lost.
 
@@ -154,10 +163,10 @@ def milliseconds(time: float) -> str:
 def tera(operations: float) -> str:
     """10¹² operations a second: two digits.
 
-    >>> tera(0.214), tera(1.36), tera(12.4)
-    ('0.21', '1.4', '12')
+    >>> tera(0.214), tera(0.1028), tera(1.36), tera(12.4)
+    ('0.21', '0.10', '1.4', '12')
     """
-    return f"{operations:.0f}" if operations >= 9.95 else f"{operations:.2g}"
+    return f"{operations:.0f}" if operations >= 9.95 else f"{operations:#.2g}"
 
 
 def factor(value: float) -> str:

@@ -12,14 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qdeploy.errors import PlanError, choose
-from qdeploy.schemas.manifest import HeadFacts, Interface
+from qdeploy.schemas.manifest import EmbeddingFacts, HeadFacts, Interface
 
 CONFIG = "config.json"
 SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
 FUNCTIONS = (SOFTMAX, SIGMOID, NONE)
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 SEQUENCES, TOKENS, SPANS = "sequence-classification", "token-classification", "question-answering"
-TASKS = (SEQUENCES, TOKENS, SPANS)
+EMBEDDINGS = "sentence-embedding"
+TASKS = (SEQUENCES, TOKENS, SPANS, EMBEDDINGS)
+# The outputs that answer, by task: an engine may have others beside them.
+_ANSWERS = {
+    SEQUENCES: ("logits",),
+    TOKENS: ("logits",),
+    SPANS: ("start_logits", "end_logits"),
+    EMBEDDINGS: ("sentence_embedding",),
+}
+
+_DESCRIPTIONS = {
+    TOKENS: "token classifier",
+    SPANS: "question answering model",
+    EMBEDDINGS: "sentence embedding model",
+}
 
 # What sentence-transformers' CrossEncoder may write into config.json; classes are never imported.
 _ACTIVATIONS = {
@@ -35,12 +49,13 @@ class Head:
     """The head of a model.
 
     Attributes:
-        task: "sequence-classification", "token-classification" or "question-answering".
-        labels: class names by index, no two alike.
+        task: one of `TASKS`.
+        labels: class names by index, no two alike; none of embeddings.
         problem_type: as in config.json: "regression", "single_label_classification",
             "multi_label_classification", or None where it does not say.
         function_to_apply: as in config.json; transformers' pipelines do not obey it.
         activation: the class that a cross-encoder's config.json names, or None.
+        embedding: of an embedding model: how texts become vectors; None of other heads.
     """
 
     task: str
@@ -48,6 +63,17 @@ class Head:
     problem_type: str | None = None
     function_to_apply: str | None = None
     activation: str | None = None
+    embedding: EmbeddingFacts | None = None
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The outputs that answer."""
+        return _ANSWERS[self.task]
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether its answers are of whole rows, [B, …]; else of tokens, [B, S, …]."""
+        return self.task in (SEQUENCES, EMBEDDINGS)
 
     @property
     def chooses(self) -> bool:
@@ -58,13 +84,13 @@ class Head:
     @property
     def exclusive(self) -> bool:
         """Whether its logits compete for one answer: of a row, of a token, of a span's end."""
-        return self.chooses or self.task != SEQUENCES
+        return self.chooses or not self.of_rows
 
     @property
     def description(self) -> str:
         """What it is, for a reader: "multi-label classifier"."""
         if self.task != SEQUENCES:
-            return {TOKENS: "token classifier", SPANS: "question answering model"}[self.task]
+            return _DESCRIPTIONS[self.task]
         if self.problem_type == REGRESSION:
             return "regression"
         if self.problem_type == MULTI_LABEL:
@@ -132,7 +158,18 @@ def head_of(directory: Path, manifest: Interface) -> Head:
         problem_type=facts.get("problem_type"),
         function_to_apply=facts.get("function_to_apply"),
         activation=facts.get("activation"),
+        embedding=facts.get("embedding"),
     )
+
+
+def default_prompt(manifest: Interface) -> str:
+    """What an embedding model puts in front of a text that comes without a prompt."""
+    facts = manifest.get("head")
+    embedding = facts.get("embedding") if facts else None
+    if embedding is None:
+        return ""
+    name = embedding.get("default_prompt")
+    return "" if name is None else embedding.get("prompts", {}).get(name, "")
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head
+from qdeploy.head import MULTI_LABEL, TOKENS, Head
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 
@@ -75,7 +75,7 @@ class Reference:
 
     def _of_answers(self, logits: Sequence[Array]) -> Array:
         """Logits of every answer, or of every token, float64 [N, classes]; without padding."""
-        if self._head.task != SEQUENCES:
+        if not self._head.of_rows:
             kept = [a[m == 1] for a, m in zip(logits, self._masks, strict=True)]
         else:
             kept = [a.reshape(len(a), -1) for a in logits]
@@ -84,7 +84,7 @@ class Reference:
 
     def _choose(self, logits: Array) -> Array | None:
         known = self._head.task == TOKENS or self._head.chooses
-        multi = self._head.task == SEQUENCES and self._head.problem_type == MULTI_LABEL
+        multi = self._head.of_rows and self._head.problem_type == MULTI_LABEL
         return self._chosen(logits) if known or multi else None
 
     def _chosen(self, logits: Array) -> Array:

@@ -8,12 +8,13 @@ raise the errors of `qdeploy.errors`, also of a full disk and of memory (`Machin
 
 from __future__ import annotations
 
-from qdeploy.api.make import analyze, build, calibrate, demo, export, sweep
+from qdeploy.api.make import analyze, build, bundle, calibrate, demo, export, sweep
 from qdeploy.api.use import doctor, evaluate, inspect, load, predict_file
 
 __all__ = [
     "analyze",
     "build",
+    "bundle",
     "calibrate",
     "demo",
     "doctor",

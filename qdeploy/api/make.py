@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdeploy.analyze.options import AnalyzeOptions
+from qdeploy.bundles.options import BundleOptions
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import GateError
+from qdeploy.exporter.options import ExportOptions
 from qdeploy.machine.faults import explained
 from qdeploy.options import documented, given_or
 from qdeploy.sweep.options import SweepOptions
@@ -16,35 +18,31 @@ from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
     from qdeploy.schemas.analysis import Analysis
-    from qdeploy.schemas.built import BuiltForRows
+    from qdeploy.schemas.built import BuiltForRows, Bundled
     from qdeploy.schemas.demo import Demo
     from qdeploy.schemas.manifest import ModelManifest
     from qdeploy.schemas.sweep import SweepResult
 
 
 @explained()
+@documented(ExportOptions)
 def export(
     checkpoint: PathLike,
     model_dir: PathLike,
+    options: ExportOptions | None = None,
     *,
     force: bool = False,
-    allow_pickle: bool = False,
-    trust_remote_code: bool = False,
-    task: str | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
+    **fields: object,
 ) -> ModelManifest:
     """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
 
     Args:
-        checkpoint: Hugging Face directory, hub id, PEFT adapter directory, or `"embedded"`.
+        checkpoint: Hugging Face or sentence-transformers directory, hub id, PEFT adapter directory,
+            or `"embedded"`.
         model_dir: directory to write.
+        options: see below; each may be a keyword instead.
         force: replace `model_dir` when it is one that qdeploy wrote.
-        allow_pickle: read weights from pickle files, which can run code.
-        trust_remote_code: run modelling code that comes with the checkpoint.
-        task: `"sequence-classification"`, `"token-classification"` or `"question-answering"`;
-            None takes it from the checkpoint's configuration.
-        seed: of the random inputs of the verification.
         progress: see the module.
 
     Returns:
@@ -59,16 +57,7 @@ def export(
     """
     from qdeploy.exporter.entry import export_model
 
-    return export_model(
-        checkpoint,
-        model_dir,
-        force=force,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-        task=task,
-        seed=seed,
-        progress=progress,
-    )
+    return export_model(checkpoint, model_dir, options, force=force, progress=progress, **fields)
 
 
 @explained()
@@ -178,6 +167,37 @@ def build(
     from qdeploy.autotune.build import build_one
 
     return build_one(model_dir, engine_dir, options, force=force, progress=progress, **fields)
+
+
+@explained()
+@documented(BundleOptions)
+def bundle(
+    engine_dir: PathLike,
+    out: PathLike,
+    options: BundleOptions | None = None,
+    *,
+    force: bool = False,
+    **fields: object,
+) -> Bundled:
+    """Lay an engine out for what serves it: a directory that another library loads as it is.
+
+    Args:
+        engine_dir: engine directory.
+        out: directory to write.
+        options: see below; each may be a keyword instead.
+        force: replace `out` when it is a bundle that qdeploy wrote.
+
+    Returns:
+        What was written; `use` is a command or a program that loads it.
+
+    Raises:
+        ModelError: not an engine directory.
+        PlanError: the format does not take this head or this target.
+        OutputError: `out` exists or cannot be written.
+    """
+    from qdeploy.bundles.run import bundle_engine
+
+    return bundle_engine(engine_dir, out, options, force=force, **fields)
 
 
 @explained()

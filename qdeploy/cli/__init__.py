@@ -21,6 +21,7 @@ from qdeploy.cli import output as talk
 from qdeploy.cli import streams, tables
 from qdeploy.cli.analyze import analyze
 from qdeploy.cli.build import build
+from qdeploy.cli.bundle import bundle
 from qdeploy.cli.calibrate import calibrate
 from qdeploy.cli.demo import demo
 from qdeploy.cli.doctor import doctor
@@ -90,19 +91,18 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
 @click.group(cls=CommandGroup, context_settings=_SETTINGS)
 @click.version_option(qdeploy.__version__, prog_name="qdeploy")
 def cli() -> None:
-    """INT8 engines of encoder transformers that keep their accuracy.
+    """INT8 engines of encoder transformers that keep their accuracy. Start with `qdeploy demo`;
+    CHECKPOINT may be `embedded`.
 
     \b
       qdeploy export  CHECKPOINT  MODEL_DIR
       qdeploy build   MODEL_DIR   ENGINE_DIR  --data FILE
       qdeploy eval    ENGINE_DIR  --baseline fp32
-
-    Start with `qdeploy demo`. CHECKPOINT may be `embedded`.
     """
 
 
 for _command in (
-    *(export, calibrate, analyze, build, evaluate, predict),
+    *(export, calibrate, analyze, build, evaluate, predict, bundle),
     *(inspect, sweep, doctor, demo),
 ):
     cli.add_command(_command)

@@ -37,7 +37,7 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
         share = manifest["plan"]["planned_share"]
         tables.wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
     if (less := manifest.get("left_out")) and (text := choices.left_out(less)):
-        tables.wrapped(f"Left out: {text}")
+        tables.wrapped(f"{text[0].upper()}{text[1:]}")
     if (noise := manifest.get("noise")) is not None:
         tables.wrapped(tables.noise(noise))
     if manifest.get("label_fault"):

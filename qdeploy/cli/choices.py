@@ -81,9 +81,12 @@ def left_out(found: LeftOutFields) -> str:
     """What an engine does not compute; empty where it computes everything."""
     parts = []
     if found["padding_removed"]:
-        parts.append("padding is not computed")
-    elif found["reason"]:
-        parts.append(f"padding is computed: {found['reason']}")
+        parts.append("padding")
     if found["unread_nodes"]:
-        parts.append("of the last layer only the first token of each row")
-    return "; ".join(parts)
+        parts.append(
+            "in the last layer, queries and feed-forward of all but each row's first token"
+        )
+    text = f"not computed: {'; '.join(parts)}" if parts else ""
+    if not found["padding_removed"] and found["reason"]:
+        text += f"{'; ' if text else ''}padding is computed: {found['reason']}"
+    return text

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from qdeploy.cli import choices, tables
 from qdeploy.cli.streams import shown
-from qdeploy.report.figures import Figure, figures_of
+from qdeploy.report.figures import figures_of
 from qdeploy.schemas.evaluation import Data, Evaluation
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from qdeploy.report.figure import Figure
 
 
 def table(report: Evaluation) -> None:

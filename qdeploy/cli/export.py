@@ -3,57 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from qdeploy import api
 from qdeploy.cli import options, sections, tables
 from qdeploy.cli import output as talk
+from qdeploy.exporter.options import HEAD, TRUST, ExportOptions
 from qdeploy.files.kept import note
+from qdeploy.options import GENERAL, OUTPUT
+
+# The order of the headings of `export --help`.
+HEADINGS = (HEAD, TRUST, OUTPUT, GENERAL)
 
 
-@sections.command()
+@sections.command(headings=HEADINGS)
 @click.argument("checkpoint")
 @click.argument("model_dir", type=options.PATH)
-@sections.option(
-    "--task",
-    cls=options.NamesOption,
-    names=options.named("qdeploy.head:TASKS"),
-    help="What the head does. Taken from the checkpoint's configuration when left out.",
-)
-@sections.option(
-    "--allow-pickle", is_flag=True, help="Read pickled weights, which can run code of their author."
-)
-@sections.option(
-    "--trust-remote-code", is_flag=True, help="Run the modelling code the checkpoint brings along."
-)
-@options.seed
+@options.of(ExportOptions)
 @options.force
 @options.reporting
-def export(
-    checkpoint: str,
-    model_dir: Path,
-    task: str | None,
-    allow_pickle: bool,
-    trust_remote_code: bool,
-    seed: int,
-    force: bool,
-) -> None:
+def export(checkpoint: str, model_dir: Path, **settings: Any) -> None:
     """Export a checkpoint to verified FP32 ONNX.
 
-    CHECKPOINT is a Hugging Face directory, a hub id, a PEFT adapter directory (merged into its
-    base), or `embedded`. MODEL_DIR is written.
+    CHECKPOINT is a Hugging Face or sentence-transformers directory, a hub id, a PEFT adapter
+    directory (merged into its base), or `embedded`. MODEL_DIR is written.
     """
     with talk.progress() as progress:
-        result = api.export(
-            checkpoint,
-            model_dir,
-            force=force,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-            task=task,
-            seed=seed,
-            progress=progress,
-        )
+        result = api.export(checkpoint, model_dir, progress=progress, **settings)
     note("output", f"{model_dir} was written")
     talk.report(result, lambda model: tables.model(model, model_dir))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from qdeploy.data.classes import whole_number
 from qdeploy.data.readers import Record, Table, named
 from qdeploy.data.tasks import Columns, Task
+from qdeploy.data.tokens import as_text
 from qdeploy.errors import DataError
 
 _COLUMNS_KEPT = 100  # names of columns, where every record may bring new ones
@@ -145,7 +146,7 @@ class CheckedRows:
         value = values.get(column)
         fact = text_fault(value)
         if fact is None:
-            return str(value)
+            return as_text(str(value))
         if column not in values:
             self._look_for(column, records)
         raise DataError(

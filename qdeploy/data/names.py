@@ -30,10 +30,12 @@ PAIRS = (
 SINGLES = (
     *("text", "sentence", "review", "content", "comment", "tweet", "document", "message"),
     *("utterance", "passage", "body", "query", "question", "description", "title"),
+    *("tokens", "words"),
 )
 LABELS = (
     *("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label"),
     *("gold", "stars", "rating", "score", "coarse_label", "fine_label", "y", "stance"),
+    *("ner_tags", "tags", "similarity"),
 )
 # Second texts that are read only where they are named.
 SECONDS = (

@@ -76,6 +76,14 @@ class Rows:
             row_ids=tuple(self.row_ids[i] for i in indices),
         )
 
+    def singles(self) -> Rows:
+        """Every text as a row of its own, those of a pair one behind the other, without labels."""
+        if self.second is None:
+            return replace(self, labels=None)
+        texts = [text for pair in zip(self.first, self.second, strict=True) for text in pair]
+        ids = tuple(row_id for row_id in self.row_ids for _ in range(2))
+        return replace(self, first=tuple(texts), second=None, labels=None, row_ids=ids)
+
     def without_labels(self) -> str:
         """Why `labels` is None, as a clause."""
         if self.blank is None:

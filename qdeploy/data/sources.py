@@ -14,11 +14,15 @@ from qdeploy.data import mini
 from qdeploy.data.files import unreadable
 from qdeploy.data.hub import read_hub
 from qdeploy.data.readers import READERS, Table, read_table
+from qdeploy.data.tokens import joining, read_conll
 from qdeploy.errors import DataError
 
 SPLITS = ("evaluation", "calibration")
 HUB = "hub:"
 _PRINTED = 4 << 20  # bytes of the start and of the end that stand for a large file
+# Files of words with their tags.
+WORD_FILES = dict.fromkeys((".conll", ".iob", ".iob2", ".bio"), read_conll)
+_FILES = (*READERS, *WORD_FILES)
 _GLUE_FILES = {"evaluation": "dev.tsv", "calibration": "train.tsv"}
 
 
@@ -47,7 +51,13 @@ def open_source(source: str | Path, split: str) -> Table:
         raise _missing(name, path) from None
     except (OSError, ValueError) as error:  # a ValueError is a NUL in the name
         raise unreadable(path, error) from error
-    return read_table(_glue_file(path, split) if directory else path)
+    return _read(_glue_file(path, split) if directory else path)
+
+
+def _read(path: Path) -> Table:
+    """A file by its suffix, with the words of a list as one text."""
+    words = WORD_FILES.get(path.suffix.lower())
+    return joining(read_table(path)) if words is None else words(path)
 
 
 def local_path(name: str) -> Path:
@@ -66,7 +76,7 @@ def is_hub_name(name: str) -> bool:
     """
     path = Path(name)
     spelled = re.fullmatch(r"[\w.-]+(/[\w.-]+){1,2}", name) is not None
-    return spelled and path.suffix.lower() not in READERS and not path.parent.exists()
+    return spelled and path.suffix.lower() not in _FILES and not path.parent.exists()
 
 
 def canonical(source: str) -> str:
@@ -116,12 +126,12 @@ def fingerprint(source: str) -> str | None:
 
 def _missing(name: str, path: Path) -> DataError:
     known = ""
-    if path.suffix.lower() not in READERS and "/" not in name:
+    if path.suffix.lower() not in _FILES and "/" not in name:
         near = difflib.get_close_matches(name, [mini.NAME], n=1)
         known = f" Did you mean '{mini.NAME}'?" if near else ""
         known += f" For a hub data set write hub:{name}."
     return DataError(
-        f"{name} does not exist.{known} Data is a file ({', '.join(READERS)}), a directory with "
+        f"{name} does not exist.{known} Data is a file ({', '.join(_FILES)}), a directory with "
         f"GLUE's TSVs, {mini.NAME}, or hub:NAME."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,6 +78,8 @@ class TextEncoder:
         input_names: the model's inputs, in order.
         special_tokens: ids of the tokens that mark where a row or a text starts and ends, by name.
         unknown_id: id of the token for what the vocabulary lacks, or None.
+        one_text: a row is one text; of pairs every text becomes a row.
+        prompt: stands in front of every text that comes without one.
     """
 
     def __init__(self, tokenizer: Tokenizer, facts: TokenizerFacts) -> None:
@@ -102,6 +104,7 @@ class TextEncoder:
         self.max_length = facts.max_length
         self.special_tokens = facts.special_tokens
         self.unknown_id = facts.unknown_id
+        self.one_text, self.prompt = facts.one_text, facts.prompt
         self._vocabulary = facts.vocabulary
 
     @classmethod
@@ -112,17 +115,21 @@ class TextEncoder:
         """
         return cls(*read_tokenizer(directory, how=how))
 
-    def encode(self, rows: Rows, max_length: int | None = None) -> Encoded:
+    def encode(
+        self, rows: Rows, max_length: int | None = None, *, prompt: str | None = None
+    ) -> Encoded:
         """Tokenize as transformers does with `truncation=True`: the longer text is cut first.
 
         Args:
-            rows: texts or pairs.
+            rows: texts or pairs; `Rows.singles` of them where a row is one text.
             max_length: tokens kept of a row, special tokens included; None: the model's limit.
+            prompt: stands in front of every text; None is the model's own.
 
         Raises:
             DataError: `max_length` is more than the model takes, or leaves no room for text, or a
                 row holds a token that the model has no embedding for.
         """
+        rows = self._asked(rows, prompt)
         limit = self._limit(max_length, pair=rows.second is not None)
         tokens: dict[str, list[Array]] = {name: [] for name in self.input_names}
         alike: dict[tuple[int, ...], dict[str, Array]] = {}
@@ -157,6 +164,13 @@ class TextEncoder:
                 line += next(texts).spelled() if number is None else [None]
             found.append(line)
         return found
+
+    def _asked(self, rows: Rows, prompt: str | None) -> Rows:
+        """The texts as the model is to read them."""
+        before = self.prompt if prompt is None else prompt
+        if self.one_text and rows.second is not None:
+            rows = rows.singles()
+        return replace(rows, first=tuple(before + text for text in rows.first)) if before else rows
 
     def _rows(self, rows: Rows, limit: int, batch: Callable[..., list[Encoding]]) -> Iterator[_Row]:
         """What is kept of each row; of so many at a time that their tokens take little memory."""
@@ -218,6 +232,18 @@ class TextEncoder:
             "without a row in the model. Leave it out of the texts, or call "
             "`model.resize_token_embeddings(len(tokenizer))`, train and export anew."
         )
+
+    def continues_word(self, text: str, token: Token) -> bool:
+        """Whether a token goes on with the word of the one before it, as transformers tells it.
+
+        Of a WordPiece tokenizer its prefix says so. Of others a token goes on where no blank stands
+        in front of it or begins it.
+        """
+        if token.id == self.unknown_id:
+            return False
+        if getattr(self._tokenizer.model, "continuing_subword_prefix", None):
+            return len(token.text) != token.end - token.start
+        return token.start > 0 and " " not in text[token.start - 1 : token.start + 1]
 
     def _frame(self, pair: bool) -> Frame:
         """The special tokens; threads that ask for the first time find the same."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import kind_of, read_json, read_manifest
 from qdeploy.files.integrity import SHA256, verify
+from qdeploy.head import EMBEDDINGS, default_prompt
 from qdeploy.schemas.checked import check
 from qdeploy.schemas.tokenizer import TokenizerConfig
 from qdeploy.types import Json
@@ -34,6 +35,8 @@ class TokenizerFacts:
         special_tokens: ids of the tokens that mark where a row or a text starts and ends, by name.
         unknown_id: id of the token for what the vocabulary lacks, or None.
         vocabulary: rows of the embedding table; None where the manifest does not say.
+        one_text: a row is one text: its model embeds texts, and compares their vectors.
+        prompt: stands in front of every text that comes without one.
         origin: what stands in front of an error's text: the directory and a colon, or nothing.
     """
 
@@ -45,6 +48,8 @@ class TokenizerFacts:
     special_tokens: dict[str, int] = field(default_factory=dict)
     unknown_id: int | None = None
     vocabulary: int | None = None
+    one_text: bool = False
+    prompt: str = ""
     origin: str = ""
 
 
@@ -73,6 +78,8 @@ def read_tokenizer(directory: str | Path, *, how: str = SHA256) -> tuple[Tokeniz
         special_tokens=_specials(tokenizer, config),
         unknown_id=_token_id(tokenizer, config.get("unk_token")),
         vocabulary=manifest.get("vocabulary"),
+        one_text=manifest["task"] == EMBEDDINGS,
+        prompt=default_prompt(manifest),
         origin=f"{path}: ",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from qdeploy.calibrate.strategies import FP16, FP32
 from qdeploy.deploy.predict_script import SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import decibels, megabytes, percent
-from qdeploy.head import SEQUENCES, TOKENS, Head, head_of
+from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS, Head, default_prompt, head_of
 from qdeploy.schemas.certificate import Certificate, Int8
 from qdeploy.schemas.manifest import EngineFields, Noise
 from qdeploy.text import markdown
@@ -128,8 +129,10 @@ def _noise(noise: Noise) -> str:
 
 def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
-    call = {SEQUENCES: "predict", TOKENS: "entities"}.get(head.task, "logits")
-    texts = 1 if head.task == TOKENS else len(text_columns(manifest))  # 0: nobody knows
+    calls = {SEQUENCES: "predict", TOKENS: "entities", EMBEDDINGS: "encode"}
+    call = calls.get(head.task, "logits")
+    single = head.task in (TOKENS, EMBEDDINGS)
+    texts = 1 if single else len(text_columns(manifest))  # 0: nobody knows
     rows = '[("first text", "second text")]' if texts == 2 else '["a text"]'
     note = "" if texts else '  # of pairs: [("first text", "second text")]'
     yield "### With qdeploy"
@@ -153,7 +156,7 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
     if snippet.language == "python":
         code = f"{snippet.imports}\n{_tokenized(manifest, texts)}\n{snippet.run}\n{_PRINT}"
         yield _code("python", code)
-        yield _WHAT
+        yield _EMBEDDING if head.task == EMBEDDINGS else _WHAT
     else:
         yield _code(snippet.language, snippet.run)
         yield (
@@ -163,12 +166,18 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
 
 
 _WHAT = "This prints the logits. `config.json` names the classes (`id2label`)."
+_EMBEDDING = (
+    "`sentence_embedding` is the finished embedding; `token_embeddings` are the vectors of the "
+    "tokens, without pooling."
+)
 _PRINT = "for name, values in outputs.items():\n    print(name, values)"
 
 
 def _tokenized(manifest: EngineFields, texts: int) -> str:
     """Inputs of one row."""
     row = '"first text", "second text"' if texts == 2 else '"a text"'
+    if before := default_prompt(manifest):
+        row = f"{json.dumps(before, ensure_ascii=False)} + {row}"
     fields = {
         "input_ids": "tokens.ids",
         "attention_mask": "tokens.attention_mask",

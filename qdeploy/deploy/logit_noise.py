@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from qdeploy.calibrate.sample import MASK, Sample
-from qdeploy.head import MULTI_LABEL, SEQUENCES, Head
+from qdeploy.head import MULTI_LABEL, Head
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
 
@@ -57,7 +57,7 @@ def difference(reference: Outputs, found: Outputs, sample: Sample, head: Head) -
     both: dict[str, list[tuple[Array, Array]]] = {}
     for exact, other, feeds in zip(reference, found, sample.batches, strict=True):
         own = _own(feeds)
-        for name in exact:
+        for name in head.answers:
             a, b = (_kept(outputs[name], own, head) for outputs in (exact, other))
             error = np.abs(a.astype(np.float64) - b)
             largest = float(np.fmax(largest, error.max(initial=0.0)))
@@ -83,13 +83,13 @@ def _own(feeds: Mapping[str, Array]) -> Array:
 
 def _kept(values: Array, own: Array, head: Head) -> Array:
     """What belongs to a row ([B, classes]), or to its own tokens ([tokens, ...])."""
-    return values if head.task == SEQUENCES else values[own]
+    return values if head.of_rows else values[own]
 
 
 def _answers(outputs: Mapping[str, Array], own: Array, head: Head) -> Array:
     """What is answered, int64 [answers, parts]; no rows where the head answers with values."""
-    if head.task == SEQUENCES:
-        logits = outputs["logits"]
+    if head.of_rows:
+        logits = outputs[head.answers[0]]
         if head.problem_type == MULTI_LABEL:
             present: Array = (logits > 0).astype(np.int64)
             return present
@@ -98,5 +98,5 @@ def _answers(outputs: Mapping[str, Array], own: Array, head: Head) -> Array:
     if "logits" in outputs:
         best = outputs["logits"][own].argmax(axis=-1)[:, None]
         return best
-    spans = [np.where(own, values, -np.inf).argmax(axis=1) for values in outputs.values()]
+    spans = [np.where(own, outputs[name], -np.inf).argmax(axis=1) for name in head.answers]
     return np.stack(spans, axis=1)

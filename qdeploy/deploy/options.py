@@ -141,9 +141,9 @@ class BuildOptions(Options):
     )
     padding: str = option(
         "auto",
-        "Whether engines compute padding: docs/padding.md. auto removes it on the CPU targets, for"
-        " strategies with fixed scales, where the outputs stay the same. kept leaves graphs as they"
-        " were lowered.",
+        "Whether engines compute padding, and tokens of the last layer that the head does not read:"
+        " docs/padding.md. auto leaves both out where the outputs stay the same: padding on the CPU"
+        " targets, for strategies with fixed scales. kept computes everything.",
         group=ENGINE,
         choices=(AUTO, REMOVED, KEPT),
     )

@@ -15,7 +15,7 @@ from qdeploy.calibrate.run import text_columns
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
-from qdeploy.head import MULTI_LABEL, SEQUENCES, TOKENS, Head, head_of
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, SEQUENCES, TOKENS, Head, default_prompt, head_of
 from qdeploy.schemas.manifest import EngineFields
 from qdeploy.types import Json
 
@@ -38,7 +38,9 @@ def predict_script(directory: Path, manifest: EngineFields) -> str | None:
     if runtime is None:
         return None
     head = head_of(directory, manifest)
-    wanted = {runtime, *_of_head(head)} | ({"texts"} if text_columns(manifest) else set())
+    wanted = {runtime, *_of_head(head)}
+    if text_columns(manifest) and head.task != EMBEDDINGS:
+        wanted.add("texts")
     lines = _SECTION.search(_read(_LINES))
     assert lines is not None
     filled = {"constants": _constants(directory, manifest, head, wanted), "lines": lines["body"]}
@@ -61,6 +63,8 @@ def _of_head(head: Head) -> set[str]:
     """Sections that a head needs."""
     if head.task == TOKENS:
         return {"tokens", "entities"}
+    if head.task == EMBEDDINGS:
+        return {"embed"}
     if head.task != SEQUENCES:
         return {"tokens", "raw"}
     if _function(head) is None:
@@ -88,7 +92,7 @@ def _constants(directory: Path, manifest: EngineFields, head: Head, sections: se
         values["FUNCTION"] = _function(head)
     values |= {
         "INPUTS": list(manifest["inputs"]),
-        "OUTPUTS": list(manifest["outputs"]),
+        "OUTPUTS": list(head.answers),
         "MAX_LENGTH": manifest["max_length"],
         "VOCABULARY": manifest.get("vocabulary") or 2**31,
         "PAD_ID": manifest["pad_token_id"],
@@ -97,6 +101,8 @@ def _constants(directory: Path, manifest: EngineFields, head: Head, sections: se
     }
     if "entities" in sections:
         values["UNKNOWN_ID"] = _token_id(directory, config.get("unk_token"))
+    if "embed" in sections:
+        values["PROMPT"] = default_prompt(manifest)
     if "texts" in sections:
         values["TEXTS"] = list(text_columns(manifest))
     if "openvino" in sections:

@@ -44,6 +44,7 @@ PAD_ID = 0
 UNKNOWN_ID: int | None = None
 TRUNCATION_SIDE = PADDING_SIDE = "right"
 REST_PRECISION = "f32"
+PROMPT = ""
 TEXTS = ["question", "sentence"]
 # </constants>
 BATCH_ROWS, BATCH_TOKENS, BATCH_PAIRS = 8, 4096, 524288  # at most; attention holds pairs of tokens
@@ -157,6 +158,11 @@ class Model:
 
     def answers(self, rows: list[Row]) -> list[dict[str, object]]:
         """An answer for each row, in order."""
+        # <embed>
+        if any(len(row) == 2 for row in rows):
+            sys.exit("This engine embeds single texts, and pairs were given.")
+        rows = [(PROMPT + row[0],) for row in rows]
+        # </embed>
         encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
         # <texts>
         self.compare({len(row) for row in rows} - {len(TEXTS)})
@@ -179,6 +185,9 @@ class Model:
                 # <entities>
                 found[at] = find_entities(rows[at][0], encoded[at], *values)
                 # </entities>
+                # <embed>
+                found[at] = {"embedding": values[0].tolist()}
+                # </embed>
                 # <raw>
                 named = zip(OUTPUTS, values, strict=True)
                 found[at] = {name: value.tolist() for name, value in named}

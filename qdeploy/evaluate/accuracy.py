@@ -22,7 +22,7 @@ from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.predict import predict_logits, predict_values
-from qdeploy.head import SEQUENCES, Head
+from qdeploy.head import Head
 from qdeploy.schemas.evaluation import Comparison, Metrics, OutputNoise
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array, Progress
@@ -165,13 +165,13 @@ def outputs_of(
     progress: Progress | None = None,
     stage: str = "accuracy",
 ) -> Compared:
-    """Every output of every row, of any head; arguments and errors as of `predict_rows`."""
+    """What every row is answered, of any head; arguments and errors as of `predict_rows`."""
     encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
     values = predict_values(
         subject.engine,
         subject.encoder,
         encoded,
-        whole=subject.head.task == SEQUENCES,
+        head=subject.head,
         batch_size=batch_size,
         progress=progress,
         stage=stage,

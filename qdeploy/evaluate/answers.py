@@ -55,6 +55,21 @@ class Entity:
     end: int
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """One text of a ranking.
+
+    Attributes:
+        index: its place among the texts that were given.
+        score: as of `Prediction`.
+        text: itself.
+    """
+
+    index: int
+    score: float
+    text: str
+
+
 def predictions(logits: Array, head: Head, function: str, threshold: float) -> list[Prediction]:
     """What the logits of a sequence classifier say.
 

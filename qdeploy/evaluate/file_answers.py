@@ -6,15 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from qdeploy.data.rows import Rows
 from qdeploy.errors import PlanError
 from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction
+from qdeploy.evaluate.embeddings import prompt_of
+from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predictor import Predictor
-from qdeploy.head import MULTI_LABEL, NONE, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
+from qdeploy.head import (
+    EMBEDDINGS,
+    MULTI_LABEL,
+    NONE,
+    REGRESSION,
+    SEQUENCES,
+    SPANS,
+    TOKENS,
+    Head,
+)
+from qdeploy.options import defaults
 from qdeploy.types import Array, Json
 
 Record: TypeAlias = dict[str, Json]  # what is said of a row, by name
-_SPANS = ("start_logits", "end_logits")
 
 
 class Answered(NamedTuple):
@@ -29,9 +42,7 @@ class Answerer:
 
     Args:
         predictor: the engine.
-        logits: put the raw outputs beside the answer.
-        batch_size: rows of a run.
-        max_length: tokens kept of a row; None is what the model takes.
+        asked: how its answers are written; `logits` puts the raw outputs beside them.
 
     Attributes:
         fields: names of a record's values, in order.
@@ -40,19 +51,18 @@ class Answerer:
         PlanError: the engine has no answers but its outputs, and these are not wanted.
     """
 
-    def __init__(
-        self, predictor: Predictor, *, logits: bool, batch_size: int, max_length: int | None
-    ) -> None:
-        if predictor.task == SPANS and not logits:
+    def __init__(self, predictor: Predictor, asked: PredictOptions) -> None:
+        if predictor.task == SPANS and not asked.logits:
             raise PlanError(
                 "This engine answers questions, and the place of an answer in the text is not "
                 "worked out here. Pass --logits for start_logits and end_logits of each token."
             )
-        self._predictor = predictor
-        self._batch_size, self._max_length = batch_size, max_length
+        self._predictor, self._asked = predictor, asked
+        self._prompt = _prompt(predictor.head, asked)
         self._answer = _fields(predictor.head)
-        outputs = _SPANS if predictor.task == SPANS else ("logits",)
-        self._outputs = outputs if logits else ()
+        # an embedding is an output already
+        embeds = predictor.task == EMBEDDINGS
+        self._outputs = predictor.head.answers if asked.logits and not embeds else ()
         self.fields = (*self._answer, *self._outputs)
         self._function = predictor.head.score_function() if predictor.task == SEQUENCES else NONE
 
@@ -63,7 +73,10 @@ class Answerer:
             DataError: a row holds a token that the model has no embedding for.
             ModelError, VerificationError: of `Predictor.predict`.
         """
-        outputs, truncated = self._predictor.run(rows, self._batch_size, self._max_length)
+        asked = self._asked
+        outputs, truncated = self._predictor.run(
+            rows, asked.batch_size, asked.max_length, prompt=self._prompt
+        )
         records = self._say(rows, outputs)
         for record, row in zip(records, outputs, strict=True):
             record |= {name: _exact(row[name]) for name in self._outputs}
@@ -74,10 +87,35 @@ class Answerer:
         if task == SPANS:
             return [{} for _ in outputs]
         if task == TOKENS:
-            found = self._predictor.entities_of(rows, outputs, max_length=self._max_length)
+            found = self._predictor.entities_of(rows, outputs, max_length=self._asked.max_length)
             return [{"entities": [_entity(entity) for entity in row]} for row in found]
+        if task == EMBEDDINGS:
+            vectors = self._predictor.embeddings_of(
+                outputs, self._asked.output_precision, self._asked.truncate_dim
+            )
+            exact = vectors.tolist() if vectors.dtype != np.float32 else map(_exact, vectors)
+            return [{"embedding": row} for row in exact]
         said = self._predictor.predictions_of(outputs, THRESHOLD, self._function)
         return [{name: _value(prediction, name) for name in self._answer} for prediction in said]
+
+
+def _prompt(head: Head, asked: PredictOptions) -> str | None:
+    """What stands in front of each text.
+
+    Raises:
+        PlanError: options of embedding models for another one.
+    """
+    plain = defaults(PredictOptions)
+    names = ("prompt_name", "output_precision", "truncate_dim")
+    if head.task == EMBEDDINGS:
+        return prompt_of(head, asked.prompt_name, None)
+    for name in names:
+        if getattr(asked, name) != plain[name]:
+            raise PlanError(
+                f"--{name.replace('_', '-')} is for embedding models, and this engine is a "
+                f"{head.description}. Leave it out."
+            )
+    return None
 
 
 def _fields(head: Head) -> tuple[str, ...]:
@@ -86,6 +124,8 @@ def _fields(head: Head) -> tuple[str, ...]:
         return ()
     if head.task == TOKENS:
         return ("entities",)
+    if head.task == EMBEDDINGS:
+        return ("embedding",)
     if head.problem_type == MULTI_LABEL:
         return ("labels", "scores")
     if len(head.labels) < 2:

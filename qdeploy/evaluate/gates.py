@@ -8,6 +8,7 @@ from qdeploy.deploy.int8_gate import shortfall
 from qdeploy.errors import GateError, PlanError
 from qdeploy.figures import accuracy, points
 from qdeploy.schemas.evaluation import Evaluation
+from qdeploy.schemas.quality import QualityFigure, main_figure
 
 _ROUNDING = 1e-9  # a drop of exactly the limit passes, whatever binary fractions make of it
 
@@ -17,7 +18,8 @@ class Gates:
     """What an engine must reach; `EvalOptions` holds the bounds of both.
 
     Attributes:
-        max_drop: accuracy points that it may lose against the baseline (0.5: half a point).
+        max_drop: points of accuracy, or hundredths of the head's own metric, that it may lose
+            against the baseline (0.5: half a point, or 0.005 of a correlation).
         require_int8: least share of the FLOPs of all constant-weight products, planned or not, that
             INT8 kernels did, 0 … 1.
     """
@@ -52,8 +54,8 @@ class Gates:
         """
         if self.max_drop is not None:
             raise PlanError(
-                f"--max-drop needs an accuracy, and {reason}. Leave it out, or give labelled rows "
-                "and a classifier."
+                f"--max-drop needs a figure that can drop, and {reason}. Leave it out, or give "
+                "labelled rows."
             )
 
     def check(self, report: Evaluation) -> None:
@@ -72,7 +74,9 @@ class Gates:
         return None if int8 is None else shortfall(int8, self.require_int8)
 
     def _drop(self, report: Evaluation) -> str | None:
-        base, own = report["baseline"], report["metrics"]
+        base, own, quality = report["baseline"], report["metrics"], report["quality"]
+        if self.max_drop is not None and own is None and quality is not None:
+            return self._quality_drop(main_figure(quality))
         if self.max_drop is None or base is None or own is None:  # `check_use` asked for both
             return None
         if 100 * base["drop"] <= self.max_drop + _ROUNDING:
@@ -81,4 +85,15 @@ class Gates:
             f"Accuracy drops by {points(base['drop'], signed=False)} points (from "
             f"{accuracy(base['accuracy'])} % to {accuracy(own['accuracy'])} %), and --max-drop "
             f"allows {self.max_drop:g}. Try the strategy peg or mixed."
+        )
+
+    def _quality_drop(self, figure: QualityFigure) -> str | None:
+        assert self.max_drop is not None
+        drop = figure["drop"]
+        if drop is None or 100 * drop <= self.max_drop + _ROUNDING:
+            return None
+        return (
+            f"{figure['name']} drops by {points(drop, signed=False)} hundredths (from "
+            f"{figure['baseline']:.4f} to {figure['value']:.4f}), and --max-drop allows "
+            f"{self.max_drop:g}. Try the strategy peg or mixed."
         )

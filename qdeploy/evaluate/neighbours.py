@@ -137,8 +137,8 @@ def _outputs(
     for batch in batches:
         outputs = engine.run(batch.feeds)
         for at, place in enumerate(dealt.order[batch.index]):
-            kept = ... if head.task == SEQUENCES else batch.feeds["attention_mask"][at] == 1
-            found[place] = {name: values[at][kept] for name, values in outputs.items()}
+            kept = ... if head.of_rows else batch.feeds["attention_mask"][at] == 1
+            found[place] = {name: outputs[name][at][kept] for name in head.answers}
         progress(int(batch.index[-1]) + 1)
     check_finite([values for row in found for values in row.values()])
     return found
@@ -148,7 +148,7 @@ def _difference(first: list[Outputs], other: list[Outputs], head: Head) -> Chang
     """`max_abs_diff` and `flipped` of the same rows in two runs."""
     pairs = [(a[name], b[name]) for a, b in zip(first, other, strict=True) for name in a]
     flipped = None
-    if head.task != SEQUENCES or head.chooses or head.problem_type == MULTI_LABEL:
+    if not head.of_rows or head.chooses or head.problem_type == MULTI_LABEL:
         rows = zip(first, other, strict=True)
         flipped = sum(
             any(not np.array_equal(_answer(a[name], head), _answer(b[name], head)) for name in a)

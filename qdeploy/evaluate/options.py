@@ -13,6 +13,8 @@ from qdeploy.types import PathLike
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
+EMBEDDING = "Embeddings"  # heading of help
+
 
 @dataclass(frozen=True)
 class EvalOptions(Options):
@@ -161,6 +163,29 @@ class PredictOptions(Options):
         metavar="[all|COLUMN,...]",
     )
     logits: bool = option(False, "Put the raw outputs beside the answers.", group=OUTPUT)
+    prompt_name: str | None = option(
+        None,
+        "Embedding models: the prompt of the checkpoint that stands in front of each text. Its"
+        " default, if it has one, when left out.",
+        group=EMBEDDING,
+        metavar="NAME",
+    )
+    output_precision: str = option(
+        "float32",
+        "Embedding models: what an embedding is written as. binary packs the signs of eight"
+        " dimensions into a byte.",
+        group=EMBEDDING,
+        choices="qdeploy.evaluate.embeddings:PRECISIONS",
+    )
+    truncate_dim: int | None = option(
+        None,
+        "Embedding models: dimensions kept, the first ones, for models that were trained for it"
+        " (Matryoshka). All when left out.",
+        group=EMBEDDING,
+        number=int,
+        least=1,
+        metavar="N",
+    )
     batch_size: int = common.batch_size(GENERAL)
     max_length: int | None = option(
         None,

@@ -10,6 +10,7 @@ from qdeploy.data.batches import Batch, Encoded
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.engine import Engine
 from qdeploy.errors import ModelError, VerificationError
+from qdeploy.head import Head
 from qdeploy.types import Array, Progress
 
 # Tokens of a run at most, and pairs of tokens for attention: what 32 rows of 128 tokens have, and 2
@@ -60,15 +61,16 @@ def predict_values(
     encoder: TextEncoder,
     encoded: Encoded,
     *,
-    whole: bool,
+    head: Head,
     batch_size: int = 8,
     progress: Progress | None = None,
     stage: str = "accuracy",
 ) -> dict[str, Array]:
-    """Every output of every row, in row order and without padding, for a comparison.
+    """What every row is answered, in row order and without padding, for a comparison.
 
     Args:
-        whole: outputs are of rows, [B, …]; else of tokens, [B, S, …], of which the row's own count.
+        head: whose answers are of rows, [B, …], or of tokens, [B, S, …], of which the row's own
+            count.
 
     Returns:
         By name, float32 [N, …]; of tokens [tokens of all rows, …].
@@ -76,12 +78,14 @@ def predict_values(
     Raises:
         VerificationError: a value is not finite.
     """
-    found = {name: [np.empty(0, np.float32)] * len(encoded) for name in engine.output_names}
+    found = {name: [np.empty(0, np.float32)] * len(encoded) for name in head.answers}
     done = 0
     for batch in bounded_batches(encoder, encoded, batch_size):
         outputs = engine.run(batch.feeds)
         for at, row in enumerate(batch.index):
-            own = None if whole else batch.feeds["attention_mask"][at] == 1  # None: an axis [1, …]
+            own = (
+                None if head.of_rows else batch.feeds["attention_mask"][at] == 1
+            )  # None: an axis [1, …]
             for name, rows in found.items():
                 rows[row] = outputs[name][at][own].astype(np.float32)
         done += len(batch.index)

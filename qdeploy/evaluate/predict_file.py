@@ -22,7 +22,7 @@ from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
-from qdeploy.head import TOKENS
+from qdeploy.head import EMBEDDINGS, TOKENS
 from qdeploy.options import given_or
 from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.types import PathLike, Progress
@@ -55,9 +55,7 @@ def predict_file(
     predictor = Predictor(engine_dir, threads=asked.threads)
     if max_length is not None:
         row_limit(predictor.max_length, max_length)
-    answerer = Answerer(
-        predictor, logits=asked.logits, batch_size=asked.batch_size, max_length=max_length
-    )
+    answerer = Answerer(predictor, asked)
     incoming = open_incoming(file, asked.format)
     began = time.monotonic()
     with _sink(place) as (write, ascii_only):
@@ -195,10 +193,11 @@ class _Task:
 
     def _answers(self, block: list[Asked]) -> Answered:
         pairs = len(block[0].texts) == 2
-        if pairs and self._predictor.task == TOKENS:
+        if pairs and self._predictor.task in (TOKENS, EMBEDDINGS):
+            does = "embeds" if self._predictor.task == EMBEDDINGS else "names the tokens of"
             raise PlanError(
-                "This engine names the tokens of one text, and pairs of texts were found. Name the "
-                "column of the text with --columns COLUMN."
+                f"This engine {does} one text, and pairs of texts were found. Name the column of "
+                "the text with --columns COLUMN."
             )
         if self._max_length is not None:
             self._predictor.check_room(self._max_length, 1 + pairs)

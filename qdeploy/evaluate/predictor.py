@@ -3,78 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qdeploy.data.batches import Batch
-from qdeploy.data.reading import Reading
-from qdeploy.data.row_texts import mismatch, text_columns
 from qdeploy.data.rows import Rows
 from qdeploy.data.texts import Texts, rows_from_texts
-from qdeploy.deploy.one_process import OfOneProcess
-from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
+from qdeploy.errors import DataError, ModelError, PlanError, choose
+from qdeploy.evaluate.aggregation import NONE, STRATEGIES, aggregated
 from qdeploy.evaluate.answers import (
     Entity,
     Prediction,
+    Ranked,
     check_classes,
     entities,
     predictions,
+    softmax,
     threshold_of,
 )
-from qdeploy.evaluate.loaded_engine import load_engine
-from qdeploy.evaluate.odd_heads import warn_of_head
-from qdeploy.evaluate.predict import bounded_batches, check_finite
+from qdeploy.evaluate.embeddings import FLOAT32, cut, prompt_of, stored
+from qdeploy.evaluate.predict import check_finite
+from qdeploy.evaluate.text_runner import TextRunner
 from qdeploy.files.artifact import MANIFEST, sha256_file
-from qdeploy.files.integrity import SHA256
-from qdeploy.head import SEQUENCES, TOKENS
-from qdeploy.machine.threads import check_threads
+from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS
 from qdeploy.types import Array
 
 
-class Predictor(OfOneProcess):
-    """An engine with its tokenizer and class names.
-
-    Any number of threads may use one. It does not survive a fork, and says so. Pickled, it loads
-    the same directory again.
-
-    Attributes:
-        labels: class names by index; names that stood twice are told apart ("name", "name#2").
-        head: what the outputs mean (`qdeploy.head.Head`).
-        task: "sequence-classification", "token-classification" or "question-answering".
-        max_length: tokens that the model takes; longer texts are cut.
-        threads: that one run may use.
-
-    Raises:
-        ModelError: not an engine directory.
-        TargetError: its target does not work on this machine.
-        PlanError: `threads` is no number that helps.
-    """
-
-    def __init__(
-        self, engine_dir: str | Path, *, threads: int | None = None, verify: str = SHA256
-    ) -> None:
-        self.threads = check_threads(threads)
-        self._subject = load_engine(engine_dir, self.threads, how=verify)
-        super().__init__()
-        self._made = (os.path.abspath(engine_dir), threads, verify)
-        self._manifest = sha256_file(self._subject.directory / MANIFEST)
-        self.head = self._subject.head
-        self.labels: tuple[str, ...] = self.head.labels
-        self.task: str = self.head.task
-        self.max_length = self._subject.encoder.max_length
-        self._of_a_row, self._said = text_columns(self._subject.manifest), False
-        warn_of_head(self.head, tuple(self._subject.manifest["labels"]))
-
-    @property
-    def text_columns(self) -> tuple[str, ...]:
-        """Columns of the texts in the data that the engine was built with; none where unknown."""
-        kept = self._subject.manifest.get("data")
-        return () if kept is None else Reading.from_json(kept).places.texts
+class Predictor(TextRunner):
+    """What an engine says of texts; see `TextRunner`."""
 
     def predict(
         self,
@@ -107,10 +65,10 @@ class Predictor(OfOneProcess):
             VerificationError: logits that are not finite.
         """
         if self.task != SEQUENCES:
-            other = "entities() or logits()" if self.task == TOKENS else "logits()"
+            other = {TOKENS: "entities() or logits()", EMBEDDINGS: "encode()"}
             raise PlanError(
                 f"This is a {self.task} engine, and predict() is for sequence classification. "
-                f"Call {other}."
+                f"Call {other.get(self.task, 'logits()')}."
             )
         threshold = threshold_of(self.head, threshold)
         function = self.head.score_function(function_to_apply)
@@ -135,6 +93,42 @@ class Predictor(OfOneProcess):
         check_classes(logits, self.labels)
         return predictions(logits, self.head, function, threshold)
 
+    def rank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        batch_size: int = 8,
+        max_length: int | None = None,
+    ) -> list[Ranked]:
+        """Texts by how well they answer a query, the best first, as `CrossEncoder.rank` does.
+
+        Args:
+            query: the first text of each pair.
+            texts: the second ones.
+            top_k: so many of the best; None gives all.
+            batch_size, max_length: of `predict`.
+
+        Returns:
+            With the scores of `predict`; of equal ones the earlier text comes first.
+
+        Raises:
+            DataError: no texts, or something that is no text.
+            PlanError: the engine gives no single score of a pair.
+        """
+        if self.task != SEQUENCES or len(self.labels) != 1:
+            raise PlanError(
+                f"rank() is for models with one logit, and this is a {self.head.description}. Call "
+                f"{'predict' if self.task == SEQUENCES else 'logits'}()."
+            )
+        if isinstance(texts, str):
+            raise DataError("A lone text was given: pass [text, …].")
+        pairs = [(query, text) for text in texts]
+        found = self.predict(pairs, batch_size=batch_size, max_length=max_length)
+        order = sorted(range(len(pairs)), key=lambda at: -found[at].score)
+        return [Ranked(at, found[at].score, pairs[at][1]) for at in order[:top_k]]
+
     async def apredict(self, texts: Texts, **options: Any) -> list[Prediction]:
         """`predict` in a thread, so that the event loop goes on; runtimes release the GIL.
 
@@ -153,23 +147,24 @@ class Predictor(OfOneProcess):
         batch_size: int = 8,
         max_length: int | None = None,
         ignore: Sequence[str] = ("O",),
+        aggregation_strategy: str = NONE,
     ) -> list[list[Entity]]:
-        """The tokens of each text that are something, in the order given.
-
-        What transformers' pipeline gives with `aggregation_strategy="none"`: no two tokens are put
-        together.
+        """What in each text is something, in the order given, as transformers' pipeline says.
 
         Args:
             texts: a list of strings.
             batch_size: rows per run; fewer where they are long.
             max_length: tokens kept of a row; None is what the model takes.
-            ignore: classes whose tokens are left out.
+            ignore: classes, or types, that are left out.
+            aggregation_strategy: "none", each token by itself; "simple", "first", "average" or
+                "max": entities, see `qdeploy.evaluate.aggregation`.
 
         Raises:
             DataError: no texts, a lone text, pairs, or something that is no text.
-            PlanError: the engine is no token classifier.
+            PlanError: the engine is no token classifier, or another strategy.
             VerificationError: logits that are not finite.
         """
+        choose("aggregation strategy", aggregation_strategy, STRATEGIES, PlanError)
         if self.task != TOKENS:
             raise PlanError(
                 f"This is a {self.task} engine, and entities() is for token classification. Call "
@@ -181,7 +176,9 @@ class Predictor(OfOneProcess):
                 "Pairs were given, and entities() takes texts: pass [text, …], or call logits()."
             )
         outputs = self.logits(texts, batch_size=batch_size, max_length=max_length)
-        return self.entities_of(rows, outputs, max_length=max_length, ignore=ignore)
+        return self.entities_of(
+            rows, outputs, max_length=max_length, ignore=ignore, strategy=aggregation_strategy
+        )
 
     def entities_of(
         self,
@@ -190,13 +187,14 @@ class Predictor(OfOneProcess):
         *,
         max_length: int | None = None,
         ignore: Sequence[str] = ("O",),
+        strategy: str = NONE,
     ) -> list[list[Entity]]:
         """What the outputs of `logits` say, of a token classifier.
 
         Args:
             rows: texts.
             outputs: of each row.
-            max_length, ignore: of `entities`.
+            max_length, ignore, strategy: of `entities`.
 
         Raises:
             ModelError, VerificationError: of `entities`.
@@ -206,79 +204,70 @@ class Predictor(OfOneProcess):
         for text, tokens, output in zip(rows.first, spelled, outputs, strict=True):
             check_classes(output["logits"], self.labels)
             named = entities(text, tokens, output["logits"], self.labels, encoder.unknown_id)
+            if strategy != NONE:
+                scores = softmax(output["logits"])
+                named = aggregated(
+                    text, tokens, scores, self.labels, strategy, continues=encoder.continues_word
+                )
             found.append([entity for entity in named if entity.label not in ignore])
         return found
 
-    def logits(
-        self, texts: Texts, *, batch_size: int = 8, max_length: int | None = None
-    ) -> list[dict[str, Array]]:
-        """Raw outputs of each row, in the order given, without the padding.
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 8,
+        max_length: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        output_precision: str = FLOAT32,
+        truncate_dim: int | None = None,
+    ) -> Array:
+        """Embeddings of texts, in the order given, as `SentenceTransformer.encode` gives them.
 
         Args:
-            texts: a list of strings; of (first, second) pairs; or of {"text", "text_pair"}.
+            texts: a list of strings.
             batch_size: rows per run; fewer where they are long.
-            max_length: tokens kept of a row; None is what the model takes.
+            max_length: tokens kept of a text; None is what the model takes.
+            prompt_name: of a prompt of the checkpoint, which stands in front of each text; None is
+                the checkpoint's default, if it has one.
+            prompt: the same, as a text of your own; "" is none.
+            output_precision: "float32", "int8" or "binary"; see `qdeploy.evaluate.embeddings`.
+            truncate_dim: dimensions kept, the first ones; None keeps all.
 
         Returns:
-            Per row, the outputs by name, float32: `logits` [classes] of a sequence classifier or
-            [S, classes] of a token classifier; `start_logits` and `end_logits` [S] of question
-            answering. S counts the row's own tokens, special ones included.
+            Float32 [N, D]; int8 [N, D]; or uint8 [N, ⌈D / 8⌉] of "binary".
 
         Raises:
-            DataError: no texts, a lone text or pair, or something that is no text.
+            DataError: no texts, a lone text, pairs, or something that is no text.
+            PlanError: the engine is no embedding model; an option that it does not have.
+            VerificationError: values that are not finite.
         """
-        found, _ = self.run(rows_from_texts(texts), batch_size, max_length)
-        return found
+        if self.head.embedding is None:
+            raise PlanError(
+                f"This is a {self.task} engine, and encode() is for sentence embedding. Call "
+                f"{ {SEQUENCES: 'predict', TOKENS: 'entities'}.get(self.task, 'logits') }()."
+            )
+        rows = rows_from_texts(texts)
+        if rows.second is not None:
+            raise DataError("Pairs were given, and encode() takes texts: pass [text, …].")
+        before = prompt_of(self.head, prompt_name, prompt)
+        outputs, _ = self.run(rows, batch_size, max_length, prompt=before)
+        return self.embeddings_of(outputs, output_precision, truncate_dim)
 
-    def run(
-        self, rows: Rows, batch_size: int, max_length: int | None
-    ) -> tuple[list[dict[str, Array]], int]:
-        """`logits` of rows, and how many of them were cut."""
-        self.check_process()
-        self._compare_texts(1 if rows.second is None else 2)
-        encoder = self._subject.encoder
-        encoded = encoder.encode(rows, max_length)
-        found: list[dict[str, Array]] = [{} for _ in range(len(rows))]
-        for batch in bounded_batches(encoder, encoded, batch_size):
-            outputs = self._subject.engine.run(batch.feeds)
-            for name, values in outputs.items():
-                for at, row in enumerate(batch.index):
-                    found[row][name] = self._own(values[at], batch, at)
-        return found, encoded.truncated
+    def embeddings_of(
+        self,
+        outputs: Sequence[Mapping[str, Array]],
+        output_precision: str = FLOAT32,
+        truncate_dim: int | None = None,
+    ) -> Array:
+        """What the outputs of `run` say, of an embedding model; see `encode`."""
+        found = [row["sentence_embedding"] for row in outputs]
+        check_finite(found)
+        return stored(cut(np.stack(found), self.head, truncate_dim), output_precision)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _load_again, (*self._made, self._manifest)
-
-    def _own(self, values: Array, batch: Batch, at: int) -> Array:
-        """The part of an output that belongs to a row's own tokens."""
-        if self.task == SEQUENCES:
-            return values
-        kept: Array = values[batch.feeds["attention_mask"][at] == 1]
-        return kept
-
-    def check_room(self, max_length: int, texts: int) -> None:
-        """Refuse a limit that leaves no room for text.
-
-        Args:
-            max_length: tokens kept of a row.
-            texts: of a row, 1 or 2.
-
-        Raises:
-            PlanError: with the least limit.
-        """
-        least = self._subject.encoder.least_tokens(pair=texts == 2)
-        if max_length < least:
-            raise PlanError(
-                f"--max-length is {max_length}, and a row needs {least} tokens at least: one of "
-                "each text beside the special ones. Give more, or leave it out."
-            )
-
-    def _compare_texts(self, given: int) -> None:
-        """Say once that rows are pairs where the engine is for texts, or the other way round."""
-        text = None if self._said else mismatch(self._of_a_row, given)
-        if text is not None:
-            self._said = True
-            warnings.warn(text, QDeployWarning, stacklevel=5)  # of who called predict()
 
 
 def _load_again(engine_dir: str, threads: int | None, verify: str, manifest: str) -> Predictor:

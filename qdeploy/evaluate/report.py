@@ -55,6 +55,7 @@ def heading(
         "scope": manifest["scope"],
         "task": data["task"],
         "metrics": None,
+        "quality": None,
         "baseline": None,
         "latency_ms": None,
         "device_ms": None,

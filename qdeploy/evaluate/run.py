@@ -11,10 +11,9 @@ from qdeploy.data.reading import Reading, reading_for_engine
 from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate import report as parts
-from qdeploy.evaluate.accuracy import (
-    Judged,
-)
+from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
+from qdeploy.evaluate.fill_answers import fill_answers
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
@@ -27,7 +26,6 @@ from qdeploy.evaluate.stages import (
     fill_latency,
     fill_memories,
     fill_neighbours,
-    fill_predictions,
     fill_structure,
     fill_traffic,
     timed_tokens,
@@ -89,10 +87,10 @@ def evaluate_engine(
         report["baseline"] = parts.about_baseline(subjects[1])
     found = None
     if asked.accuracy:
-        found = fill_predictions(report, subjects, rows, reading, gates, progress)
-    if found is not None:
-        parts.add_lengths(report["data"], found.lengths)
-    # The same rows for both engines, each with the inputs that it takes.
+        found = fill_answers(report, subjects, rows, reading, gates, asked.seed, progress)
+    if subjects[0].encoder.one_text:
+        rows = rows.singles()  # whose vectors are compared; an engine runs each text by itself
+    # the same rows for both engines, each with the inputs that it takes
     feeds = [feeds_of(s, rows, protocol, asked.seed, exact=asked.timed) for s in subjects]
     if asked.accuracy:
         fill_neighbours(report, subjects, rows, max_length, progress)

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import find_task
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import report as parts
-from qdeploy.evaluate.accuracy import (
-    Compared,
-    Judged,
-    compare,
-    compare_outputs,
-    metrics_of,
-    no_accuracy,
-    outputs_of,
-    predict_rows,
-)
-from qdeploy.evaluate.gates import Gates
-from qdeploy.evaluate.labels import label_remedy
+from qdeploy.evaluate.fill_answers import longest
 from qdeploy.evaluate.latency import (
     SEQ_LEN,
     LatencyProtocol,
@@ -36,75 +22,11 @@ from qdeploy.evaluate.neighbours import neighbours_of
 from qdeploy.evaluate.predict import RUN_TOKENS
 from qdeploy.evaluate.room import check_room
 from qdeploy.evaluate.size import engine_size
-from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.evaluate.traffic import about_traffic, measure_traffic
 from qdeploy.files.artifact import read_json
 from qdeploy.head import CONFIG
 from qdeploy.schemas.evaluation import Evaluation, Memory
 from qdeploy.types import Array, Progress
-
-_NAME_ROWS = "Name labelled rows with --data"
-
-
-def fill_predictions(
-    report: Evaluation,
-    subjects: list[LoadedEngine],
-    rows: Rows,
-    reading: Reading,
-    gates: Gates,
-    progress: Progress | None,
-) -> Judged | Compared | None:
-    """Fill `metrics`, `labels` and `baseline` as far as labels and heads allow; the engine's own
-    predictions, None where there is nothing to learn from any.
-
-    Raises:
-        PlanError: a gate, or a simulation, that needs an accuracy which cannot be measured.
-    """
-    task, max_length = find_task(reading.task), reading.max_length
-    remedy = _NAME_ROWS if reading.stands_in else label_remedy(rows)
-    reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
-    if reason is not None:
-        report["no_accuracy"] = reason
-        gates.refuse_drop(reason)
-        if len(subjects) == 1 and subjects[0].head.chooses:
-            if report["simulated"]:
-                raise PlanError(
-                    f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
-                    "--baseline fp32."
-                )
-            report["warnings"].append(
-                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline fp32: "
-                "agreement with it needs no labels."
-            )
-            return None
-    limit, batch = _kept_tokens(subjects, max_length), report["protocol"]["batch_size"]
-    stages = ("accuracy", "accuracy of the baseline")
-    both, baseline = list(zip(subjects, stages, strict=False)), report["baseline"]
-    if baseline is not None and not subjects[0].head.chooses:
-        outputs = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
-        values = [outputs(subject, rows, stage=stage) for subject, stage in both]
-        parts.add_noise(baseline, compare_outputs(values[0], values[1]))
-        found: Judged | Compared = values[0]
-    else:
-        predict = partial(predict_rows, max_length=limit, batch_size=batch, progress=progress)
-        judged = [predict(subject, rows, task, stage=stage) for subject, stage in both]
-        found = judged[0]
-        report["labels"] = parts.about_labels(judged[0])
-        report["metrics"] = None if reason else metrics_of(judged[0])
-        if baseline is not None:
-            parts.add_comparison(baseline, compare(judged[0], judged[1]))
-    if reason is not None:
-        report["warnings"].append(
-            f"Accuracy was not measured: {reason}. What follows compares the outputs with the "
-            "baseline's, which needs no labels."
-        )
-    report["warnings"] += of_lengths(found.lengths, subjects[0], _longest(subjects), max_length)
-    return found
-
-
-def _longest(subjects: list[LoadedEngine]) -> int:
-    """Tokens of a row that every engine takes."""
-    return min(subject.longest for subject in subjects)
 
 
 def timed_tokens(subjects: list[LoadedEngine], seq_len: int | None) -> int:
@@ -113,12 +35,12 @@ def timed_tokens(subjects: list[LoadedEngine], seq_len: int | None) -> int:
     Raises:
         PlanError: more were asked for than the engines take.
     """
-    longest = _longest(subjects)
+    most = longest(subjects)
     if seq_len is None:
-        return min(SEQ_LEN, longest)
-    if seq_len > longest:
+        return min(SEQ_LEN, most)
+    if seq_len > most:
         raise PlanError(
-            f"--seq-len is {seq_len}, and {subjects[0].taker} takes at most {longest} tokens. Give "
+            f"--seq-len is {seq_len}, and {subjects[0].taker} takes at most {most} tokens. Give "
             "less, or leave it out."
         )
     return seq_len
@@ -130,7 +52,7 @@ def _kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
     Raises:
         PlanError: more were asked for than the engines take.
     """
-    return row_limit(_longest(subjects), max_length, subjects[0].taker)
+    return row_limit(longest(subjects), max_length, subjects[0].taker)
 
 
 def check_memory(subjects: list[LoadedEngine], protocol: LatencyProtocol) -> None:

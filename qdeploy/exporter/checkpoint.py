@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qdeploy.data.readers import READERS
 from qdeploy.errors import CheckpointError
+from qdeploy.exporter.sentence_parts import SentenceParts, check_pickles, find_parts
 from qdeploy.exporter.weight_files import adapter_weights, find_weights
 from qdeploy.files.artifact import MANIFEST, sha256_file
 from qdeploy.machine.remedies import upgrade_command
@@ -44,6 +45,7 @@ class Checkpoint:
         adapter_file: its weights, or None.
         labels: class names that the files do not tell, or None.
         trust_remote_code: whether code of the checkpoint may run.
+        parts: what stands behind the encoder of an embedding model; None of other checkpoints.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Checkpoint:
     adapter_file: Path | None = None
     labels: tuple[str, ...] | None = None
     trust_remote_code: bool = False
+    parts: SentenceParts | None = None
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -67,6 +70,7 @@ class Checkpoint:
         """What the manifest says of it: path or hub id, and the sha256 of all its weights."""
         kind = "path" if Path(self.name).is_dir() else "id"
         files = [*self.weights, *([self.adapter_file] if self.adapter_file else [])]
+        files += [] if self.parts is None else self.parts.weights
         if len(files) == 1:
             return {kind: self.name, "sha256": sha256_file(files[0])}
         digests = "\n".join(f"{path.name} {sha256_file(path)}" for path in files)
@@ -94,6 +98,10 @@ def find_checkpoint(
     directory = _directory(name, consent)
     if (directory / ADAPTER_CONFIG).is_file():
         return _with_adapter(name, directory, None, consent)
+    parts = find_parts(directory)
+    if parts is not None:
+        check_pickles(parts, allow_pickle=allow_pickle)
+        directory = parts.encoder or directory
     config = _config(directory, trust_remote_code=trust_remote_code)
     _check_tokenizer(directory)
     return Checkpoint(
@@ -104,6 +112,7 @@ def find_checkpoint(
         config=config,
         tokenizer=directory,
         trust_remote_code=trust_remote_code,
+        parts=parts,
     )
 
 
@@ -142,6 +151,9 @@ def _with_adapter(
     adapter_config = _json(adapter / ADAPTER_CONFIG)
     file = adapter_weights(adapter, allow_pickle=consent["allow_pickle"])
     base = _base_of(adapter, adapter_config, consent)
+    parts = find_parts(adapter)
+    if parts is not None:
+        check_pickles(parts, allow_pickle=consent["allow_pickle"])
     config_directory = adapter if (adapter / CONFIG).is_file() else base
     tokenizer = adapter if _has_tokenizer(adapter) else base
     _check_tokenizer(tokenizer)
@@ -157,6 +169,7 @@ def _with_adapter(
         adapter_file=file,
         labels=labels,
         trust_remote_code=consent["trust_remote_code"],
+        parts=parts,
     )
 
 

@@ -4,37 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typing_extensions import TypedDict, Unpack
-
+from qdeploy.exporter.options import ExportOptions
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
 from qdeploy.models import embedded
+from qdeploy.options import given_or
 from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import PathLike, Progress
-
-
-class ExportSettings(TypedDict, total=False):
-    """What is passed on to `qdeploy.exporter.export.export_checkpoint`, which has the defaults."""
-
-    allow_pickle: bool
-    trust_remote_code: bool
-    task: str | None
-    seed: int
 
 
 def export_model(
     checkpoint: PathLike,
     model_dir: PathLike,
+    options: ExportOptions | None = None,
     *,
     force: bool = False,
     progress: Progress | None = None,
-    **settings: Unpack[ExportSettings],
+    **fields: object,
 ) -> ModelManifest:
     """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
 
     Raises:
         MachineError: torch or transformers is not installed, with the command that installs them.
     """
+    asked = given_or(ExportOptions, options, fields)
     require("torch", "transformers")
     # before the seconds that PyTorch takes
     named = str(checkpoint) == embedded.NAME
@@ -45,4 +38,4 @@ def export_model(
         progress("load PyTorch", 0, 1)  # seconds, and no word of it
     from qdeploy.exporter.export import export_checkpoint
 
-    return export_checkpoint(checkpoint, model_dir, force=force, progress=progress, **settings)
+    return export_checkpoint(checkpoint, model_dir, asked, force=force, progress=progress)

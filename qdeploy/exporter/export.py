@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from qdeploy.errors import QDeployWarning
+from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.canonical import clean
 from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
 from qdeploy.exporter.loading import load_model
+from qdeploy.exporter.options import ExportOptions
 from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.sentence import SentenceEncoder
+from qdeploy.exporter.sentence_parts import embedding_facts, pooled
 from qdeploy.exporter.settings import longest_full_row, warn_of_text_alone
-from qdeploy.exporter.tasks import task_of
+from qdeploy.exporter.tasks import Task, task_of
 from qdeploy.exporter.tokenizer import (
     check_types,
     check_vocabulary,
@@ -31,8 +35,9 @@ from qdeploy.exporter.verify import Interface, verify_logits, verify_tokenizer
 from qdeploy.files.artifact import read_manifest, write_graph, write_manifest
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.files.publish import staged
-from qdeploy.head import head_facts, unique
+from qdeploy.head import EMBEDDINGS, head_facts, unique
 from qdeploy.models import embedded
+from qdeploy.options import given_or
 from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.types import Progress
 
@@ -45,13 +50,11 @@ GRAPH = "model.onnx"
 def export_checkpoint(
     checkpoint: str | Path,
     model_dir: str | Path,
+    asked: ExportOptions | None = None,
     *,
     force: bool = False,
-    allow_pickle: bool = False,
-    trust_remote_code: bool = False,
-    task: str | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
+    **fields: Any,
 ) -> ModelManifest:
     """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
 
@@ -60,16 +63,13 @@ def export_checkpoint(
     stand in `model.onnx.data`, since protobuf ends at 2 GB.
 
     Args:
-        checkpoint: Hugging Face directory, hub id, PEFT adapter directory (merged in FP32), or
-            "embedded".
+        checkpoint: Hugging Face or sentence-transformers directory, hub id, PEFT adapter directory
+            (merged in FP32), or "embedded".
         model_dir: directory to write.
+        asked: how the checkpoint is read; its `seed` is of the random rows of the verification.
         force: replace `model_dir` when qdeploy wrote it.
-        allow_pickle: read weights from pickles, which can run code.
-        trust_remote_code: run modelling code that comes with the checkpoint.
-        task: "sequence-classification", "token-classification" or "question-answering"; None takes
-            it from the checkpoint.
-        seed: of the random rows of the verification.
         progress: called as progress(stage, done, total).
+        fields: of the options, by name.
 
     Returns:
         The manifest of the model directory.
@@ -81,30 +81,29 @@ def export_checkpoint(
         OutputError: `model_dir` exists, overlaps the checkpoint, or cannot be written.
     """
     report = progress or (lambda stage, done, total: None)
-    target = Path(model_dir)
+    asked, target = given_or(ExportOptions, asked, fields), Path(model_dir)
     check_apart(target, [] if str(checkpoint) == embedded.NAME else [Path(checkpoint)])
     check_output(target, "model", force=force)
     report("find checkpoint", 0, 1)
-    found = find_checkpoint(
-        checkpoint, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-    )
+    found, kind = _found(checkpoint, asked)
     check_apart(target, found.directories)
-    kind = task_of(found.name, found.config, found.adapter_config, task)
     report("find checkpoint", 1, 1)
     report("load weights", 0, 1)
     model = load_model(found, kind)  # first, since loading a tokenizer reads config.json too
     tokenizer = load_tokenizer(found)
     check_vocabulary(tokenizer, model, found)
-    _warn_of_nameless_classes(found, model)
-    _warn_of_equal_classes(found, model)
+    if kind.name != EMBEDDINGS:
+        _warn_of_nameless_classes(found, model)
+        _warn_of_equal_classes(found, model)
     warn_of_text_alone(model.config, found.name)
     report("load weights", 1, 1)
     report("trace", 0, 1)
     inputs, longest = model_inputs(tokenizer, model), _longest(found, tokenizer, model)
     padding = pad_token_id(tokenizer, model)
     check_types(tokenizer, inputs, model)
-    check_runs(model, inputs, kind.outputs, longest=longest)
-    graph = clean(trace(model, inputs, kind.outputs, longest=longest), model)
+    whole = model if found.parts is None else SentenceEncoder(model, found.parts).eval()
+    check_runs(whole, inputs, kind.outputs, longest=longest)
+    graph = clean(trace(whole, inputs, kind.outputs, longest=longest), whole)
     report("trace", 1, 1)
     interface = Interface(
         inputs=tuple(str(value.name) for value in graph.graph.inputs),
@@ -115,17 +114,43 @@ def export_checkpoint(
     source = found.source()
     with staged(target, "model", force=force) as work:
         _write(work, graph, model, tokenizer)
-        verification = _verified(work, model, tokenizer, interface, seed, report)
+        verification = _verified(work, whole, tokenizer, interface, asked.seed, report)
         fields = {
             "source": source,
             "task": kind.name,
-            **_facts(model, interface),
+            **_facts(found, model, interface),
             "verification": verification,
-            "command": _command(found, target, task, seed),
-            "seed": seed,
+            "command": _command(found, target, asked),
+            "seed": asked.seed,
         }
         write_manifest(work, "model", fields)
     return read_manifest(target, "model")
+
+
+def _found(checkpoint: str | Path, asked: ExportOptions) -> tuple[Checkpoint, Task]:
+    """A checkpoint and its task; an embedding model has its parts, and no other checkpoint.
+
+    Raises:
+        CheckpointError: see `find_checkpoint` and `task_of`; pooling of what has it already, or of
+            another task.
+    """
+    found = find_checkpoint(
+        checkpoint, allow_pickle=asked.allow_pickle, trust_remote_code=asked.trust_remote_code
+    )
+    if asked.pooling is not None:
+        if found.parts is not None:
+            raise CheckpointError(
+                f"{found.name} pools by {', '.join(found.parts.pooling)}, as its modules.json says."
+                " Leave --pooling out."
+            )
+        if asked.task not in (None, EMBEDDINGS):
+            raise CheckpointError(
+                f"--pooling is of embedding models, and --task is {asked.task}. Leave one out."
+            )
+        found = replace(found, parts=pooled(asked.pooling))
+    embeds = found.parts is not None
+    kind = task_of(found.name, found.config, found.adapter_config, asked.task, embeds=embeds)
+    return (found if kind.name == EMBEDDINGS else replace(found, parts=None)), kind
 
 
 def _write(
@@ -139,7 +164,7 @@ def _write(
 
 def _verified(
     work: Path,
-    model: PreTrainedModel,
+    model: PreTrainedModel | SentenceEncoder,
     tokenizer: PreTrainedTokenizerFast,
     interface: Interface,
     seed: int,
@@ -166,11 +191,17 @@ def _verified(
     }
 
 
-def _facts(model: PreTrainedModel, interface: Interface) -> dict[str, object]:
+def _facts(
+    checkpoint: Checkpoint, model: PreTrainedModel, interface: Interface
+) -> dict[str, object]:
     """What a model takes and gives, for the manifest."""
+    if checkpoint.parts is None:
+        labels, head = list(unique(_labels(model))), head_facts(model.config.to_dict())
+    else:
+        labels, head = [], {"embedding": embedding_facts(checkpoint.parts, _hidden_size(model))}
     return {
-        "labels": list(unique(_labels(model))),
-        "head": head_facts(model.config.to_dict()),
+        "labels": labels,
+        "head": head,
         "model_type": model.config.model_type,
         "hidden_size": _hidden_size(model),
         "vocabulary": embedding_rows(model),
@@ -231,10 +262,11 @@ def _warn_of_equal_classes(checkpoint: Checkpoint, model: PreTrainedModel) -> No
         )
 
 
-def _command(checkpoint: Checkpoint, target: Path, task: str | None, seed: int) -> str:
+def _command(checkpoint: Checkpoint, target: Path, asked: ExportOptions) -> str:
     """The command line that does the same."""
-    words = ["qdeploy", "export", checkpoint.name, str(target), "--seed", str(seed)]
-    words += ["--task", task] if task else []
+    words = ["qdeploy", "export", checkpoint.name, str(target), "--seed", str(asked.seed)]
+    words += ["--task", asked.task] if asked.task else []
+    words += ["--pooling", asked.pooling] if asked.pooling else []
     words += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
     words += ["--allow-pickle"] if checkpoint.weights[0].suffix == ".bin" else []
     return shlex.join(words)

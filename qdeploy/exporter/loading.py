@@ -18,6 +18,7 @@ from qdeploy.exporter.settings import check_settings, normalise
 from qdeploy.exporter.tasks import Task
 from qdeploy.exporter.unread import check_unread
 from qdeploy.exporter.weight_files import stored_shapes
+from qdeploy.head import EMBEDDINGS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -42,7 +43,8 @@ def load_model(checkpoint: Checkpoint, task: Task) -> PreTrainedModel:
         task: of its head.
 
     Returns:
-        A transformers model in evaluation mode, on the CPU; its `config` names the classes.
+        A transformers model in evaluation mode, on the CPU; its `config` names the classes. Of
+        embeddings the encoder alone: `qdeploy.exporter.sentence` has the rest.
 
     Raises:
         CheckpointError: a configuration that cannot be exported, weights that do not fit it or
@@ -53,7 +55,10 @@ def load_model(checkpoint: Checkpoint, task: Task) -> PreTrainedModel:
     with quiet():
         config = _configuration(checkpoint, task, supplied)
         model, info = _load(checkpoint, task, config, supplied)
-        check_trained(checkpoint, model, set(info["missing_keys"]) - set(supplied))
+        missing = set(info["missing_keys"]) - set(supplied)
+        if task.name == EMBEDDINGS:  # whose vectors are those of tokens
+            missing = {name for name in missing if not name.startswith("pooler.")}
+        check_trained(checkpoint, model, missing)
         adapted = checkpoint.adapter is not None
         where = str(checkpoint.directory)
         check_unread(model, info["unexpected_keys"], where, other_heads=adapted)

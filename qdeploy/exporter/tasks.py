@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qdeploy.errors import CheckpointError, choose
+from qdeploy.head import EMBEDDINGS
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,10 @@ class Task:
 
     Attributes:
         name: the word of `--task` and of the manifest.
-        suffix: how the names of transformers' classes for it end.
+        suffix: how the names of transformers' classes for it end; "" is the encoder alone.
         peft_type: the word of PEFT's `task_type`.
-        outputs: output names of the graph; all FP32, [B, classes], [B, S, classes] or [B, S].
+        outputs: output names of the graph; all FP32, [B, classes], [B, S, classes], [B, S]; of
+            embeddings [B, S, H] and [B, D].
     """
 
     name: str
@@ -39,13 +41,21 @@ TASKS = (
         "QUESTION_ANS",
         ("start_logits", "end_logits"),
     ),
+    # In the names of Optimum's exports, which sentence-transformers and
+    # text-embeddings-inference read.
+    Task(EMBEDDINGS, "", "FEATURE_EXTRACTION", ("sentence_embedding", "token_embeddings")),
 )
 _NAMES = tuple(task.name for task in TASKS)
 _GENERATIVE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 
 
 def task_of(
-    name: str, config: Mapping[str, object], adapter: Mapping[str, object] | None, asked: str | None
+    name: str,
+    config: Mapping[str, object],
+    adapter: Mapping[str, object] | None,
+    asked: str | None,
+    *,
+    embeds: bool = False,
 ) -> Task:
     """The task of a checkpoint.
 
@@ -54,6 +64,7 @@ def task_of(
         config: its `config.json`.
         adapter: its `adapter_config.json`, or None.
         asked: the user's `--task`, or None to take it from the checkpoint.
+        embeds: how its vectors are pooled is known, from its files or from the user.
 
     Raises:
         CheckpointError: an unknown task, a generative one, or none that the checkpoint tells.
@@ -65,7 +76,15 @@ def task_of(
             'task_type="SEQ_CLS", "TOKEN_CLS" or "QUESTION_ANS".'
         )
     if asked is not None:
-        return TASKS[_NAMES.index(choose("task", asked, _NAMES, CheckpointError))]
+        task = TASKS[_NAMES.index(choose("task", asked, _NAMES, CheckpointError))]
+        if task.name == EMBEDDINGS and not embeds:
+            raise CheckpointError(
+                f"{name} has no modules.json of sentence-transformers, so how the vectors of its "
+                "tokens become one is not known. Say it with --pooling mean, or --pooling cls."
+            )
+        return task
+    if embeds:
+        return TASKS[_NAMES.index(EMBEDDINGS)]
     if adapter is not None:
         for task in TASKS:
             if adapter.get("task_type") == task.peft_type:
@@ -78,7 +97,9 @@ def _task_of_architecture(name: str, config: Mapping[str, object]) -> Task:
     architectures = [str(a) for a in (listed if isinstance(listed, list) else [listed])]
     for task in TASKS:
         # XLM and XLNet answer by beam search, or with "Simple" as every other family does
-        if any(a.removesuffix("Simple").endswith(task.suffix) for a in architectures):
+        if task.suffix and any(
+            a.removesuffix("Simple").endswith(task.suffix) for a in architectures
+        ):
             return task
     if not architectures:
         raise CheckpointError(
@@ -87,6 +108,7 @@ def _task_of_architecture(name: str, config: Mapping[str, object]) -> Task:
         )
     raise CheckpointError(
         f"{name} is a {architectures[0]}, which has no head that was trained for "
-        f"{' or '.join(_NAMES)}. Fine-tune it first and pass the fine-tuned checkpoint or its PEFT "
-        "adapter; if config.json is wrong about that, pass --task."
+        f"{' or '.join(_NAMES[:-1])}. Fine-tune it first and pass the fine-tuned checkpoint or its "
+        "PEFT adapter; if config.json is wrong about that, pass --task. If it embeds texts, say "
+        "how the vectors of its tokens become one: --pooling mean, or --pooling cls."
     )

@@ -13,6 +13,7 @@ import torch
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
+from qdeploy.exporter.sentence_parts import SentenceParts
 from qdeploy.machine.remedies import install_command
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
             "tokenizer.json can be written. Save a fast one into that directory with "
             "`tokenizer.save_pretrained(...)`."
         )
+    if checkpoint.parts is not None:
+        _follow(tokenizer, checkpoint.parts)
     try:
         with quiet():
             tokenizer("one text", "another text")
@@ -65,6 +68,18 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
             "alone; save a plain tokenizer into that directory if this one reads text too."
         ) from error
     return tokenizer
+
+
+def _follow(tokenizer: PreTrainedTokenizerFast, parts: SentenceParts) -> None:
+    """Read texts as sentence-transformers does: cut to its limit, and in lower case if told so."""
+    if parts.max_length is not None:
+        tokenizer.model_max_length = min(parts.max_length, int(tokenizer.model_max_length))
+    if parts.lower_case:
+        from tokenizers.normalizers import Lowercase, Sequence
+
+        inner = tokenizer.backend_tokenizer
+        given = [] if inner.normalizer is None else [inner.normalizer]
+        inner.normalizer = Sequence([Lowercase(), *given])
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:

@@ -28,6 +28,9 @@ _OF_EXTRAS = {
     "onnxruntime": ("calibration, simulation and the targets ort-*", "cpu"),
     "openvino": ("the target openvino", "openvino"),
     **dict.fromkeys(
+        ("scipy", "sklearn"), ("metrics of values, rankings and embeddings", "metrics")
+    ),
+    **dict.fromkeys(
         ("torch", "transformers", "onnxscript", "peft", "safetensors"), ("export",) * 2
     ),
 }

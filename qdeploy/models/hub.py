@@ -45,7 +45,9 @@ def download(hub_id: str, *, allow_pickle: bool = False, trust_remote_code: bool
     silent = are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        # folders such as 1_Pooling belong to a model of sentence-transformers; onnx/ does not
+        others = ["[!0-9]*/*"]
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=others))
     except Exception as error:  # the client raises many kinds; each means: no files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
         raise CheckpointError(

@@ -13,7 +13,10 @@ from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.manifest import EngineManifest
 from qdeploy.text import markdown
 
-_PIPELINES = {"sequence-classification": "text-classification"}
+_PIPELINES = {
+    "sequence-classification": "text-classification",
+    "sentence-embedding": "sentence-similarity",
+}
 _FEEDS = {
     "input_ids": "row.ids",
     "attention_mask": "row.attention_mask",

@@ -15,9 +15,11 @@ from qdeploy.figures import (
     speed,
 )
 from qdeploy.names import short_name
-from qdeploy.report.figures import Figure, figures_of, load, percentiles, runs, server_traffic
+from qdeploy.report.figure import Figure
+from qdeploy.report.figures import figures_of, load, percentiles, runs, server_traffic
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
+from qdeploy.report.quality_figures import quality_headline
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.evaluation import Baseline, Evaluation, Latency, Traffic, TrafficSpeed
 
@@ -48,6 +50,8 @@ def headline(report: Evaluation) -> str:
             lost = points(abs(base["drop"]), signed=False)
             text += f", {lost} points {verb} against {base['strategy']}"
         parts.append(text)
+    elif (clause := quality_headline(report)) is not None:
+        parts.append(clause)
     elif base and "agreement" in base:
         parts.append(f"{accuracy(base['agreement'])} % of the answers are {base['strategy']}'s")
     faster = server_traffic(report["traffic"])["speedup"] if report["traffic"] else None

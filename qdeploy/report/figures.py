@@ -6,8 +6,7 @@ A figure is text by then, so that it has the same words and digits wherever it s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from qdeploy.figures import (
     accuracy,
@@ -26,6 +25,8 @@ from qdeploy.figures import (
     speed,
     tera,
 )
+from qdeploy.report.figure import Figure, Mood
+from qdeploy.report.quality_figures import quality_figures
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.evaluation import (
     GIVEN,
@@ -44,31 +45,6 @@ from qdeploy.schemas.manifest import Lengths
 
 SIGNIFICANT = 0.05  # p below which a drop is told as one
 SERVER_ROWS = 8  # of the batches that stand for traffic
-Mood = Literal["good", "bad", ""]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure.
-
-    Attributes:
-        name: what it is.
-        value: with its unit.
-        detail: what belongs to it: its interval, over how many rows.
-        mood: "bad" where a reader should stop.
-        headline: the value in big letters; "" where a page does not start with it.
-    """
-
-    name: str
-    value: str
-    detail: str = ""
-    mood: Mood = ""
-    headline: str = ""
-
-    @property
-    def text(self) -> str:
-        """Value and detail on one line."""
-        return f"{self.value} ({self.detail})" if self.detail else self.value
 
 
 def figures_of(report: Evaluation) -> list[Figure]:
@@ -76,6 +52,7 @@ def figures_of(report: Evaluation) -> list[Figure]:
     base = report["baseline"]
     return [
         *_accuracy(report),
+        *quality_figures(report),
         *(() if base is None else _against(base, report["data"]["n"])),
         *_traffic(report),
         *_latency(report),
@@ -195,7 +172,8 @@ def _int8(check: Int8 | None) -> Figure:
 
 def _int8_peak(peak: Int8Peak) -> Figure:
     speeds = f"{tera(peak['tops'])} of {tera(peak['peak_tops'])} TOPS"
-    detail = f"{speeds}, which {' and '.join(sorted(peak['fastest']))} reach on its GEMMs alone"
+    fastest = " or ".join(sorted(peak["fastest"]))
+    detail = f"fixed shape: {speeds}, which {fastest} reaches on each of its GEMMs alone"
     return Figure("share of the INT8 peak", part(peak["share"]), detail)
 
 
@@ -217,7 +195,8 @@ def _traffic(report: Evaluation) -> Iterator[Figure]:
     yield Figure("tokens in traffic", row_tokens(tokens))
     seconds = sum(own["seconds"] for own in sections)
     timed = sum(own["iterations"] for own in sections)
-    yield Figure("runs of traffic", f"{counted(timed, 'run')} timed in {seconds:.1f} s")
+    each = " of each engine" if report["baseline"] is not None else ""
+    yield Figure("runs of traffic", f"{counted(timed, 'run')}{each} timed, {seconds:.1f} s in all")
 
 
 def server_traffic(sections: Sequence[Traffic]) -> Traffic:

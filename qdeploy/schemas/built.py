@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from typing_extensions import TypedDict
 
 from qdeploy.schemas.certificate import Int8
@@ -33,3 +35,13 @@ class BuiltForRows(Built):
     """The same; `label_fault` is what `eval` would say of the labels of the engine's rows."""
 
     label_fault: str | None
+
+
+class Bundled(TypedDict):
+    """What `bundle` returns; `use` is a command or a program that loads it."""
+
+    kind: Literal["bundle"]
+    format: str
+    engine: str
+    out: str
+    use: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
-from qdeploy.schemas.evaluation import Interval, Neighbours
+from qdeploy.schemas.evaluation import Neighbours
 from qdeploy.schemas.fields import Count, Positive, Shape, Share
+from qdeploy.schemas.quality import Interval
 
 
 class DemoRounds(TypedDict):

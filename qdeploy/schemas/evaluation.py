@@ -6,17 +6,15 @@ Shares (accuracy, agreement, drop) are 0 … 1, times ms, sizes MB of 10⁶ byte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias, TypeGuard
+from typing import Final, Literal, TypeAlias, TypeGuard
 
-from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
 from qdeploy.schemas.autotune import TargetChoice
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.fields import Count, Positive, Share
 from qdeploy.schemas.manifest import Lengths
-
-Interval = Annotated[list[float], Meta(min_length=2, max_length=2)]  # low, high; of 95 %
+from qdeploy.schemas.quality import EmbeddingsNear, Interval, Quality
 
 
 class Metrics(TypedDict):
@@ -246,6 +244,7 @@ class Baseline(LabelledComparison):
     sqnr_db: NotRequired[float | None]
     equal_logits: NotRequired[bool]
     max_abs_diff: NotRequired[float]
+    embeddings: NotRequired[EmbeddingsNear]
     latency_ms: NotRequired[Latency]
     device_ms: NotRequired[Latency | None]
     cuda_graph: NotRequired[bool | None]
@@ -270,6 +269,7 @@ class Evaluation(TypedDict):
     scope: str
     task: str
     metrics: Metrics | None
+    quality: Quality | None
     baseline: Baseline | None
     latency_ms: Latency | None
     device_ms: Latency | None

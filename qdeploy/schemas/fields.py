@@ -18,5 +18,7 @@ Code = Annotated[int, Meta(ge=0, le=255)]
 FileName = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$))[^\\\x00]+$")]  # stays inside
 Shape = Annotated[list[Positive], Meta(min_length=2, max_length=2)]  # rows, tokens
 PairOfTexts = Annotated[list[str], Meta(min_length=2, max_length=2)]
-TaskName = Literal["sequence-classification", "token-classification", "question-answering"]
+TaskName = Literal[
+    "sequence-classification", "token-classification", "question-answering", "sentence-embedding"
+]
 Precision = Literal["int8", "float"]

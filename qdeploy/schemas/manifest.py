@@ -36,12 +36,30 @@ class Contents(TypedDict):
     versions: NotRequired[dict[str, str]]
 
 
+class EmbeddingFacts(TypedDict):
+    """How an embedding model makes vectors of texts.
+
+    `pooling` are the modes of sentence-transformers, `dimension` the length of a vector,
+    `normalized` whether it has length 1, `weighted` whether layers with weights follow the pooling,
+    `prompts` what stands in front of a text, by name.
+    """
+
+    pooling: list[str]
+    dimension: Positive
+    normalized: bool
+    weighted: NotRequired[bool]
+    prompts: NotRequired[dict[str, str]]
+    default_prompt: NotRequired[str | None]
+    similarity: NotRequired[str | None]
+
+
 class HeadFacts(TypedDict):
     """What config.json says of the head; see `qdeploy.head.Head`."""
 
     problem_type: NotRequired[str | None]
     function_to_apply: NotRequired[str | None]
     activation: NotRequired[str | None]
+    embedding: NotRequired[EmbeddingFacts | None]
 
 
 class Source(TypedDict):

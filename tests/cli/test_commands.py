@@ -204,7 +204,7 @@ def test_eval_prints_both_ratios_and_whether_neighbours_matter(
         "traffic, 8 rows 12.00 ms (median; p95 18.00 ms, 640 rows a second, 38.2 % padding)",
         "offline, 32 rows sorted 720 rows a second (44.00 ms a batch, 6.1 % padding)",
         "tokens in traffic median 46, 95 % up to 83",
-        "runs of traffic 500 runs timed in 20.0 s",
+        "runs of traffic 500 runs of each engine timed, 20.0 s in all",
         "speed against fp32 2.41 × (95 %: 2.30 to 2.52; traffic, 8 rows)",
         "speed against fp32 2.22 × (95 %: 2.10 to 2.31; offline, 32 rows sorted)",
         "speed against fp32 3.13 × (95 %: 3.10 to 3.17; fixed shape, 8 × 128)",

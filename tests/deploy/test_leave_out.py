@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +20,13 @@ from qdeploy.deploy.passes.equivalence import TOLERANCE, ModelInputs, Reference,
 from qdeploy.deploy.passes.key_masks import mask_keys
 from qdeploy.deploy.passes.leave_out import LeftOut, hard_feeds, leave_out
 from qdeploy.errors import PlanError, TargetError
+from qdeploy.exporter.export import export_checkpoint
 from qdeploy.files.artifact import read_manifest
 from qdeploy.graph.editor import GraphEditor
+from qdeploy.sentence_layout import POOLING_MODES
 from tests.deploy.conftest import Built, Source
 from tests.exports import Exported, Exports
+from tests.sentence_models import sentence_checkpoint
 from tests.tiny import FAMILIES
 
 TASKS = ("sequence-classification", "token-classification", "question-answering")
@@ -58,6 +64,48 @@ def test_padding_goes_wherever_nothing_reads_it(family: str, task: str, exported
 def test_padding_stays_where_something_reads_it(family: str, exported: Exports) -> None:
     _, _, found = rewritten(exported(family))
     assert not found.padding and LOOKS_AT in found.reason
+
+
+@pytest.mark.parametrize(
+    ("family", "modes"),
+    [
+        ("bert", POOLING_MODES),
+        ("roberta", POOLING_MODES),
+        ("bert", ["cls"]),
+        ("bert", ["lasttoken"]),
+    ],
+)
+def test_pooling_of_every_mode_goes_without_padding(
+    family: str, modes: Sequence[str], tmp_path: Path
+) -> None:
+    """A sum or a maximum over tokens is taken behind a mask, which packed rows do not have.
+
+    A single mode is the graph's output itself.
+    """
+    pooling = {"embedding_dimension": 32, "pooling_mode": list(modes)}
+    parts = () if len(modes) == 1 else ("Normalize",)
+    checkpoint = sentence_checkpoint(tmp_path / "checkpoint", family, pooling=pooling, parts=parts)
+    manifest = export_checkpoint(checkpoint, tmp_path / "model")
+    model, inputs, found = rewritten(Exported(checkpoint, tmp_path / "model"))
+    assert manifest["outputs"][0] == "sentence_embedding"
+    assert found.padding and not found.reason
+    hard = hard_feeds(model, inputs)
+    assert Reference(model, *hard, real_only=True).compare(found.model).within(None)
+
+
+def test_a_run_with_unused_columns_says_nothing(engine: Callable[..., Built]) -> None:
+    """ONNX Runtime warns on every run of shapes in a graph that are not those of the run."""
+    built = engine("bert", strategy="w8a8", padding="removed")
+    code = """
+import sys, numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+mask = np.repeat(np.arange(20)[None] < 7, 4, axis=0).astype(np.int64)
+feeds = {value.name: mask for value in session.get_inputs()}
+session.run(None, feeds | {"input_ids": 7 * mask})
+"""
+    path = str(built.directory / "model.onnx")
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
 """An engine directory in Optimum's `ORTModelForSequenceClassification`.
 
 optimum-onnx 0.1.0 wants transformers < 4.58 and the exporter transformers 5, so Optimum lives in an
-environment of its own, `.venv-optimum`, made on first use from `optimum-requirements.txt`. No part
-of qdeploy is installed there: the engine directory has to be enough.
+environment of its own (`tests.environments`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +17,7 @@ import pytest
 
 from tests.deploy.conftest import Built, Source
 from tests.deploy.tolerances import SAME_ENGINE
-
-REQUIREMENTS = Path(__file__).with_name("optimum-requirements.txt")
-ENVIRONMENT = Path(__file__).parents[2] / ".venv-optimum"
-INSTALL_SECONDS = 1800  # 1 GB of wheels on a busy machine
+from tests.environments import INSTALL_SECONDS, SENTENCE, python_of
 
 SCRIPT = """
 import json, sys
@@ -53,23 +46,7 @@ PAIRS = ["the river is known as the north water", "the school was built", "the k
 @pytest.fixture(scope="module")
 def optimum_python() -> Path:
     """Python of the environment that holds Optimum; skips where it cannot be made."""
-    python = ENVIRONMENT / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    done = ENVIRONMENT / "installed"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if done.is_file() and done.read_text("utf-8") == wanted:
-        return python
-    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS)]
-    try:
-        for command in ([sys.executable, "-m", "venv", str(ENVIRONMENT)], install):
-            subprocess.run(
-                command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS
-            )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        said = str(error.stderr or error).strip().splitlines()
-        pytest.skip(f"Optimum's packages cannot be had here: {said[-1] if said else error}")
-    done.write_text(wanted, "utf-8")
-    return python
+    return python_of(SENTENCE)
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ def test_accuracy_of_other_heads_is_refused_and_the_rest_measured(
     tmp_path: Path, built: Built, labels: tuple[str, ...], said: dict[str, Any], kind: str
 ) -> None:
     checkpoint, engine = built(labels, **said)
-    with pytest.raises(PlanError, match=rf"is a {kind}: accuracy is .*\(--no-accuracy\)"):
+    with pytest.raises(PlanError, match=rf"is a {kind}: its quality is .*\(--no-accuracy\)"):
         qdeploy.evaluate(engine, limit=8, latency=False)
     report = qdeploy.evaluate(engine, accuracy=False, warmup=1, iterations=3, seq_len=16)
     assert report["metrics"] is None and report["latency_ms"]

@@ -14,7 +14,7 @@ from qdeploy.exporter.checkpoint import find_checkpoint
 from qdeploy.exporter.loading import load_model
 from qdeploy.exporter.tasks import TASKS, task_of
 
-SEQUENCE, TOKENS, ANSWERS = TASKS
+SEQUENCE, TOKENS, ANSWERS, _ = TASKS
 
 
 def edit(checkpoint: Path, **tensors: torch.Tensor | None) -> None:

@@ -123,7 +123,9 @@ def test_value_is_refused_before_the_trace(edited: Any, name: str, value: Any, t
         load(checkpoint)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.suffix)
+@pytest.mark.parametrize(
+    "task", [task for task in TASKS if task.suffix], ids=lambda task: task.suffix
+)
 @pytest.mark.parametrize("family", ["bert", "modernbert", "xlm"])
 def test_what_a_run_returns_changes_nothing(family: str, task: Any, tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path / "c", family, task.name)

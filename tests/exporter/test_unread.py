@@ -17,7 +17,7 @@ from qdeploy.exporter.tasks import TASKS
 from tests.families import tiny_config
 from tests.tiny import tiny_checkpoint
 
-SEQUENCE, TOKENS, _ = TASKS
+SEQUENCE, TOKENS, *_ = TASKS
 
 
 def add(checkpoint: Path, **tensors: torch.Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.utils._paths import filter_repo_objects
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from qdeploy.errors import CheckpointError
@@ -36,7 +37,15 @@ def test_download_asks_for_no_pickles_and_no_code(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert download("acme/bert") == tmp_path
     assert asked["allow_patterns"] == ["*.json", "*.safetensors", "*.txt", "*.model"]
-    assert asked["ignore_patterns"] == ["*/*"]  # no copies for other frameworks
+    # parts of a model of sentence-transformers, and no copies for other frameworks
+    files = [
+        "config.json",
+        "1_Pooling/config.json",
+        "onnx/config.json",
+        "2_Dense/model.safetensors",
+    ]
+    patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
+    assert list(filter_repo_objects(files, **patterns)) == [files[0], files[1], files[3]]
     assert not are_progress_bars_disabled()
     download("acme/bert", allow_pickle=True, trust_remote_code=True)
     assert asked["allow_patterns"][-2:] == ["*.bin", "*.py"]

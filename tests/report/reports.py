@@ -146,6 +146,7 @@ def evaluation() -> Any:
         "task": "qnli",
         "metrics": {"accuracy": 0.8675, "n": 5463, "ci95": [0.858, 0.876],
                     "constant_predictor": False},
+        "quality": None,
         "baseline": {"engine": "fp32", "target": "ort-cpu", "strategy": "fp32",
                      "scope": "gemm", "constant_predictor": False, "accuracy": 0.8699,
                      "ci95": [0.8607, 0.8785], "drop": 0.0024, "mcnemar_p": 0.10, "flipped": 55,

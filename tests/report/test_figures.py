@@ -9,7 +9,8 @@ import pytest
 from qdeploy.cli import evaluation as terminal
 from qdeploy.report import evaluation as evaluation_report
 from qdeploy.report.card import model_card
-from qdeploy.report.figures import Figure, figures_of
+from qdeploy.report.figure import Figure
+from qdeploy.report.figures import figures_of
 from qdeploy.report.page import render
 from qdeploy.schemas.evaluation import Evaluation
 from tests.report.reports import CUT, TIMES, evaluation, manifest

@@ -9,14 +9,13 @@ in kernels of its own; here it is plain ONNX operators.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from qdeploy.deploy.passes.packed_rows import NAME, PackedRows
+from qdeploy.deploy.passes.padding_parts import token_parts
 from qdeploy.deploy.passes.token_axes import (
-    PRODUCTS,
     ROW_FREE,
     TOKEN,
     TokenAxes,
@@ -48,7 +47,7 @@ def remove_padding(model: ir.Model, mask: str = "attention_mask", tokens: str = 
     if any(node.op_type == "DynamicQuantizeLinear" for node in model.graph):
         return "ranges found at run time take padding in"
     axes = TokenAxes.of(model, inputs[tokens])
-    parts = _parts(model, axes)
+    parts = token_parts(model, axes, inputs[mask])
     if not parts:
         return "no part of the graph works on tokens one by one"
     if any(_sizes(value) is None for value in _sources(parts, axes)):
@@ -58,54 +57,8 @@ def remove_padding(model: ir.Model, mask: str = "attention_mask", tokens: str = 
     _cut_inputs(model, rows)
     _Packing(model, axes, rows, set(parts)).apply()
     editor.finish()
+    _forget_shapes(model)
     return ""
-
-
-def _parts(model: ir.Model, axes: TokenAxes) -> list[ir.Node]:
-    """Token-wise nodes of the parts that hold a GEMM, in order."""
-    # tensors [B, S] are ids, masks and positions: padding matters to those who count in them
-    nodes = [node for node in model.graph if axes.ranks.get(node.outputs[0], 0) > 2]
-    nodes = [node for node in nodes if node in axes.operands]
-    part = {node: node for node in nodes}
-
-    def root(node: ir.Node) -> ir.Node:
-        while part[node] is not node:
-            part[node] = part[part[node]]
-            node = part[node]
-        return node
-
-    # union of makers and readers: a part is what tokens pass through without a break
-    for node in nodes:
-        for at in axes.operands[node]:
-            value = node.inputs[at]
-            maker = value.producer() if value is not None else None
-            if maker in part:
-                part[root(node)] = root(maker)
-    # sums in front of the first GEMM alone are not worth a gather
-    working = {root(node) for node in nodes if node.op_type in PRODUCTS}
-    return _behind_neighbours([node for node in nodes if root(node) in working], axes)
-
-
-def _behind_neighbours(parts: list[ir.Node], axes: TokenAxes) -> list[ir.Node]:
-    """Without nodes in front whose output others read too.
-
-    MobileBERT's embeddings are read with those of the tokens beside, padding among them: they stay
-    as they are, and the part begins behind them.
-    """
-    inside: dict[ir.Node, None] = {}
-    for node in parts:
-        sources = [node.inputs[at] for at in axes.operands[node]]
-        in_front = all(value is None or value.producer() not in inside for value in sources)
-        if in_front and any(reader not in axes.operands for reader in _all_readers(node)):
-            continue
-        inside[node] = None
-    return list(inside)
-
-
-def _all_readers(node: ir.Node) -> Iterator[ir.Node]:
-    for value in node.outputs:
-        for reader, _ in readers(value):
-            yield reader
 
 
 def _sources(parts: list[ir.Node], axes: TokenAxes) -> list[ir.Value]:
@@ -126,6 +79,17 @@ def _sizes(value: ir.Value) -> list[int] | None:
         return None
     sizes = [size for size in value.shape[2:] if isinstance(size, int)]
     return sizes if len(sizes) == len(value.shape) - 2 else None
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    """Drop shapes that name the columns of the inputs: fewer are left, and runtimes find out."""
+    # ONNX Runtime warns on every run of a shape that is not the run's
+    outputs = set(model.graph.outputs)
+    for node in model.graph:
+        for value in node.outputs:
+            fixed = value.shape is None or all(isinstance(size, int) for size in value.shape)
+            if not fixed and value not in outputs:
+                value.shape = None
 
 
 def _cut_inputs(model: ir.Model, rows: PackedRows) -> None:
@@ -221,6 +185,9 @@ class _Packing:
     def _replace(self, node: ir.Node, made: ir.Value) -> None:
         """Let what reads a node read a tensor of the same values."""
         made.shape = node.outputs[0].shape
+        # CLS pooling: the first token is the graph's own output
+        if node.outputs[0].is_graph_output():
+            self._stand_in_front(node.outputs[0], made)
         self.rows.editor.replace_uses(node.outputs[0], made, besides=set())
 
     def _stand_in_front(self, value: ir.Value, whole: ir.Value) -> None:

@@ -1,0 +1,150 @@
+"""Train a reranker on STS-B and a tagger on WNUT-17, from all-MiniLM-L6-v2, to measure heads with.
+
+    python benchmarks/train_heads.py reranker --data DIR OUT     # train.tsv of STS-B
+    python benchmarks/train_heads.py tagger --data DIR OUT       # train.conll of WNUT-17
+
+A few minutes each on two cores. OUT is a Hugging Face checkpoint; seeds are fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from qdeploy.data.rows import Rows, read_rows
+from qdeploy.data.tokens import items_of
+from qdeploy.models.embedded import base_checkpoint
+
+BATCH, TOKENS, WARMUP = 32, 128, 0.1
+EPOCHS = {"reranker": 4, "tagger": 8}
+RATES = {"reranker": 1e-4, "tagger": 2e-4}
+IGNORED = -100  # a label that no loss counts
+STSB = "text=sentence1,text_pair=sentence2,label=score"
+
+Batch = dict[str, Any]
+
+
+def train(model: Any, batches: Callable[[], Iterator[Batch]], steps: int, rate: float) -> None:
+    """AdamW with a linear schedule; gradients are cut at length 1."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(WARMUP * steps), steps)
+    model.train()
+    began, step = time.monotonic(), 0
+    while step < steps:
+        for batch in batches():
+            loss = model(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            step += 1
+            if step % 50 == 0 or step == steps:
+                print(
+                    f"{step}/{steps} {loss.item():.4f} {time.monotonic() - began:.0f} s", flush=True
+                )
+
+
+def shuffled(count: int) -> Iterator[list[int]]:
+    """Positions of batches."""
+    order = random.sample(range(count), count)
+    return (order[at : at + BATCH] for at in range(0, count, BATCH))
+
+
+def reranker(base: Path, rows: Rows, tokenizer: Any) -> Any:
+    """A cross-encoder with one logit, whose sigmoid is the score over 5."""
+    kind = transformers.AutoModelForSequenceClassification
+    model = kind.from_pretrained(base, num_labels=1)
+    model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.activation.Sigmoid"}
+    assert rows.second is not None
+    assert rows.labels is not None
+    scores = [float(label) / 5 for label in rows.labels]
+
+    class Loss(torch.nn.Module):
+        def forward(self, labels: Any, **feeds: Any) -> Any:
+            logits = model(**feeds).logits[:, 0]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+            return transformers.modeling_outputs.SequenceClassifierOutput(loss=loss)
+
+    def batches() -> Iterator[Batch]:
+        for chosen in shuffled(len(rows)):
+            pairs = ([rows.first[i] for i in chosen], [rows.second[i] for i in chosen])
+            feeds = tokenizer(*pairs, padding=True, truncation=True, max_length=TOKENS,
+                              return_tensors="pt")  # fmt: skip
+            yield {**feeds, "labels": torch.tensor([scores[i] for i in chosen])}
+
+    loss = Loss()
+    loss.model = model  # so that its parameters are the model's
+    steps = EPOCHS["reranker"] * -(-len(rows) // BATCH)
+    train(loss, batches, steps, RATES["reranker"])
+    return model
+
+
+def tagger(base: Path, rows: Rows, tokenizer: Any) -> Any:
+    """A token classifier; the first token of each word carries its tag."""
+    assert rows.labels is not None
+    tags = [items_of(label) for label in rows.labels]
+    names = sorted({tag for row in tags for tag in row}, key=lambda tag: (tag != "O", tag[2:], tag))
+    numbers = {name: at for at, name in enumerate(names)}
+    model = transformers.AutoModelForTokenClassification.from_pretrained(
+        base, num_labels=len(names), id2label=dict(enumerate(names)), label2id=numbers
+    )
+
+    def batches() -> Iterator[Batch]:
+        for chosen in shuffled(len(rows)):
+            words = [rows.first[i].split(" ") for i in chosen]
+            feeds = tokenizer(words, is_split_into_words=True, padding=True, truncation=True,
+                              max_length=TOKENS, return_tensors="pt")  # fmt: skip
+            labels = [
+                _labels(feeds.word_ids(line), [numbers[tag] for tag in tags[i]])
+                for line, i in enumerate(chosen)
+            ]
+            yield {**feeds, "labels": torch.tensor(labels)}
+
+    steps = EPOCHS["tagger"] * -(-len(rows) // BATCH)
+    train(model, batches, steps, RATES["tagger"])
+    return model
+
+
+def _labels(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    """A label for each token; only the first of a word counts."""
+    before: int | None = None
+    found = []
+    for word in words:
+        found.append(IGNORED if word is None or word == before else tags[word])
+        before = word
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("head", choices=sorted(EPOCHS))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    random.seed(0)
+    torch.set_num_threads(args.threads)
+    base = base_checkpoint()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    if args.head == "reranker":
+        rows = read_rows(args.data / "train.tsv", task="text-pair", columns=STSB)
+        model = reranker(base, rows, tokenizer)
+    else:
+        columns = "text=tokens,label=ner_tags"
+        rows = read_rows(args.data / "train.conll", task="text", columns=columns)
+        model = tagger(base, rows, tokenizer)
+    model.eval().save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()

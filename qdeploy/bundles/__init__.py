@@ -1,0 +1,1 @@
+"""Engines laid out for what serves them: one file a format."""

@@ -1,0 +1,151 @@
+"""Sentence embeddings: their output precisions, and how near those of two engines are.
+
+Precisions are those of sentence-transformers' `quantize_embeddings`. They are what an embedding is
+stored as; the engine computes the same in all of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from qdeploy.errors import PlanError, choose
+from qdeploy.head import Head
+from qdeploy.types import Array
+
+FLOAT32, INT8, BINARY = "float32", "int8", "binary"
+PRECISIONS = (FLOAT32, INT8, BINARY)
+NEIGHBOURS = 10  # of recall@10
+_LEVELS = 127.0  # of a component of a vector of length 1
+_BLOCK = 1024  # texts whose neighbours are looked for at a time
+
+
+class Closeness(NamedTuple):
+    """Embeddings of an engine beside those of FP32.
+
+    Attributes:
+        cosine_mean, cosine_p5: of each text with itself: the mean, and what 95 % are above.
+        recall: of the ten nearest other texts by FP32, the share that the engine finds among its
+            own ten; None of fewer than eleven texts.
+    """
+
+    cosine_mean: float
+    cosine_p5: float
+    recall: float | None
+
+
+def closeness(reference: Array, found: Array) -> Closeness:
+    """How near two engines embed the same texts; FP32 [N, D] each."""
+    exact, other = unit(reference), unit(found)
+    cosines = np.einsum("nd,nd->n", exact, other, dtype=np.float64)
+    return Closeness(
+        float(cosines.mean()), float(np.percentile(cosines, 5)), recall_at(exact, other)
+    )
+
+
+def recall_at(reference: Array, found: Array, count: int = NEIGHBOURS) -> float | None:
+    """The share of each text's nearest others that another set of embeddings finds too.
+
+    Texts that FP32 embeds alike are one: which of them is the nearer is a matter of roundings.
+
+    Args:
+        reference, found: FP32 [N, D] of length 1.
+        count: of neighbours.
+
+    Returns:
+        None where there are no more texts than neighbours.
+    """
+    _, first = np.unique(reference, axis=0, return_index=True)
+    reference, found = reference[np.sort(first)], found[np.sort(first)]
+    if len(reference) <= count:
+        return None
+    hits = 0
+    for start in range(0, len(reference), _BLOCK):
+        near, also = (
+            _nearest(vectors, start, start + _BLOCK, count) for vectors in (reference, found)
+        )
+        hits += sum(len(set(a) & set(b)) for a, b in zip(near, also, strict=True))
+    return hits / (len(reference) * count)
+
+
+def _nearest(vectors: Array, start: int, end: int, count: int) -> list[list[int]]:
+    """The nearest others of some texts, by cosine."""
+    scores = vectors[start:end] @ vectors.T
+    own = np.arange(len(scores))
+    scores[own, own + start] = -np.inf
+    best: list[list[int]] = np.argpartition(-scores, count, axis=1)[:, :count].tolist()
+    return best
+
+
+def unit(vectors: Array) -> Array:
+    """Vectors at length 1; a vector of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: Array = vectors / np.where(lengths > 0, lengths, 1.0)
+    return result
+
+
+def prompt_of(head: Head, name: str | None, text: str | None) -> str | None:
+    """What stands in front of each text; None where it is the model's own default.
+
+    Args:
+        head: of the model.
+        name: of one of its prompts, or None.
+        text: a prompt itself, or None.
+
+    Raises:
+        PlanError: both, or no such name.
+    """
+    if name is None:
+        return text
+    known = {} if head.embedding is None else head.embedding.get("prompts", {})
+    if text is not None:
+        raise PlanError("Pass prompt_name or prompt, not both.")
+    if not known:
+        raise PlanError(f"prompt_name is '{name}', and the checkpoint has no prompts. Pass prompt.")
+    return known[choose("prompt name", name, tuple(known), PlanError)]
+
+
+def cut(embeddings: Array, head: Head, dimensions: int | None) -> Array:
+    """The first dimensions of each vector, of length 1 again where the whole ones are (Matryoshka
+    representations, Kusupati et al. 2022, arXiv 2205.13147).
+
+    Args:
+        embeddings: FP32 [N, D].
+        head: of the model.
+        dimensions: how many are kept; None keeps all.
+
+    Raises:
+        PlanError: more than there are, or none.
+    """
+    if dimensions is None:
+        return embeddings
+    size = embeddings.shape[-1]
+    if not 1 <= dimensions <= size:
+        raise PlanError(
+            f"truncate_dim is {dimensions}, and an embedding has {size}: give 1 to {size}."
+        )
+    kept = embeddings[..., :dimensions]
+    assert head.embedding is not None
+    return unit(kept) if head.embedding["normalized"] else np.ascontiguousarray(kept)
+
+
+def stored(embeddings: Array, precision: str) -> Array:
+    """Embeddings in the precision that they are stored in.
+
+    Args:
+        embeddings: FP32 [N, D].
+        precision: "float32"; "int8": int8 [N, D], 127 times each vector at length 1, rounded, so
+            that cosines stay and no ranges have to be kept; "binary": uint8 [N, ⌈D / 8⌉], a bit
+            for each positive component, the first in the highest bit of the first byte.
+
+    Raises:
+        PlanError: another precision.
+    """
+    choose("output precision", precision, PRECISIONS, PlanError)
+    if precision == INT8:
+        scaled: Array = np.clip(np.rint(unit(embeddings) * _LEVELS), -_LEVELS, _LEVELS)
+        return scaled.astype(np.int8)
+    if precision == BINARY:
+        return np.packbits(embeddings > 0, axis=-1)
+    return embeddings

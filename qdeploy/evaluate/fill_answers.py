@@ -1,0 +1,202 @@
+"""The stage of an evaluation that runs the rows: how good the answers are, and how near FP32's."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from qdeploy.data.lengths import row_limit
+from qdeploy.data.reading import Reading
+from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import find_task
+from qdeploy.errors import PlanError
+from qdeploy.evaluate import report as parts
+from qdeploy.evaluate.accuracy import (
+    Compared,
+    Judged,
+    compare,
+    compare_outputs,
+    metrics_of,
+    no_accuracy,
+    outputs_of,
+    predict_rows,
+)
+from qdeploy.evaluate.class_quality import class_quality
+from qdeploy.evaluate.embeddings import closeness
+from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.labels import label_remedy, same_classes
+from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.quality import no_quality, quality_of, values_of
+from qdeploy.evaluate.suspicions import of_lengths
+from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags, tag_quality
+from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.schemas.evaluation import Evaluation
+from qdeploy.schemas.quality import EmbeddingsNear, Quality
+from qdeploy.types import Progress
+
+_NAME_ROWS = "Name labelled rows with --data"
+_STAGES = ("accuracy", "accuracy of the baseline")
+
+
+def fill_answers(
+    report: Evaluation,
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    reading: Reading,
+    gates: Gates,
+    seed: int,
+    progress: Progress | None,
+) -> Judged | Compared | None:
+    """Fill `metrics` or `quality`, `labels` and `baseline` as far as labels and heads allow.
+
+    Returns:
+        What the engine itself answers; None where there is nothing to learn from it.
+
+    Raises:
+        PlanError: a gate, or a simulation, that needs what cannot be measured.
+        DataError: labels that do not fit the head.
+    """
+    limit = row_limit(longest(subjects), reading.max_length, subjects[0].taker)
+    batch = report["protocol"]["batch_size"]
+    if subjects[0].head.chooses:
+        predict = partial(predict_rows, task=find_task(reading.task), max_length=limit,
+                          batch_size=batch, progress=progress)  # fmt: skip
+        found: Judged | Compared | None = _fill_classes(
+            report, subjects, rows, reading, gates, predict, seed
+        )
+    else:
+        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
+        found = _fill_values(report, subjects, rows, reading, gates, run, seed)
+    if found is not None:
+        parts.add_lengths(report["data"], found.lengths)
+        report["warnings"] += of_lengths(
+            found.lengths, subjects[0], longest(subjects), reading.max_length
+        )
+    return found
+
+
+def longest(subjects: list[LoadedEngine]) -> int:
+    """Tokens of a row that every engine takes."""
+    return min(subject.longest for subject in subjects)
+
+
+def _fill_classes(
+    report: Evaluation,
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    reading: Reading,
+    gates: Gates,
+    run: partial[Judged],
+    seed: int,
+) -> Judged | None:
+    """Of heads that choose one class for each row."""
+    reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
+    if reason is not None:
+        remedy = _NAME_ROWS if reading.stands_in else label_remedy(rows)
+        _say_none(report, gates, reason)
+        if len(subjects) == 1:
+            if report["simulated"]:
+                raise PlanError(
+                    f"A simulation measures accuracy alone, and {reason}. {remedy}, or pass "
+                    "--baseline fp32."
+                )
+            report["warnings"].append(
+                f"Accuracy was not measured: {reason}. {remedy}, or pass --baseline fp32: "
+                "agreement with it needs no labels."
+            )
+            return None
+    judged = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
+    report["labels"] = parts.about_labels(judged[0])
+    if reason is None:
+        report["metrics"] = metrics_of(judged[0])
+        report["quality"] = _classes(judged, seed)
+    if report["baseline"] is not None:
+        parts.add_comparison(report["baseline"], compare(judged[0], judged[1]))
+    if reason is not None:
+        report["warnings"].append(_compared("Accuracy", reason))
+    return judged[0]
+
+
+def _classes(judged: list[Judged], seed: int) -> Quality:
+    """What accuracy does not tell: of rare classes, and beyond chance."""
+    own, gold = judged[0], judged[0].gold
+    assert gold is not None
+    base = None
+    if len(judged) > 1:
+        base = np.argmax(judged[1].logits[:, same_classes(own.order, judged[1].order)], axis=1)
+    return class_quality(gold, own.predicted, base, seed)
+
+
+def _fill_values(
+    report: Evaluation,
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    reading: Reading,
+    gates: Gates,
+    run: partial[Compared],
+    seed: int,
+) -> Compared:
+    """Of heads whose answers are values, vectors, or answers for tokens."""
+    head, baseline = subjects[0].head, report["baseline"]
+    reason = no_quality(head, rows, stands_in=reading.stands_in)
+    if reason is not None:
+        _say_none(report, gates, reason)
+        if baseline is None:
+            raise PlanError(
+                f"{subjects[0].directory} is a {head.description}: its quality is not measured, "
+                f"since {reason}. Pass --baseline fp32 to see how far its outputs are from FP32's, "
+                "or measure its latency alone (--no-accuracy)."
+            )
+        report["warnings"].append(_compared("Quality", reason))
+    found = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
+    if baseline is not None:
+        parts.add_noise(baseline, compare_outputs(found[0], found[1]))
+        if head.task == EMBEDDINGS:
+            baseline["embeddings"] = _near(found[1], found[0])
+    if reason is None:
+        measure = _tags if head.task == TOKENS else _numbers
+        report["quality"] = measure(subjects, rows, found, seed)
+    return found[0]
+
+
+def _numbers(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:
+    """Of heads that give a number for each row."""
+    head = subjects[0].head
+    both = [values_of(head, rows, one.values[head.answers[0]]) for one in found]
+    return quality_of(both[0], head, both[1] if len(both) > 1 else None, seed)
+
+
+def _tags(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:
+    """Of token classifiers."""
+    gold = gold_tags(rows, subjects[0].head.labels)
+    both = []
+    for subject, one in zip(subjects, found, strict=True):
+        spelled = subject.encoder.spelled(rows, one.lengths.max_length)
+        said = predicted_tags(rows, spelled, one.values["logits"], subject.head.labels)
+        both.append(counts_of(gold, said))
+    return tag_quality(both[0], both[1] if len(both) > 1 else None, seed)
+
+
+def _near(base: Compared, own: Compared) -> EmbeddingsNear:
+    """How near embeddings are to the baseline's."""
+    reference, found = (one.values["sentence_embedding"] for one in (base, own))
+    near = closeness(reference, found)
+    return {
+        "cosine_mean": near.cosine_mean,
+        "cosine_p5": near.cosine_p5,
+        "recall_at_10": near.recall,
+        "texts": len(found),
+    }
+
+
+def _say_none(report: Evaluation, gates: Gates, reason: str) -> None:
+    report["no_accuracy"] = reason
+    gates.refuse_drop(reason)
+
+
+def _compared(what: str, reason: str) -> str:
+    return (
+        f"{what} was not measured: {reason}. What follows compares the outputs with the "
+        "baseline's, which needs no labels."
+    )

@@ -1,0 +1,78 @@
+"""The figures of heads that answer with values: their metrics, and how near embeddings are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qdeploy.figures import accuracy, correlation, interval, points
+from qdeploy.report.figure import Figure, Mood
+from qdeploy.schemas.evaluation import Baseline, Evaluation
+from qdeploy.schemas.quality import Quality, QualityFigure, main_figure
+
+
+def quality_figures(report: Evaluation) -> Iterator[Figure]:
+    """Each metric, with what is lost against the baseline."""
+    quality, base = report["quality"], report["baseline"]
+    if quality is not None:
+        for figure in quality["figures"]:
+            yield _metric(figure, quality, report["task"])
+        if base is not None:
+            for figure in quality["figures"]:
+                yield from _drop(figure, quality, base["strategy"])
+            if quality["kendall"] is not None:
+                value, detail = correlation(quality["kendall"]), "Kendall's tau of all rows"
+                yield Figure(f"ranking against {base['strategy']}", value, detail, headline=value)
+    if base is not None:
+        yield from _near(base)
+
+
+def _metric(figure: QualityFigure, quality: Quality, task: str) -> Figure:
+    value = correlation(figure["value"])
+    detail = f"95 %: {interval(figure['ci95'], correlation)}; {quality['n']} rows, {task}"
+    if quality["queries"] is not None:
+        detail += f", {quality['queries']} queries"
+    own = figure["name"] == quality["metric"]
+    return Figure(figure["name"], value, detail, headline=value if own else "")
+
+
+def _drop(figure: QualityFigure, quality: Quality, baseline: str) -> Iterator[Figure]:
+    drop, between = figure["drop"], figure["drop_ci95"]
+    if drop is None or between is None:
+        return
+    value = f"{points(drop)} points"
+    own = figure["name"] == quality["metric"]
+    mood: Mood = "bad" if own and between[0] > 0 else ""
+    detail = f"95 %: {interval(between, points)}"
+    name = f"{figure['name']} drop against {baseline}"
+    yield Figure(name, value, detail, mood, headline=value if own else "")
+
+
+def _near(base: Baseline) -> Iterator[Figure]:
+    near = base.get("embeddings")
+    if near is None:
+        return
+    value = correlation(near["cosine_mean"])
+    detail = f"mean of {near['texts']} texts; 95 % are above {correlation(near['cosine_p5'])}"
+    yield Figure(f"cosine to {base['strategy']}", value, detail, headline=value)
+    if near["recall_at_10"] is not None:
+        value = f"{accuracy(near['recall_at_10'])} %"
+        detail = f"of the ten nearest texts by {base['strategy']}"
+        yield Figure("recall of neighbours", value, detail, headline=value)
+
+
+def quality_headline(report: Evaluation) -> str | None:
+    """The result in a clause; None where there is none."""
+    quality, base = report["quality"], report["baseline"]
+    if quality is not None and report["metrics"] is None:
+        figure = main_figure(quality)
+        text = f"{figure['name']} {correlation(figure['value'])} on {quality['n']} rows"
+        if figure["drop"] is not None and base is not None:
+            verb = "lost" if figure["drop"] >= 0 else "gained"
+            lost = points(abs(figure["drop"]), signed=False)
+            text += f", {lost} points {verb} against {base['strategy']}"
+        return text
+    near = None if base is None else base.get("embeddings")
+    if near is None or base is None:
+        return None
+    found = correlation(near["cosine_mean"])
+    return f"embeddings have a cosine of {found} with those of {base['strategy']}"
