@@ -71,6 +71,7 @@ def test_every_step_leaves_its_entry(benchmark: Any, tmp_path: Path) -> None:
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_a_step_that_breaks_leaves_its_reason_and_the_others(
     benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,15 @@ def script() -> Path:
     if not (HOME / "installed").is_file():
         shutil.rmtree(HOME, ignore_errors=True)
         HOME.mkdir()
-        command = ["npm", "install", "--no-audit", "--no-fund", "--silent", PACKAGE]
+        command = [
+            "npm",
+            "install",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+            PACKAGE,
+        ]
         done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=900)
         if done.returncode:
             pytest.skip(f"{PACKAGE} cannot be had here: {done.stderr.strip()[-300:]}")

@@ -64,7 +64,8 @@ def written(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/*")}
 
 
-@pytest.mark.parametrize("phase", [pytest.param("accuracy", marks=pytest.mark.slow), "latency"])
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["accuracy", "latency"])
 def test_every_trial_ends_once_though_a_node_dies(
     cluster: Any, model: Path, options: dict[str, Any], tmp_path: Path, phase: str
 ) -> None:
