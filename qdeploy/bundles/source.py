@@ -42,12 +42,11 @@ class Source:
         return self.manifest["target"] == OPENVINO
 
 
-def copy_tokenizer(source: Source, work: Path, **others: Any) -> None:
+def copy_tokenizer(source: Source, work: Path) -> None:
     """`config.json` and the tokenizer, as transformers reads them.
 
     Args:
         work: the bundle.
-        others: of tokenizer_config.json.
     """
     for name in (CONFIG, TOKENIZER):
         shutil.copyfile(source.directory / name, work / name)
@@ -55,7 +54,7 @@ def copy_tokenizer(source: Source, work: Path, **others: Any) -> None:
     if (source.directory / TOKENIZER_CONFIG).is_file():
         config = dict(read_json(source.directory / TOKENIZER_CONFIG))
     config |= {"model_max_length": source.manifest["max_length"]}
-    config |= {"model_input_names": list(source.manifest["inputs"])} | others
+    config |= {"model_input_names": list(source.manifest["inputs"])}
     write_json(work / TOKENIZER_CONFIG, config)
 
 

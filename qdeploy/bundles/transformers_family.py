@@ -12,16 +12,13 @@ from qdeploy.files.artifact import write_json
 from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS
 from qdeploy.sentence_layout import CLASSES, CONFIG, MODULES, SWITCHES, TRANSFORMER_CONFIG
 
-_STATES = {"token_embeddings": "last_hidden_state"}
-
 
 def optimum(source: Source, work: Path) -> str:
     """`ORTModelFor…` and `OVModelFor…`, and with them `pipeline()`."""
     refuse(source, "Optimum", heads=(SEQUENCES, TOKENS, SPANS, EMBEDDINGS))
     copy_tokenizer(source, work)
     place = "openvino_model.xml" if source.is_openvino else "model.onnx"
-    outputs = _STATES if source.head.task == EMBEDDINGS else _same(source)
-    write_graph(source, work / place, outputs)
+    write_graph(source, work / place, _outputs(source))
     kind = {
         SEQUENCES: "SequenceClassification",
         TOKENS: "TokenClassification",
@@ -43,7 +40,7 @@ def sentence_transformers(source: Source, work: Path) -> str:
     backend = "openvino" if source.is_openvino else "onnx"
     place = "openvino_model.xml" if source.is_openvino else "model.onnx"
     embeds = source.head.task == EMBEDDINGS
-    write_graph(source, work / backend / place, _STATES if embeds else _same(source))
+    write_graph(source, work / backend / place, _outputs(source))
     if embeds:
         _write_modules(source, work)
     name = "SentenceTransformer" if embeds else "CrossEncoder"
@@ -61,7 +58,7 @@ def text_embeddings_inference(source: Source, work: Path) -> str:
     refuse_prompt(source, "text-embeddings-inference")
     copy_tokenizer(source, work)
     embeds = source.head.task == EMBEDDINGS
-    write_graph(source, work / "onnx" / "model.onnx", _STATES if embeds else _same(source))
+    write_graph(source, work / "onnx" / "model.onnx", _outputs(source))
     if embeds:
         _write_modules(source, work)
     return "text-embeddings-router --model-id {out}"
@@ -74,9 +71,7 @@ def transformers_js(source: Source, work: Path) -> str:
         raise PlanError("transformers.js runs ONNX Runtime. Build for ort-cpu.")
     refuse_prompt(source, "transformers.js")
     copy_tokenizer(source, work)
-    embeds = source.head.task == EMBEDDINGS
-    outputs = _STATES if embeds else _same(source)
-    write_graph(source, work / "onnx" / "model_quantized.onnx", outputs)
+    write_graph(source, work / "onnx" / "model_quantized.onnx", _outputs(source))
     task = {
         SEQUENCES: "text-classification",
         TOKENS: "token-classification",
@@ -90,7 +85,10 @@ def transformers_js(source: Source, work: Path) -> str:
     )
 
 
-def _same(source: Source) -> dict[str, str]:
+def _outputs(source: Source) -> dict[str, str]:
+    """Names of the outputs that are kept; what embeds pools by itself, from the last states."""
+    if source.head.task == EMBEDDINGS:
+        return {"token_embeddings": "last_hidden_state"}
     return {name: name for name in source.head.answers}
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from qdeploy.evaluate.bootstrap import figure_of
 from qdeploy.schemas.quality import Quality, QualityFigure
 from qdeploy.types import Array
 
 MACRO_F1, MCC = "macro F1", "MCC"
-_DRAWS, _LEVEL = 400, (2.5, 97.5)
+_DRAWS = 400
 
 
 def class_quality(gold: Array, answers: Array, base: Array | None, seed: int = 0) -> Quality:
@@ -33,19 +34,9 @@ def class_quality(gold: Array, answers: Array, base: Array | None, seed: int = 0
 
     def figure(name: str) -> QualityFigure:
         own = _of_all(name, classes, cells[0], cells[1], counts, draws)
-        found: QualityFigure = {
-            "name": name,
-            "value": float(own[0]),
-            "ci95": _interval(own[1:]),
-            "baseline": None,
-            "drop": None,
-            "drop_ci95": None,
-        }
-        if base is not None:
-            other = _of_all(name, classes, cells[0], cells[2], counts, draws)
-            found["baseline"], found["drop"] = float(other[0]), float(other[0] - own[0])
-            found["drop_ci95"] = _interval(other[1:] - own[1:])
-        return found
+        if base is None:
+            return figure_of(name, own, None)
+        return figure_of(name, own, _of_all(name, classes, cells[0], cells[2], counts, draws))
 
     figures = [figure(MACRO_F1), figure(MCC)]
     return {
@@ -87,8 +78,3 @@ def matthews(table: Array) -> float:
 
 
 _METRICS: dict[str, Callable[[Array], float]] = {MACRO_F1: macro_f1, MCC: matthews}
-
-
-def _interval(drawn: Array) -> list[float]:
-    low, high = np.percentile(drawn, _LEVEL)
-    return [float(low), float(high)]

@@ -83,9 +83,8 @@ def predict_values(
     for batch in bounded_batches(encoder, encoded, batch_size):
         outputs = engine.run(batch.feeds)
         for at, row in enumerate(batch.index):
-            own = (
-                None if head.of_rows else batch.feeds["attention_mask"][at] == 1
-            )  # None: an axis [1, …]
+            # None makes an axis, [1, …]
+            own = None if head.of_rows else batch.feeds["attention_mask"][at] == 1
             for name, rows in found.items():
                 rows[row] = outputs[name][at][own].astype(np.float32)
         done += len(batch.index)

@@ -16,6 +16,7 @@ import numpy as np
 
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
+from qdeploy.evaluate.bootstrap import figure_of
 from qdeploy.evaluate.embeddings import unit
 from qdeploy.evaluate.tagging import F1
 from qdeploy.head import EMBEDDINGS, REGRESSION, SEQUENCES, TOKENS, Head
@@ -25,7 +26,7 @@ from qdeploy.types import Array
 
 SPEARMAN, PEARSON, MSE, NDCG, MRR = "spearman", "pearson", "mse", "ndcg@10", "mrr@10"
 _LOWER_IS_BETTER = (MSE,)
-_DRAWS, _LEVEL = 400, (2.5, 97.5)
+_DRAWS = 400
 _CUT = 10  # of a ranking
 _LEAST = 3  # rows of a correlation
 
@@ -181,29 +182,11 @@ def _figure(
 ) -> QualityFigure:
     """A metric with its intervals; each callable takes what is drawn, None for all."""
     rng = np.random.default_rng(seed)
-    draws = [rng.integers(0, count, count) for _ in range(_DRAWS)]
+    # labels of a draw that are all alike have no correlation: NaN, which says nothing
+    draws = [None, *(rng.integers(0, count, count) for _ in range(_DRAWS))]
     mine = np.array([own(drawn) for drawn in draws])
-    found: QualityFigure = {
-        "name": name,
-        "value": own(None),
-        "ci95": _interval(mine),
-        "baseline": None,
-        "drop": None,
-        "drop_ci95": None,
-    }
-    if base is not None:
-        sign = -1.0 if name in _LOWER_IS_BETTER else 1.0
-        theirs = np.array([base(drawn) for drawn in draws])
-        found["baseline"] = base(None)
-        found["drop"] = sign * (base(None) - own(None))
-        found["drop_ci95"] = _interval(sign * (theirs - mine))
-    return found
-
-
-def _interval(drawn: Array) -> list[float]:
-    """Draws whose labels are all alike have no correlation, and say nothing."""
-    low, high = np.nanpercentile(drawn, _LEVEL)
-    return [float(low), float(high)]
+    theirs = None if base is None else np.array([base(drawn) for drawn in draws])
+    return figure_of(name, mine, theirs, lower_is_better=name in _LOWER_IS_BETTER)
 
 
 def _spearman(gold: Array, answers: Array) -> float:

@@ -17,12 +17,13 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import Token
 from qdeploy.data.tokens import items_of
 from qdeploy.errors import DataError
+from qdeploy.evaluate.bootstrap import figure_of
 from qdeploy.schemas.quality import Quality, QualityFigure
 from qdeploy.types import Array
 
 F1, PRECISION, RECALL, ACCURACY = "entity f1", "entity precision", "entity recall", "word accuracy"
 OUTSIDE, _PREFIXES = "O", ("B", "I", "E", "S")
-_DRAWS, _LEVEL = 1000, (2.5, 97.5)
+_DRAWS = 1000
 Entity = tuple[str, int, int]  # type, first word, word behind the last
 
 
@@ -157,24 +158,7 @@ def tag_quality(own: Counts, base: Counts | None, seed: int = 0) -> Quality:
 
 def _figure(name: str, own: Counts, base: Counts | None, seed: int) -> QualityFigure:
     rng, count = np.random.default_rng(seed), len(own.values)
-    draws = [rng.integers(0, count, count) for _ in range(_DRAWS)]
+    draws = [None, *(rng.integers(0, count, count) for _ in range(_DRAWS))]
     mine = np.array([own.figure(name, drawn) for drawn in draws])
-    found: QualityFigure = {
-        "name": name,
-        "value": own.figure(name),
-        "ci95": _interval(mine),
-        "baseline": None,
-        "drop": None,
-        "drop_ci95": None,
-    }
-    if base is not None:
-        theirs = np.array([base.figure(name, drawn) for drawn in draws])
-        found["baseline"] = base.figure(name)
-        found["drop"] = base.figure(name) - own.figure(name)
-        found["drop_ci95"] = _interval(theirs - mine)
-    return found
-
-
-def _interval(drawn: Array) -> list[float]:
-    low, high = np.percentile(drawn, _LEVEL)
-    return [float(low), float(high)]
+    theirs = None if base is None else np.array([base.figure(name, drawn) for drawn in draws])
+    return figure_of(name, mine, theirs)

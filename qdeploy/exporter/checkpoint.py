@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from qdeploy.data.readers import READERS
 from qdeploy.errors import CheckpointError
+from qdeploy.exporter.json_file import json_file
 from qdeploy.exporter.sentence_parts import SentenceParts, check_pickles, find_parts
 from qdeploy.exporter.weight_files import adapter_weights, find_weights
 from qdeploy.files.artifact import MANIFEST, sha256_file
@@ -98,9 +98,8 @@ def find_checkpoint(
     directory = _directory(name, consent)
     if (directory / ADAPTER_CONFIG).is_file():
         return _with_adapter(name, directory, None, consent)
-    parts = find_parts(directory)
+    parts = _parts(directory, allow_pickle=allow_pickle)
     if parts is not None:
-        check_pickles(parts, allow_pickle=allow_pickle)
         directory = parts.encoder or directory
     config = _config(directory, trust_remote_code=trust_remote_code)
     _check_tokenizer(directory)
@@ -148,12 +147,10 @@ def _directory(name: str, consent: dict[str, bool]) -> Path:
 def _with_adapter(
     name: str, adapter: Path, labels: tuple[str, ...] | None, consent: dict[str, bool]
 ) -> Checkpoint:
-    adapter_config = _json(adapter / ADAPTER_CONFIG)
+    adapter_config = json_file(adapter / ADAPTER_CONFIG, dict)
     file = adapter_weights(adapter, allow_pickle=consent["allow_pickle"])
     base = _base_of(adapter, adapter_config, consent)
-    parts = find_parts(adapter)
-    if parts is not None:
-        check_pickles(parts, allow_pickle=consent["allow_pickle"])
+    parts = _parts(adapter, allow_pickle=consent["allow_pickle"])
     config_directory = adapter if (adapter / CONFIG).is_file() else base
     tokenizer = adapter if _has_tokenizer(adapter) else base
     _check_tokenizer(tokenizer)
@@ -171,6 +168,14 @@ def _with_adapter(
         trust_remote_code=consent["trust_remote_code"],
         parts=parts,
     )
+
+
+def _parts(directory: Path, *, allow_pickle: bool) -> SentenceParts | None:
+    """What stands behind the encoder of an embedding model, its weights vetted; else None."""
+    parts = find_parts(directory)
+    if parts is not None:
+        check_pickles(parts, allow_pickle=allow_pickle)
+    return parts
 
 
 def _base_of(adapter: Path, config: dict[str, Json], consent: dict[str, bool]) -> Path:
@@ -214,7 +219,7 @@ def _config(directory: Path, *, trust_remote_code: bool) -> dict[str, Json]:
             f"{directory} has no {CONFIG}, so it is not a Hugging Face checkpoint. Pass the "
             "directory that `model.save_pretrained(...)` wrote."
         )
-    config = _json(path)
+    config: dict[str, Json] = json_file(path, dict)
     if config.get("quantization_config"):
         raise CheckpointError(
             f"{directory} is quantized already ({CONFIG} has a quantization_config), and qdeploy "
@@ -252,18 +257,6 @@ def _check_model_type(path: Path, config: dict[str, Json], *, trust_remote_code:
         f"know. Correct a spelling mistake there, or upgrade with "
         f"`{upgrade_command('transformers')}`."
     )
-
-
-def _json(path: Path) -> dict[str, Json]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as JSON: {error}. Copy or download it again."
-        ) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object. Copy or download it again.")
-    return value
 
 
 def _has_tokenizer(directory: Path) -> bool:

@@ -7,13 +7,13 @@ them).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qdeploy.errors import CheckpointError
+from qdeploy.exporter.json_file import json_file
 from qdeploy.schemas.manifest import EmbeddingFacts
 from qdeploy.sentence_layout import CONFIG, MODULES, POOLING_MODES, SWITCHES, TRANSFORMER_CONFIG
 from qdeploy.types import Json
@@ -272,19 +272,5 @@ def _inside(directory: Path, path: str, origin: Path) -> Path:
 
 
 def _read(path: Path, kind: type) -> Any:
-    """A JSON file; empty where there is none.
-
-    Raises:
-        CheckpointError: no JSON, or another kind.
-    """
-    if not path.is_file():
-        return kind()
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as JSON: {error}. Copy or download it again."
-        ) from error
-    if not isinstance(found, kind):
-        raise CheckpointError(f"{path} holds no JSON {kind.__name__}. Copy or download it again.")
-    return found
+    """A JSON file; empty where there is none."""
+    return json_file(path, kind) if path.is_file() else kind()
