@@ -23,7 +23,7 @@ from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.options import SweepOptions
-from qdeploy.types import PathLike, Progress
+from qdeploy.types import OwnMetric, PathLike, Progress
 
 __all__: list[str]
 __version__: str
@@ -78,10 +78,11 @@ def build(
     groups: int | str = ...,
     outlier_channels: int | str | None = ...,
     prescale: str | None = ...,
-    noise_target: float = ...,
+    noise_target: float | None = ...,
     float_sites: Sequence[str] | str = ...,
     int8_residuals: bool = ...,
     max_drop: float | None = ...,
+    metric: OwnMetric | str | None = ...,
     min_shape: str | None = ...,
     max_shape: str | None = ...,
     workspace_mb: int | None = ...,

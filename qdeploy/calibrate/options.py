@@ -24,6 +24,8 @@ PRE_QUANT_SCALES = (NONE, FOLDED, EVERYWHERE)
 # A group of a GEMM's input is a product of its own, so that graph and time grow with K. The paper's
 # accuracy is back at K = 4 (docs/reproduction.md).
 MOST_GROUPS = 32
+# Noise targets, dB: of most heads, and of embeddings (docs/heads.md, "Measured").
+NOISE_TARGET, NEAREST_TEXTS = 30.0, 36.0
 _WHY_SO_MANY = "Each group is a product of its own: more of them cost time and mend nothing."
 
 
@@ -134,9 +136,10 @@ class PlanOptions(Options):
         group=PEG,
         choices=PRE_QUANT_SCALES,
     )
-    noise_target: float = option(
-        30.0,
-        "A GEMM input whose rounding noise is less than this below the output is treated.",
+    noise_target: float | None = option(
+        None,
+        "A GEMM input whose rounding noise is less than this below the output is treated. 30 when"
+        " left out, and 36 of embedding models, whose nearest texts ask for more.",
         group=PEG,
         number=float,
         above=0,
@@ -164,11 +167,19 @@ class PlanOptions(Options):
         """The activation scheme; uint8 where no target has filled in its own."""
         return self.activations or ASYMMETRIC
 
-    def resolved(self, activations: str, pre_quant_scale: str) -> PlanOptions:
+    @property
+    def least_db(self) -> float:
+        """The noise target; that of most heads where none was filled in."""
+        return NOISE_TARGET if self.noise_target is None else self.noise_target
+
+    def resolved(
+        self, activations: str, pre_quant_scale: str, noise_target: float | None
+    ) -> PlanOptions:
         """With what is left out filled in.
 
         Args:
             activations, pre_quant_scale: the target's own.
+            noise_target: the head's own, dB; None of strategies that have none.
         """
         automatic = self.scope == GEMM_SCOPE and self.groups == AUTO
         own = pre_quant_scale if automatic else NONE
@@ -176,6 +187,7 @@ class PlanOptions(Options):
             self,
             activations=self.activations or activations,
             prescale=own if self.prescale is None else self.prescale,
+            noise_target=noise_target if self.noise_target is None else self.noise_target,
         )
 
     @property
@@ -185,8 +197,13 @@ class PlanOptions(Options):
 
     def to_json(self) -> dict[str, object]:
         """For plan.json."""
-        left = {"activations": self.scheme, "prescale": self.prescale or NONE}
-        return flat(self) | left | {"float_sites": list(self.float_sites)}
+        left = {
+            "activations": self.scheme,
+            "prescale": self.prescale or NONE,
+            "noise_target": self.least_db,
+            "float_sites": list(self.float_sites),
+        }
+        return flat(self) | left
 
 
 def _names_of(names: Sequence[str] | str) -> tuple[str, ...]:

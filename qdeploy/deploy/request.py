@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qdeploy.calibrate.options import EVERYWHERE, NONE, PlanOptions
+from qdeploy.calibrate.options import (
+    EVERYWHERE,
+    NEAREST_TEXTS,
+    NOISE_TARGET,
+    NONE,
+    PlanOptions,
+)
 from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.deploy.options import AUTO, REMOVED, BuildOptions, Shape, parse_shape
 from qdeploy.deploy.targets.base import HALF, Target
@@ -13,6 +19,7 @@ from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
+from qdeploy.head import EMBEDDINGS, head_of
 from qdeploy.options import defaults
 
 _USUAL = parse_shape(str(defaults(BuildOptions)["opt_shape"]))
@@ -54,6 +61,7 @@ class Request:
         plan = asked.plan.resolved(
             target.activations if calibrated else ASYMMETRIC,
             target.pre_quant_scale if asked.strategy == "peg" else NONE,
+            _noise_target(model_dir) if asked.strategy == "peg" else None,
         )
         rest = target.choose_rest(asked.rest_precision)
         if asked.strategy == FP32 and rest == HALF:
@@ -125,6 +133,12 @@ class Request:
             )
         if not self.asked.dry_run:
             target.require()
+
+
+def _noise_target(model_dir: Path) -> float:
+    """What the head asks for, dB."""
+    head = head_of(model_dir, read_manifest(model_dir, "model"))
+    return NEAREST_TEXTS if head.task == EMBEDDINGS else NOISE_TARGET
 
 
 def check_shape(shape: Shape, longest: int) -> None:
