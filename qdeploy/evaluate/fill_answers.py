@@ -25,12 +25,12 @@ from qdeploy.evaluate.accuracy import (
 from qdeploy.evaluate.class_quality import class_quality
 from qdeploy.evaluate.embeddings import closeness
 from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.head_quality import head_quality
 from qdeploy.evaluate.labels import label_remedy, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
-from qdeploy.evaluate.quality import no_quality, quality_of, values_of
+from qdeploy.evaluate.quality import no_quality
 from qdeploy.evaluate.suspicions import of_lengths
-from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags, tag_quality
-from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.head import EMBEDDINGS
 from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.quality import EmbeddingsNear, Quality
 from qdeploy.types import Progress
@@ -155,27 +155,8 @@ def _fill_values(
         if head.task == EMBEDDINGS:
             baseline["embeddings"] = _near(found[1], found[0])
     if reason is None:
-        measure = _tags if head.task == TOKENS else _numbers
-        report["quality"] = measure(subjects, rows, found, seed)
+        report["quality"] = head_quality(subjects, rows, found, seed)
     return found[0]
-
-
-def _numbers(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:
-    """Of heads that give a number for each row."""
-    head = subjects[0].head
-    both = [values_of(head, rows, one.values[head.answers[0]]) for one in found]
-    return quality_of(both[0], head, both[1] if len(both) > 1 else None, seed)
-
-
-def _tags(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:
-    """Of token classifiers."""
-    gold = gold_tags(rows, subjects[0].head.labels)
-    both = []
-    for subject, one in zip(subjects, found, strict=True):
-        spelled = subject.encoder.spelled(rows, one.lengths.max_length)
-        said = predicted_tags(rows, spelled, one.values["logits"], subject.head.labels)
-        both.append(counts_of(gold, said))
-    return tag_quality(both[0], both[1] if len(both) > 1 else None, seed)
 
 
 def _near(base: Compared, own: Compared) -> EmbeddingsNear:

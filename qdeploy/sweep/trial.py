@@ -19,21 +19,35 @@ from pathlib import Path
 
 from qdeploy.autotune.build import build_one
 from qdeploy.calibrate.strategies import needs_statistics
-from qdeploy.data.rows import read_rows
+from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import QDeployWarning
-from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
-from qdeploy.evaluate.loaded_engine import load_engine
-from qdeploy.evaluate.predictions import load_predictions, save_predictions
+from qdeploy.evaluate.accuracy import (
+    compare,
+    compare_outputs,
+    metrics_of,
+    outputs_of,
+    predict_rows,
+)
+from qdeploy.evaluate.head_quality import head_quality
+from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
+from qdeploy.evaluate.predictions import (
+    load_outputs,
+    load_predictions,
+    save_outputs,
+    save_predictions,
+)
 from qdeploy.evaluate.run import evaluate_engine
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import swap_text
 from qdeploy.files.artifact import write_json
 from qdeploy.machine.faults import explained
 from qdeploy.options import make
+from qdeploy.schemas.quality import main_figure
+from qdeploy.schemas.sweep import Answered
 from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
 
 
@@ -78,7 +92,7 @@ class Request:
 
 
 def measure_accuracy(request: Request) -> None:
-    """Build the engine where it is missing or damaged, predict every row, compare with FP32.
+    """Build the engine where it is missing or damaged, run every row, compare with FP32.
 
     accuracy.json then has what `qdeploy.schemas.sweep.TrialAccuracy` says; whoever reads it holds
     it against that.
@@ -96,19 +110,80 @@ def measure_accuracy(request: Request) -> None:
             build_one(request.model, engine, make(BuildOptions, settings))
     subject = load_engine(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
+    measure = _classes if subject.head.chooses else _outputs
+    write_json(
+        folder / ACCURACY,
+        {
+            **measure(request, subject, rows),
+            "size_mb": engine_size(engine),
+            "int8": read_certificate(engine).get("int8"),
+            "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
+        },
+    )
+
+
+def _classes(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
+    """Of heads that choose one class of a row."""
     judged = predict_rows(subject, rows, find_task(request.task), max_length=request.max_length)
-    save_predictions(judged, folder / PREDICTIONS)
-    result: dict[str, object] = {
-        "metrics": metrics_of(judged),
-        "class_order": swap_text(judged),
-        "baseline": None,
-        "size_mb": engine_size(engine),
-        "int8": read_certificate(engine).get("int8"),
-        "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
-    }
+    save_predictions(judged, Path(request.folder) / PREDICTIONS)
+    own, base = metrics_of(judged), None
     if request.baseline is not None:
-        result["baseline"] = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
-    write_json(folder / ACCURACY, result)
+        base = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
+    return {
+        "metrics": {
+            "metric": "accuracy",
+            "value": own["accuracy"],
+            "ci95": own["ci95"],
+            "n": own["n"],
+            "constant_predictor": own["constant_predictor"],
+        },
+        "class_order": swap_text(judged),
+        "baseline": None
+        if base is None
+        else {
+            "drop": base["drop"],
+            "drop_ci95": None,
+            "mcnemar_p": base["mcnemar_p"],
+            "flipped": base["flipped"],
+            "agreement": base["agreement"],
+            "sqnr_db": base["sqnr_db"],
+            "max_abs_diff": base["max_abs_diff"],
+        },
+    }
+
+
+def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
+    """Of all other heads, by their own metrics."""
+    both = [outputs_of(subject, rows, max_length=request.max_length)]
+    save_outputs(both[0], len(rows), Path(request.folder) / PREDICTIONS)
+    if request.baseline is not None:
+        both.append(load_outputs(Path(request.baseline) / PREDICTIONS, subject.head))
+    quality = head_quality([subject] * len(both), rows, both, seed=0)
+    main = main_figure(quality)
+    found: Answered = {
+        "metrics": {
+            "metric": main["name"],
+            "value": main["value"],
+            "ci95": main["ci95"],
+            "n": quality["n"],
+            "constant_predictor": False,
+        },
+        "class_order": None,
+        "baseline": None,
+    }
+    if len(both) > 1:
+        assert main["drop"] is not None
+        noise = compare_outputs(both[0], both[1])
+        found["baseline"] = {
+            "drop": main["drop"],
+            "drop_ci95": main["drop_ci95"],
+            "mcnemar_p": None,
+            "flipped": None,
+            "agreement": None,
+            "sqnr_db": noise["sqnr_db"],
+            "max_abs_diff": noise["max_abs_diff"],
+        }
+    return found
 
 
 def _remove(path: Path) -> None:
