@@ -16,6 +16,7 @@ class ColumnFields(TypedDict):
     first: Text
     second: NotRequired[Text | None]
     label: Text
+    classes: NotRequired[list[Text]]
 
 
 class ReadingFields(TypedDict):
