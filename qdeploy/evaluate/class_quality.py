@@ -1,46 +1,61 @@
-"""Macro F1 and Matthews' correlation of a classifier, from its confusion matrix.
+"""Macro F1, Matthews' correlation and F1 of a classifier, from its confusion matrix.
 
-Both are scikit-learn's (`f1_score(average="macro")`, `matthews_corrcoef`), over the classes that
-stand among labels or answers. A bootstrap over rows draws the cells of the table of labels, answers
-and the baseline's answers, which is the same, in time that does not grow with the rows.
+All are scikit-learn's (`f1_score(average="macro")`, `matthews_corrcoef`, `f1_score(pos_label=…)`),
+the first over the classes that stand among labels or answers. A bootstrap over rows draws the cells
+of the table of labels, answers and the baseline's answers, which is the same, in time that does not
+grow with the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from qdeploy.data.classes import plain_name
+from qdeploy.data.tasks import F1, MCC, Task
 from qdeploy.evaluate.bootstrap import figure_of
-from qdeploy.schemas.quality import Quality, QualityFigure
+from qdeploy.schemas.quality import ACCURACY, Quality, QualityFigure
 from qdeploy.types import Array
 
-MACRO_F1, MCC = "macro F1", "MCC"
+MACRO_F1 = "macro F1"
 _DRAWS = 400
 
 
-def class_quality(gold: Array, answers: Array, base: Array | None, seed: int = 0) -> Quality:
+def class_quality(
+    gold: Array,
+    answers: Array,
+    base: Array | None,
+    seed: int = 0,
+    *,
+    metric: str = ACCURACY,
+    positive: int | None = None,
+) -> Quality:
     """The metrics with their intervals, and what is lost against a baseline on the same rows.
 
     Args:
         gold, answers, base: int64 [N] class indices; `base` None where there is no baseline.
         seed: of the bootstrap.
+        metric: what the engine is judged by; "F1" takes `positive`.
+        positive: the class whose F1 is told; None for none.
     """
     theirs = answers if base is None else base
-    classes = int(max(gold.max(), answers.max(), theirs.max())) + 1
+    classes = 1 + max(int(max(gold.max(), answers.max(), theirs.max())), positive or 0)
     cells, counts = np.unique(np.stack([gold, answers, theirs]), axis=1, return_counts=True)
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(gold), counts / len(gold), _DRAWS)
 
-    def figure(name: str) -> QualityFigure:
-        own = _of_all(name, classes, cells[0], cells[1], counts, draws)
+    def figure(name: str, of: Callable[[Array], float]) -> QualityFigure:
+        own = _of_all(of, classes, cells[0], cells[1], counts, draws)
         if base is None:
             return figure_of(name, own, None)
-        return figure_of(name, own, _of_all(name, classes, cells[0], cells[2], counts, draws))
+        return figure_of(name, own, _of_all(of, classes, cells[0], cells[2], counts, draws))
 
-    figures = [figure(MACRO_F1), figure(MCC)]
+    figures = [figure(MACRO_F1, macro_f1), figure(MCC, matthews)]
+    if positive is not None:
+        figures.insert(0, figure(F1, lambda table: class_f1(table, positive)))
     return {
-        "metric": "accuracy",
+        "metric": metric,
         "n": len(gold),
         "queries": None,
         "figures": figures,
@@ -48,17 +63,44 @@ def class_quality(gold: Array, answers: Array, base: Array | None, seed: int = 0
     }
 
 
+def metric_of_task(task: Task, names: Sequence[str]) -> tuple[str, int | None]:
+    """What a classifier is judged by on a task, and the class whose F1 that is.
+
+    Args:
+        task: of the rows.
+        names: class names of the model, by index.
+
+    Returns:
+        The metric, or accuracy where F1 is asked for and the model has other classes than the task.
+    """
+    if task.metric != F1:
+        return task.metric, None
+    known = [plain_name(name) for name in names]
+    wanted = [plain_name(name) for name in task.classes]
+    return (F1, known.index(wanted[1])) if sorted(known) == sorted(wanted) else (ACCURACY, None)
+
+
 def _of_all(
-    name: str, classes: int, gold: Array, answers: Array, counts: Array, draws: Array
+    metric: Callable[[Array], float],
+    classes: int,
+    gold: Array,
+    answers: Array,
+    counts: Array,
+    draws: Array,
 ) -> Array:
     """A metric of the rows as they are, and of each draw, float64 [1 + draws]."""
-    metric = _METRICS[name]
     place = gold * classes + answers
     tables = (
         np.bincount(place, weights=drawn, minlength=classes**2).reshape(classes, classes)
         for drawn in (counts, *draws)
     )
     return np.array([metric(table) for table in tables])
+
+
+def class_f1(table: Array, at: int) -> float:
+    """The F1 of one class, 0 where no row is of it or answered with it; [labels, answers]."""
+    either = table[at].sum() + table[:, at].sum()
+    return float(2 * table[at, at] / either) if either else 0.0
 
 
 def macro_f1(table: Array) -> float:
@@ -75,6 +117,3 @@ def matthews(table: Array) -> float:
     size = (rows**2 - answered @ answered) * (rows**2 - labelled @ labelled)
     above = float(table.trace() * rows - answered @ labelled)
     return above / float(np.sqrt(size)) if size > 0 else 0.0
-
-
-_METRICS: dict[str, Callable[[Array], float]] = {MACRO_F1: macro_f1, MCC: matthews}

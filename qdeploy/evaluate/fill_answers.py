@@ -9,7 +9,7 @@ import numpy as np
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import find_task
+from qdeploy.data.tasks import Task, find_task
 from qdeploy.errors import PlanError
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
@@ -22,18 +22,22 @@ from qdeploy.evaluate.accuracy import (
     outputs_of,
     predict_rows,
 )
-from qdeploy.evaluate.class_quality import class_quality
+from qdeploy.evaluate.answers import check_classes, threshold_of
+from qdeploy.evaluate.class_quality import class_quality, metric_of_task
 from qdeploy.evaluate.embeddings import closeness
 from qdeploy.evaluate.gates import Gates
-from qdeploy.evaluate.labels import label_remedy, same_classes
+from qdeploy.evaluate.label_sets import label_sets
+from qdeploy.evaluate.labels import ClassOrder, label_remedy, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.multilabel import LabelSets, multilabel_quality
+from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.quality import no_quality, quality_of, values_of
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags, tag_quality
-from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, TOKENS
 from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.quality import EmbeddingsNear, Quality
-from qdeploy.types import Progress
+from qdeploy.types import Array, Progress
 
 _NAME_ROWS = "Name labelled rows with --data"
 _STAGES = ("accuracy", "accuracy of the baseline")
@@ -45,7 +49,7 @@ def fill_answers(
     rows: Rows,
     reading: Reading,
     gates: Gates,
-    seed: int,
+    asked: EvalOptions,
     progress: Progress | None,
 ) -> Judged | Compared | None:
     """Fill `metrics` or `quality`, `labels` and `baseline` as far as labels and heads allow.
@@ -63,11 +67,11 @@ def fill_answers(
         predict = partial(predict_rows, task=find_task(reading.task), max_length=limit,
                           batch_size=batch, progress=progress)  # fmt: skip
         found: Judged | Compared | None = _fill_classes(
-            report, subjects, rows, reading, gates, predict, seed
+            report, subjects, rows, reading, gates, predict, asked
         )
     else:
         run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
-        found = _fill_values(report, subjects, rows, reading, gates, run, seed)
+        found = _fill_values(report, subjects, rows, reading, gates, run, asked)
     if found is not None:
         parts.add_lengths(report["data"], found.lengths)
         report["warnings"] += of_lengths(
@@ -88,7 +92,7 @@ def _fill_classes(
     reading: Reading,
     gates: Gates,
     run: partial[Judged],
-    seed: int,
+    asked: EvalOptions,
 ) -> Judged | None:
     """Of heads that choose one class for each row."""
     reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
@@ -110,7 +114,7 @@ def _fill_classes(
     report["labels"] = parts.about_labels(judged[0])
     if reason is None:
         report["metrics"] = metrics_of(judged[0])
-        report["quality"] = _classes(judged, seed)
+        report["quality"] = _classes(report, judged, find_task(reading.task), asked.seed)
     if report["baseline"] is not None:
         parts.add_comparison(report["baseline"], compare(judged[0], judged[1]))
     if reason is not None:
@@ -118,14 +122,21 @@ def _fill_classes(
     return judged[0]
 
 
-def _classes(judged: list[Judged], seed: int) -> Quality:
+def _classes(report: Evaluation, judged: list[Judged], task: Task, seed: int) -> Quality:
     """What accuracy does not tell: of rare classes, and beyond chance."""
     own, gold = judged[0], judged[0].gold
     assert gold is not None
     base = None
     if len(judged) > 1:
         base = np.argmax(judged[1].logits[:, same_classes(own.order, judged[1].order)], axis=1)
-    return class_quality(gold, own.predicted, base, seed)
+    metric, positive = metric_of_task(task, own.order.names)
+    if metric != task.metric:
+        report["warnings"].append(
+            f"{task.name} is judged by the F1 of the class '{task.classes[1]}', and the model has "
+            f"the classes {', '.join(own.order.names[:6])}: it is judged by its accuracy here. Set "
+            "id2label in the checkpoint's config.json and export again."
+        )
+    return class_quality(gold, own.predicted, base, seed, metric=metric, positive=positive)
 
 
 def _fill_values(
@@ -135,7 +146,7 @@ def _fill_values(
     reading: Reading,
     gates: Gates,
     run: partial[Compared],
-    seed: int,
+    asked: EvalOptions,
 ) -> Compared:
     """Of heads whose answers are values, vectors, or answers for tokens."""
     head, baseline = subjects[0].head, report["baseline"]
@@ -149,15 +160,35 @@ def _fill_values(
                 "or measure its latency alone (--no-accuracy)."
             )
         report["warnings"].append(_compared("Quality", reason))
+    sets = None
+    if reason is None and head.problem_type == MULTI_LABEL:
+        sets = label_sets(rows, head.labels, reading.places)
     found = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
     if baseline is not None:
         parts.add_noise(baseline, compare_outputs(found[0], found[1]))
         if head.task == EMBEDDINGS:
             baseline["embeddings"] = _near(found[1], found[0])
-    if reason is None:
+    if sets is not None:
+        report["quality"] = _label_sets(subjects, sets, found, asked)
+    elif reason is None:
         measure = _tags if head.task == TOKENS else _numbers
-        report["quality"] = measure(subjects, rows, found, seed)
+        report["quality"] = measure(subjects, rows, found, asked.seed)
     return found[0]
+
+
+def _label_sets(
+    subjects: list[LoadedEngine], gold: Array, found: list[Compared], asked: EvalOptions
+) -> Quality:
+    """Of multi-label classifiers; both engines' logits in the order of the engine's classes."""
+    names, both = subjects[0].head.labels, []
+    for subject, one in zip(subjects, found, strict=True):
+        head, logits = subject.head, one.values["logits"]
+        check_classes(logits, head.labels)
+        if head.labels != names:
+            own, other = ClassOrder(names, "model"), ClassOrder(head.labels, "model")
+            logits = logits[:, same_classes(own, other)]
+        both.append(LabelSets(gold, logits, threshold_of(head, asked.threshold)))
+    return multilabel_quality(both[0], both[1] if len(both) > 1 else None, asked.seed)
 
 
 def _numbers(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:

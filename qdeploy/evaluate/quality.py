@@ -18,8 +18,9 @@ from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
 from qdeploy.evaluate.bootstrap import figure_of
 from qdeploy.evaluate.embeddings import unit
+from qdeploy.evaluate.multilabel import MICRO_F1
 from qdeploy.evaluate.tagging import F1
-from qdeploy.head import EMBEDDINGS, REGRESSION, SEQUENCES, TOKENS, Head
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
 from qdeploy.machine.remedies import require
 from qdeploy.schemas.quality import Quality, QualityFigure
 from qdeploy.types import Array
@@ -54,6 +55,8 @@ def metric_of(head: Head) -> str | None:
         return SPEARMAN
     if head.task == TOKENS:
         return F1
+    if head.task == SEQUENCES and head.problem_type == MULTI_LABEL:
+        return MICRO_F1
     values = head.problem_type == REGRESSION or len(head.labels) == 1
     return SPEARMAN if head.task == SEQUENCES and values and len(head.labels) == 1 else None
 
@@ -62,7 +65,7 @@ def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:
     """Why a head's own metric is not measured on these rows, as a clause; None where it is."""
     if metric_of(head) is None:
         return (
-            "classes of a row, values, embeddings and tags are measured so far, and this is a "
+            "classes, values, embeddings and tags are measured so far, and this is a "
             f"{head.description}"
         )
     if stands_in:
