@@ -31,7 +31,7 @@ _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
 INT8 = "INT8: planned, ran, of all"
 _OF_A_SWEEP = (
-    *("trial", "accuracy\n%", "drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
+    *("drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
     "INT8 of\nall, %",
 )
 
@@ -86,14 +86,17 @@ def sweep(result: SweepResult) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from qdeploy.schemas.sweep import is_finished
+    from qdeploy.schemas.quality import ACCURACY
+    from qdeploy.schemas.sweep import is_finished, loss_of, metric_of, score_of
 
     data = result["data"]
     title = f"{result['model']}, {data['n']} rows"
     if data["left_out"]:
         title += f" ({data['left_out']} that calibrate are left out)"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for name in _OF_A_SWEEP:
+    done = [trial for trial in result["trials"] if is_finished(trial)]
+    percent = (metric := metric_of(done)) == ACCURACY
+    for name in ("trial", f"{metric}\n{'%' if percent else ''}", *_OF_A_SWEEP):
         left = name == "trial"
         justify: Literal["left", "right"] = "left" if left else "right"
         table.add_column(name, justify=justify, no_wrap=not left, overflow="fold")
@@ -105,8 +108,8 @@ def sweep(result: SweepResult) -> None:
         check, speed = trial["int8"], trial["speedup"]
         table.add_row(
             mark + trial["label"],
-            figures.accuracy(trial["accuracy"]),
-            figures.points(trial["drop"]),
+            (figures.accuracy if percent else figures.correlation)(score_of(trial)),
+            figures.points(loss_of(trial)),
             "" if trial["sqnr_db"] is None else figures.decibels(trial["sqnr_db"]),
             figures.milliseconds(trial["p50_ms"]),
             figures.factor(speed["ratio"] if speed else 1.0),
@@ -118,7 +121,6 @@ def sweep(result: SweepResult) -> None:
     for trial in result["trials"]:
         if trial["error"] is not None:
             wrapped(f"FAILED {trial['label']}: {trial['error']}")
-    done = [trial for trial in result["trials"] if is_finished(trial)]
     if constant := [trial["label"] for trial in done if trial["constant_predictor"]]:
         wrapped(f"CONSTANT PREDICTOR, one class for every row: {'; '.join(constant)}")
     if (chosen := result["next"]) is not None:

@@ -14,12 +14,15 @@ import numpy as np
 
 from qdeploy.data.classes import plain_name
 from qdeploy.data.tasks import F1, MCC, Task
+from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.bootstrap import figure_of
+from qdeploy.evaluate.labels import same_classes
 from qdeploy.schemas.quality import ACCURACY, Quality, QualityFigure
 from qdeploy.types import Array
 
 MACRO_F1 = "macro F1"
 _DRAWS = 400
+_NAMED = 6  # classes, in a warning
 
 
 def class_quality(
@@ -61,6 +64,36 @@ def class_quality(
         "figures": figures,
         "kendall": None,
     }
+
+
+def judged_quality(own: Judged, base: Judged | None, task: Task, seed: int = 0) -> Quality:
+    """What accuracy does not tell of labelled rows: of rare classes, and beyond chance.
+
+    Args:
+        own, base: of the engine and its baseline; None where there is none.
+        task: of the rows, which says what a classifier is judged by.
+        seed: of the bootstrap.
+
+    Raises:
+        ModelError: the two have different classes.
+    """
+    assert own.gold is not None
+    answers = None
+    if base is not None:
+        answers = np.argmax(base.logits[:, same_classes(own.order, base.order)], axis=1)
+    metric, positive = metric_of_task(task, own.order.names)
+    return class_quality(own.gold, own.predicted, answers, seed, metric=metric, positive=positive)
+
+
+def metric_doubt(task: Task, names: Sequence[str]) -> str | None:
+    """Why a task is judged by accuracy and not by its own metric, as a warning; None if it is."""
+    if metric_of_task(task, names)[0] == task.metric:
+        return None
+    return (
+        f"{task.name} is judged by the F1 of the class '{task.classes[1]}', and the model has the "
+        f"classes {', '.join(names[:_NAMED])}: it is judged by its accuracy here. Set id2label in "
+        "the checkpoint's config.json and export again."
+    )
 
 
 def metric_of_task(task: Task, names: Sequence[str]) -> tuple[str, int | None]:

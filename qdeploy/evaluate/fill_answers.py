@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import Task, find_task
+from qdeploy.data.tasks import find_task
 from qdeploy.errors import PlanError
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
@@ -23,7 +21,7 @@ from qdeploy.evaluate.accuracy import (
     predict_rows,
 )
 from qdeploy.evaluate.answers import check_classes, threshold_of
-from qdeploy.evaluate.class_quality import class_quality, metric_of_task
+from qdeploy.evaluate.class_quality import judged_quality, metric_doubt
 from qdeploy.evaluate.embeddings import closeness
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.label_sets import label_sets
@@ -114,29 +112,15 @@ def _fill_classes(
     report["labels"] = parts.about_labels(judged[0])
     if reason is None:
         report["metrics"] = metrics_of(judged[0])
-        report["quality"] = _classes(report, judged, find_task(reading.task), asked.seed)
+        task, base = find_task(reading.task), judged[1] if len(judged) > 1 else None
+        report["quality"] = judged_quality(judged[0], base, task, asked.seed)
+        if (doubt := metric_doubt(task, judged[0].order.names)) is not None:
+            report["warnings"].append(doubt)
     if report["baseline"] is not None:
         parts.add_comparison(report["baseline"], compare(judged[0], judged[1]))
     if reason is not None:
         report["warnings"].append(_compared("Accuracy", reason))
     return judged[0]
-
-
-def _classes(report: Evaluation, judged: list[Judged], task: Task, seed: int) -> Quality:
-    """What accuracy does not tell: of rare classes, and beyond chance."""
-    own, gold = judged[0], judged[0].gold
-    assert gold is not None
-    base = None
-    if len(judged) > 1:
-        base = np.argmax(judged[1].logits[:, same_classes(own.order, judged[1].order)], axis=1)
-    metric, positive = metric_of_task(task, own.order.names)
-    if metric != task.metric:
-        report["warnings"].append(
-            f"{task.name} is judged by the F1 of the class '{task.classes[1]}', and the model has "
-            f"the classes {', '.join(own.order.names[:6])}: it is judged by its accuracy here. Set "
-            "id2label in the checkpoint's config.json and export again."
-        )
-    return class_quality(gold, own.predicted, base, seed, metric=metric, positive=positive)
 
 
 def _fill_values(

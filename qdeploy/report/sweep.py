@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qdeploy.figures import (
     accuracy,
+    correlation,
     counted,
     decibels,
     factor,
@@ -20,15 +21,25 @@ from qdeploy.figures import (
 )
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, picture_folder, scatter
-from qdeploy.schemas.sweep import FinishedTrial, RanInInt8, SweepResult, SweptTrial, is_finished
+from qdeploy.schemas.quality import ACCURACY
+from qdeploy.schemas.sweep import (
+    FinishedTrial,
+    RanInInt8,
+    SweepResult,
+    SweptTrial,
+    is_finished,
+    loss_of,
+    metric_of,
+    score_of,
+)
 
-_COLUMNS = (
-    Column("trial", text=True),
-    Column("target", text=True),
+_ACCURACY = (
     Column("accuracy, %"),
     Column("95 %"),
     Column("drop"),
     Column("McNemar p"),
+)
+_COLUMNS = (
     Column("SQNR, dB"),
     Column("p50, ms"),
     Column("p95, ms"),
@@ -58,7 +69,7 @@ def page(result: SweepResult) -> Page:
         ),
         Section(
             "Every trial",
-            table=Table(_COLUMNS, tuple(_row(trial, result) for trial in done)),
+            table=Table(_columns(done), tuple(_row(trial, result) for trial in done)),
             note=f"{shape}, {counted(protocol['warmup'], 'run')} before and "
             f"{protocol['iterations']} timed, "
             f"{protocol['threads']} threads; each engine in rounds that alternate with FP32's on "
@@ -105,7 +116,7 @@ def headline(result: SweepResult) -> str:
         fastest = min(done, key=lambda t: t["relative"])
         return f"{counted}; the fastest is {fastest['label']}, {_lost(fastest)}."
     if result["cheapest"] is None:
-        return f"{counted}; none holds the accuracy within {result['max_drop']:g} points."
+        return f"{counted}; none holds the {metric_of(done)} within {result['max_drop']:g} points."
     best = next(t for t in done if t["key"] == result["cheapest"])
     return (
         f"{counted}; take {best['label']}: the fastest within {result['max_drop']:g} points, "
@@ -113,25 +124,52 @@ def headline(result: SweepResult) -> str:
     )
 
 
+def _score(trial: FinishedTrial) -> str:
+    """That of a trial, as it is shown: accuracy in %, another metric as it is."""
+    judging = trial.get("judging")
+    return accuracy(trial["accuracy"]) if judging is None else correlation(judging["value"])
+
+
 def _lost(trial: FinishedTrial) -> str:
     ratio = f", {factor(trial['speedup']['ratio'])} × FP32's speed" if trial["speedup"] else ""
-    return f"{points(trial['drop'])} points lost{ratio}"
+    return f"{points(loss_of(trial))} points lost{ratio}"
 
 
 def _cards(result: SweepResult) -> tuple[Card, ...]:
     base, *_ = done = finished(result["trials"])
-    cards = [Card(f"{accuracy(base['accuracy'])} %", "accuracy of FP32")]
+    name = metric_of(done)
+    sign = " %" if name == ACCURACY else ""
+    cards = [Card(f"{_score(base)}{sign}", f"{name} of FP32")]
     chosen = [t for t in done if t["key"] == result["cheapest"]]
     for best in chosen:
-        cards.append(
-            Card(f"{accuracy(best['accuracy'])} %", f"accuracy of {best['label']}", "good")
-        )
+        cards.append(Card(f"{_score(best)}{sign}", f"{name} of {best['label']}", "good"))
         if best["speedup"]:
             cards.append(
                 Card(f"{factor(best['speedup']['ratio'])} ×", "its speed over FP32", "good")
             )
         cards.append(Card(f"{megabytes(best['size_mb']['total'])} MB", "its size"))
     return tuple(cards)
+
+
+def _columns(trials: Sequence[FinishedTrial]) -> tuple[Column, ...]:
+    """Of the table; a metric that trials are compared by stands in front of the accuracy."""
+    name = metric_of(trials)
+    own = () if name == ACCURACY else (name, "95 %", f"drop of {name}", "95 %")
+    first = (Column("trial", text=True), Column("target", text=True))
+    return (*first, *map(Column, own), *_ACCURACY, *_COLUMNS)
+
+
+def _judged(trial: FinishedTrial) -> tuple[str, ...]:
+    """The cells of such a metric."""
+    judging = trial.get("judging")
+    if judging is None:
+        return ()
+    return (
+        correlation(judging["value"]),
+        interval(judging["ci95"], correlation),
+        points(judging["drop"]),
+        interval(judging["drop_ci95"], points),
+    )
 
 
 def _row(trial: FinishedTrial, result: SweepResult) -> Row:
@@ -141,6 +179,7 @@ def _row(trial: FinishedTrial, result: SweepResult) -> Row:
         (
             trial["label"],
             trial["target"] if len(_targets(result)) > 1 else "",
+            *_judged(trial),
             accuracy(trial["accuracy"]) + (" CONSTANT" if trial["constant_predictor"] else ""),
             interval(trial["ci95"], accuracy),
             points(trial["drop"]),
@@ -178,14 +217,16 @@ def picture(result: SweepResult) -> tuple[Draw, str]:
         (
             name,
             t["relative"],
-            100 * t["accuracy"],
+            100 * score_of(t),
             t["size_mb"]["total"],
             t["key"] in front,
         )
         for t, name in zip(done, short_names([t["label"] for t in done]), strict=True)
     ]
-    title = "Accuracy against latency of every engine"
-    return scatter(points, "time of a batch, FP32 = 1", "accuracy, %", title), title
+    name = metric_of(done)
+    axis = f"{name}, %" if name == ACCURACY else f"100 × {name}"
+    title = f"{name[0].upper()}{name[1:]} against latency of every engine"
+    return scatter(points, "time of a batch, FP32 = 1", axis, title), title
 
 
 def short_names(labels: Sequence[str]) -> list[str]:

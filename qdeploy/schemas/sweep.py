@@ -14,6 +14,7 @@ from typing_extensions import NotRequired, TypedDict
 from qdeploy.schemas.certificate import Fallback, Int8, Told, Unplanned
 from qdeploy.schemas.fields import Count, Share, TimeShare
 from qdeploy.schemas.manifest import Lengths
+from qdeploy.schemas.quality import ACCURACY
 
 _LARGE = 1e300  # of whole numbers too, which JSON has of any length
 Number = Annotated[float, Meta(ge=-_LARGE, le=_LARGE)]  # NaN is none
@@ -66,6 +67,17 @@ class TrialComparison(AgainstBaseline):
     constant_predictor: NotRequired[bool]
 
 
+class JudgingFigure(TypedDict):
+    """What a trial is judged by where its task has another metric than accuracy; see `eval`."""
+
+    name: str
+    value: Number
+    ci95: Interval
+    baseline: Number
+    drop: Number
+    drop_ci95: Interval
+
+
 class TrialSize(TypedDict):
     """MB on disk: of every file, of `model.*`, and of the weights in it."""
 
@@ -78,6 +90,7 @@ class TrialAccuracy(TypedDict):
     """accuracy.json; the baseline's own has no `baseline`."""
 
     metrics: TrialMetrics
+    judging: JudgingFigure | None
     class_order: str | None
     baseline: TrialComparison | None
     size_mb: TrialSize
@@ -190,6 +203,7 @@ class Ranked(TypedDict):
     mcnemar_p: float
     constant_predictor: bool
     relative: float
+    judging: NotRequired[JudgingFigure | None]
 
 
 class FinishedTrial(TrialOptions, TrialMetrics, AgainstBaseline):
@@ -200,6 +214,7 @@ class FinishedTrial(TrialOptions, TrialMetrics, AgainstBaseline):
     p95_ms: Number
     speedup: TrialSpeedup | None
     relative: Number
+    judging: NotRequired[JudgingFigure | None]
     memory_mb: dict[str, Number] | None
     size_mb: TrialSize
     int8: RanInInt8 | None
@@ -256,6 +271,24 @@ class SweepResult(SweepFields):
 def is_finished(trial: SweptTrial) -> TypeGuard[FinishedTrial]:
     """Whether a trial ended with figures."""
     return trial["error"] is None
+
+
+def score_of(trial: Ranked) -> float:
+    """What a trial is compared by: its accuracy, or its task's own metric."""
+    judging = trial.get("judging")
+    return trial["accuracy"] if judging is None else judging["value"]
+
+
+def loss_of(trial: Ranked) -> float:
+    """What a trial loses of that against FP32."""
+    judging = trial.get("judging")
+    return trial["drop"] if judging is None else judging["drop"]
+
+
+def metric_of(trials: Sequence[Ranked]) -> str:
+    """What trials are compared by; accuracy of none."""
+    judging = trials[0].get("judging") if trials else None
+    return ACCURACY if judging is None else judging["name"]
 
 
 def is_sweep(report: Mapping[str, object]) -> TypeGuard[SweepResult]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdeploy.schemas.sweep import Ranked
+from qdeploy.schemas.sweep import Ranked, loss_of, score_of
 
 _CHANCE = 0.05  # McNemar's p above which a drop may be chance
 
@@ -18,7 +18,8 @@ def pareto(entries: Sequence[Ranked]) -> list[str]:
     better in one of the two; fastest first.
 
     Args:
-        entries: finished trials with `key`, `accuracy` (0 to 1) and `relative`.
+        entries: finished trials with `key`, `accuracy` (0 to 1) and `relative`; the figure
+            `judging` is in place of accuracy where they have it.
     """
     front = [
         entry
@@ -29,8 +30,16 @@ def pareto(entries: Sequence[Ranked]) -> list[str]:
 
 
 def _beats(a: Ranked, b: Ranked) -> bool:
-    better = a["accuracy"] > b["accuracy"] or a["relative"] < b["relative"]
-    return a["accuracy"] >= b["accuracy"] and a["relative"] <= b["relative"] and better
+    better = score_of(a) > score_of(b) or a["relative"] < b["relative"]
+    return score_of(a) >= score_of(b) and a["relative"] <= b["relative"] and better
+
+
+def _may_be_chance(entry: Ranked) -> bool:
+    """Whether what is lost cannot be told from nothing."""
+    judging = entry.get("judging")
+    if judging is None:
+        return entry["drop"] <= 0 or entry["mcnemar_p"] > _CHANCE
+    return judging["drop_ci95"][0] <= 0
 
 
 def suggested(entries: Sequence[Ranked]) -> tuple[str, str] | None:
@@ -45,15 +54,15 @@ def suggested(entries: Sequence[Ranked]) -> tuple[str, str] | None:
     alive = [entry for entry in entries if not entry["constant_predictor"]]
     if not alive:
         return None
-    same = [e for e in alive if e["drop"] <= 0 or e["mcnemar_p"] > _CHANCE]
+    same = [e for e in alive if _may_be_chance(e)]
     if same:
         best = min(same, key=lambda e: e["relative"])
         return best["key"], "the fastest of those whose drop cannot be told from none"
-    best = max(alive, key=lambda e: (e["accuracy"], -e["relative"]))
+    best = max(alive, key=lambda e: (score_of(e), -e["relative"]))
     return best["key"], "the most accurate; each loses accuracy"
 
 
 def cheapest(entries: Sequence[Ranked], max_drop: float) -> str | None:
     """Key of the fastest entry that loses at most `max_drop` points; None where none holds it."""
-    holding = [e for e in entries if 100 * e["drop"] <= max_drop + 1e-9]
+    holding = [e for e in entries if 100 * loss_of(e) <= max_drop + 1e-9]
     return min(holding, key=lambda e: e["relative"])["key"] if holding else None

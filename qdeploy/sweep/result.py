@@ -178,6 +178,7 @@ def _entry(sweep: Sweep, trial: Trial) -> SweptTrial:
         "ci95": found["metrics"]["ci95"],
         "n": found["metrics"]["n"],
         "constant_predictor": found["metrics"]["constant_predictor"],
+        "judging": found["judging"],
         "drop": base["drop"],
         "mcnemar_p": base["mcnemar_p"],
         "flipped": base["flipped"],

@@ -26,6 +26,7 @@ from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
+from qdeploy.evaluate.class_quality import judged_quality
 from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.evaluate.predictions import load_predictions, save_predictions
 from qdeploy.evaluate.run import evaluate_engine
@@ -34,6 +35,7 @@ from qdeploy.evaluate.suspicions import swap_text
 from qdeploy.files.artifact import write_json
 from qdeploy.machine.faults import explained
 from qdeploy.options import make
+from qdeploy.schemas.quality import judging_figure
 from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
 
 
@@ -96,7 +98,8 @@ def measure_accuracy(request: Request) -> None:
             build_one(request.model, engine, make(BuildOptions, settings))
     subject = load_engine(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
-    judged = predict_rows(subject, rows, find_task(request.task), max_length=request.max_length)
+    task = find_task(request.task)
+    judged = predict_rows(subject, rows, task, max_length=request.max_length)
     save_predictions(judged, folder / PREDICTIONS)
     result: dict[str, object] = {
         "metrics": metrics_of(judged),
@@ -106,8 +109,11 @@ def measure_accuracy(request: Request) -> None:
         "int8": read_certificate(engine).get("int8"),
         "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
     }
+    base = judged
     if request.baseline is not None:
-        result["baseline"] = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
+        base = load_predictions(Path(request.baseline) / PREDICTIONS)
+        result["baseline"] = compare(judged, base)
+    result["judging"] = judging_figure(judged_quality(judged, base, task))
     write_json(folder / ACCURACY, result)
 
 

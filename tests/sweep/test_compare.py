@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.schemas.sweep import Ranked
+from qdeploy.schemas.sweep import Ranked, metric_of
 from qdeploy.sweep.compare import cheapest, pareto, suggested
 
 
@@ -73,6 +73,21 @@ def test_what_to_build_where_no_drop_was_named() -> None:
         ]  # fmt: skip
         chosen = suggested(found)
         assert (chosen and chosen[0]) == expected
+
+
+def test_a_tasks_own_metric_is_in_place_of_accuracy() -> None:
+    """The more accurate of two has the lower metric."""
+    found = entries((0.8, 10), (0.79, 6), (0.7, 5))
+    for entry, value, low in zip(found, (0.6, 0.5, 0.59), (0.0, 0.05, -0.01), strict=True):
+        ends = {"ci95": [value, value], "baseline": 0.6, "drop_ci95": [low, 0.2]}
+        entry["judging"] = {"name": "MCC", "value": value, "drop": 0.6 - value, **ends}  # type: ignore[typeddict-item]
+    assert metric_of(found) == "MCC"
+    assert pareto(found) == ["2", "0"]
+    assert suggested(found[1:]) == (
+        "2",
+        "the fastest of those whose drop cannot be told from none",
+    )
+    assert cheapest(found[1:], 1) == "2" and cheapest(found[1:], 0.5) is None
 
 
 def test_the_cheapest_within_a_drop() -> None:

@@ -26,6 +26,7 @@ ROWS = 5
 COMPARED = {"drop": 0.0, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0}
 ACCURACY: dict[str, Any] = {
     "metrics": {"accuracy": 0.5, "ci95": [0.1, 0.9], "n": ROWS, "constant_predictor": False},
+    "judging": None,
     "class_order": None,
     "baseline": COMPARED | {"sqnr_db": None, "max_abs_diff": 0.0},
     "size_mb": {"total": 1.0, "weights": 1.0},
