@@ -164,6 +164,6 @@ def test_a_sweep_compares_by_the_tasks_metric(tmp_path: Path) -> None:
         **OFF,
     )
     assert report["quality"] is not None
-    assert own["judging"] == main_figure(report["quality"])  # type: ignore[typeddict-item]
-    assert base["judging"]["drop_ci95"] == [0, 0]  # type: ignore[typeddict-item,index]
+    assert own["judging"] == main_figure(report["quality"])
+    assert base["judging"]["drop_ci95"] == [0, 0]
     assert "drop of F1" in page.read_text() and "F1 of FP32" in page.read_text()

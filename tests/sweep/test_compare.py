@@ -80,7 +80,7 @@ def test_a_tasks_own_metric_is_in_place_of_accuracy() -> None:
     found = entries((0.8, 10), (0.79, 6), (0.7, 5))
     for entry, value, low in zip(found, (0.6, 0.5, 0.59), (0.0, 0.05, -0.01), strict=True):
         ends = {"ci95": [value, value], "baseline": 0.6, "drop_ci95": [low, 0.2]}
-        entry["judging"] = {"name": "MCC", "value": value, "drop": 0.6 - value, **ends}  # type: ignore[typeddict-item]
+        entry["judging"] = {"name": "MCC", "value": value, "drop": 0.6 - value, **ends}
     assert metric_of(found) == "MCC"
     assert pareto(found) == ["2", "0"]
     assert suggested(found[1:]) == (
