@@ -26,8 +26,8 @@ from qdeploy.data.tokens import items_of
 from qdeploy.models.embedded import base_checkpoint
 
 BATCH, TOKENS, WARMUP = 32, 128, 0.1
-EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 8}
-RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 1e-4}
+EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5}
+RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 2e-4}
 IGNORED = -100  # a label that no loss counts
 WNUT17 = "text=tokens,label=ner_tags"
 STSB = "text=sentence1,text_pair=sentence2,label=score"

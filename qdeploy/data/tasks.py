@@ -38,13 +38,20 @@ class Columns:
         found: ColumnFields = {"first": self.first, "second": self.second, "label": self.label}
         if self.classes:
             found["classes"] = list(self.classes)
+        if self.separator is not None:
+            found["separator"] = self.separator
         return found
 
     @classmethod
     def from_json(cls, kept: ColumnFields) -> Columns:
         """What `to_json` gave."""
-        classes = tuple(kept.get("classes", ()))
-        return cls(kept["first"], kept.get("second"), kept["label"], classes=classes)
+        return cls(
+            kept["first"],
+            kept.get("second"),
+            kept["label"],
+            classes=tuple(kept.get("classes", ())),
+            separator=kept.get("separator"),
+        )
 
     @property
     def texts(self) -> tuple[str, ...]:

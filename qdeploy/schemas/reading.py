@@ -17,6 +17,7 @@ class ColumnFields(TypedDict):
     second: NotRequired[Text | None]
     label: Text
     classes: NotRequired[list[Text]]
+    separator: NotRequired[Text]
 
 
 class ReadingFields(TypedDict):

@@ -179,8 +179,11 @@ def test_one_column_of_labels_is_the_label() -> None:
 
 
 def test_columns_are_kept_and_come_back() -> None:
-    columns = Columns("text", None, "label", classes=("a", "b"))
-    assert Columns.from_json(columns.to_json()) == columns
+    for columns in (
+        Columns("text", None, "label", classes=("a", "b")),
+        Columns("text", "other", "label", separator="|"),
+    ):
+        assert Columns.from_json(columns.to_json()) == columns
     assert "classes" not in Columns("text", None, "label").to_json()
 
 
