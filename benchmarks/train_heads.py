@@ -1,7 +1,9 @@
-"""Train a reranker on STS-B and a tagger on WNUT-17, from all-MiniLM-L6-v2, to measure heads with.
+"""Train a reranker on STS-B, and a tagger and a multi-label classifier on WNUT-17, from
+all-MiniLM-L6-v2, to measure heads with.
 
     python benchmarks/train_heads.py reranker --data DIR OUT     # train.tsv of STS-B
     python benchmarks/train_heads.py tagger --data DIR OUT       # train.conll of WNUT-17
+    python benchmarks/train_heads.py multilabel --data DIR OUT   # the same; OUT has its rows too
 
 A few minutes each on two cores. OUT is a Hugging Face checkpoint; seeds are fixed.
 """
@@ -9,6 +11,7 @@ A few minutes each on two cores. OUT is a Hugging Face checkpoint; seeds are fix
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +26,10 @@ from qdeploy.data.tokens import items_of
 from qdeploy.models.embedded import base_checkpoint
 
 BATCH, TOKENS, WARMUP = 32, 128, 0.1
-EPOCHS = {"reranker": 4, "tagger": 8}
-RATES = {"reranker": 1e-4, "tagger": 2e-4}
+EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5}
+RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 2e-4}
 IGNORED = -100  # a label that no loss counts
+WNUT17 = "text=tokens,label=ner_tags"
 STSB = "text=sentence1,text_pair=sentence2,label=score"
 
 Batch = dict[str, Any]
@@ -123,6 +127,45 @@ def _labels(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
     return found
 
 
+def multilabel(base: Path, rows: Rows, tokenizer: Any) -> Any:
+    """Which types of entity stand in a sentence: none, one or several."""
+    assert rows.labels is not None
+    kinds = [kinds_of(label) for label in rows.labels]
+    names = sorted({kind for row in kinds for kind in row})
+    kind = transformers.AutoModelForSequenceClassification
+    model = kind.from_pretrained(
+        base, num_labels=len(names), id2label=dict(enumerate(names)),
+        label2id={name: at for at, name in enumerate(names)},
+        problem_type="multi_label_classification",
+    )  # fmt: skip
+    targets = torch.tensor([[float(name in row) for name in names] for row in kinds])
+
+    def batches() -> Iterator[Batch]:
+        for chosen in shuffled(len(rows)):
+            feeds = tokenizer([rows.first[i] for i in chosen], padding=True, truncation=True,
+                              max_length=TOKENS, return_tensors="pt")  # fmt: skip
+            yield {**feeds, "labels": targets[chosen]}
+
+    steps = EPOCHS["multilabel"] * -(-len(rows) // BATCH)
+    train(model, batches, steps, RATES["multilabel"])
+    return model
+
+
+def kinds_of(label: str) -> list[str]:
+    """The types of entity among the tags of a sentence, each once."""
+    return sorted({tag[2:] for tag in items_of(label) if tag != "O"})
+
+
+def write_kinds(rows: Rows, path: Path) -> None:
+    """Sentences and their types of entity as JSON Lines with lists."""
+    assert rows.labels is not None
+    lines = [
+        json.dumps({"text": text, "labels": kinds_of(label)})
+        for text, label in zip(rows.first, rows.labels, strict=True)
+    ]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("head", choices=sorted(EPOCHS))
@@ -139,9 +182,14 @@ def main() -> None:
         rows = read_rows(args.data / "train.tsv", task="text-pair", columns=STSB)
         model = reranker(base, rows, tokenizer)
     else:
-        columns = "text=tokens,label=ner_tags"
-        rows = read_rows(args.data / "train.conll", task="text", columns=columns)
-        model = tagger(base, rows, tokenizer)
+        rows = read_rows(args.data / "train.conll", task="text", columns=WNUT17)
+        make = tagger if args.head == "tagger" else multilabel
+        model = make(base, rows, tokenizer)
+    if args.head == "multilabel":
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name in ("train", "dev"):
+            found = read_rows(args.data / f"{name}.conll", task="text", columns=WNUT17)
+            write_kinds(found, args.out / f"{name}.jsonl")
     model.eval().save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
 

@@ -24,8 +24,9 @@ from qdeploy.calibrate.run import calibrate_model, rows_again
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP32
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.reading import reading_for_model
+from qdeploy.data.reading import Reading, reading_for_model
 from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import find_task
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import find_target
@@ -102,7 +103,9 @@ def build_within(
         candidates = Candidates(source, folder, shared, rows, limit, progress)
         base = candidates.base()
         exact = candidates.answered(base)
-        judge = judge_of(base, rows, exact, task=task, metric=asked.metric)
+        known = find_task(task)
+        places = known.columns if reading is None else Reading.from_json(reading).places
+        judge = judge_of(base, rows, exact, task=known, places=places, metric=asked.metric)
         max_drop = judge.max_drop if asked.max_drop is None else asked.max_drop
         tried = candidates.all(base.head, max_drop, partial(judge.loss, exact.values))
         shape, fp32 = _time(tried, folder / FP32, max_drop, asked.shape, progress)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
+from qdeploy.data.tokens import BETWEEN, items_of
 from qdeploy.files.artifact import write_bytes
 
 
@@ -17,10 +18,12 @@ def write_rows(rows: Rows, task: Task, path: Path) -> None:
     """
     lines = []
     for at in range(len(rows)):
-        record = {task.first: rows.first[at]}
+        record: dict[str, object] = {task.first: rows.first[at]}
         if task.second is not None and rows.second is not None:
             record[task.second] = rows.second[at]
         if rows.labels is not None:
-            record["label"] = rows.labels[at]
+            label = rows.labels[at]
+            several = BETWEEN in label or not label
+            record["label"] = items_of(label) if several else label
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     write_bytes(path, "".join(lines).encode())

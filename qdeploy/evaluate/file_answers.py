@@ -10,7 +10,7 @@ import numpy as np
 
 from qdeploy.data.rows import Rows
 from qdeploy.errors import PlanError
-from qdeploy.evaluate.answers import THRESHOLD, Entity, Prediction
+from qdeploy.evaluate.answers import Entity, Prediction, threshold_of
 from qdeploy.evaluate.embeddings import prompt_of
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predictor import Predictor
@@ -59,6 +59,7 @@ class Answerer:
             )
         self._predictor, self._asked = predictor, asked
         self._prompt = _prompt(predictor.head, asked)
+        self._threshold = threshold_of(predictor.head, asked.threshold)
         self._answer = _fields(predictor.head)
         # an embedding is an output already
         embeds = predictor.task == EMBEDDINGS
@@ -95,8 +96,14 @@ class Answerer:
             )
             exact = vectors.tolist() if vectors.dtype != np.float32 else map(_exact, vectors)
             return [{"embedding": row} for row in exact]
-        said = self._predictor.predictions_of(outputs, THRESHOLD, self._function)
+        said = self._predictor.predictions_of(outputs, self._threshold, self._function)
         return [{name: _value(prediction, name) for name in self._answer} for prediction in said]
+
+
+def labels_of(record: Record) -> list[str]:
+    """The classes that a record names: one, the several of a multi-label classifier, or none."""
+    named = record.get("labels", [record.get("label")])
+    return [label for label in named if isinstance(label, str)] if isinstance(named, list) else []
 
 
 def _prompt(head: Head, asked: PredictOptions) -> str | None:

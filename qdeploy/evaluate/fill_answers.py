@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
@@ -22,17 +20,18 @@ from qdeploy.evaluate.accuracy import (
     outputs_of,
     predict_rows,
 )
-from qdeploy.evaluate.class_quality import class_quality
+from qdeploy.evaluate.class_quality import judged_quality, metric_doubt
 from qdeploy.evaluate.embeddings import closeness
 from qdeploy.evaluate.gates import Gates
-from qdeploy.evaluate.head_quality import head_quality
-from qdeploy.evaluate.labels import label_remedy, same_classes
+from qdeploy.evaluate.head_quality import check_labels, head_quality
+from qdeploy.evaluate.labels import label_remedy
 from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.quality import no_quality
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.head import EMBEDDINGS
 from qdeploy.schemas.evaluation import Evaluation
-from qdeploy.schemas.quality import EmbeddingsNear, Quality
+from qdeploy.schemas.quality import EmbeddingsNear
 from qdeploy.types import Progress
 
 _NAME_ROWS = "Name labelled rows with --data"
@@ -45,7 +44,7 @@ def fill_answers(
     rows: Rows,
     reading: Reading,
     gates: Gates,
-    seed: int,
+    asked: EvalOptions,
     progress: Progress | None,
 ) -> Judged | Compared | None:
     """Fill `metrics` or `quality`, `labels` and `baseline` as far as labels and heads allow.
@@ -63,11 +62,11 @@ def fill_answers(
         predict = partial(predict_rows, task=find_task(reading.task), max_length=limit,
                           batch_size=batch, progress=progress)  # fmt: skip
         found: Judged | Compared | None = _fill_classes(
-            report, subjects, rows, reading, gates, predict, seed
+            report, subjects, rows, reading, gates, predict, asked
         )
     else:
         run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
-        found = _fill_values(report, subjects, rows, reading, gates, run, seed)
+        found = _fill_values(report, subjects, rows, reading, gates, run, asked)
     if found is not None:
         parts.add_lengths(report["data"], found.lengths)
         report["warnings"] += of_lengths(
@@ -88,7 +87,7 @@ def _fill_classes(
     reading: Reading,
     gates: Gates,
     run: partial[Judged],
-    seed: int,
+    asked: EvalOptions,
 ) -> Judged | None:
     """Of heads that choose one class for each row."""
     reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
@@ -110,22 +109,15 @@ def _fill_classes(
     report["labels"] = parts.about_labels(judged[0])
     if reason is None:
         report["metrics"] = metrics_of(judged[0])
-        report["quality"] = _classes(judged, seed)
+        task, base = find_task(reading.task), judged[1] if len(judged) > 1 else None
+        report["quality"] = judged_quality(judged[0], base, task, asked.seed)
+        if (doubt := metric_doubt(task, judged[0].order.names)) is not None:
+            report["warnings"].append(doubt)
     if report["baseline"] is not None:
         parts.add_comparison(report["baseline"], compare(judged[0], judged[1]))
     if reason is not None:
         report["warnings"].append(_compared("Accuracy", reason))
     return judged[0]
-
-
-def _classes(judged: list[Judged], seed: int) -> Quality:
-    """What accuracy does not tell: of rare classes, and beyond chance."""
-    own, gold = judged[0], judged[0].gold
-    assert gold is not None
-    base = None
-    if len(judged) > 1:
-        base = np.argmax(judged[1].logits[:, same_classes(own.order, judged[1].order)], axis=1)
-    return class_quality(gold, own.predicted, base, seed)
 
 
 def _fill_values(
@@ -135,7 +127,7 @@ def _fill_values(
     reading: Reading,
     gates: Gates,
     run: partial[Compared],
-    seed: int,
+    asked: EvalOptions,
 ) -> Compared:
     """Of heads whose answers are values, vectors, or answers for tokens."""
     head, baseline = subjects[0].head, report["baseline"]
@@ -149,13 +141,22 @@ def _fill_values(
                 "or measure its latency alone (--no-accuracy)."
             )
         report["warnings"].append(_compared("Quality", reason))
+    if reason is None:
+        check_labels(head, rows, reading.places)
     found = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
     if baseline is not None:
         parts.add_noise(baseline, compare_outputs(found[0], found[1]))
         if head.task == EMBEDDINGS:
             baseline["embeddings"] = _near(found[1], found[0])
     if reason is None:
-        report["quality"] = head_quality(subjects, rows, found, seed)
+        report["quality"] = head_quality(
+            subjects,
+            rows,
+            found,
+            places=reading.places,
+            threshold=asked.threshold,
+            seed=asked.seed,
+        )
     return found[0]
 
 

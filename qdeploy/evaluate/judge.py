@@ -14,20 +14,25 @@ from typing import TypeAlias
 import numpy as np
 
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import find_task
-from qdeploy.data.tokens import BETWEEN
+from qdeploy.data.tasks import Columns, Task
 from qdeploy.errors import DataError, PlanError, choose
 from qdeploy.evaluate.accuracy import Compared
+from qdeploy.evaluate.answers import THRESHOLD, sigmoid
 from qdeploy.evaluate.bootstrap import Scored, drawn_of
+from qdeploy.evaluate.class_quality import Classes, metric_of_task, metrics_of_classes
 from qdeploy.evaluate.embeddings import NEIGHBOURS, neighbours_found, unit
 from qdeploy.evaluate.heldout import DropEstimate, estimate_drop, level_of
+from qdeploy.evaluate.label_sets import label_sets
 from qdeploy.evaluate.labels import class_order, gold_of
 from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.multilabel import FIGURES, LabelSets
 from qdeploy.evaluate.own_metric import Scored as OwnScored
 from qdeploy.evaluate.own_metric import load_metric, name_of
 from qdeploy.evaluate.quality import MRR, NDCG, PEARSON, SPEARMAN, metric_of, values_of
 from qdeploy.evaluate.tagging import (
-    ACCURACY,
+    ACCURACY as WORDS,
+)
+from qdeploy.evaluate.tagging import (
     F1,
     PRECISION,
     RECALL,
@@ -35,13 +40,13 @@ from qdeploy.evaluate.tagging import (
     gold_tags,
     predicted_tags,
 )
-from qdeploy.head import EMBEDDINGS, TOKENS, Head
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, TOKENS, Head
 from qdeploy.machine.remedies import require
+from qdeploy.schemas.quality import ACCURACY
 from qdeploy.types import Array, OwnMetric
 
 Outputs: TypeAlias = Mapping[str, Array]  # by name, FP32 [rows or tokens, …]
 RECALL_AT = f"recall@{NEIGHBOURS}"
-_CLASS_ACCURACY = "accuracy"
 _DROPS = {RECALL_AT: 5.0}  # that may be lost where nothing is said; else
 _DROP = 0.3
 _REDRAWS, _RESAMPLES = 50, 200
@@ -72,7 +77,8 @@ def judge_of(
     rows: Rows,
     answered: Compared,
     *,
-    task: str,
+    task: Task,
+    places: Columns,
     metric: OwnMetric | str | None = None,
 ) -> Judge:
     """The judge of a head on these rows.
@@ -81,76 +87,111 @@ def judge_of(
         base: the FP32 engine.
         rows: with labels or without.
         answered: what it answers of them.
-        task: of the rows, for the order of generic class names.
-        metric: a name, `module:function`, or a callable; None takes the head's own.
+        task: of the rows: what classifiers are judged by, and the order of generic class names.
+        places: the columns that the rows came from.
+        metric: a name, `module:function`, or a callable; None takes the task's or the head's own.
 
     Raises:
         PlanError: a metric that the head does not have.
         DataError: labels that do not fit the head, or too few rows.
     """
-    head = base.head
+    head, labelled = base.head, rows.labels is not None
     if isinstance(metric, str) and ":" in metric:
         metric = load_metric(metric)
     if callable(metric):
-        scored = partial(_of_own, metric, rows, answered)
-        return _by_score(name_of(metric), scored, head, labelled=rows.labels is not None)
-    name = _chosen(head, metric)
+        own = partial(_of_own, metric, rows, answered)
+        return _by_score(name_of(metric), own, head, labelled=labelled)
     if head.chooses:
-        gold = None if rows.labels is None else gold_of(
-            rows, class_order(base.manifest["labels"], find_task(task))
-        ).indices  # fmt: skip
+        return _of_classes(base, rows, task, metric)
+    name = _chosen(head, metric, _metrics_of(head))
+    if name == RECALL_AT:
+        return Judge(name, False, _neighbours_lost)
+    require("scipy", "sklearn")
+    scored: Callable[[Outputs], Scored]
+    if head.problem_type == MULTI_LABEL:
+        scored = _of_label_sets(head, rows, answered, places)
+    elif head.task == TOKENS:
+        scored = _of_tags(base, rows, answered)
+    else:
+        scored = _of_values(head, rows, answered, name)
+    return _by_score(name, scored, head, labelled=labelled)
+
+
+def _of_classes(base: LoadedEngine, rows: Rows, task: Task, asked: str | None) -> Judge:
+    order = class_order(base.manifest["labels"], task)
+    own, positive = metric_of_task(task, order.names)
+    name = _chosen(base.head, asked or own, (ACCURACY, *metrics_of_classes(positive)))
+    gold = None if rows.labels is None else gold_of(rows, order).indices
+    if name == ACCURACY:
         return Judge(
             name,
             gold is not None,
             lambda exact, found: estimate_drop(exact["logits"], found["logits"], gold),
         )
-    if name == RECALL_AT:
-        return Judge(name, False, _neighbours_lost)
-    require("scipy", "sklearn")
-    if head.task == TOKENS:
-        spelled = base.encoder.spelled(rows, answered.lengths.max_length)
-        said = predicted_tags(rows, spelled, answered.values["logits"], head.labels)
-        known = rows if rows.labels is not None else _labelled(rows, map(BETWEEN.join, said))
-        gold_of_words = gold_tags(known, head.labels)
 
-        def tagged(outputs: Outputs) -> Scored:
-            own = predicted_tags(known, spelled, outputs["logits"], head.labels)
-            return counts_of(gold_of_words, own)
+    def loss(exact: Outputs, found: Outputs) -> DropEstimate:
+        truth = exact["logits"].argmax(axis=1) if gold is None else gold
 
-        return _by_score(name, tagged, head, labelled=rows.labels is not None)
-    known = rows
-    if rows.labels is None:
-        known = _labelled(rows, map(str, answered.values["logits"][:, 0].tolist()))
+        def scored(outputs: Outputs) -> Scored:
+            return Classes(truth, outputs["logits"].argmax(axis=1), positive)
+
+        return _lost(name, scored, exact, found, exclusive=True)
+
+    return Judge(name, gold is not None, loss)
+
+
+def _of_label_sets(
+    head: Head, rows: Rows, answered: Compared, places: Columns
+) -> Callable[[Outputs], Scored]:
+    own = answered.values["logits"]
+    gold = sigmoid(own) > THRESHOLD
+    if rows.labels is not None:
+        gold = label_sets(rows, head.labels, places)
+    return lambda outputs: LabelSets(gold, outputs["logits"], THRESHOLD)
+
+
+def _of_tags(base: LoadedEngine, rows: Rows, answered: Compared) -> Callable[[Outputs], Scored]:
+    labels = base.head.labels
+    spelled = base.encoder.spelled(rows, answered.lengths.max_length)
+
+    def tags(outputs: Outputs) -> list[list[str]]:
+        return predicted_tags(rows, spelled, outputs["logits"], labels)
+
+    gold = tags(answered.values) if rows.labels is None else gold_tags(rows, labels)
+    return lambda outputs: counts_of(gold, tags(outputs))
+
+
+def _of_values(
+    head: Head, rows: Rows, answered: Compared, name: str
+) -> Callable[[Outputs], Scored]:
     output = head.answers[0]
-    judged = values_of(head, known, answered.values[output])
-    if name in (NDCG, MRR) and judged.queries is None:
+    if rows.labels is None:
+        rows = replace(rows, labels=tuple(map(str, answered.values[output][:, 0].tolist())))
+    if name in (NDCG, MRR) and values_of(head, rows, answered.values[output]).queries is None:
         raise DataError(
             f"--metric {name} is of rankings, and no two rows of {rows.source} have the same first "
             f"text. Take {SPEARMAN}, or rows with several texts for a query."
         )
-    return _by_score(
-        name,
-        lambda outputs: values_of(head, known, outputs[output]),
-        head,
-        labelled=rows.labels is not None,
-    )
+    return lambda outputs: values_of(head, rows, outputs[output])
 
 
-def _chosen(head: Head, asked: str | None) -> str:
+def _metrics_of(head: Head) -> tuple[str, ...]:
+    """The metrics that a head may be gated by; the first is its own."""
+    if head.task == EMBEDDINGS:
+        return (RECALL_AT, SPEARMAN, PEARSON)
+    if head.task == TOKENS:
+        return (F1, PRECISION, RECALL, WORDS)
+    if head.problem_type == MULTI_LABEL and head.of_rows:
+        return FIGURES
+    return (SPEARMAN, PEARSON, NDCG, MRR) if metric_of(head) == SPEARMAN else ()
+
+
+def _chosen(head: Head, asked: str | None, known: Sequence[str]) -> str:
     """The name of the metric.
 
     Raises:
         PlanError: another one than the head has, or a head without any.
     """
-    known: tuple[str, ...] = ()
-    if head.chooses:
-        known = (_CLASS_ACCURACY,)
-    elif head.task == EMBEDDINGS:
-        known = (RECALL_AT, SPEARMAN, PEARSON)
-    elif head.task == TOKENS:
-        known = (F1, PRECISION, RECALL, ACCURACY)
-    elif metric_of(head) == SPEARMAN:
-        known = (SPEARMAN, PEARSON, NDCG, MRR)
     if not known:
         raise PlanError(
             f"--strategy auto has no metric of its own for a {head.description}. Pass one of yours "
@@ -241,7 +282,3 @@ def _of_own(metric: OwnMetric, rows: Rows, answered: Compared, outputs: Outputs)
         each = {n: [v[0] if len(v) == 1 else v for v in parts] for n, parts in each.items()}
     per_row = [{name: parts[at] for name, parts in each.items()} for at in range(count)]
     return OwnScored(metric, per_row, rows.labels)
-
-
-def _labelled(rows: Rows, labels: Sequence[str] | map[str]) -> Rows:
-    return replace(rows, labels=tuple(labels))

@@ -34,6 +34,14 @@ class EvalOptions(Options):
         metavar="DATA",
     )
     columns: Columns | str | None = common.columns()
+    label_separator: str | None = option(
+        None,
+        "Multi-label rows: what stands between the classes in a cell of the label, such as '|'. A"
+        " cell is one class when left out.",
+        group=DATA,
+        metavar="TEXT",
+    )
+    threshold: float | None = common.threshold()
     baseline: PathLike | None = option(
         None,
         "Compare with this engine; rounds of the two alternate. fp32 and fp16 are built from the"
@@ -186,6 +194,7 @@ class PredictOptions(Options):
         least=1,
         metavar="N",
     )
+    threshold: float | None = common.threshold(OUTPUT)
     batch_size: int = common.batch_size(GENERAL)
     max_length: int | None = option(
         None,

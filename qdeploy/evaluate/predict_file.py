@@ -16,7 +16,7 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.answer_lines import Lines, free_name, plain_value
-from qdeploy.evaluate.file_answers import Answered, Answerer
+from qdeploy.evaluate.file_answers import Answered, Answerer, labels_of
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
@@ -187,8 +187,7 @@ class _Task:
                 self.unanswered += 1
         self.rows += len(block)
         self.truncated += answered.truncated
-        labels = (record.get("label") for record in answered.records)
-        self.answers.update(label for label in labels if isinstance(label, str))
+        self.answers.update(label for record in answered.records for label in labels_of(record))
         return text
 
     def _answers(self, block: list[Asked]) -> Answered:

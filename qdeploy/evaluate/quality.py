@@ -19,8 +19,9 @@ from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
 from qdeploy.evaluate.bootstrap import figures_of
 from qdeploy.evaluate.embeddings import unit
+from qdeploy.evaluate.multilabel import MICRO_F1
 from qdeploy.evaluate.tagging import F1
-from qdeploy.head import EMBEDDINGS, REGRESSION, SEQUENCES, TOKENS, Head
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
 from qdeploy.machine.remedies import require
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
@@ -82,6 +83,8 @@ def metric_of(head: Head) -> str | None:
         return SPEARMAN
     if head.task == TOKENS:
         return F1
+    if head.task == SEQUENCES and head.problem_type == MULTI_LABEL:
+        return MICRO_F1
     values = head.problem_type == REGRESSION or len(head.labels) == 1
     return SPEARMAN if head.task == SEQUENCES and values and len(head.labels) == 1 else None
 
@@ -90,7 +93,7 @@ def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:
     """Why a head's own metric is not measured on these rows, as a clause; None where it is."""
     if metric_of(head) is None:
         return (
-            "classes of a row, values, embeddings and tags are measured so far, and this is a "
+            "classes, values, embeddings and tags are measured so far, and this is a "
             f"{head.description}"
         )
     if stands_in:
@@ -115,7 +118,7 @@ def values_of(head: Head, rows: Rows, outputs: Array) -> Values:
     Raises:
         DataError: a label that is no number.
     """
-    gold = _numbers(rows)
+    gold = numbers_of(rows)
     if head.task == EMBEDDINGS:
         vectors = unit(outputs.astype(np.float64))
         return Values(np.einsum("nd,nd->n", vectors[0::2], vectors[1::2]), gold)
@@ -127,7 +130,12 @@ def values_of(head: Head, rows: Rows, outputs: Array) -> Values:
     return Values(outputs[:, 0].astype(np.float64), gold, queries)
 
 
-def _numbers(rows: Rows) -> Array:
+def numbers_of(rows: Rows) -> Array:
+    """Labels that are numbers, float64 [N].
+
+    Raises:
+        DataError: one that is none.
+    """
     assert rows.labels is not None
     found = []
     for row_id, label in zip(rows.row_ids, rows.labels, strict=True):

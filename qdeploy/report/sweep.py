@@ -21,6 +21,7 @@ from qdeploy.figures import (
 )
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, picture_folder, scatter
+from qdeploy.schemas.quality import ACCURACY
 from qdeploy.schemas.sweep import FinishedTrial, RanInInt8, SweepResult, SweptTrial, is_finished
 
 _NAMES = (Column("trial", text=True), Column("target", text=True))
@@ -138,11 +139,11 @@ def _cards(result: SweepResult) -> tuple[Card, ...]:
 def _metric(result: SweepResult) -> str:
     """The metric, and its unit."""
     name = finished(result["trials"])[0]["metric"]
-    return f"{name}, %" if name == "accuracy" else name
+    return f"{name}, %" if name == ACCURACY else name
 
 
 def _value(trial: FinishedTrial) -> str:
-    unit = " %" if trial["metric"] == "accuracy" else ""
+    unit = " %" if trial["metric"] == ACCURACY else ""
     return measured(trial["metric"], trial["value"]) + unit
 
 
@@ -197,7 +198,7 @@ def picture(result: SweepResult) -> tuple[Draw, str]:
         (
             name,
             t["relative"],
-            100 * t["value"] if t["metric"] == "accuracy" else t["value"],
+            100 * t["value"] if t["metric"] == ACCURACY else t["value"],
             t["size_mb"]["total"],
             t["key"] in front,
         )

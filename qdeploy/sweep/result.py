@@ -9,6 +9,7 @@ from pathlib import Path
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.quality import ACCURACY
 from qdeploy.schemas.sweep import (
     AgainstBaseline,
     FinishedTrial,
@@ -161,7 +162,7 @@ def _entry(sweep: Sweep, trial: Trial) -> SweptTrial:
         return {**asked, "error": f"{folder} was changed while the sweep ran. Run it again."}
     rows, tokens = sweep.recipe.shapes[0]
     first = times["shapes"][f"{rows}x{tokens}"]
-    base = found["baseline"] or _itself(chooses=found["metrics"]["metric"] == "accuracy")
+    base = found["baseline"] or _itself(chooses=found["metrics"]["metric"] == ACCURACY)
     return {
         **asked,
         "error": None,

@@ -32,6 +32,7 @@ from qdeploy.evaluate.accuracy import (
     outputs_of,
     predict_rows,
 )
+from qdeploy.evaluate.class_quality import judged_quality
 from qdeploy.evaluate.head_quality import head_quality
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.predictions import (
@@ -46,9 +47,10 @@ from qdeploy.evaluate.suspicions import swap_text
 from qdeploy.files.artifact import write_json
 from qdeploy.machine.faults import explained
 from qdeploy.options import make
-from qdeploy.schemas.quality import main_figure
+from qdeploy.schemas.quality import ACCURACY, QualityFigure, judging_figure, main_figure
 from qdeploy.schemas.sweep import Answered
-from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
+from qdeploy.sweep.stored import ACCURACY as ANSWERS
+from qdeploy.sweep.stored import ENGINE, LATENCY, PREDICTIONS, is_whole
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def measure_accuracy(request: Request) -> None:
     rows = read_rows(request.data, task=request.task)
     measure = _classes if subject.head.chooses else _outputs
     write_json(
-        folder / ACCURACY,
+        folder / ANSWERS,
         {
             **measure(request, subject, rows),
             "size_mb": engine_size(engine),
@@ -123,24 +125,23 @@ def measure_accuracy(request: Request) -> None:
 
 
 def _classes(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
-    """Of heads that choose one class of a row."""
-    judged = predict_rows(subject, rows, find_task(request.task), max_length=request.max_length)
+    """Of heads that choose one class of a row: by accuracy, or as the task is judged."""
+    task = find_task(request.task)
+    judged = predict_rows(subject, rows, task, max_length=request.max_length)
     save_predictions(judged, Path(request.folder) / PREDICTIONS)
-    own, base = metrics_of(judged), None
+    theirs = None
     if request.baseline is not None:
-        base = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
-    return {
-        "metrics": {
-            "metric": "accuracy",
-            "value": own["accuracy"],
-            "ci95": own["ci95"],
-            "n": own["n"],
-            "constant_predictor": own["constant_predictor"],
-        },
+        theirs = load_predictions(Path(request.baseline) / PREDICTIONS)
+    own = metrics_of(judged)
+    found: Answered = {
+        "metrics": {"metric": ACCURACY, "value": own["accuracy"], "ci95": own["ci95"],
+                    "n": own["n"], "constant_predictor": own["constant_predictor"]},
         "class_order": swap_text(judged),
-        "baseline": None
-        if base is None
-        else {
+        "baseline": None,
+    }  # fmt: skip
+    if theirs is not None:
+        base = compare(judged, theirs)
+        found["baseline"] = {
             "drop": base["drop"],
             "drop_ci95": None,
             "mcnemar_p": base["mcnemar_p"],
@@ -148,8 +149,9 @@ def _classes(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
             "agreement": base["agreement"],
             "sqnr_db": base["sqnr_db"],
             "max_abs_diff": base["max_abs_diff"],
-        },
-    }
+        }
+    judging = judging_figure(judged_quality(judged, theirs, task))
+    return found if judging is None else _judged_by(judging, found)
 
 
 def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
@@ -158,31 +160,35 @@ def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
     save_outputs(both[0], len(rows), Path(request.folder) / PREDICTIONS)
     if request.baseline is not None:
         both.append(load_outputs(Path(request.baseline) / PREDICTIONS, subject.head))
-    quality = head_quality([subject] * len(both), rows, both, seed=0)
-    main = main_figure(quality)
+    places = find_task(request.task).columns
+    quality = head_quality([subject] * len(both), rows, both, places=places)
     found: Answered = {
-        "metrics": {
-            "metric": main["name"],
-            "value": main["value"],
-            "ci95": main["ci95"],
-            "n": quality["n"],
-            "constant_predictor": False,
-        },
+        "metrics": {"metric": "", "value": 0.0, "ci95": [0.0, 0.0], "n": quality["n"],
+                    "constant_predictor": False},
         "class_order": None,
         "baseline": None,
-    }
+    }  # fmt: skip
     if len(both) > 1:
-        assert main["drop"] is not None
         noise = compare_outputs(both[0], both[1])
         found["baseline"] = {
-            "drop": main["drop"],
-            "drop_ci95": main["drop_ci95"],
+            "drop": 0.0,
+            "drop_ci95": None,
             "mcnemar_p": None,
             "flipped": None,
             "agreement": None,
             "sqnr_db": noise["sqnr_db"],
             "max_abs_diff": noise["max_abs_diff"],
         }
+    return _judged_by(main_figure(quality), found)
+
+
+def _judged_by(figure: QualityFigure, found: Answered) -> Answered:
+    """The same by another metric than accuracy, whose drop has an interval and no McNemar's p."""
+    metrics, base = found["metrics"], found["baseline"]
+    metrics |= {"metric": figure["name"], "value": figure["value"], "ci95": figure["ci95"]}
+    if base is not None:
+        assert figure["drop"] is not None
+        base |= {"drop": figure["drop"], "drop_ci95": figure["drop_ci95"], "mcnemar_p": None}
     return found
 
 

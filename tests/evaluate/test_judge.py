@@ -13,6 +13,7 @@ import pytest
 
 import qdeploy
 from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import find_task
 from qdeploy.data.tokens import BETWEEN
 from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.accuracy import outputs_of
@@ -33,6 +34,9 @@ HEADS: dict[str, Callable[[Path], Path]] = {
     "one logit": lambda home: head_checkpoint(home, ("score",)),
     "tags": lambda home: head_checkpoint(home, TAGS, auto="Token"),
     "embedding": sentence_checkpoint,
+    "several": lambda home: head_checkpoint(
+        home, ("a", "b", "c"), problem_type="multi_label_classification"
+    ),
     "values": lambda home: head_checkpoint(home, ("a", "b"), problem_type="regression"),
 }
 METRICS = {
@@ -40,6 +44,7 @@ METRICS = {
     "one logit": "spearman",
     "tags": "entity f1",
     "embedding": "recall@10",
+    "several": "micro F1",
 }
 
 
@@ -63,6 +68,8 @@ def some_rows(head: str, count: int = 48, *, labelled: bool = True) -> Rows:
     labels: list[str] = [str(value) for value in rng.normal(size=count)]
     if head == "classes":
         labels = [str(value) for value in rng.choice(["no", "yes", "maybe"], count)]
+    if head == "several":
+        labels = [BETWEEN.join(sorted(set(rng.choice(["a", "b", "c"], 2)))) for _ in range(count)]
     if head == "tags":
         labels = [BETWEEN.join(rng.choice(TAGS, len(t.split()))) for t in texts[:count]]
     return Rows(
@@ -76,7 +83,9 @@ def some_rows(head: str, count: int = 48, *, labelled: bool = True) -> Rows:
 
 def judged(engine: LoadedEngine, rows: Rows, **options: Any) -> tuple[Judge, Outputs]:
     found = outputs_of(engine, rows)
-    return judge_of(engine, rows, found, task="text", **options), found.values
+    task = find_task("text")
+    judge = judge_of(engine, rows, found, task=task, places=task.columns, **options)
+    return judge, found.values
 
 
 def noisy(outputs: Outputs, share: float, seed: int = 1) -> Outputs:
@@ -135,6 +144,9 @@ def test_neighbours_need_texts(engine: Callable[[str], LoadedEngine]) -> None:
         ("tags", "word-accuracy", "word accuracy"),
         ("tags", "entity recall", "entity recall"),
         ("embedding", "spearman", "spearman"),
+        ("several", "subset accuracy", "subset accuracy"),
+        ("classes", "mcc", "MCC"),
+        ("classes", "Macro-F1", "macro F1"),
     ],
 )
 def test_another_metric_by_name(

@@ -195,7 +195,7 @@ def test_other_heads_have_noise_and_no_accuracy(head: str, tmp_path: Path, texts
     assert report["baseline"]["max_abs_diff"] == pytest.approx(0.02 * max(tokens), rel=1e-3)
     assert report["baseline"]["sqnr_db"] > 0 and "agreement" not in report["baseline"]
     kind = head.removesuffix(" of two values")
-    unknown = "measured so far" if kind != head or "multi" in kind else "has no labels"
+    unknown = "measured so far" if kind != head else "has no labels"
     assert unknown in report["no_accuracy"]
     refusal = rf"is a {kind}: its quality .*{unknown}.* Pass --baseline fp32 to see how far"
     with pytest.raises(PlanError, match=refusal):
