@@ -164,6 +164,10 @@ def test_a_sweep_compares_by_the_tasks_metric(tmp_path: Path) -> None:
         **OFF,
     )
     assert report["quality"] is not None
-    assert own["judging"] == main_figure(report["quality"])
-    assert base["judging"]["drop_ci95"] == [0, 0]
-    assert "drop of F1" in page.read_text() and "F1 of FP32" in page.read_text()
+    figure = main_figure(report["quality"])
+    assert own["metric"] == figure["name"] == "F1"
+    assert [own[k] for k in ("value", "ci95", "drop", "drop_ci95")] == [
+        figure[k] for k in ("value", "ci95", "drop", "drop_ci95")
+    ]
+    assert base["drop_ci95"] == [0, 0] and own["mcnemar_p"] is None
+    assert "F1 of FP32" in page.read_text()
