@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdeploy.schemas.sweep import Ranked, loss_of, score_of
+from qdeploy.schemas.quality import ACCURACY
+from qdeploy.schemas.sweep import Ranked, loss_of, metric_of, score_of
 
 _CHANCE = 0.05  # McNemar's p above which a drop may be chance
 
@@ -59,6 +60,8 @@ def suggested(entries: Sequence[Ranked]) -> tuple[str, str] | None:
         best = min(same, key=lambda e: e["relative"])
         return best["key"], "the fastest of those whose drop cannot be told from none"
     best = max(alive, key=lambda e: (score_of(e), -e["relative"]))
+    if (metric := metric_of(alive)) != ACCURACY:
+        return best["key"], f"the highest {metric}; each loses some of it"
     return best["key"], "the most accurate; each loses accuracy"
 
 

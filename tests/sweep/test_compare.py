@@ -87,6 +87,7 @@ def test_a_tasks_own_metric_is_in_place_of_accuracy() -> None:
         "2",
         "the fastest of those whose drop cannot be told from none",
     )
+    assert suggested(found[1:2]) == ("1", "the highest MCC; each loses some of it")
     assert cheapest(found[1:], 1) == "2" and cheapest(found[1:], 0.5) is None
 
 
