@@ -50,7 +50,7 @@ def suggested(entries: Sequence[Ranked]) -> tuple[str, str] | None:
         best = min(same, key=lambda e: e["relative"])
         return best["key"], "the fastest of those whose drop cannot be told from none"
     best = max(alive, key=lambda e: (e["value"], -e["relative"]))
-    return best["key"], f"the best; each loses {best['metric']}"
+    return best["key"], f"the highest {best['metric']}; each loses some of it"
 
 
 def _may_be_chance(entry: Ranked) -> bool:
