@@ -177,12 +177,12 @@ class BuildOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_shape(self.opt_shape)
-        for name in ("max_drop", "metric"):
-            if getattr(self, name) is not None and self.strategy != "auto":
-                raise PlanError(
-                    f"--{name.replace('_', '-')} of build is for --strategy auto; `qdeploy eval` "
-                    "has one too."
-                )
+        if self.max_drop is not None and self.strategy != "auto":
+            raise PlanError(
+                "--max-drop of build is for --strategy auto; `qdeploy eval` has one too."
+            )
+        if self.metric is not None and self.strategy != "auto":
+            raise PlanError("--metric is for --strategy auto. Leave it out, or pass both.")
 
     @property
     def shape(self) -> Shape:
