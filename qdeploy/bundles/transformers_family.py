@@ -70,7 +70,7 @@ def transformers_js(source: Source, work: Path) -> str:
     if source.is_openvino:
         raise PlanError("transformers.js runs ONNX Runtime. Build for ort-cpu.")
     refuse_prompt(source, "transformers.js")
-    copy_tokenizer(source, work)
+    copy_tokenizer(source, work, for_python=False)
     write_graph(source, work / "onnx" / "model_quantized.onnx", _outputs(source))
     task = {
         SEQUENCES: "text-classification",

@@ -67,13 +67,13 @@ def _of_head(head: Head) -> set[str]:
         return {"embed"}
     if head.task != SEQUENCES:
         return {"tokens", "raw"}
-    if _function(head) is None:
+    if score_function(head) is None:
         return {"raw"}
     return {"classify", "multi"} if head.problem_type == MULTI_LABEL else {"classify"}
 
 
-def _function(head: Head) -> str | None:
-    """What makes scores of logits; None of an activation that is not known, as in `predict`."""
+def score_function(head: Head) -> str | None:
+    """What makes scores of logits in `predict.py`; None of an activation that is not known."""
     try:
         return head.score_function()
     except PlanError:
@@ -89,7 +89,7 @@ def _constants(directory: Path, manifest: EngineFields, head: Head, sections: se
     if {"classify", "entities"} & sections:
         values["LABELS"] = list(head.labels)
     if "classify" in sections:
-        values["FUNCTION"] = _function(head)
+        values["FUNCTION"] = score_function(head)
     values |= {
         "INPUTS": list(manifest["inputs"]),
         "OUTPUTS": list(head.answers),
