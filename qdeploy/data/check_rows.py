@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from qdeploy.data.classes import whole_number
+from qdeploy.data.gold_answers import label_of
 from qdeploy.data.readers import Record, Table, named
-from qdeploy.data.tasks import Columns, Task
+from qdeploy.data.tasks import ANSWERS, Columns, Task
 from qdeploy.data.tokens import as_text
 from qdeploy.errors import DataError
 
@@ -156,6 +157,9 @@ class CheckedRows:
 
     def _label(self, place: str, value: object) -> str | None:
         """The class name of a value; None where it means that there is none."""
+        if self._task.label == ANSWERS:
+            column = self._columns.label
+            return label_of(f"{self._table.name}, {place}: column '{column}'", value)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
         try:
@@ -206,7 +210,7 @@ class CheckedRows:
 
     def _wrong_column(self, column: str) -> DataError:
         task = self._task
-        own = [name for name in (task.first, task.second, "label") if name is not None]
+        own = [name for name in (task.first, task.second, task.label) if name is not None]
         return DataError(
             f"{self._table.name} has no column '{column}'; it has: {named(self._seen)}. Task "
             f"{task.name} needs {', '.join(own)}: map them with --columns "

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from qdeploy.data.classes import all_generic, plain_name
+from qdeploy.data.gold_answers import are_answers
 from qdeploy.data.names import (
     LABELS,
     SECONDS,
@@ -21,7 +22,15 @@ from qdeploy.data.names import (
 )
 from qdeploy.data.notice import unread_texts
 from qdeploy.data.readers import Table, named
-from qdeploy.data.tasks import TASKS, Columns, Task, find_task, generic_task, parse_columns
+from qdeploy.data.tasks import (
+    ANSWERS,
+    TASKS,
+    Columns,
+    Task,
+    find_task,
+    generic_task,
+    parse_columns,
+)
 from qdeploy.data.values import (
     are_class_names,
     are_classes,
@@ -109,6 +118,8 @@ def _task_of(columns: str) -> Task | None:
     own = {part.partition("=")[0].strip() for part in columns.split(",")} - {"label"}
     if not own:
         return None
+    if ANSWERS in own:
+        return find_task("squad")
     generic = find_task("text-pair" if "text_pair" in own else "text")
     known = {task: {task.first, task.second} - {None} for task in (generic, *TASKS.values())}
     for task, names in known.items():
@@ -181,6 +192,8 @@ def _task(records: Sequence[Mapping[str, object]], columns: Columns, labels: Seq
     """The task of GLUE with these columns and classes, or else the one that leaves both to the
     model."""
     texts = (columns.first, columns.second)
+    if columns.second is not None and are_answers(of_column(records, columns.label)):
+        return find_task("squad")
     found = [t for t in TASKS.values() if (t.first, t.second) == texts and fits(t, labels)]
     if len(found) > 1 and all_generic(labels):
         seen = {plain_name(str(value)) for value in of_column(records, columns.label)}

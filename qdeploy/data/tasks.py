@@ -1,4 +1,4 @@
-"""Classification tasks: which columns hold their text, and the order of their classes."""
+"""Tasks: which columns hold their text and label, and the order of their classes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task.
+    """A task: classification, or answers to questions.
 
     Attributes:
         name: as typed after `--task`.
@@ -50,6 +50,7 @@ class Task:
             published on the hub; empty where the model alone knows them.
         names_integers: integer labels of a file are indices into `classes`. Elsewhere they stay
             index strings for the model's own order, since published orders differ (MNLI's do).
+        label: column of the class; of questions of their gold answers.
     """
 
     name: str
@@ -57,13 +58,15 @@ class Task:
     second: str | None = None
     classes: tuple[str, ...] = ()
     names_integers: bool = False
+    label: str = "label"
 
     @property
     def columns(self) -> Columns:
         """The columns under the task's own names."""
-        return Columns(self.first, self.second, "label")
+        return Columns(self.first, self.second, self.label)
 
 
+ANSWERS = "answers"  # column of the gold answers (`qdeploy.data.gold_answers`)
 _ENTAILMENT = ("entailment", "not_entailment")
 
 TASKS = {
@@ -77,6 +80,7 @@ TASKS = {
         Task("qqp", "question1", "question2", ("not_duplicate", "duplicate")),
         Task("sst2", "sentence", None, ("negative", "positive")),
         Task("cola", "sentence", None, ("unacceptable", "acceptable")),
+        Task("squad", "question", "context", label=ANSWERS),
         Task("text", "text"),
         Task("text-pair", "text", "text_pair"),
     )
@@ -110,7 +114,7 @@ def parse_columns(text: str, task: str = "qnli") -> Columns:
     'passage'
     """
     known = find_task(task)
-    fields = {known.first: "first", "label": "label"}
+    fields = {known.first: "first", known.label: "label"}
     if known.second is not None:
         fields[known.second] = "second"
     changes: dict[str, str] = {}
