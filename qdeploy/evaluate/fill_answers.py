@@ -10,11 +10,13 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
+from qdeploy.data.windows import window_limit
 from qdeploy.errors import PlanError
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
     Compared,
     Judged,
+    by_row,
     compare,
     compare_outputs,
     metrics_of,
@@ -22,15 +24,18 @@ from qdeploy.evaluate.accuracy import (
     outputs_of,
     predict_rows,
 )
+from qdeploy.evaluate.answer_quality import answer_quality, gold_texts, scores_of
 from qdeploy.evaluate.class_quality import class_quality
 from qdeploy.evaluate.embeddings import closeness
 from qdeploy.evaluate.gates import Gates
 from qdeploy.evaluate.labels import label_remedy, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.quality import no_quality, quality_of, values_of
+from qdeploy.evaluate.question_answering import answers_of, check_span_options
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags, tag_quality
-from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.head import EMBEDDINGS, SPANS, TOKENS
 from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.quality import EmbeddingsNear, Quality
 from qdeploy.types import Progress
@@ -45,7 +50,7 @@ def fill_answers(
     rows: Rows,
     reading: Reading,
     gates: Gates,
-    seed: int,
+    asked: EvalOptions,
     progress: Progress | None,
 ) -> Judged | Compared | None:
     """Fill `metrics` or `quality`, `labels` and `baseline` as far as labels and heads allow.
@@ -57,17 +62,20 @@ def fill_answers(
         PlanError: a gate, or a simulation, that needs what cannot be measured.
         DataError: labels that do not fit the head.
     """
-    limit = row_limit(longest(subjects), reading.max_length, subjects[0].taker)
+    head = subjects[0].head
+    check_span_options(head, asked.spans)
+    limit = kept_tokens(subjects, reading.max_length)
     batch = report["protocol"]["batch_size"]
-    if subjects[0].head.chooses:
+    if head.chooses:
         predict = partial(predict_rows, task=find_task(reading.task), max_length=limit,
                           batch_size=batch, progress=progress)  # fmt: skip
         found: Judged | Compared | None = _fill_classes(
-            report, subjects, rows, reading, gates, predict, seed
+            report, subjects, rows, reading, gates, predict, asked.seed
         )
     else:
-        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
-        found = _fill_values(report, subjects, rows, reading, gates, run, seed)
+        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress,
+                      stride=asked.spans.stride)  # fmt: skip
+        found = _fill_values(report, subjects, rows, reading, gates, run, asked)
     if found is not None:
         parts.add_lengths(report["data"], found.lengths)
         report["warnings"] += of_lengths(
@@ -79,6 +87,16 @@ def fill_answers(
 def longest(subjects: list[LoadedEngine]) -> int:
     """Tokens of a row that every engine takes."""
     return min(subject.longest for subject in subjects)
+
+
+def kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
+    """Tokens kept of a row, or of each window of a question and its context.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    limit = window_limit if subjects[0].head.task == SPANS else row_limit
+    return limit(longest(subjects), max_length, subjects[0].taker)
 
 
 def _fill_classes(
@@ -135,7 +153,7 @@ def _fill_values(
     reading: Reading,
     gates: Gates,
     run: partial[Compared],
-    seed: int,
+    asked: EvalOptions,
 ) -> Compared:
     """Of heads whose answers are values, vectors, or answers for tokens."""
     head, baseline = subjects[0].head, report["baseline"]
@@ -149,14 +167,17 @@ def _fill_values(
                 "or measure its latency alone (--no-accuracy)."
             )
         report["warnings"].append(_compared("Quality", reason))
+    gold = gold_texts(rows) if reason is None and head.task == SPANS else None
     found = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
     if baseline is not None:
         parts.add_noise(baseline, compare_outputs(found[0], found[1]))
         if head.task == EMBEDDINGS:
             baseline["embeddings"] = _near(found[1], found[0])
-    if reason is None:
+    if gold is not None:
+        report["quality"] = _answers(subjects, rows, gold, found, asked)
+    elif reason is None:
         measure = _tags if head.task == TOKENS else _numbers
-        report["quality"] = measure(subjects, rows, found, seed)
+        report["quality"] = measure(subjects, rows, found, asked.seed)
     return found[0]
 
 
@@ -176,6 +197,24 @@ def _tags(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed:
         said = predicted_tags(rows, spelled, one.values["logits"], subject.head.labels)
         both.append(counts_of(gold, said))
     return tag_quality(both[0], both[1] if len(both) > 1 else None, seed)
+
+
+def _answers(
+    subjects: list[LoadedEngine],
+    rows: Rows,
+    gold: list[list[str]],
+    found: list[Compared],
+    asked: EvalOptions,
+) -> Quality:
+    """Of answers to questions."""
+    rules, both = asked.spans, []
+    threshold = None if all(gold) else rules.no_answer_threshold
+    for subject, one in zip(subjects, found, strict=True):
+        windows = subject.encoder.windows(rows, one.lengths.max_length, rules.stride)
+        outputs = by_row(one.values, windows.encoded.lengths)
+        said = answers_of(rows, windows, outputs, rules.max_answer_length, threshold)
+        both.append(scores_of(gold, [best[0].text for best in said]))
+    return answer_quality(both[0], both[1] if len(both) > 1 else None, asked.seed)
 
 
 def _near(base: Compared, own: Compared) -> EmbeddingsNear:

@@ -87,7 +87,7 @@ def evaluate_engine(
         report["baseline"] = parts.about_baseline(subjects[1])
     found = None
     if asked.accuracy:
-        found = fill_answers(report, subjects, rows, reading, gates, asked.seed, progress)
+        found = fill_answers(report, subjects, rows, reading, gates, asked, progress)
     if subjects[0].encoder.one_text:
         rows = rows.singles()  # whose vectors are compared; an engine runs each text by itself
     # the same rows for both engines, each with the inputs that it takes
