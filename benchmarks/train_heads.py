@@ -1,9 +1,10 @@
-"""Train a reranker on STS-B, and a tagger and a multi-label classifier on WNUT-17, from
-all-MiniLM-L6-v2, to measure heads with.
+"""Train small heads on all-MiniLM-L6-v2, to measure them with: a reranker, a tagger, a multi-label
+classifier, answers to questions.
 
     python benchmarks/train_heads.py reranker --data DIR OUT     # train.tsv of STS-B
     python benchmarks/train_heads.py tagger --data DIR OUT       # train.conll of WNUT-17
     python benchmarks/train_heads.py multilabel --data DIR OUT   # the same; OUT has its rows too
+    python benchmarks/train_heads.py qa --data DIR OUT           # train.json of qa_rows.py
 
 A few minutes each on two cores. OUT is a Hugging Face checkpoint; seeds are fixed.
 """
@@ -21,14 +22,16 @@ from typing import Any
 import torch
 import transformers
 
+from qdeploy.data.gold_answers import GoldAnswer, answers_of
 from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tokens import items_of
 from qdeploy.models.embedded import base_checkpoint
 
 BATCH, TOKENS, WARMUP = 32, 128, 0.1
-EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5}
-RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 2e-4}
+EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5, "qa": 2}
+RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 2e-4, "qa": 3e-4}
 IGNORED = -100  # a label that no loss counts
+WINDOW = 224  # tokens of a question with its context; few of the set have more
 WNUT17 = "text=tokens,label=ner_tags"
 STSB = "text=sentence1,text_pair=sentence2,label=score"
 
@@ -166,6 +169,37 @@ def write_kinds(rows: Rows, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
+def qa(base: Path, rows: Rows, tokenizer: Any) -> Any:
+    """Start and end of an answer; both at the first token where the window holds none."""
+    assert rows.second is not None
+    assert rows.labels is not None
+    gold = [answers_of(label)[:1] for label in rows.labels]
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(base)
+
+    def batches() -> Iterator[Batch]:
+        for chosen in shuffled(len(rows)):
+            pairs = ([rows.first[i] for i in chosen], [rows.second[i] for i in chosen])
+            feeds = tokenizer(*pairs, padding=True, truncation="only_second", max_length=WINDOW,
+                              return_tensors="pt")  # fmt: skip
+            found = [_span(feeds, line, gold[i]) for line, i in enumerate(chosen)]
+            starts, ends = torch.tensor(found).T
+            yield {**feeds, "start_positions": starts, "end_positions": ends}
+
+    steps = EPOCHS["qa"] * -(-len(rows) // BATCH)
+    train(model, batches, steps, RATES["qa"])
+    return model
+
+
+def _span(feeds: Any, line: int, gold: Sequence[GoldAnswer]) -> tuple[int, int]:
+    """First and last token of an answer; 0, 0 where there is none."""
+    if not gold:
+        return 0, 0
+    (answer,) = gold
+    last = answer.start + len(answer.text) - 1
+    start, end = (feeds.char_to_token(line, at, 1) for at in (answer.start, last))
+    return (0, 0) if start is None or end is None else (start, end)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("head", choices=sorted(EPOCHS))
@@ -178,7 +212,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     base = base_checkpoint()
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    if args.head == "reranker":
+    if args.head == "qa":
+        model = qa(base, read_rows(args.data / "train.json", task="squad"), tokenizer)
+    elif args.head == "reranker":
         rows = read_rows(args.data / "train.tsv", task="text-pair", columns=STSB)
         model = reranker(base, rows, tokenizer)
     else:

@@ -185,7 +185,7 @@ class CheckedRows:
 
     def _wrong_column(self, column: str) -> DataError:
         task = self._task
-        own = [name for name in (task.first, task.second, "label") if name is not None]
+        own = [name for name in (task.first, task.second, task.label) if name is not None]
         return DataError(
             f"{self._table.name} has no column '{column}'; it has: {named(self._seen)}. Task "
             f"{task.name} needs {', '.join(own)}: map them with --columns "

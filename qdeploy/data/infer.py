@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from qdeploy.data.class_columns import class_columns
 from qdeploy.data.classes import all_generic, plain_name
+from qdeploy.data.gold_answers import are_answers
 from qdeploy.data.names import (
     LABELS,
     SECONDS,
@@ -23,7 +24,15 @@ from qdeploy.data.names import (
 )
 from qdeploy.data.notice import unread_texts
 from qdeploy.data.readers import Table, named
-from qdeploy.data.tasks import TASKS, Columns, Task, find_task, generic_task, parse_columns
+from qdeploy.data.tasks import (
+    ANSWERS,
+    TASKS,
+    Columns,
+    Task,
+    find_task,
+    generic_task,
+    parse_columns,
+)
 from qdeploy.data.values import (
     are_class_names,
     are_classes,
@@ -128,6 +137,8 @@ def _task_of(columns: str) -> Task | None:
     own = {part.partition("=")[0].strip() for part in columns.split(",")} - {"label", "labels"}
     if not own:
         return None
+    if ANSWERS in own:
+        return find_task("squad")
     generic = find_task("text-pair" if "text_pair" in own else "text")
     known = {task: {task.first, task.second} - {None} for task in (generic, *TASKS.values())}
     for task, names in known.items():
@@ -214,6 +225,8 @@ def _task(records: Sequence[Mapping[str, object]], columns: Columns, labels: Seq
     model."""
     if columns.classes:
         return generic_task(columns)
+    if columns.second is not None and are_answers(of_column(records, columns.label)):
+        return find_task("squad")
     own = (*columns.texts, columns.label)
     found = [
         task

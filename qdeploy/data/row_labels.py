@@ -2,7 +2,8 @@
 column of 0 and 1 for each class.
 
 It becomes one string: the name or index of a class, or those of several, joined
-(`qdeploy.data.tokens`). The empty string is of a row that has none of the classes.
+(`qdeploy.data.tokens`). The empty string is of a row that has none of the classes. The answers of a
+question are `qdeploy.data.gold_answers`'.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 
 from qdeploy.data.class_columns import flag_of
 from qdeploy.data.classes import whole_number
-from qdeploy.data.tasks import Columns, Task
+from qdeploy.data.gold_answers import label_of
+from qdeploy.data.tasks import ANSWERS, Columns, Task
 from qdeploy.data.tokens import BETWEEN, joined
 from qdeploy.data.values import is_writable, shown
 from qdeploy.errors import DataError
@@ -36,6 +38,7 @@ class LabelReader:
 
     def __init__(self, source: str, task: Task, columns: Columns, *, gaps: bool) -> None:
         self._source, self._columns = source, columns
+        self._are_answers = task.label == ANSWERS
         self._classes = task.classes if task.names_integers else ()
         self._minus_one_is_none = gaps or bool(task.classes)
         self.numbered: dict[str, str] = {}
@@ -49,6 +52,8 @@ class LabelReader:
         if self._columns.classes:
             return self._of_columns(place, values)
         value = values.get(self._columns.label)
+        if self._are_answers:
+            return label_of(f"{self._source}, {place}: column '{self._columns.label}'", value)
         if isinstance(value, list) and not value:
             return ""
         separator = self._columns.separator

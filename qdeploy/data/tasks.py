@@ -1,4 +1,4 @@
-"""Classification tasks: which columns hold their text, and the order of their classes."""
+"""Tasks: which columns hold their text and label, and the order of their classes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of rows: classification, or scores of pairs.
+    """A task of rows: classification, scores of pairs, or answers to questions.
 
     Attributes:
         name: as typed after `--task`.
@@ -87,6 +87,7 @@ class Task:
         metric: what a classifier is judged by, as GLUE's leaderboard does; "F1" is of the second
             class.
         published: columns of GLUE's own files where they have other names: texts, then label.
+        label: column of the class; of questions that of their gold answers.
     """
 
     name: str
@@ -96,11 +97,12 @@ class Task:
     names_integers: bool = False
     metric: str = ACCURACY
     published: tuple[str, ...] = ()
+    label: str = "label"
 
     @property
     def columns(self) -> Columns:
         """The columns under the task's own names."""
-        return Columns(self.first, self.second, "label")
+        return Columns(self.first, self.second, self.label)
 
     def columns_in(self, known: Collection[str]) -> Columns:
         """The columns under the names that a source has, the task's own or those of GLUE's files.
@@ -115,9 +117,10 @@ class Task:
         return own
 
     def _all_in(self, known: Collection[str]) -> bool:
-        return {*self.columns.texts, "label"} <= set(known)
+        return {*self.columns.texts, self.label} <= set(known)
 
 
+ANSWERS = "answers"  # column of the gold answers (`qdeploy.data.gold_answers`)
 _ENTAILMENT = ("entailment", "not_entailment")
 _INFERENCE = ("entailment", "neutral", "contradiction")
 _PAIR = ("sentence1", "sentence2")
@@ -136,6 +139,7 @@ TASKS = {
         Task("sst2", "sentence", None, ("negative", "positive")),
         Task("cola", "sentence", None, ("unacceptable", "acceptable"), metric=MCC),
         Task("stsb", *_PAIR, published=(*_PAIR, "score")),
+        Task("squad", "question", "context", label=ANSWERS),
         Task("text", "text"),
         Task("text-pair", "text", "text_pair"),
     )
@@ -172,7 +176,7 @@ def parse_columns(text: str, task: str = "qnli") -> Columns:
     ('toxic', 'threat')
     """
     known = find_task(task)
-    fields = {known.first: "first", "label": "label", "labels": "label"}
+    fields = {known.first: "first", known.label: "label", "labels": "label"}
     if known.second is not None:
         fields[known.second] = "second"
     changes: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from qdeploy.evaluate.answers import Entity, Prediction, threshold_of
 from qdeploy.evaluate.embeddings import prompt_of
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.evaluate.question_answering import allowed, answers_of, check_span_options
+from qdeploy.evaluate.spans import Answer
 from qdeploy.head import (
     EMBEDDINGS,
     MULTI_LABEL,
@@ -48,16 +50,18 @@ class Answerer:
         fields: names of a record's values, in order.
 
     Raises:
-        PlanError: the engine has no answers but its outputs, and these are not wanted.
+        PlanError: options of another kind of head.
     """
 
     def __init__(self, predictor: Predictor, asked: PredictOptions) -> None:
-        if predictor.task == SPANS and not asked.logits:
-            raise PlanError(
-                "This engine answers questions, and the place of an answer in the text is not "
-                "worked out here. Pass --logits for start_logits and end_logits of each token."
-            )
+        check_span_options(predictor.head, asked.spans)
         self._predictor, self._asked = predictor, asked
+        self._no_answer = allowed(asked.spans, none=asked.handle_impossible_answer)
+        if self._no_answer is not None and predictor.task != SPANS:
+            raise PlanError(
+                "--handle-impossible-answer is for question answering, and this engine is a "
+                f"{predictor.head.description}. Leave it out."
+            )
         self._prompt = _prompt(predictor.head, asked)
         self._threshold = threshold_of(predictor.head, asked.threshold)
         self._answer = _fields(predictor.head)
@@ -75,6 +79,8 @@ class Answerer:
             ModelError, VerificationError: of `Predictor.predict`.
         """
         asked = self._asked
+        if self._predictor.task == SPANS:
+            return Answered(self._find(rows), 0)
         outputs, truncated = self._predictor.run(
             rows, asked.batch_size, asked.max_length, prompt=self._prompt
         )
@@ -83,10 +89,23 @@ class Answerer:
             record |= {name: _exact(row[name]) for name in self._outputs}
         return Answered(records, truncated)
 
+    def _find(self, rows: Rows) -> list[Record]:
+        """The answer to each question; outputs are lists of its windows."""
+        asked, rules = self._asked, self._asked.spans
+        windows, outputs = self._predictor.run_windows(
+            rows, asked.batch_size, asked.max_length, rules.stride
+        )
+        found = answers_of(rows, windows, outputs, rules.max_answer_length, self._no_answer)
+        records: list[Record] = [_answer(answers[0]) for answers in found]
+        for record in records:
+            record |= {name: [] for name in self._outputs}
+        for row, output in zip(windows.rows.tolist(), outputs, strict=True):
+            for name in self._outputs:
+                cast("list[Json]", records[row][name]).append(_exact(output[name]))
+        return records
+
     def _say(self, rows: Rows, outputs: Sequence[Mapping[str, Array]]) -> list[Record]:
         task = self._predictor.task
-        if task == SPANS:
-            return [{} for _ in outputs]
         if task == TOKENS:
             found = self._predictor.entities_of(rows, outputs, max_length=self._asked.max_length)
             return [{"entities": [_entity(entity) for entity in row]} for row in found]
@@ -128,7 +147,7 @@ def _prompt(head: Head, asked: PredictOptions) -> str | None:
 def _fields(head: Head) -> tuple[str, ...]:
     """What is said of a row, by the kind of head."""
     if head.task == SPANS:
-        return ()
+        return ("answer", "score", "start", "end")
     if head.task == TOKENS:
         return ("entities",)
     if head.task == EMBEDDINGS:
@@ -150,6 +169,12 @@ def _value(prediction: Prediction, name: str) -> Json:
 
 def _entity(entity: Entity) -> Record:
     return asdict(entity) | {"score": _short(entity.score)}
+
+
+def _answer(answer: Answer) -> Record:
+    """Under the names of transformers' pipeline."""
+    score = _short(answer.score)
+    return {"answer": answer.text, "score": score, "start": answer.start, "end": answer.end}
 
 
 def _short(score: float) -> float:

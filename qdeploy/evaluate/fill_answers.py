@@ -8,6 +8,7 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
+from qdeploy.data.windows import window_limit
 from qdeploy.errors import PlanError
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
@@ -28,8 +29,9 @@ from qdeploy.evaluate.labels import label_remedy
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.quality import no_quality
+from qdeploy.evaluate.question_answering import check_span_options
 from qdeploy.evaluate.suspicions import of_lengths
-from qdeploy.head import EMBEDDINGS
+from qdeploy.head import EMBEDDINGS, SPANS
 from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.quality import EmbeddingsNear
 from qdeploy.types import Progress
@@ -56,16 +58,19 @@ def fill_answers(
         PlanError: a gate, or a simulation, that needs what cannot be measured.
         DataError: labels that do not fit the head.
     """
-    limit = row_limit(longest(subjects), reading.max_length, subjects[0].taker)
+    head = subjects[0].head
+    check_span_options(head, asked.spans)
+    limit = kept_tokens(subjects, reading.max_length)
     batch = report["protocol"]["batch_size"]
-    if subjects[0].head.chooses:
+    if head.chooses:
         predict = partial(predict_rows, task=find_task(reading.task), max_length=limit,
                           batch_size=batch, progress=progress)  # fmt: skip
         found: Judged | Compared | None = _fill_classes(
             report, subjects, rows, reading, gates, predict, asked
         )
     else:
-        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
+        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress,
+                      stride=asked.spans.stride)  # fmt: skip
         found = _fill_values(report, subjects, rows, reading, gates, run, asked)
     if found is not None:
         parts.add_lengths(report["data"], found.lengths)
@@ -78,6 +83,16 @@ def fill_answers(
 def longest(subjects: list[LoadedEngine]) -> int:
     """Tokens of a row that every engine takes."""
     return min(subject.longest for subject in subjects)
+
+
+def kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
+    """Tokens kept of a row, or of each window of a question and its context.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    limit = window_limit if subjects[0].head.task == SPANS else row_limit
+    return limit(longest(subjects), max_length, subjects[0].taker)
 
 
 def _fill_classes(
@@ -155,6 +170,7 @@ def _fill_values(
             found,
             places=reading.places,
             threshold=asked.threshold,
+            spans=asked.spans,
             seed=asked.seed,
         )
     return found[0]

@@ -14,6 +14,7 @@ from typing import Any
 from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
+from qdeploy.data.windows import window_limit
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.answer_lines import Lines, free_name, plain_value
 from qdeploy.evaluate.file_answers import Answered, Answerer, labels_of
@@ -22,7 +23,7 @@ from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
-from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.head import EMBEDDINGS, SPANS, TOKENS
 from qdeploy.options import given_or
 from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.types import PathLike, Progress
@@ -55,6 +56,9 @@ def predict_file(
     predictor = Predictor(engine_dir, threads=asked.threads)
     if max_length is not None:
         row_limit(predictor.max_length, max_length)
+    longest = predictor.max_length
+    if predictor.task == SPANS:
+        longest = window_limit(longest, max_length)
     answerer = Answerer(predictor, asked)
     incoming = open_incoming(file, asked.format)
     began = time.monotonic()
@@ -80,7 +84,7 @@ def predict_file(
         "unanswered": task.unanswered,
         "fields": list(answerer.fields),
         "truncated": task.truncated,
-        "max_length": max_length or predictor.max_length,
+        "max_length": max_length or longest,
         "batch_size": asked.batch_size,
         "threads": predictor.threads,
         "seconds": round(seconds, 3),
@@ -197,6 +201,11 @@ class _Task:
             raise PlanError(
                 f"This engine {does} one text, and pairs of texts were found. Name the column of "
                 "the text with --columns COLUMN."
+            )
+        if not pairs and self._predictor.task == SPANS:
+            raise PlanError(
+                "This engine answers questions in their contexts, and rows of one text were found. "
+                "Name both columns with --columns QUESTION,CONTEXT."
             )
         if self._max_length is not None:
             self._predictor.check_room(self._max_length, 1 + pairs)

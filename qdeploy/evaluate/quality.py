@@ -17,11 +17,12 @@ import numpy as np
 
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
+from qdeploy.evaluate.answer_quality import F1 as ANSWER_F1
 from qdeploy.evaluate.bootstrap import figures_of
 from qdeploy.evaluate.embeddings import unit
 from qdeploy.evaluate.multilabel import MICRO_F1
 from qdeploy.evaluate.tagging import F1
-from qdeploy.head import EMBEDDINGS, MULTI_LABEL, REGRESSION, SEQUENCES, TOKENS, Head
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
 from qdeploy.machine.remedies import require
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
@@ -83,6 +84,8 @@ def metric_of(head: Head) -> str | None:
         return SPEARMAN
     if head.task == TOKENS:
         return F1
+    if head.task == SPANS:
+        return ANSWER_F1
     if head.task == SEQUENCES and head.problem_type == MULTI_LABEL:
         return MICRO_F1
     values = head.problem_type == REGRESSION or len(head.labels) == 1
@@ -93,7 +96,7 @@ def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:
     """Why a head's own metric is not measured on these rows, as a clause; None where it is."""
     if metric_of(head) is None:
         return (
-            "classes, values, embeddings and tags are measured so far, and this is a "
+            "classes, values, embeddings, tags and answers are measured so far, and this is a "
             f"{head.description}"
         )
     if stands_in:
@@ -102,6 +105,8 @@ def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:
         return rows.without_labels()
     if head.task == TOKENS and rows.second is not None:
         return "tags are measured on rows of one text, and rows are pairs"
+    if head.task == SPANS and rows.second is None:
+        return "answers are found in a context, and rows are single texts"
     if head.task == EMBEDDINGS and rows.second is None:
         return "similarities of embeddings are measured on pairs of texts, and rows are single ones"
     return None

@@ -108,9 +108,9 @@ def check(head: str, engine: Any, rows: Any, found: dict[str, Array]) -> None:
     if "score" in found:
         assert np.abs(found["score"][:, 0] - [one.score for one in wanted]).max() < CLOSE
     if "scores" in found:
-        scores = np.array([list(one.scores.values()) for one in wanted])
-        assert found["scores"].shape == scores.shape
-        assert np.abs(found["scores"] - scores).max() < CLOSE
+        expected = np.array([list(one.scores.values()) for one in wanted])
+        assert found["scores"].shape == expected.shape
+        assert np.abs(found["scores"] - expected).max() < CLOSE
 
 
 OUTPUTS = {
@@ -149,8 +149,13 @@ def test_requests_of_a_batch_run_together_and_part_again(
     own, head = qdeploy.load(engine), engine.name.split("-")[0]
     parts = [TEXTS[:1], TEXTS[1:3], TEXTS, TEXTS[3:]]
     with loaded(engine, tmp_path / "out", monkeypatch) as model:
-        runs, run = [], model.model.run
-        model.model.run = lambda feeds: (runs.append(len(feeds["input_ids"])), run(feeds))[1]
+        runs, run = list[int](), model.model.run
+
+        def counted(feeds: Any) -> Any:
+            runs.append(len(feeds["input_ids"]))
+            return run(feeds)
+
+        model.model.run = counted
         responses = model.execute([shim.request_of(part) for part in parts])
     assert runs == [8]  # all rows in one run
     for part, response in zip(parts, responses, strict=True):

@@ -122,9 +122,12 @@ def test_too_little_to_correlate(gold: list[float]) -> None:
 
 
 def test_why_there_is_none() -> None:
+    several = Head(SEQUENCES, ("a", "b"), problem_type=REGRESSION)
+    assert metric_of(several) is None
+    assert "measured so far" in str(no_quality(several, rows(["1"]), stands_in=False))
     answers = Head(SPANS, ("LABEL_0", "LABEL_1"))
-    assert metric_of(answers) is None
-    assert "measured so far" in str(no_quality(answers, rows(["1"]), stands_in=False))
+    assert metric_of(answers) == "answer f1"
+    assert "in a context" in str(no_quality(answers, rows(["1"]), stands_in=False))
     assert "stands in" in str(no_quality(VALUE, rows(["1"]), stands_in=True))
     assert "has no labels" in str(no_quality(VALUE, rows(None), stands_in=False))
     assert no_quality(VALUE, rows(["1"]), stands_in=False) is None
