@@ -81,15 +81,14 @@ def _value(value: object) -> object:
         return value
     if all(isinstance(item, str) for item in value):
         return joined(value)
-    if all(_is_whole(item) for item in value):  # 1.0 too: so are 0 and 1 of each class written
+    if all(_is_whole(item) for item in value):
         return joined([str(int(item)) for item in value])
     return value
 
 
 def _is_whole(item: object) -> bool:
-    if isinstance(item, float):
-        return item.is_integer()
-    return isinstance(item, int) and not isinstance(item, bool)
+    """Whether it is a whole number; 1.0 and true are, as the 0 and 1 of each class are written."""
+    return item.is_integer() if isinstance(item, float) else isinstance(item, int)
 
 
 def joined(items: Sequence[str]) -> str:

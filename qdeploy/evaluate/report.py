@@ -217,11 +217,10 @@ def suspicions(report: Evaluation, judged: Judged | None) -> list[str]:
     """What in a report should make its reader stop, each as one warning."""
     texts = []
     data = report["data"]
-    if data["also_calibration"] and (report["metrics"] or report["quality"]):
-        figures = "accuracy is" if report["metrics"] else "figures are"
+    if data["also_calibration"] and report["metrics"]:
         texts.append(
             f"{data['also_calibration']} of {data['n']} evaluation rows ({data['source']}) also "
-            f"calibrated the engine: its {figures} too good. Evaluate on other rows."
+            "calibrated the engine: its accuracy is too good. Evaluate on other rows."
         )
     if judged is not None:
         texts += of_predictions(report, judged)

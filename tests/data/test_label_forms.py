@@ -42,9 +42,9 @@ def test_lists_of_names_and_of_numbers(tmp_path: Path) -> None:
     columns = Columns("text", None, "labels")
     names = jsonl(tmp_path / "names.jsonl", SETS)
     assert sets(read_rows(names, task="text", columns=columns).labels) == SETS
-    numbers = jsonl(tmp_path / "numbers.jsonl", [[2, 0], [], [1.0, 0.0, 1.0]])
+    numbers = jsonl(tmp_path / "numbers.jsonl", [[2, 0], [], [1.0, 0.0], [True, False]])
     found = sets(read_rows(numbers, task="text", columns=columns).labels)
-    assert found == [["2", "0"], [], ["1", "0", "1"]]
+    assert found == [["2", "0"], [], ["1", "0"], ["1", "0"]]
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow
 
