@@ -4,9 +4,9 @@
 
 QNLI has SQuAD's questions and sentences, and says which sentence holds the answer, but not where.
 It is taken from questions that ask for a year or a number, where the sentence holds just one that
-the question does not. The sentence stands among four others that hold one too, or in every tenth
-context among 24; in a quarter of the contexts it is missing, and there is no answer. So these are
-no SQuAD: figures compare engines of one model, and not models. Seeds are fixed.
+the question does not. The sentence stands beside one other that holds one too, or in every tenth
+context of the dev set among 16; in a quarter of the contexts it is missing, and there is no answer.
+So these are no SQuAD: figures compare engines of one model, and not models. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = (
     (re.compile(r"when\b|(in |what |which )+year", re.I), re.compile(r"\b1\d{3}\b|\b20\d\d\b")),
     (re.compile(r"how (many|much)\b", re.I), re.compile(r"\b\d[\d,.]*\d\b|\b\d\b")),
 )
-AROUND, FAR_AROUND, EVERY_FAR, MISSING = 4, 24, 10, 0.25
+AROUND, FAR_AROUND, EVERY_FAR, MISSING = 1, 16, 10, 0.25
 HELD_OUT = 10  # every so many questions of the training set are of the dev set
 Found = tuple[str, str, str]  # question, sentence, answer
 
@@ -45,11 +45,11 @@ def found_in(file: Path) -> Iterator[Found]:
                 yield question, sentence, found[0]
 
 
-def squad(found: list[Found], rng: random.Random) -> dict[str, Any]:
+def squad(found: list[Found], rng: random.Random, *, far: bool) -> dict[str, Any]:
     """A file of SQuAD 2.0 with a paragraph for each question."""
     paragraphs = []
     for at, (question, sentence, answer) in enumerate(found):
-        around = FAR_AROUND if at % EVERY_FAR == 0 else AROUND
+        around = FAR_AROUND if far and at % EVERY_FAR == 0 else AROUND
         others = [other for _, other, _ in rng.sample(found, around + 1) if other != sentence]
         missing = rng.random() < MISSING
         texts = others[:around] + ([] if missing else [sentence])
@@ -73,7 +73,9 @@ def main() -> None:
     del train[::HELD_OUT]
     args.out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("train", train), ("dev", dev)):
-        (args.out / f"{name}.json").write_text(json.dumps(squad(rows, rng)), "utf-8")
+        (args.out / f"{name}.json").write_text(
+            json.dumps(squad(rows, rng, far=name == "dev")), "utf-8"
+        )
         print(f"{name}: {len(rows)} questions")
 
 

@@ -31,7 +31,7 @@ BATCH, TOKENS, WARMUP = 32, 128, 0.1
 EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5, "qa": 2}
 RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 2e-4, "qa": 3e-4}
 IGNORED = -100  # a label that no loss counts
-WINDOW = 224  # tokens of a question with its context; few of the set have more
+WINDOW = 128  # tokens of a question with its context; few of the set have more
 WNUT17 = "text=tokens,label=ner_tags"
 STSB = "text=sentence1,text_pair=sentence2,label=score"
 

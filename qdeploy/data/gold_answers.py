@@ -80,3 +80,16 @@ def answers_of(label: str) -> list[GoldAnswer]:
         return [GoldAnswer(str(text), int(start)) for text, start in json.loads(label)]
     except TypeError as error:
         raise ValueError(label) from error
+
+
+def flat_of(label: str) -> dict[str, list[object]]:
+    """The hub's flat form of a label: what `label_of` takes.
+
+    Raises:
+        ValueError: of `answers_of`.
+
+    >>> flat_of('[["Ada", 3]]')
+    {'text': ['Ada'], 'answer_start': [3]}
+    """
+    found = answers_of(label)
+    return {TEXT: [answer.text for answer in found], START: [answer.start for answer in found]}

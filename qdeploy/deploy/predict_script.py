@@ -51,7 +51,10 @@ def predict_script(directory: Path, manifest: EngineFields) -> str | None:
         return _SECTION.sub(chosen, found["body"]) if found["name"] in wanted else ""
 
     packages = " ".join(target.snippet().packages)
-    text = _SECTION.sub(chosen, _read(_TEMPLATE).replace("PACKAGES", packages))
+    template = _read(_TEMPLATE).replace("PACKAGES", packages)
+    if "raw" in wanted:
+        template = template.replace("Answers of the engine", "Outputs of the engine", 1)
+    text = _SECTION.sub(chosen, template)
     return _FOR_CHECKERS.sub("", text)
 
 

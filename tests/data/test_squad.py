@@ -13,6 +13,7 @@ from qdeploy.data.infer import infer
 from qdeploy.data.rows import Rows, read_rows, sample_rows
 from qdeploy.data.sources import open_source
 from qdeploy.data.tasks import find_task, parse_columns
+from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError
 
 CONTEXT = "Ada Lovelace wrote it \u201cin 1843\u201d,\tshe said.\x1f"
@@ -79,6 +80,15 @@ def test_the_flat_form_gives_the_same_rows(tmp_path: Path) -> None:
             wanted.second,
             wanted.labels,
         )
+
+
+def test_rows_that_are_written_come_back(tmp_path: Path) -> None:
+    wanted = read(write(tmp_path / "dev.json", squad()))
+    write_rows(wanted, find_task("squad"), tmp_path / "rows.jsonl")
+    found = read(tmp_path / "rows.jsonl")
+    assert (found.first, found.second, found.labels) == (wanted.first, wanted.second, wanted.labels)
+    chosen = found.select([2, 0]).labels
+    assert chosen is not None and [answers_of(label) for label in chosen] == [GOLD[2], GOLD[0]]
 
 
 def test_no_answers_and_no_label_are_two_things(tmp_path: Path) -> None:

@@ -116,18 +116,19 @@ def test_wrong_questions(home: Home) -> None:
     ]:
         with pytest.raises(DataError, match=said):
             engine.answer(*given)
-    for options, said in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"top_k": 0}, "top_k is 0, and 1 to 20"),
         ({"top_k": 21}, "top_k is 21"),
         ({"max_answer_length": 0}, "--max-answer-length is 0"),
         ({"stride": -1}, "--stride is -1"),
         ({"no_answer_threshold": 1.0}, "every question has an answer here"),
-    ]:
+    ]
+    for options, said in wrong:
         with pytest.raises(PlanError, match=said):
             engine.answer("who", "x", **cast("Any", options))
     with pytest.raises(TypeError, match="doc_stride"):
         engine.answer("who", "x", doc_stride=4)
-    with pytest.raises(DataError, match=r"stride|overlap in 500"):
+    with pytest.raises(DataError, match="overlap in 500"):
         engine.answer("who", "x", stride=500)
 
 
@@ -138,10 +139,11 @@ def test_other_engines_answer_no_questions(tmp_path: Path) -> None:
         engine.answer("who", "x")
     rows = tmp_path / "rows.csv"
     rows.write_text("text\nyes\n")
-    for options, said in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"stride": 3}, "--stride is for question answering, and this engine is a classifier"),
         ({"handle_impossible_answer": True}, "--handle-impossible-answer is for question answer"),
-    ]:
+    ]
+    for options, said in wrong:
         with pytest.raises(PlanError, match=said):
             qdeploy.predict_file(tmp_path / "e", rows, **cast("Any", options))
     with pytest.raises(PlanError, match="--max-answer-length is for question answering"):
