@@ -16,7 +16,7 @@ PathLike: TypeAlias = str | Path
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work
 # A caller's metric. It takes the outputs of each row, as `logits()` of a loaded engine gives them,
 # and the labels as the rows spell them, or None. It gives a number, of which more is better.
-OwnMetric: TypeAlias = "Callable[[Sequence[Mapping[str, Array]], Sequence[str] | None], float]"
+OwnMetric: TypeAlias = "Callable[[Sequence[Mapping[str, Any]], Sequence[str] | None], float]"
 
 
 def as_path(path: PathLike | None) -> Path | None:

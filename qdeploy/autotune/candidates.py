@@ -14,8 +14,8 @@ from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.evaluate.accuracy import Compared, outputs_of
 from qdeploy.evaluate.heldout import DropEstimate
-from qdeploy.evaluate.judge import Outputs
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
+from qdeploy.evaluate.scoring import Outputs
 from qdeploy.files.artifact import read_json
 from qdeploy.head import EMBEDDINGS, Head
 from qdeploy.machine.threads import usable_cores

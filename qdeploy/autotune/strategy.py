@@ -27,6 +27,7 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading, reading_for_model
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
+from qdeploy.data.windows import window_limit
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import find_target
@@ -36,6 +37,7 @@ from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
+from qdeploy.head import SPANS, head_of
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed, defaults, flat, make
 from qdeploy.schemas.autotune import StrategySearch, Timed
@@ -97,7 +99,8 @@ def build_within(
     observed = Statistics.load(Path(statistics))
     reading, task, rows = _held_out(source, given, observed)
     kept = observed.origin.max_length if given.max_length is None else given.max_length
-    limit = row_limit(longest, kept)
+    head = head_of(source, read_manifest(source, "model"))
+    limit = (window_limit if head.task == SPANS else row_limit)(longest, kept)
     shared = changed(shared, statistics=statistics)
     with scratch("search") as folder:
         candidates = Candidates(source, folder, shared, rows, limit, progress)

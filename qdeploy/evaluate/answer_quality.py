@@ -20,8 +20,8 @@ from qdeploy.data.gold_answers import START, TEXT, answers_of
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import ANSWERS
 from qdeploy.errors import DataError
-from qdeploy.evaluate.bootstrap import figure_of
-from qdeploy.schemas.quality import Quality, QualityFigure
+from qdeploy.evaluate.bootstrap import figures_of
+from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
 F1, EXACT, HAS, NO = "answer f1", "exact match", "HasAns f1", "NoAns f1"
@@ -48,6 +48,10 @@ class AnswerScores:
         """The metrics; those of the two kinds of questions where both are there."""
         mixed = self.answerable.any() and not self.answerable.all()
         return (F1, EXACT, HAS, NO) if mixed else (F1, EXACT)
+
+    def count(self, name: str) -> int:
+        """The questions, of every metric."""
+        return len(self.f1)
 
     def figure(self, name: str, drawn: Array | None = None) -> float:
         """A metric of all questions, or of those that were drawn; NaN of none."""
@@ -133,14 +137,6 @@ def answer_quality(own: AnswerScores, base: AnswerScores | None, seed: int = 0) 
         "metric": F1,
         "n": len(own.f1),
         "queries": None,
-        "figures": [_figure(name, own, base, seed) for name in own.names],
+        "figures": figures_of(own.names, own, base, seed, draws=_DRAWS),
         "kendall": None,
     }
-
-
-def _figure(name: str, own: AnswerScores, base: AnswerScores | None, seed: int) -> QualityFigure:
-    rng, count = np.random.default_rng(seed), len(own.f1)
-    draws = [None, *(rng.integers(0, count, count) for _ in range(_DRAWS))]
-    mine = np.array([own.figure(name, drawn) for drawn in draws])
-    theirs = None if base is None else np.array([base.figure(name, drawn) for drawn in draws])
-    return figure_of(name, mine, theirs)

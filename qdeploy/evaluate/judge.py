@@ -7,45 +7,30 @@ lost. Embeddings are judged by FP32's nearest texts, which needs no labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns, Task
 from qdeploy.errors import DataError, PlanError, choose
+from qdeploy.evaluate import answer_quality, tagging
 from qdeploy.evaluate.accuracy import Compared
-from qdeploy.evaluate.answers import THRESHOLD, sigmoid
-from qdeploy.evaluate.bootstrap import Scored, drawn_of
+from qdeploy.evaluate.bootstrap import drawn_of
 from qdeploy.evaluate.class_quality import Classes, metric_of_task, metrics_of_classes
 from qdeploy.evaluate.embeddings import NEIGHBOURS, neighbours_found, unit
 from qdeploy.evaluate.heldout import DropEstimate, estimate_drop, level_of
-from qdeploy.evaluate.label_sets import label_sets
 from qdeploy.evaluate.labels import class_order, gold_of
 from qdeploy.evaluate.loaded_engine import LoadedEngine
-from qdeploy.evaluate.multilabel import FIGURES, LabelSets
-from qdeploy.evaluate.own_metric import Scored as OwnScored
+from qdeploy.evaluate.multilabel import FIGURES
 from qdeploy.evaluate.own_metric import load_metric, name_of
-from qdeploy.evaluate.quality import MRR, NDCG, PEARSON, SPEARMAN, metric_of, values_of
-from qdeploy.evaluate.tagging import (
-    ACCURACY as WORDS,
-)
-from qdeploy.evaluate.tagging import (
-    F1,
-    PRECISION,
-    RECALL,
-    counts_of,
-    gold_tags,
-    predicted_tags,
-)
-from qdeploy.head import EMBEDDINGS, MULTI_LABEL, TOKENS, Head
-from qdeploy.machine.remedies import require
+from qdeploy.evaluate.quality import MRR, NDCG, PEARSON, SPEARMAN, metric_of
+from qdeploy.evaluate.scoring import Outputs, Scoring, check_rankings, own_scored, scoring_of
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, SPANS, TOKENS, Head
 from qdeploy.schemas.quality import ACCURACY
 from qdeploy.types import Array, OwnMetric
 
-Outputs: TypeAlias = Mapping[str, Array]  # by name, FP32 [rows or tokens, …]
 RECALL_AT = f"recall@{NEIGHBOURS}"
 _DROPS = {RECALL_AT: 5.0}  # that may be lost where nothing is said; else
 _DROP = 0.3
@@ -99,21 +84,16 @@ def judge_of(
     if isinstance(metric, str) and ":" in metric:
         metric = load_metric(metric)
     if callable(metric):
-        own = partial(_of_own, metric, rows, answered)
+        own = partial(own_scored, metric, base, rows, answered)
         return _by_score(name_of(metric), own, head, labelled=labelled)
     if head.chooses:
         return _of_classes(base, rows, task, metric)
     name = _chosen(head, metric, _metrics_of(head))
     if name == RECALL_AT:
         return Judge(name, False, _neighbours_lost)
-    require("scipy", "sklearn")
-    scored: Callable[[Outputs], Scored]
-    if head.problem_type == MULTI_LABEL:
-        scored = _of_label_sets(head, rows, answered, places)
-    elif head.task == TOKENS:
-        scored = _of_tags(base, rows, answered)
-    else:
-        scored = _of_values(head, rows, answered, name)
+    scored = scoring_of(base, rows, answered, places)
+    if name in (NDCG, MRR):
+        check_rankings(name, rows, scored(answered.values))
     return _by_score(name, scored, head, labelled=labelled)
 
 
@@ -132,7 +112,7 @@ def _of_classes(base: LoadedEngine, rows: Rows, task: Task, asked: str | None) -
     def loss(exact: Outputs, found: Outputs) -> DropEstimate:
         truth = exact["logits"].argmax(axis=1) if gold is None else gold
 
-        def scored(outputs: Outputs) -> Scored:
+        def scored(outputs: Outputs) -> Classes:
             return Classes(truth, outputs["logits"].argmax(axis=1), positive)
 
         return _lost(name, scored, exact, found, exclusive=True)
@@ -140,47 +120,14 @@ def _of_classes(base: LoadedEngine, rows: Rows, task: Task, asked: str | None) -
     return Judge(name, gold is not None, loss)
 
 
-def _of_label_sets(
-    head: Head, rows: Rows, answered: Compared, places: Columns
-) -> Callable[[Outputs], Scored]:
-    own = answered.values["logits"]
-    gold = sigmoid(own) > THRESHOLD
-    if rows.labels is not None:
-        gold = label_sets(rows, head.labels, places)
-    return lambda outputs: LabelSets(gold, outputs["logits"], THRESHOLD)
-
-
-def _of_tags(base: LoadedEngine, rows: Rows, answered: Compared) -> Callable[[Outputs], Scored]:
-    labels = base.head.labels
-    spelled = base.encoder.spelled(rows, answered.lengths.max_length)
-
-    def tags(outputs: Outputs) -> list[list[str]]:
-        return predicted_tags(rows, spelled, outputs["logits"], labels)
-
-    gold = tags(answered.values) if rows.labels is None else gold_tags(rows, labels)
-    return lambda outputs: counts_of(gold, tags(outputs))
-
-
-def _of_values(
-    head: Head, rows: Rows, answered: Compared, name: str
-) -> Callable[[Outputs], Scored]:
-    output = head.answers[0]
-    if rows.labels is None:
-        rows = replace(rows, labels=tuple(map(str, answered.values[output][:, 0].tolist())))
-    if name in (NDCG, MRR) and values_of(head, rows, answered.values[output]).queries is None:
-        raise DataError(
-            f"--metric {name} is of rankings, and no two rows of {rows.source} have the same first "
-            f"text. Take {SPEARMAN}, or rows with several texts for a query."
-        )
-    return lambda outputs: values_of(head, rows, outputs[output])
-
-
 def _metrics_of(head: Head) -> tuple[str, ...]:
     """The metrics that a head may be gated by; the first is its own."""
     if head.task == EMBEDDINGS:
         return (RECALL_AT, SPEARMAN, PEARSON)
     if head.task == TOKENS:
-        return (F1, PRECISION, RECALL, WORDS)
+        return (tagging.F1, tagging.PRECISION, tagging.RECALL, tagging.ACCURACY)
+    if head.task == SPANS:
+        return (answer_quality.F1, answer_quality.EXACT)
     if head.problem_type == MULTI_LABEL and head.of_rows:
         return FIGURES
     return (SPEARMAN, PEARSON, NDCG, MRR) if metric_of(head) == SPEARMAN else ()
@@ -203,9 +150,7 @@ def _chosen(head: Head, asked: str | None, known: Sequence[str]) -> str:
     return spelled[choose("metric", asked.casefold().replace(" ", "-"), spelled, PlanError)]
 
 
-def _by_score(
-    name: str, scored: Callable[[Outputs], Scored], head: Head, *, labelled: bool
-) -> Judge:
+def _by_score(name: str, scored: Scoring, head: Head, *, labelled: bool) -> Judge:
     def loss(exact: Outputs, found: Outputs) -> DropEstimate:
         return _lost(name, scored, exact, found, exclusive=head.exclusive)
 
@@ -214,7 +159,7 @@ def _by_score(
 
 def _lost(
     name: str,
-    scored: Callable[[Outputs], Scored],
+    scored: Scoring,
     exact: Outputs,
     found: Outputs,
     *,
@@ -268,17 +213,3 @@ def _neighbours_lost(exact: Outputs, found: Outputs) -> DropEstimate:
         sqnr_db=level_of([(exact[output], found[output])], exclusive=False),
         cosine=float(np.einsum("nd,nd->n", reference, own, dtype=np.float64).mean()),
     )
-
-
-def _of_own(metric: OwnMetric, rows: Rows, answered: Compared, outputs: Outputs) -> Scored:
-    """Outputs of each row by themselves, for a callable."""
-    head, count = answered.head, len(rows)
-    kept = np.cumsum(answered.lengths.kept)[:-1]
-    each = {
-        name: np.split(values, kept) if not head.of_rows else np.split(values, count)
-        for name, values in outputs.items()
-    }
-    if head.of_rows:  # [1, …] of a row; of a pair of texts that are embedded [2, …]
-        each = {n: [v[0] if len(v) == 1 else v for v in parts] for n, parts in each.items()}
-    per_row = [{name: parts[at] for name, parts in each.items()} for at in range(count)]
-    return OwnScored(metric, per_row, rows.labels)

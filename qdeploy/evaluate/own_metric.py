@@ -9,23 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qdeploy.errors import PlanError
 from qdeploy.types import Array, OwnMetric
 
 
 @dataclass(frozen=True)
-class Scored:
+class OwnScored:
     """Answers of an engine under a metric of the caller's own (`qdeploy.evaluate.bootstrap`).
 
     Attributes:
         metric: the callable.
-        outputs: of each row, by name.
+        outputs: of each row, by name; of the windows of a context a list.
         labels: of each row; None where there are none.
     """
 
     metric: OwnMetric
-    outputs: Sequence[Mapping[str, Array]]
+    outputs: Sequence[Mapping[str, Any]]
     labels: Sequence[str] | None
 
     def count(self, name: str) -> int:

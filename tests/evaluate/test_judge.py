@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 
 import qdeploy
+from qdeploy.data.gold_answers import label_of
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokens import BETWEEN
 from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.accuracy import outputs_of
-from qdeploy.evaluate.judge import Judge, Outputs, judge_of
+from qdeploy.evaluate.judge import Judge, judge_of
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
+from qdeploy.evaluate.scoring import Outputs
+from qdeploy.head import SPANS
 from tests.evaluate.heads import head_checkpoint
 from tests.modules import importing
 from tests.once import Once
 from tests.sentence_models import sentence_checkpoint
+from tests.tiny import tiny_checkpoint
 
 pytest.importorskip("scipy")
 pytest.importorskip("sklearn")
@@ -37,6 +41,7 @@ HEADS: dict[str, Callable[[Path], Path]] = {
     "several": lambda home: head_checkpoint(
         home, ("a", "b", "c"), problem_type="multi_label_classification"
     ),
+    "answers": lambda home: tiny_checkpoint(home, "bert", "question-answering"),
     "values": lambda home: head_checkpoint(home, ("a", "b"), problem_type="regression"),
 }
 METRICS = {
@@ -45,6 +50,7 @@ METRICS = {
     "tags": "entity f1",
     "embedding": "recall@10",
     "several": "micro F1",
+    "answers": "answer f1",
 }
 
 
@@ -68,6 +74,8 @@ def some_rows(head: str, count: int = 48, *, labelled: bool = True) -> Rows:
     labels: list[str] = [str(value) for value in rng.normal(size=count)]
     if head == "classes":
         labels = [str(value) for value in rng.choice(["no", "yes", "maybe"], count)]
+    if head == "answers":
+        labels = [_gold(text) for text in texts[count:]]
     if head == "several":
         labels = [BETWEEN.join(sorted(set(rng.choice(["a", "b", "c"], 2)))) for _ in range(count)]
     if head == "tags":
@@ -81,9 +89,15 @@ def some_rows(head: str, count: int = 48, *, labelled: bool = True) -> Rows:
     )
 
 
+def _gold(context: str) -> str:
+    """Its second word is the answer."""
+    word = context.split()[1]
+    return label_of("here", {"text": [word], "answer_start": [context.index(f" {word}") + 1]}) or ""
+
+
 def judged(engine: LoadedEngine, rows: Rows, **options: Any) -> tuple[Judge, Outputs]:
     found = outputs_of(engine, rows)
-    task = find_task("text")
+    task = find_task("squad" if engine.head.task == SPANS else "text")
     judge = judge_of(engine, rows, found, task=task, places=task.columns, **options)
     return judge, found.values
 
@@ -184,7 +198,7 @@ def test_a_metric_of_ones_own(head: str, engine: Callable[[str], LoadedEngine]) 
     def mean_of_all(outputs: Any, labels: Any) -> float:
         assert labels is not None and len(labels) == len(outputs)
         seen.append(outputs)
-        return float(np.mean([value.mean() for row in outputs for value in row.values()]))
+        return float(np.mean([np.mean(value) for row in outputs for value in row.values()]))
 
     judge, exact = judged(loaded, rows, metric=mean_of_all)
     assert judge.metric == "mean_of_all"
@@ -203,6 +217,10 @@ def test_a_metric_of_ones_own(head: str, engine: Callable[[str], LoadedEngine]) 
     if rows.second is not None:
         texts = [*zip(rows.first, rows.second, strict=True)]
     for row, own in zip(seen[0], predictor.logits(texts), strict=True):
+        if head == "answers":
+            (start,) = row["start_logits"]  # of one window
+            np.testing.assert_allclose(start, own["start_logits"], atol=1e-5)
+            continue
         np.testing.assert_allclose(row["logits"], own["logits"], atol=1e-5)
 
 
