@@ -200,6 +200,7 @@ def predict_file(
     prompt_name: str | None = ...,
     output_precision: str = ...,
     truncate_dim: int | None = ...,
+    aggregation_strategy: str = ...,
     batch_size: int = ...,
     max_length: int | None = ...,
     threads: int | None = ...,

@@ -28,6 +28,11 @@ from qdeploy.options import defaults
 from qdeploy.types import Array, Json
 
 Record: TypeAlias = dict[str, Json]  # what is said of a row, by name
+# Options that are for one kind of head, under a reader's name of it.
+_OF_HEADS = {
+    EMBEDDINGS: ("embedding models", ("prompt_name", "output_precision", "truncate_dim")),
+    TOKENS: ("token classifiers", ("aggregation_strategy",)),
+}
 
 
 class Answered(NamedTuple):
@@ -48,7 +53,8 @@ class Answerer:
         fields: names of a record's values, in order.
 
     Raises:
-        PlanError: the engine has no answers but its outputs, and these are not wanted.
+        PlanError: the engine has no answers but its outputs, and these are not wanted; or an option
+            of another kind of head.
     """
 
     def __init__(self, predictor: Predictor, asked: PredictOptions) -> None:
@@ -58,10 +64,11 @@ class Answerer:
                 "worked out here. Pass --logits for start_logits and end_logits of each token."
             )
         self._predictor, self._asked = predictor, asked
-        self._prompt = _prompt(predictor.head, asked)
+        _check_options(predictor.head, asked)
+        embeds = predictor.task == EMBEDDINGS
+        self._prompt = prompt_of(predictor.head, asked.prompt_name, None) if embeds else None
         self._answer = _fields(predictor.head)
         # an embedding is an output already
-        embeds = predictor.task == EMBEDDINGS
         self._outputs = predictor.head.answers if asked.logits and not embeds else ()
         self.fields = (*self._answer, *self._outputs)
         self._function = predictor.head.score_function() if predictor.task == SEQUENCES else NONE
@@ -87,7 +94,12 @@ class Answerer:
         if task == SPANS:
             return [{} for _ in outputs]
         if task == TOKENS:
-            found = self._predictor.entities_of(rows, outputs, max_length=self._asked.max_length)
+            found = self._predictor.entities_of(
+                rows,
+                outputs,
+                max_length=self._asked.max_length,
+                strategy=self._asked.aggregation_strategy,
+            )
             return [{"entities": [_entity(entity) for entity in row]} for row in found]
         if task == EMBEDDINGS:
             vectors = self._predictor.embeddings_of(
@@ -99,23 +111,20 @@ class Answerer:
         return [{name: _value(prediction, name) for name in self._answer} for prediction in said]
 
 
-def _prompt(head: Head, asked: PredictOptions) -> str | None:
-    """What stands in front of each text.
+def _check_options(head: Head, asked: PredictOptions) -> None:
+    """Refuse options of another kind of head.
 
     Raises:
-        PlanError: options of embedding models for another one.
+        PlanError: naming the first.
     """
     plain = defaults(PredictOptions)
-    names = ("prompt_name", "output_precision", "truncate_dim")
-    if head.task == EMBEDDINGS:
-        return prompt_of(head, asked.prompt_name, None)
-    for name in names:
-        if getattr(asked, name) != plain[name]:
-            raise PlanError(
-                f"--{name.replace('_', '-')} is for embedding models, and this engine is a "
-                f"{head.description}. Leave it out."
-            )
-    return None
+    for task, (heads, names) in _OF_HEADS.items():
+        for name in names:
+            if head.task != task and getattr(asked, name) != plain[name]:
+                raise PlanError(
+                    f"--{name.replace('_', '-')} is for {heads}, and this engine is a "
+                    f"{head.description}. Leave it out."
+                )
 
 
 def _fields(head: Head) -> tuple[str, ...]:

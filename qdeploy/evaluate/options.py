@@ -13,7 +13,7 @@ from qdeploy.types import PathLike
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-EMBEDDING = "Embeddings"  # heading of help
+EMBEDDING, TAGS = "Embeddings", "Tags"  # headings of help
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,14 @@ class PredictOptions(Options):
         number=int,
         least=1,
         metavar="N",
+    )
+    aggregation_strategy: str = option(
+        "none",
+        "Token classifiers: how tokens become entities, as in transformers' pipeline. none tells"
+        " each token; simple joins neighbours of one type; first, average and max let the tokens of"
+        " a word agree beforehand.",
+        group=TAGS,
+        choices="qdeploy.evaluate.aggregation:STRATEGIES",
     )
     batch_size: int = common.batch_size(GENERAL)
     max_length: int | None = option(
