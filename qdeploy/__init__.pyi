@@ -211,6 +211,7 @@ def predict_file(
     max_answer_length: int = ...,
     no_answer_threshold: float = ...,
     stride: int | None = ...,
+    aggregation_strategy: str = ...,
     batch_size: int = ...,
     max_length: int | None = ...,
     threads: int | None = ...,

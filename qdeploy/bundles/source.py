@@ -42,6 +42,11 @@ class Source:
         """Whether it is for OpenVINO; other engines that are bundled run in ONNX Runtime."""
         return self.manifest["target"] == OPENVINO
 
+    @property
+    def ov_config(self) -> dict[str, str]:
+        """What OpenVINO has to be told: by itself it computes in BF16 where a processor can."""
+        return {"INFERENCE_PRECISION_HINT": self.manifest["rest_precision"]}
+
 
 def copy_tokenizer(source: Source, work: Path, *, for_python: bool = True) -> None:
     """`config.json` and the tokenizer, as transformers reads them.

@@ -163,6 +163,10 @@ class Model:
             sys.exit("This engine embeds single texts, and pairs were given.")
         rows = [(PROMPT + row[0],) for row in rows]
         # </embed>
+        # <entities>
+        if any(len(row) == 2 for row in rows):
+            sys.exit("This engine names the tokens of single texts, and pairs were given.")
+        # </entities>
         encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
         # <texts>
         self.compare({len(row) for row in rows} - {len(TEXTS)})

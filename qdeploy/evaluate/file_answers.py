@@ -30,6 +30,12 @@ from qdeploy.options import defaults
 from qdeploy.types import Array, Json
 
 Record: TypeAlias = dict[str, Json]  # what is said of a row, by name
+# Options that are for one kind of head, under a reader's name of it.
+_OF_HEADS = {
+    EMBEDDINGS: ("embedding models", ("prompt_name", "output_precision", "truncate_dim")),
+    TOKENS: ("token classifiers", ("aggregation_strategy",)),
+    SPANS: ("question answering", ("handle_impossible_answer",)),
+}
 
 
 class Answered(NamedTuple):
@@ -56,17 +62,13 @@ class Answerer:
     def __init__(self, predictor: Predictor, asked: PredictOptions) -> None:
         check_span_options(predictor.head, asked.spans)
         self._predictor, self._asked = predictor, asked
+        _check_options(predictor.head, asked)
         self._no_answer = allowed(asked.spans, none=asked.handle_impossible_answer)
-        if self._no_answer is not None and predictor.task != SPANS:
-            raise PlanError(
-                "--handle-impossible-answer is for question answering, and this engine is a "
-                f"{predictor.head.description}. Leave it out."
-            )
-        self._prompt = _prompt(predictor.head, asked)
+        embeds = predictor.task == EMBEDDINGS
+        self._prompt = prompt_of(predictor.head, asked.prompt_name, None) if embeds else None
         self._threshold = threshold_of(predictor.head, asked.threshold)
         self._answer = _fields(predictor.head)
         # an embedding is an output already
-        embeds = predictor.task == EMBEDDINGS
         self._outputs = predictor.head.answers if asked.logits and not embeds else ()
         self.fields = (*self._answer, *self._outputs)
         self._function = predictor.head.score_function() if predictor.task == SEQUENCES else NONE
@@ -107,7 +109,12 @@ class Answerer:
     def _say(self, rows: Rows, outputs: Sequence[Mapping[str, Array]]) -> list[Record]:
         task = self._predictor.task
         if task == TOKENS:
-            found = self._predictor.entities_of(rows, outputs, max_length=self._asked.max_length)
+            found = self._predictor.entities_of(
+                rows,
+                outputs,
+                max_length=self._asked.max_length,
+                strategy=self._asked.aggregation_strategy,
+            )
             return [{"entities": [_entity(entity) for entity in row]} for row in found]
         if task == EMBEDDINGS:
             vectors = self._predictor.embeddings_of(
@@ -125,23 +132,20 @@ def labels_of(record: Record) -> list[str]:
     return [label for label in named if isinstance(label, str)] if isinstance(named, list) else []
 
 
-def _prompt(head: Head, asked: PredictOptions) -> str | None:
-    """What stands in front of each text.
+def _check_options(head: Head, asked: PredictOptions) -> None:
+    """Refuse options of another kind of head.
 
     Raises:
-        PlanError: options of embedding models for another one.
+        PlanError: naming the first.
     """
     plain = defaults(PredictOptions)
-    names = ("prompt_name", "output_precision", "truncate_dim")
-    if head.task == EMBEDDINGS:
-        return prompt_of(head, asked.prompt_name, None)
-    for name in names:
-        if getattr(asked, name) != plain[name]:
-            raise PlanError(
-                f"--{name.replace('_', '-')} is for embedding models, and this engine is a "
-                f"{head.description}. Leave it out."
-            )
-    return None
+    for task, (heads, names) in _OF_HEADS.items():
+        for name in names:
+            if head.task != task and getattr(asked, name) != plain[name]:
+                raise PlanError(
+                    f"--{name.replace('_', '-')} is for {heads}, and this engine is a "
+                    f"{head.description}. Leave it out."
+                )
 
 
 def _fields(head: Head) -> tuple[str, ...]:

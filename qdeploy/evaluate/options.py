@@ -13,7 +13,7 @@ from qdeploy.types import PathLike
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-EMBEDDING, QUESTIONS = "Embeddings", "Question answering"  # headings of help
+EMBEDDING, QUESTIONS, TAGS = "Embeddings", "Question answering", "Tags"  # headings of help
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,14 @@ class PredictOptions(Options):
         group=QUESTIONS,
     )
     spans: SpanOptions = nested(SpanOptions)
+    aggregation_strategy: str = option(
+        "none",
+        "Token classifiers: how tokens become entities, as in transformers' pipeline. none tells"
+        " each token; simple joins neighbours of one type; first, average and max let the tokens of"
+        " a word agree beforehand.",
+        group=TAGS,
+        choices="qdeploy.evaluate.aggregation:STRATEGIES",
+    )
     batch_size: int = common.batch_size(GENERAL)
     max_length: int | None = option(
         None,

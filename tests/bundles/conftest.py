@@ -40,9 +40,10 @@ OTHERS: Heads = {
         place, ["a", "b", "c"], hidden=64, problem_type="multi_label_classification"
     ),
     "values": lambda place: head_checkpoint(place, ["x", "y"], problem_type="regression"),
+    "distil": lambda place: sentence_checkpoint(place, "distilbert", pooling="cls", hidden=64),
     "spans": lambda place: tiny_checkpoint(place, "roberta", "question-answering"),
 }
-ONNX_ALONE = ("dense", "prompted", "values")  # no engine for OpenVINO
+ONNX_ALONE = ("dense", "prompted", "values", "distil")  # no engine for OpenVINO
 
 
 def _special(checkpoint: Path) -> Path:

@@ -77,7 +77,7 @@ def texts(array: Array) -> list[str]:
 
 def check(head: str, engine: Any, rows: Any, found: dict[str, Array]) -> None:
     """The outputs of one request say what the engine says of its rows."""
-    if head in ("embeds", "dense", "prompted"):
+    if head in EMBEDS:
         assert found.keys() == {"embedding"}
         assert found["embedding"].dtype == np.float32
         assert np.abs(found["embedding"] - engine.encode(rows)).max() < CLOSE
@@ -123,7 +123,9 @@ OUTPUTS = {
     "embeds": ["embedding"],
     "dense": ["embedding"],
     "prompted": ["embedding"],
+    "distil": ["embedding"],
 }
+EMBEDS = [head for head, names in OUTPUTS.items() if names == ["embedding"]]
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
@@ -263,7 +265,7 @@ def test_configurations_by_tritons_own_schema(engine: Path, python: Path, tmp_pa
         for o in config["output"]
     ]
     optional = {one["name"]: one.get("optional", False) for one in config["input"]}
-    single = head in ("embeds", "dense", "prompted", "tags")
+    single = head in (*EMBEDS, "tags")
     assert optional == {"text": False} | ({} if single else {"text_pair": True})
     for output in config["output"]:
         assert output.get("label_filename") == (
