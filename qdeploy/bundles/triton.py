@@ -1,7 +1,7 @@
 """A model repository for NVIDIA Triton: a model of texts, and one of tokens.
 
 The fields of config.pbtxt are those of Triton's `model_config.proto`. Why the model of texts runs
-the engine by itself: docs/adr/0034.
+the engine by itself: docs/adr/0036.
 """
 
 from __future__ import annotations

@@ -65,9 +65,9 @@ def _read(name: str) -> str:
 def _of_head(head: Head) -> set[str]:
     """Sections that a head needs."""
     if head.task == TOKENS:
-        return {"tokens", "entities"}
+        return {"single", "tokens", "entities"}
     if head.task == EMBEDDINGS:
-        return {"embed"}
+        return {"single", "embed"}
     if head.task != SEQUENCES:
         return {"tokens", "raw"}
     if score_function(head) is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,11 +54,11 @@ def _special(checkpoint: Path) -> Path:
     return checkpoint
 
 
-def _make(home: Path, heads: Heads) -> None:
+def _make(home: Path, heads: Heads, targets: Sequence[str] = ("ort-cpu", "openvino")) -> None:
     for head, write in heads.items():
         write(home / f"{head}-checkpoint")
         qdeploy.export(home / f"{head}-checkpoint", home / head)
-        for target in ("ort-cpu", "openvino"):
+        for target in targets:
             if target == "openvino" and head in ONNX_ALONE:
                 continue
             place = home / f"{head}-{target}"
@@ -74,7 +74,13 @@ def engines(once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def other_engines(once: Once) -> Path:
-    """The same of `OTHERS`."""
-    pytest.importorskip("openvino")
-    return once("bundled", 2, lambda home: _make(home, OTHERS))[0]
+def other_engine(once: Once) -> Callable[[str], Path]:
+    """One such engine of `OTHERS`, by its name."""
+
+    def find(name: str) -> Path:
+        pytest.importorskip("openvino")
+        head, _, target = name.partition("-")
+        own = {head: OTHERS[head]}
+        return once("bundled", name, lambda home: _make(home, own, (target,)))[0] / name
+
+    return find

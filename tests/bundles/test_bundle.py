@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,11 @@ def test_modules_of_an_embedding_model(engines: Path, tmp_path: Path) -> None:
     assert said["similarity_fn_name"] == "dot"
 
 
-def test_what_text_embeddings_inference_reads(other_engines: Path, tmp_path: Path) -> None:
+def test_what_text_embeddings_inference_reads(
+    other_engine: Callable[[str], Path], tmp_path: Path
+) -> None:
     """Fields that it asks of every config.json, under the names of BERT's; and how it pools."""
-    qdeploy.bundle(other_engines / "distil-ort-cpu", tmp_path / "out", format="tei")
+    qdeploy.bundle(other_engine("distil-ort-cpu"), tmp_path / "out", format="tei")
     config = json.loads((tmp_path / "out/config.json").read_text("utf-8"))
     assert (config["hidden_size"], config["num_hidden_layers"]) == (64, config["n_layers"])
     assert config["dim"] == 64

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 QUERY = "who was king"
 CLOSE = 1e-4
 Ask = Callable[[Path, str, Any], Any]
+Find = Callable[[str], Path]
 
 # Each makes its `model` by the text that the bundle itself says.
 EMBED = """
@@ -120,8 +121,8 @@ def test_optimums_pipeline_classifies(target: str, optimum: Ask, engines: Path) 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_optimums_pipeline_names_tokens(target: str, optimum: Ask, other_engines: Path) -> None:
-    engine = other_engines / f"tags-{target}"
+def test_optimums_pipeline_names_tokens(target: str, optimum: Ask, other_engine: Find) -> None:
+    engine = other_engine(f"tags-{target}")
     found = optimum(engine, "TokenClassification", TEXTS)
     wanted = qdeploy.load(engine).entities(TEXTS)
     assert any(wanted)
@@ -144,8 +145,8 @@ def test_optimum_gives_the_vectors_of_the_tokens(target: str, optimum: Ask, engi
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_optimum_finds_spans(target: str, optimum: Ask, other_engines: Path) -> None:
-    engine = other_engines / f"spans-{target}"
+def test_optimum_finds_spans(target: str, optimum: Ask, other_engine: Find) -> None:
+    engine = other_engine(f"spans-{target}")
     pairs = [(QUERY, text) for text in TEXTS]
     found = optimum(engine, "QuestionAnswering", pairs)
     for row, wanted in zip(found, qdeploy.load(engine).logits(pairs), strict=True):

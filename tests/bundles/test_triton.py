@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,20 @@ ENGINES = [
     for target in ("ort-cpu", "openvino")
     if target == "ort-cpu" or head not in ONNX_ALONE
 ]
+QUICK = ("tags-ort-cpu", "topics-ort-cpu")  # of `OTHERS`, of which each takes long to build
 
 
-def engine_of(request: pytest.FixtureRequest, name: str) -> Path:
-    fixture = "engines" if name.split("-")[0] in FIRST else "other_engines"
-    home: Path = request.getfixturevalue(fixture)
-    return home / name
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    return [] if name.split("-")[0] in FIRST or name in QUICK else [pytest.mark.slow]
 
 
 @pytest.fixture
-def engine(request: pytest.FixtureRequest) -> Path:
+def engine(request: pytest.FixtureRequest, engines: Path) -> Path:
     """The engine whose name is the parameter."""
-    return engine_of(request, request.param)
+    if request.param.split("-")[0] in FIRST:
+        return engines / request.param
+    find: Callable[[str], Path] = request.getfixturevalue("other_engine")
+    return find(request.param)
 
 
 @contextmanager
@@ -128,7 +130,11 @@ OUTPUTS = {
 EMBEDS = [head for head, names in OUTPUTS.items() if names == ["embedding"]]
 
 
-@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(e, marks=_marks(e)) for e in ENGINES],
+    indirect=True,
+)
 def test_the_model_of_texts_answers_as_the_engine(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

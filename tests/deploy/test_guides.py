@@ -105,7 +105,7 @@ def test_entities_are_those_of_qdeploy(target: str, engines: Engines) -> None:
 def test_the_script_of_a_token_classifier_refuses_pairs(engines: Engines) -> None:
     with importing(engines(TOKENS, "ort-cpu")):
         model = importlib.import_module("predict").Model(2)
-        with pytest.raises(SystemExit, match="names the tokens of single texts, and pairs were"):
+        with pytest.raises(SystemExit, match="reads single texts, and pairs were given"):
             model.answers([("a text",), ("first", "second")])
 
 
