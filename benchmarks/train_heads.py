@@ -28,7 +28,7 @@ from qdeploy.data.tokens import items_of
 from qdeploy.models.embedded import base_checkpoint
 
 BATCH, TOKENS, WARMUP = 32, 128, 0.1
-EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5, "qa": 2}
+EPOCHS = {"reranker": 4, "tagger": 8, "multilabel": 5, "qa": 1}
 RATES = {"reranker": 1e-4, "tagger": 2e-4, "multilabel": 2e-4, "qa": 3e-4}
 IGNORED = -100  # a label that no loss counts
 WINDOW = 128  # tokens of a question with its context; few of the set have more

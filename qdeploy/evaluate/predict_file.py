@@ -14,7 +14,6 @@ from typing import Any
 from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
-from qdeploy.data.windows import window_limit
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.answer_lines import Lines, free_name, plain_value
 from qdeploy.evaluate.file_answers import Answered, Answerer, labels_of
@@ -56,9 +55,7 @@ def predict_file(
     predictor = Predictor(engine_dir, threads=asked.threads)
     if max_length is not None:
         row_limit(predictor.max_length, max_length)
-    longest = predictor.max_length
-    if predictor.task == SPANS:
-        longest = window_limit(longest, max_length)
+    longest = predictor.window if predictor.task == SPANS else predictor.max_length
     answerer = Answerer(predictor, asked)
     incoming = open_incoming(file, asked.format)
     began = time.monotonic()

@@ -114,6 +114,11 @@ class QuestionAnswering(TextRunner):
             return found[0][0] if top_k is None else found[0][:top_k]
         return [one[0] for one in found] if top_k is None else [one[:top_k] for one in found]
 
+    @property
+    def window(self) -> int:
+        """Tokens of a window where nothing is said: what the engine takes, and at most 384."""
+        return min(WINDOW, self._subject.longest)
+
     def run_windows(
         self, rows: Rows, batch_size: int, max_length: int | None, stride: int | None
     ) -> tuple[Windows, list[dict[str, Array]]]:
@@ -128,7 +133,7 @@ class QuestionAnswering(TextRunner):
         """
         self.check_process()
         self._compare_texts(2)
-        limit = min(WINDOW, self.max_length) if max_length is None else max_length
+        limit = self.window if max_length is None else max_length
         windows = self._subject.encoder.windows(rows, limit, stride)
         return windows, self._outputs(windows.encoded, batch_size)
 
