@@ -28,6 +28,8 @@ class SpanOptions(Options):
         "How far the logits of no answer must be above those of the best answer, as of SQuAD 2.0.",
         group=QUESTIONS,
         number=float,
+        least=-1000,
+        most=1000,
         metavar="LOGITS",
     )
     stride: int | None = option(

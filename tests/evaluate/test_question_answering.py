@@ -121,6 +121,7 @@ def test_wrong_questions(home: Home) -> None:
         ({"top_k": 21}, "top_k is 21"),
         ({"max_answer_length": 0}, "--max-answer-length is 0"),
         ({"stride": -1}, "--stride is -1"),
+        ({"no_answer_threshold": float("nan")}, "--no-answer-threshold is nan"),
         ({"no_answer_threshold": 1.0}, "every question has an answer here"),
     ]
     for options, said in wrong:
