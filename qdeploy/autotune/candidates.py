@@ -31,7 +31,7 @@ _BY_HAND: tuple[dict[str, object], ...] = (
     {"strategy": "mixed", "mixed": "auto"},
 )
 _TARGETS_DB = (24.0, 27.0, 30.0, 33.0)  # noise targets of `peg`
-_OF_EMBEDDINGS = (27.0, 30.0, 33.0, 36.0, 39.0)
+_OF_RANKS = (27.0, 30.0, 33.0, 36.0, 39.0)
 # Where FP16 is at hand INT8 has to beat it, and groups compete with pre-quantization scales.
 _ON_GPU: tuple[dict[str, object], ...] = (
     {"strategy": "fp16"},
@@ -123,7 +123,8 @@ class Candidates:
             max_drop: hundredths of the metric that may be lost.
             estimate: what outputs lose against FP32's.
         """
-        targets = _OF_EMBEDDINGS if head.task == EMBEDDINGS else _TARGETS_DB
+        ranks = head.task == EMBEDDINGS or len(head.labels) == 1
+        targets = _OF_RANKS if ranks else _TARGETS_DB
         plans = list(_BY_HAND)
         plans += ({"strategy": "peg", "noise_target": target} for target in targets)
         plans += _ON_GPU if find_target(self.shared.target).on_gpu else ()

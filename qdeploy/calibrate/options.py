@@ -24,8 +24,8 @@ PRE_QUANT_SCALES = (NONE, FOLDED, EVERYWHERE)
 # A group of a GEMM's input is a product of its own, so that graph and time grow with K. The paper's
 # accuracy is back at K = 4 (docs/reproduction.md).
 MOST_GROUPS = 32
-# Noise targets, dB: of most heads, and of embeddings (docs/heads.md, "Measured").
-NOISE_TARGET, NEAREST_TEXTS = 30.0, 36.0
+# Noise targets, dB: of most heads, and of those that rank texts (docs/heads.md, "Measured").
+NOISE_TARGET, RANKS = 30.0, 36.0
 _WHY_SO_MANY = "Each group is a product of its own: more of them cost time and mend nothing."
 
 
@@ -139,7 +139,7 @@ class PlanOptions(Options):
     noise_target: float | None = option(
         None,
         "A GEMM input whose rounding noise is less than this below the output is treated. 30 when"
-        " left out, and 36 of embedding models, whose nearest texts ask for more.",
+        " left out, and 36 of embedding models and rerankers: ranks ask for more.",
         group=PEG,
         number=float,
         above=0,
@@ -172,14 +172,15 @@ class PlanOptions(Options):
         """The noise target; that of most heads where none was filled in."""
         return NOISE_TARGET if self.noise_target is None else self.noise_target
 
-    def resolved(
-        self, activations: str, pre_quant_scale: str, noise_target: float | None
-    ) -> PlanOptions:
+    def reaching(self, noise_target: float) -> PlanOptions:
+        """With a noise target, dB, where none was given."""
+        return self if self.noise_target is not None else replace(self, noise_target=noise_target)
+
+    def resolved(self, activations: str, pre_quant_scale: str) -> PlanOptions:
         """With what is left out filled in.
 
         Args:
             activations, pre_quant_scale: the target's own.
-            noise_target: the head's own, dB; None of strategies that have none.
         """
         automatic = self.scope == GEMM_SCOPE and self.groups == AUTO
         own = pre_quant_scale if automatic else NONE
@@ -187,7 +188,6 @@ class PlanOptions(Options):
             self,
             activations=self.activations or activations,
             prescale=own if self.prescale is None else self.prescale,
-            noise_target=noise_target if self.noise_target is None else self.noise_target,
         )
 
     @property

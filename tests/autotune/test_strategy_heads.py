@@ -73,7 +73,7 @@ def test_the_gate_is_the_heads_own(
     assert search["metric"] == metric and search["labelled"] is labelled
     assert search["rows"] == 44 and search["max_drop"] == 100
     targets = [t["options"].get("noise_target") for t in search["tried"]]
-    assert (36.0 in targets) is (head == "embedding")
+    assert (36.0 in targets) is (head != "tags")
     assert all(("cosine" in tried) is (head == "embedding") for tried in search["tried"])
     manifest = json.loads((tmp_path / "engine" / "qdeploy.json").read_text("utf-8"))
     assert manifest["search"] == search

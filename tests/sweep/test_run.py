@@ -351,7 +351,7 @@ def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
     shutil.copytree(folder, mine)
     labels = {trial["label"]: mine / "trials" / trial["key"] for trial in first["trials"]}
     (mine / "qdeploy.json").write_text("")
-    (mine / "sweep.json").write_text('{"schema": 1, "tri')
+    (mine / "sweep.json").write_text('{"schema": 2, "tri')
     (labels["fp32"] / "accuracy.ran.json").write_text("")
     latency = labels["dynamic"] / "latency.json"
     latency.write_text(latency.read_text()[:40])
@@ -367,7 +367,7 @@ def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
         assert [before[name] for name in ("value", "n")] == [after["value"], after["n"]]
         assert (before["int8"] or {}).get("executed") == (after["int8"] or {}).get("executed")
     assert again["trials"][3] == first["trials"][3]
-    assert json.loads((mine / "sweep.json").read_text())["schema"] == 1
+    assert json.loads((mine / "sweep.json").read_text())["schema"] == 2
     assert json.loads((mine / "qdeploy.json").read_text())["model"] == str(model)
 
 
