@@ -33,7 +33,7 @@ from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.exporter.options import ExportOptions
 {documents}from qdeploy.sweep.options import SweepOptions
-from qdeploy.types import PathLike, Progress
+from qdeploy.types import OwnMetric, PathLike, Progress
 
 __all__: list[str]
 __version__: str

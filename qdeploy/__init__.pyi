@@ -23,7 +23,7 @@ from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.options import SweepOptions
-from qdeploy.types import PathLike, Progress
+from qdeploy.types import OwnMetric, PathLike, Progress
 
 __all__: list[str]
 __version__: str
@@ -78,10 +78,11 @@ def build(
     groups: int | str = ...,
     outlier_channels: int | str | None = ...,
     prescale: str | None = ...,
-    noise_target: float = ...,
+    noise_target: float | None = ...,
     float_sites: Sequence[str] | str = ...,
     int8_residuals: bool = ...,
     max_drop: float | None = ...,
+    metric: OwnMetric | str | None = ...,
     min_shape: str | None = ...,
     max_shape: str | None = ...,
     workspace_mb: int | None = ...,
@@ -138,6 +139,8 @@ def evaluate(
     task: str = ...,
     data: PathLike | None = ...,
     columns: Columns | str | None = ...,
+    label_separator: str | None = ...,
+    threshold: float | None = ...,
     baseline: PathLike | None = ...,
     model: PathLike | None = ...,
     limit: int | None = ...,
@@ -153,6 +156,9 @@ def evaluate(
     accuracy: bool = ...,
     max_drop: float | None = ...,
     require_int8: float | None = ...,
+    max_answer_length: int = ...,
+    no_answer_threshold: float = ...,
+    stride: int | None = ...,
     simulate: bool = ...,
     seed: int = ...,
 ) -> Evaluation: ...
@@ -200,6 +206,12 @@ def predict_file(
     prompt_name: str | None = ...,
     output_precision: str = ...,
     truncate_dim: int | None = ...,
+    threshold: float | None = ...,
+    handle_impossible_answer: bool = ...,
+    max_answer_length: int = ...,
+    no_answer_threshold: float = ...,
+    stride: int | None = ...,
+    aggregation_strategy: str = ...,
     batch_size: int = ...,
     max_length: int | None = ...,
     threads: int | None = ...,

@@ -24,7 +24,8 @@ def columns() -> str | None:
     return option(
         None,
         "Columns of --data under other names: text=comment,label=rating, or for pairs"
-        " text=question,text_pair=answer,label=gold.",
+        " text=question,text_pair=answer,label=gold. Columns of 0 and 1, one for each class, are"
+        " labels=toxic+obscene+threat.",
         group=DATA,
         metavar="NAME=COLUMN,...",
     )
@@ -115,6 +116,19 @@ def require_int8() -> float | None:
 def max_drop(help: str, group: str = GATES) -> float | None:
     """--max-drop: points of accuracy."""
     return option(None, help, group=group, number=float, least=0, most=100, metavar="POINTS")
+
+
+def threshold(group: str = MEASURED) -> float | None:
+    """--threshold."""
+    return option(
+        None,
+        "Multi-label classifiers: the probability above which a class is there. 0.5 when left out.",
+        group=group,
+        number=float,
+        least=0,
+        most=1,
+        metavar="SHARE",
+    )
 
 
 def ray_address() -> str | None:

@@ -115,6 +115,15 @@ def correlation(value: float) -> str:
     return f"{value:.4f}"
 
 
+def measured(metric: str, value: float) -> str:
+    """A figure of a metric: an accuracy in percent, any other with four digits.
+
+    >>> measured("accuracy", 0.8675), measured("spearman", 0.8675)
+    ('86.75', '0.8675')
+    """
+    return accuracy(value) if metric == "accuracy" else correlation(value)
+
+
 def points(drop: float, *, signed: bool = True) -> str:
     """A difference of two accuracies, in points: above zero is lost.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +14,9 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 Array: TypeAlias = "npt.NDArray[Any]"
 PathLike: TypeAlias = str | Path
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work
+# A caller's metric. It takes the outputs of each row, as `logits()` of a loaded engine gives them,
+# and the labels as the rows spell them, or None. It gives a number, of which more is better.
+OwnMetric: TypeAlias = "Callable[[Sequence[Mapping[str, Any]], Sequence[str] | None], float]"
 
 
 def as_path(path: PathLike | None) -> Path | None:

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = ROOT / "benchmarks" / "sentence-requirements.txt"  # with Optimum and Optimum Intel
+TRITON = ROOT / "benchmarks" / "triton-requirements.txt"
 INSTALL_SECONDS = 1800  # 1 GB of wheels on a busy machine
 
 

@@ -128,7 +128,7 @@ def _named(reading: ReadingFields | None) -> dict[str, object]:
         for name, other in (
             (own.first, found.places.first),
             (own.second, found.places.second),
-            ("label", found.places.label),
+            found.places.spelled_label,
         )
         if name != other
     }
@@ -146,7 +146,8 @@ def _columns_text(columns: Columns | str | None, task: str) -> str | None:
     if columns is None or isinstance(columns, str):
         return columns
     own = find_task("text-pair" if task == AUTO else task).columns
-    names = {own.first: columns.first, own.second: columns.second, own.label: columns.label}
+    label, spelled = columns.spelled_label
+    names = {own.first: columns.first, own.second: columns.second, label: spelled}
     return ",".join(f"{name}={other}" for name, other in names.items() if name and other)
 
 

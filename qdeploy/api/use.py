@@ -112,7 +112,7 @@ def predict_file(
     Raises:
         DataError: rows that cannot be read or answered; the text names the line, and says what was
             answered before it.
-        PlanError: question answering without `logits`, or an option that cannot be followed.
+        PlanError: an option that cannot be followed, or one of another kind of head.
         ModelError, TargetError, OutputError, VerificationError: see `qdeploy.errors`.
     """
     from qdeploy.evaluate.predict_file import predict_file as answer

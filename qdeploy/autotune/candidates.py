@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from qdeploy.calibrate.strategies import FP32, needs_statistics
 from qdeploy.data.rows import Rows
-from qdeploy.data.tasks import find_task
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
-from qdeploy.evaluate.heldout import DropEstimate, estimate_drop
+from qdeploy.evaluate.accuracy import Compared, outputs_of
+from qdeploy.evaluate.heldout import DropEstimate
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
-from qdeploy.evaluate.predict import predict_logits
+from qdeploy.evaluate.scoring import Outputs
 from qdeploy.files.artifact import read_json
+from qdeploy.head import EMBEDDINGS, Head
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed
 from qdeploy.schemas.autotune import TriedPlan
 from qdeploy.schemas.built import Built
-from qdeploy.types import Array, Progress
+from qdeploy.types import Progress
 
-_TARGETS_DB = (24.0, 27.0, 30.0, 33.0)
 _BY_HAND: tuple[dict[str, object], ...] = (
     {"strategy": "dynamic"},
     {"strategy": "w8a8"},
     {"strategy": "smoothquant"},
     {"strategy": "mixed", "mixed": "auto"},
-    *({"strategy": "peg", "noise_target": target} for target in _TARGETS_DB),
 )
+_TARGETS_DB = (24.0, 27.0, 30.0, 33.0)  # noise targets of `peg`
+_OF_RANKS = (27.0, 30.0, 33.0, 36.0, 39.0)
 # Where FP16 is at hand INT8 has to beat it, and groups compete with pre-quantization scales.
 _ON_GPU: tuple[dict[str, object], ...] = (
     {"strategy": "fp16"},
@@ -94,7 +94,6 @@ class Candidates:
         shared: options of every candidate.
         rows: that calibrated nothing.
         limit: tokens kept of a row.
-        task: of the rows.
     """
 
     source: Path
@@ -102,17 +101,34 @@ class Candidates:
     shared: BuildOptions
     rows: Rows
     limit: int
-    task: str
     progress: Progress | None
 
-    def all(self, max_drop: float) -> list[Tried]:
-        """Every candidate that the target can express, with exceptions where none holds."""
+    def base(self) -> LoadedEngine:
+        """FP32, built."""
         self._say(f"search: {FP32}", 0, 1)
         self._build({"strategy": "fp32"}, FP32)
-        base = load_engine(self.folder / FP32, usable_cores())
-        estimate = partial(estimate_drop, self._logits(base), gold=self._gold(base))
-        half = find_target(self.shared.target).on_gpu
-        tried = list(self._each(_BY_HAND + (_ON_GPU if half else ()), estimate))
+        return load_engine(self.folder / FP32, usable_cores())
+
+    def answered(self, subject: LoadedEngine) -> Compared:
+        """What an engine answers of the rows."""
+        return outputs_of(subject, self.rows, max_length=self.limit, batch_size=16)
+
+    def all(
+        self, head: Head, max_drop: float, estimate: Callable[[Outputs], DropEstimate]
+    ) -> list[Tried]:
+        """Every candidate that the target can express, with exceptions where none holds.
+
+        Args:
+            head: of the model.
+            max_drop: hundredths of the metric that may be lost.
+            estimate: what outputs lose against FP32's.
+        """
+        ranks = head.task == EMBEDDINGS or len(head.labels) == 1
+        targets = _OF_RANKS if ranks else _TARGETS_DB
+        plans = list(_BY_HAND)
+        plans += ({"strategy": "peg", "noise_target": target} for target in targets)
+        plans += _ON_GPU if find_target(self.shared.target).on_gpu else ()
+        tried = list(self._each(plans, estimate))
         if not tried:
             raise PlanError(f"{self.shared.target} can express none of the plans that auto tries.")
         if not any(one.drop.holds(max_drop) for one in tried):
@@ -120,7 +136,9 @@ class Candidates:
         return tried
 
     def _each(
-        self, candidates: Sequence[Mapping[str, object]], estimate: Callable[[Array], DropEstimate]
+        self,
+        candidates: Sequence[Mapping[str, object]],
+        estimate: Callable[[Outputs], DropEstimate],
     ) -> Iterator[Tried]:
         for done, options in enumerate(candidates):
             self._say("search", done, len(candidates))
@@ -131,7 +149,7 @@ class Candidates:
             except (TargetError, PlanError):
                 continue
             engine = self.folder / name
-            found = estimate(self._logits(load_engine(engine, usable_cores())))
+            found = estimate(self.answered(load_engine(engine, usable_cores())).values)
             yield Tried(dict(options), engine, built, found)
         self._say("search", len(candidates), len(candidates))
 
@@ -145,18 +163,6 @@ class Candidates:
         return build_engine(
             self.source, self.folder / name, changed(self.shared, **more, **options)
         )
-
-    def _logits(self, subject: LoadedEngine) -> Array:
-        encoded = subject.encoder.encode(self.rows, self.limit)
-        return predict_logits(subject.engine, subject.encoder, encoded, batch_size=16)
-
-    def _gold(self, subject: LoadedEngine) -> Array | None:
-        from qdeploy.evaluate.labels import class_order, gold_of
-
-        if self.rows.labels is None:
-            return None
-        order = class_order(subject.manifest["labels"], find_task(self.task))
-        return gold_of(self.rows, order).indices
 
 
 def _with_exceptions(tried: list[Tried]) -> Iterator[dict[str, object]]:

@@ -1,8 +1,9 @@
 """`--strategy auto`: the plan of the highest SQNR of the logits among those as fast as the fastest.
 
 Candidates are the strategies that a user would try by hand, and `peg` at several noise targets. A
-plan holds where it loses at most `max_drop` points on rows that calibrated nothing. Where none
-holds, the noisiest sites of the least harmful `peg` fall back to float, more and more of them.
+plan holds where it loses at most `max_drop` hundredths of the head's metric (points of accuracy) on
+rows that calibrated nothing: `qdeploy.evaluate.judge`. Where none holds, the noisiest sites of the
+least harmful `peg` fall back to float, more and more of them.
 
 All engines, and FP32, are timed in one alternating run. Of the plans that hold, those count as fast
 that are within 3 % of the fastest, or that the 95 % interval cannot tell from it. Of these, the one
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from qdeploy.autotune.candidates import Candidates, Tried, worded
@@ -22,17 +24,20 @@ from qdeploy.calibrate.run import calibrate_model, rows_again
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP32
 from qdeploy.data.lengths import row_limit
-from qdeploy.data.reading import reading_for_model
+from qdeploy.data.reading import Reading, reading_for_model
 from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import find_task
+from qdeploy.data.windows import window_limit
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import DataError, GateError, PlanError
+from qdeploy.evaluate.judge import judge_of
 from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
-from qdeploy.head import head_of
+from qdeploy.head import SPANS, head_of
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed, defaults, flat, make
 from qdeploy.schemas.autotune import StrategySearch, Timed
@@ -41,11 +46,10 @@ from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import PathLike, Progress
 
 HELD_OUT = 512
-MAX_DROP = 0.3
 # Options of a build that hold for every candidate, and those that decide nothing about a plan.
 _SHARED = ("activations", "weights", "rest_precision", "padding")
 _OWN = (
-    *("strategy", "target", "opt_shape", "max_drop", "measure", "seed"),
+    *("strategy", "target", "opt_shape", "max_drop", "metric", "measure", "seed"),
     *("data", "task", "columns", "calibration_rows", "max_length", "statistics"),
 )
 _RUNS = 120  # of each engine: twenty rounds of six, as the bootstrap wants
@@ -66,13 +70,14 @@ def build_within(
     cannot tell from it.
 
     Args:
-        asked: of the build. `max_drop` None is 0.3; `max_length` is of the rows that calibrate and
-            of those that do not, None takes what the statistics were made with. `activations`,
-            `weights` and `rest_precision` hold for every candidate, and the other options of plans
-            are what the search decides.
+        asked: of the build. `max_drop` None is 0.3, and 5 of the recall of neighbours. `max_length`
+            is of the rows that calibrate and of those that do not, None takes what the statistics
+            were made with. `activations`, `weights` and `rest_precision` hold for every candidate,
+            and the other options of plans are what the search decides.
 
     Returns:
-        What `build_engine` returns for the engine that was kept, and "search": {"max_drop", "rows",
+        What `build_engine` returns for the engine that was kept, and "search": {"metric",
+        "max_drop", "rows",
         "labelled", "shape", "fp32": {"p50_ms", "relative"}, "tried": [{"options", "p50_ms",
         "relative", "expected_drop", …, "holds"}], "chosen"}, which stands in the engine's manifest
         too. `relative` is a time over that of the fastest plan that holds: [ratio, low, high].
@@ -82,38 +87,45 @@ def build_within(
         DataError: no row is left to verify on.
         PlanError, ModelError, StatisticsError, OutputError: see `qdeploy.api.build`.
     """
-    max_drop = MAX_DROP if asked.max_drop is None else asked.max_drop
     shared = _shared(asked)
     source, output, given = Path(model_dir), Path(engine_dir), asked.calibration
     longest = int(read_manifest(source, "model")["max_length"])
     check_shape(asked.shape, longest)
     check_paths(source, output, asked, force=force)
     find_target(asked.target).require()
-    _require_classifier(source)
     statistics = given.statistics
     if statistics is None:
         statistics = calibrate_model(source, given, progress=progress)
     observed = Statistics.load(Path(statistics))
     reading, task, rows = _held_out(source, given, observed)
     kept = observed.origin.max_length if given.max_length is None else given.max_length
-    limit = row_limit(longest, kept)
+    head = head_of(source, read_manifest(source, "model"))
+    limit = (window_limit if head.task == SPANS else row_limit)(longest, kept)
     shared = changed(shared, statistics=statistics)
     with scratch("search") as folder:
-        tried = Candidates(source, folder, shared, rows, limit, task, progress).all(max_drop)
+        candidates = Candidates(source, folder, shared, rows, limit, progress)
+        base = candidates.base()
+        exact = candidates.answered(base)
+        known = find_task(task)
+        places = known.columns if reading is None else Reading.from_json(reading).places
+        judge = judge_of(base, rows, exact, task=known, places=places, metric=asked.metric)
+        max_drop = judge.max_drop if asked.max_drop is None else asked.max_drop
+        tried = candidates.all(base.head, max_drop, partial(judge.loss, exact.values))
         shape, fp32 = _time(tried, folder / FP32, max_drop, asked.shape, progress)
         best = choose([one for one in tried if one.drop.holds(max_drop)])
         report: StrategySearch = {
+            "metric": judge.metric,
             "max_drop": max_drop,
             "rows": len(rows),
             "max_length": limit,
-            "labelled": rows.labels is not None,
+            "labelled": judge.labelled,
             "shape": list(shape),
             "fp32": fp32,
             "tried": [one.entry(max_drop) for one in tried],
             "chosen": None if best is None else best.options,
         }
         if best is None:
-            raise GateError(_refusal(tried, max_drop), report)
+            raise GateError(_refusal(tried, judge.metric, max_drop), report)
         noise = None
         if asked.measure:
             noise = noise_of(
@@ -121,21 +133,6 @@ def build_within(
             )
         keep(best.folder, output, {"search": report, "noise": noise, "data": reading}, force=force)
     return {**best.built, "search": report, "noise": noise}
-
-
-def _require_classifier(source: Path) -> None:
-    """Refuse a head whose answers are not one class a row: no drop can be counted there.
-
-    Raises:
-        PlanError: with the way out.
-    """
-    head = head_of(source, read_manifest(source, "model"))
-    if not head.chooses:
-        raise PlanError(
-            f"--strategy auto counts the answers that a plan changes, and {source} is a "
-            f"{head.description} ({head.task}), which does not choose one class of a text. Name a "
-            "strategy, such as peg: build measures what it does to the logits."
-        )
 
 
 def _time(
@@ -199,12 +196,14 @@ def _shared(asked: BuildOptions) -> BuildOptions:
     return make(BuildOptions, shared | {"measure": False})
 
 
-def _refusal(tried: Sequence[Tried], max_drop: float) -> str:
+def _refusal(tried: Sequence[Tried], metric: str, max_drop: float) -> str:
     best = min(tried, key=lambda one: one.drop.expected_drop)
+    unit = "points" if metric == "accuracy" else f"hundredths of the {metric}"
+    near = "" if best.drop.cosine is None else f", with a cosine of {best.drop.cosine:.4f} to FP32"
     return (
-        f"No plan loses at most {max_drop:g} points on the held-out rows; the least harmful, "
-        f"{worded(best.options)}, is expected to lose {best.drop.expected_drop:.2f}. Nothing was "
-        "written. Allow more with --max-drop, or give more calibration rows."
+        f"No plan loses at most {max_drop:g} {unit} on the held-out rows; the least harmful, "
+        f"{worded(best.options)}, is expected to lose {best.drop.expected_drop:.2f}{near}. Nothing "
+        "was written. Allow more with --max-drop, or give more calibration rows."
     )
 
 

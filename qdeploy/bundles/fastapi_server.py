@@ -6,12 +6,11 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
-from qdeploy.bundles.source import Source
+from qdeploy.bundles.source import Source, refuse_scriptless
 from qdeploy.deploy.targets.registry import TARGETS
-from qdeploy.errors import PlanError
 from qdeploy.files.artifact import MANIFEST
 
-_SCRIPT, _APP = "predict.py", "app.py"
+_APP = "app.py"
 _DOCKERFILE = """FROM python:3.11-slim
 WORKDIR /engine
 COPY requirements.txt .
@@ -25,23 +24,14 @@ CMD ["uvicorn", "app:app", "--host", "0.0.0.0", "--port", "8000"]
 
 def fastapi(source: Source, work: Path) -> str:
     """Every file of the engine, with app.py, requirements.txt and a Dockerfile."""
-    target = TARGETS[source.manifest["target"]]
-    if target.script is None:
-        raise PlanError(
-            f"{source.directory} is an engine for {target.name}, which has no predict.py. Build it "
-            "for ort-cpu or openvino."
-        )
+    refuse_scriptless(source)
     for name in source.manifest.get("files", {}):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.directory / name, work / name)
     shutil.copyfile(source.directory / MANIFEST, work / f"engine-{MANIFEST}")
-    if not (work / _SCRIPT).is_file():
-        raise PlanError(
-            f"{source.directory} has no {_SCRIPT}: it is of an earlier version. Build it again."
-        )
     app = resources.files("qdeploy.bundles").joinpath("fastapi_app.py").read_text("utf-8")
     (work / _APP).write_text(app, "utf-8")
-    packages = [*target.snippet().packages, "fastapi", "uvicorn"]
+    packages = [*TARGETS[source.manifest["target"]].snippet().packages, "fastapi", "uvicorn"]
     (work / "requirements.txt").write_text("\n".join(packages) + "\n", "utf-8")
     (work / "Dockerfile").write_text(_DOCKERFILE, "utf-8")
     return "cd {out} && pip install -r requirements.txt && uvicorn app:app"

@@ -8,6 +8,7 @@ from pathlib import Path
 from qdeploy.bundles import transformers_family as family
 from qdeploy.bundles.fastapi_server import fastapi
 from qdeploy.bundles.source import Source
+from qdeploy.bundles.triton import triton
 
 # Writes into an empty folder and returns how the bundle is loaded: a text with {out}, {parent} and
 # {name} for its place.
@@ -18,5 +19,6 @@ FORMATS: dict[str, Writer] = {
     "optimum": family.optimum,
     "transformers-js": family.transformers_js,
     "fastapi": fastapi,
+    "triton": triton,
     "tei": family.text_embeddings_inference,
 }

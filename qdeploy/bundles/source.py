@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json, write_json
 from qdeploy.files.scratch import scratch
@@ -18,7 +19,7 @@ from qdeploy.schemas.manifest import EngineManifest
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER, TOKENIZER_CONFIG, SCRIPT = "tokenizer.json", "tokenizer_config.json", "predict.py"
 OPENVINO = "openvino"
 
 
@@ -41,12 +42,20 @@ class Source:
         """Whether it is for OpenVINO; other engines that are bundled run in ONNX Runtime."""
         return self.manifest["target"] == OPENVINO
 
+    @property
+    def ov_config(self) -> dict[str, str]:
+        """What OpenVINO has to be told: by itself it computes in BF16 where a processor can."""
+        return {"INFERENCE_PRECISION_HINT": self.manifest["rest_precision"]}
 
-def copy_tokenizer(source: Source, work: Path) -> None:
+
+def copy_tokenizer(source: Source, work: Path, *, for_python: bool = True) -> None:
     """`config.json` and the tokenizer, as transformers reads them.
 
     Args:
         work: the bundle.
+        for_python: transformers itself reads them, 4 or 5. What 5 saves names a class and a list
+            that 4, which Optimum wants, does not know; and of a class of one model, 4 builds a part
+            of tokenizer.json anew. Both take tokenizer.json as it is under the names given here.
     """
     for name in (CONFIG, TOKENIZER):
         shutil.copyfile(source.directory / name, work / name)
@@ -55,6 +64,10 @@ def copy_tokenizer(source: Source, work: Path) -> None:
         config = dict(read_json(source.directory / TOKENIZER_CONFIG))
     config |= {"model_max_length": source.manifest["max_length"]}
     config |= {"model_input_names": list(source.manifest["inputs"])}
+    if for_python:
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(config.get("extra_special_tokens"), list):
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
     write_json(work / TOKENIZER_CONFIG, config)
 
 
@@ -122,6 +135,23 @@ def refuse(source: Source, form: str, *, heads: tuple[str, ...]) -> None:
         raise PlanError(
             f"{source.directory} is a {source.head.description}, and {form} is for "
             f"{', '.join(heads)}."
+        )
+
+
+def refuse_scriptless(source: Source) -> None:
+    """Refuse an engine without a `predict.py`, which some formats serve.
+
+    Raises:
+        PlanError: its target has none, or it is of a version that wrote none.
+    """
+    if TARGETS[source.manifest["target"]].script is None:
+        raise PlanError(
+            f"{source.directory} is an engine for {source.manifest['target']}, which has no "
+            f"{SCRIPT}. Build it for ort-cpu or openvino."
+        )
+    if not (source.directory / SCRIPT).is_file():
+        raise PlanError(
+            f"{source.directory} has no {SCRIPT}: it is of an earlier version. Build it again."
         )
 
 

@@ -3,14 +3,20 @@ text-embeddings-inference, transformers.js."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from qdeploy.bundles.source import Source, copy_tokenizer, refuse, refuse_prompt, write_graph
 from qdeploy.errors import PlanError
-from qdeploy.files.artifact import write_json
+from qdeploy.files.artifact import read_json, write_json
+from qdeploy.head import CONFIG as CONFIG_JSON
 from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS
 from qdeploy.sentence_layout import CLASSES, CONFIG, MODULES, SWITCHES, TRANSFORMER_CONFIG
+
+# What backends/ort/src/lib.rs of text-embeddings-inference reads in every config.json (2026-11),
+# and how DistilBERT's calls it.
+_DISTILBERT = {"hidden_size": "dim", "num_hidden_layers": "n_layers"}
 
 
 def optimum(source: Source, work: Path) -> str:
@@ -25,11 +31,12 @@ def optimum(source: Source, work: Path) -> str:
         SPANS: "QuestionAnswering",
         EMBEDDINGS: "FeatureExtraction",
     }[source.head.task]
-    package = "intel import OV" if source.is_openvino else "onnxruntime import ORT"
-    prefix = "OV" if source.is_openvino else "ORT"
+    package, prefix, more = "onnxruntime", "ORT", ""
+    if source.is_openvino:
+        package, prefix, more = "intel", "OV", f", ov_config={json.dumps(source.ov_config)}"
     return (
-        f"from optimum.{package}ModelFor{kind}\n\n"
-        f'model = {prefix}ModelFor{kind}.from_pretrained("{{out}}")'
+        f"from optimum.{package} import {prefix}ModelFor{kind}\n\n"
+        f'model = {prefix}ModelFor{kind}.from_pretrained("{{out}}"{more})'
     )
 
 
@@ -44,9 +51,12 @@ def sentence_transformers(source: Source, work: Path) -> str:
     if embeds:
         _write_modules(source, work)
     name = "SentenceTransformer" if embeds else "CrossEncoder"
+    more = ""
+    if source.is_openvino and not embeds:  # which reads no file of settings
+        more = f", model_kwargs={json.dumps({'ov_config': source.ov_config})}"
     return (
         f"from sentence_transformers import {name}\n\n"
-        f'model = {name}("{{out}}", backend="{backend}")'
+        f'model = {name}("{{out}}", backend="{backend}"{more})'
     )
 
 
@@ -57,6 +67,9 @@ def text_embeddings_inference(source: Source, work: Path) -> str:
         raise PlanError("text-embeddings-inference runs ONNX Runtime. Build for ort-cpu.")
     refuse_prompt(source, "text-embeddings-inference")
     copy_tokenizer(source, work)
+    config = read_json(work / CONFIG_JSON)
+    named = {name: config[other] for name, other in _DISTILBERT.items() if other in config}
+    write_json(work / CONFIG_JSON, named | config)
     embeds = source.head.task == EMBEDDINGS
     write_graph(source, work / "onnx" / "model.onnx", _outputs(source))
     if embeds:
@@ -70,7 +83,7 @@ def transformers_js(source: Source, work: Path) -> str:
     if source.is_openvino:
         raise PlanError("transformers.js runs ONNX Runtime. Build for ort-cpu.")
     refuse_prompt(source, "transformers.js")
-    copy_tokenizer(source, work)
+    copy_tokenizer(source, work, for_python=False)
     write_graph(source, work / "onnx" / "model_quantized.onnx", _outputs(source))
     task = {
         SEQUENCES: "text-classification",
@@ -117,8 +130,13 @@ def _write_modules(source: Source, work: Path) -> None:
         listed.append({"idx": at, "name": str(at), "path": path, "type": f"{CLASSES}.{kind}"})
     write_json(work / MODULES, listed)
     write_json(work / "1_Pooling" / "config.json", _pooling(facts["pooling"], size))
-    limit = {"max_seq_length": source.manifest["max_length"], "do_lower_case": False}
-    write_json(work / TRANSFORMER_CONFIG, limit)
+    settings: dict[str, Any] = {
+        "max_seq_length": source.manifest["max_length"],
+        "do_lower_case": False,
+    }
+    if source.is_openvino:
+        settings["model_args"] = {"ov_config": source.ov_config}
+    write_json(work / TRANSFORMER_CONFIG, settings)
     write_json(
         work / CONFIG,
         {

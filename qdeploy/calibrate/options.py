@@ -24,6 +24,8 @@ PRE_QUANT_SCALES = (NONE, FOLDED, EVERYWHERE)
 # A group of a GEMM's input is a product of its own, so that graph and time grow with K. The paper's
 # accuracy is back at K = 4 (docs/reproduction.md).
 MOST_GROUPS = 32
+# Noise targets, dB: of most heads, and of those that rank texts (docs/heads.md, "Measured").
+NOISE_TARGET, RANKS = 30.0, 36.0
 _WHY_SO_MANY = "Each group is a product of its own: more of them cost time and mend nothing."
 
 
@@ -134,9 +136,10 @@ class PlanOptions(Options):
         group=PEG,
         choices=PRE_QUANT_SCALES,
     )
-    noise_target: float = option(
-        30.0,
-        "A GEMM input whose rounding noise is less than this below the output is treated.",
+    noise_target: float | None = option(
+        None,
+        "A GEMM input whose rounding noise is less than this below the output is treated. 30 when"
+        " left out, and 36 of embedding models and rerankers: ranks ask for more.",
         group=PEG,
         number=float,
         above=0,
@@ -164,6 +167,15 @@ class PlanOptions(Options):
         """The activation scheme; uint8 where no target has filled in its own."""
         return self.activations or ASYMMETRIC
 
+    @property
+    def least_db(self) -> float:
+        """The noise target; that of most heads where none was filled in."""
+        return NOISE_TARGET if self.noise_target is None else self.noise_target
+
+    def reaching(self, noise_target: float) -> PlanOptions:
+        """With a noise target, dB, where none was given."""
+        return self if self.noise_target is not None else replace(self, noise_target=noise_target)
+
     def resolved(self, activations: str, pre_quant_scale: str) -> PlanOptions:
         """With what is left out filled in.
 
@@ -185,8 +197,13 @@ class PlanOptions(Options):
 
     def to_json(self) -> dict[str, object]:
         """For plan.json."""
-        left = {"activations": self.scheme, "prescale": self.prescale or NONE}
-        return flat(self) | left | {"float_sites": list(self.float_sites)}
+        left = {
+            "activations": self.scheme,
+            "prescale": self.prescale or NONE,
+            "noise_target": self.least_db,
+            "float_sites": list(self.float_sites),
+        }
+        return flat(self) | left
 
 
 def _names_of(names: Sequence[str] | str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from qdeploy.files.artifact import read_manifest
 from qdeploy.files.kept import note
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
+from qdeploy.head import SPANS
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.schemas.reading import ReadingFields
@@ -75,7 +76,8 @@ def calibrate_model(
     """
     asked = given_or(CalibrationOptions, options, fields)
     directory, rows = Path(model_dir), asked.calibration_rows
-    longest = int(read_manifest(directory, "model")["max_length"])
+    manifest = read_manifest(directory, "model")
+    longest = int(manifest["max_length"])
     report = progress or (lambda stage, done, total: None)
     report("read calibration rows", 0, 1)
     reading = _reading_of(directory, asked)
@@ -94,7 +96,10 @@ def calibrate_model(
         _origin(directory, sample, asked.seed, encoded, class_names(encoder.special_tokens)),
         reading=reading.to_json(),
     )
-    if (text := cut_text(origin.lengths, "calibration", longest, max_length)) is not None:
+    # of a question's context, what stands behind the cut is for its next window
+    windows = manifest["task"] == SPANS
+    text = None if windows else cut_text(origin.lengths, "calibration", longest, max_length)
+    if text is not None:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
     kept = _kept(directory, path, origin)

@@ -19,7 +19,12 @@ def search(found: StrategySearch) -> None:
     from rich.table import Table
 
     gold = "labels" if found["labelled"] else "FP32's answers"
-    title = f"{found['rows']} held-out rows against {gold}, {found['max_drop']:g} points allowed"
+    metric = found.get("metric", "accuracy")
+    unit = "points" if metric == "accuracy" else "hundredths"
+    title = (
+        f"{metric} of {found['rows']} held-out rows against {gold}, {found['max_drop']:g} {unit} "
+        "allowed"
+    )
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     for name in ("plan", "drop", "SQNR dB", "p50 ms", "time / fastest", "holds"):
         table.add_column(name, justify="left" if name == "plan" else "right", overflow="fold")
@@ -41,9 +46,9 @@ def search(found: StrategySearch) -> None:
     batch, tokens = found["shape"]
     tables.wrapped(
         f"Timed in one run of alternating rounds, {batch} rows of {tokens} tokens, with 95 % "
-        "intervals. drop: accuracy points to expect. Kept (*) is the highest SQNR of the logits "
-        "among the plans that hold and are within 3 % of the fastest of them, or cannot be told "
-        "from it.",
+        f"intervals. drop: {unit} of {metric} to expect. Kept (*) is the highest SQNR of the "
+        "outputs among the plans that hold and are within 3 % of the fastest of them, or cannot be "
+        "told from it.",
         hanging="",
     )
 

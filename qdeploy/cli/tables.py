@@ -31,7 +31,7 @@ _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 # Shares of the FLOPs of all constant-weight products; the middle one counts GEMMs of the plan.
 INT8 = "INT8: planned, ran, of all"
 _OF_A_SWEEP = (
-    *("trial", "accuracy\n%", "drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
+    *("drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
     "INT8 of\nall, %",
 )
 
@@ -93,7 +93,7 @@ def sweep(result: SweepResult) -> None:
     if data["left_out"]:
         title += f" ({data['left_out']} that calibrate are left out)"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for name in _OF_A_SWEEP:
+    for name in ("trial", _metric_of(result), *_OF_A_SWEEP):
         left = name == "trial"
         justify: Literal["left", "right"] = "left" if left else "right"
         table.add_column(name, justify=justify, no_wrap=not left, overflow="fold")
@@ -105,7 +105,7 @@ def sweep(result: SweepResult) -> None:
         check, speed = trial["int8"], trial["speedup"]
         table.add_row(
             mark + trial["label"],
-            figures.accuracy(trial["accuracy"]),
+            figures.measured(trial["metric"], trial["value"]),
             figures.points(trial["drop"]),
             "" if trial["sqnr_db"] is None else figures.decibels(trial["sqnr_db"]),
             figures.milliseconds(trial["p50_ms"]),
@@ -125,6 +125,14 @@ def sweep(result: SweepResult) -> None:
         label = next(t["label"] for t in result["trials"] if t["key"] == chosen["key"])
         wrapped(f"Take {label}: {chosen['reason']}.")
         say(f"Next: {chosen['command']}")
+
+
+def _metric_of(result: SweepResult) -> str:
+    """The heading of what trials are judged by; the baseline has always one."""
+    from qdeploy.schemas.sweep import is_finished
+
+    name = next((t["metric"] for t in result["trials"] if is_finished(t)), "accuracy")
+    return "accuracy\n%" if name == "accuracy" else name.replace(" ", "\n")
 
 
 def following(

@@ -6,14 +6,14 @@ Memory does not grow with the records.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from qdeploy.data.classes import whole_number
 from qdeploy.data.readers import Record, Table, named
+from qdeploy.data.row_labels import LabelReader, may_be_missing
 from qdeploy.data.tasks import Columns, Task
 from qdeploy.data.tokens import as_text
+from qdeploy.data.values import is_writable, shown
 from qdeploy.errors import DataError
 
 _COLUMNS_KEPT = 100  # names of columns, where every record may bring new ones
@@ -46,23 +46,23 @@ class CheckedRows:
         self.source, self.pairs = table.name, columns.second is not None
         self._table, self._task, self._columns = table, task, columns
         self._gaps = split == "calibration"
+        self._labels = LabelReader(table.name, task, columns, gaps=self._gaps)
         self._texts = list(columns.texts)
-        self._wanted = {*self._texts, columns.label}
+        self._wanted = {*self._texts, *columns.labels}
         self._seen = dict.fromkeys(table.columns or ())
-        self._labelled, self._unlabelled = False, ""
+        self._labelled, self._unlabelled, self._doubtful = False, "", ""
         self._count = self._blanks = 0
-        self._numbered: dict[str, str] = {}
 
     @property
     def numbered(self) -> tuple[tuple[str, str], ...]:
         """Labels that are numbers or truth values, with the class of the task that each means."""
-        return tuple(sorted(self._numbered.items()))
+        return tuple(sorted(self._labels.numbered.items()))
 
     @property
     def blank(self) -> str | None:
         """The label column, where there is one and none of the rows has a class."""
-        column = self._columns.label
-        return column if column in self._seen and not self._labelled else None
+        there = self._seen.keys() >= set(self._columns.labels)
+        return self._columns.spelled_label[1] if there and not self._labelled else None
 
     def rows(self, limit: int | None = None) -> Iterator[Row]:
         """Every record as a row, or the first ones only, behind which nothing is read.
@@ -110,16 +110,18 @@ class CheckedRows:
         Raises:
             DataError: some have one and some do not, or none has where its column was named.
         """
-        column, required = self._columns.label, self._columns.label_required
-        if column not in self._seen:
-            if required:
-                raise self._wrong_column(column)
+        columns, required = self._columns.labels, self._columns.label_required
+        missing = [column for column in columns if column not in self._seen]
+        if missing:
+            if required or len(missing) < len(columns):
+                raise self._wrong_column(missing[0])
             return False
-        if not self._unlabelled:
+        if self._labelled and not self._unlabelled:
             return True
         if self._gaps or not (self._labelled or required):
             return False
-        where = f"{self._table.name}, {self._unlabelled}: column '{column}' holds no class"
+        first, spelled = self._unlabelled or self._doubtful, self._columns.spelled_label[1]
+        where = f"{self._table.name}, {first}: column '{spelled}' holds no class"
         if not self._labelled:
             raise DataError(
                 f"{where}, and no other row has one. Name the column that has, or use a labelled "
@@ -131,13 +133,15 @@ class CheckedRows:
 
     def _row(self, place: str, values: Mapping[str, object], records: Iterator[Record]) -> Row:
         texts = [self._text(place, values, column, records) for column in self._texts]
-        label = self._label(place, values.get(self._columns.label))
+        label = self._labels.read(place, values)
         self._count += 1
-        if label is not None:
-            self._labelled = True
-        else:
+        if label is None:
             self._blanks += 1
             self._unlabelled = self._unlabelled or place
+        elif may_be_missing(label):
+            self._doubtful = self._doubtful or place
+        else:
+            self._labelled = True
         return Row(texts[0], texts[1] if len(texts) == 2 else None, label)
 
     def _text(
@@ -154,34 +158,9 @@ class CheckedRows:
             "or drop that row."
         )
 
-    def _label(self, place: str, value: object) -> str | None:
-        """The class name of a value; None where it means that there is none."""
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return None
-        try:
-            text = str(value).strip()
-        except RecursionError:
-            text = "\ud800"  # refused as what cannot be written
-        if not _is_whole(text):
-            raise DataError(
-                f"{self._table.name}, {place}: column '{self._columns.label}' is "
-                f"{_shown(value)}, and the name or number of a class was expected. Mend or drop "
-                "that row."
-            )
-        if isinstance(value, bool):
-            text = text.lower()
-        number = {"false": 0, "true": 1}.get(text.lower(), whole_number(text))
-        if not text or number == -1:  # GLUE's test split and the hub mark missing labels with -1
-            return None
-        classes = self._task.classes if self._task.names_integers else ()
-        if number is not None and 0 <= number < len(classes):
-            self._numbered[text] = classes[number]
-            return classes[number]
-        return text if number is None or not isinstance(value, float) else str(number)
-
     def _check_columns(self) -> None:
         """Refuse a source that lacks a column, before its first row is judged."""
-        required = [self._columns.label] if self._columns.label_required else []
+        required = self._columns.labels if self._columns.label_required else ()
         for column in (*self._texts, *required):
             if column not in self._seen:
                 raise self._wrong_column(column)
@@ -206,7 +185,7 @@ class CheckedRows:
 
     def _wrong_column(self, column: str) -> DataError:
         task = self._task
-        own = [name for name in (task.first, task.second, "label") if name is not None]
+        own = [name for name in (task.first, task.second, task.label) if name is not None]
         return DataError(
             f"{self._table.name} has no column '{column}'; it has: {named(self._seen)}. Task "
             f"{task.name} needs {', '.join(own)}: map them with --columns "
@@ -217,22 +196,5 @@ class CheckedRows:
 def text_fault(value: object) -> str | None:
     """What is wrong with a value where text belongs, as a clause; None where it is text."""
     if isinstance(value, str) and value and not value.isspace():
-        return None if _is_whole(value) else "holds half of a surrogate pair"
-    return "holds no text" if value is None or value == "" else f"is {_shown(value)}"
-
-
-def _is_whole(text: str) -> bool:
-    """Whether it can be written: no half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(value: object) -> str:
-    """A value for an error text: short, and never an error of its own."""
-    try:
-        return repr(value[:40] if isinstance(value, str | bytes) else value)[:40]
-    except (RecursionError, ValueError):  # nested, or an integer beyond Python's limit
-        return f"a {type(value).__name__}"
+        return None if is_writable(value) else "holds half of a surrogate pair"
+    return "holds no text" if value is None or value == "" else f"is {shown(value)}"

@@ -54,24 +54,32 @@ def read_hub(name: str, split: str) -> Table:
     failures = []
     for repository, configuration in candidates(name):
         try:
-            loaded = datasets.load_dataset(repository, configuration, split=SPLITS[split])
+            part = _split(repository, configuration, split)
+            loaded = datasets.load_dataset(repository, configuration, split=part)
         except Exception as error:  # every kind of network, hub and format error ends here
             first_line = str(error).strip().partition("\n")[0]
             failures.append(f"{type(error).__name__}: {first_line}")
         else:
-            return _table(f"hub:{name} [{SPLITS[split]}]", loaded)
+            return _table(f"hub:{name} [{part}]", loaded)
     raise DataError(
         f"hub:{name}: the split '{SPLITS[split]}' could not be loaded ({'; '.join(failures)}). "
         "Check the name and the network, or download the files and pass their path."
     )
 
 
+def _split(repository: str, configuration: str | None, split: str) -> str:
+    """What the hub calls a split; of MNLI's two validation sets the matched one is taken."""
+    if (repository, configuration, split) == ("nyu-mll/glue", "mnli", "evaluation"):
+        return "validation_matched"
+    return SPLITS[split]
+
+
 def _table(name: str, loaded: datasets.Dataset) -> Table:
     columns = tuple(loaded.column_names)
     classes = {
-        column: feature.names
+        column: names
         for column, feature in loaded.features.items()
-        if getattr(feature, "names", None)
+        if (names := _class_names(feature)) is not None
     }
 
     def read(wanted: Collection[str]) -> Iterator[Record]:
@@ -81,9 +89,7 @@ def _table(name: str, loaded: datasets.Dataset) -> Table:
         try:
             for at, values in enumerate(loaded.select_columns(needed) if needed else loaded, 1):
                 named = {
-                    column: classes[column][value]
-                    if column in classes and _is_class(value)
-                    else value
+                    column: _named(value, classes[column]) if column in classes else value
                     for column, value in values.items()
                 }
                 yield f"row {at}", named
@@ -96,6 +102,16 @@ def _table(name: str, loaded: datasets.Dataset) -> Table:
     return Table(name, columns, read)
 
 
-def _is_class(value: object) -> bool:
-    """Whether a class label is set; the hub writes -1 for an unlabelled row."""
-    return isinstance(value, int) and value >= 0
+def _class_names(feature: object) -> list[str] | None:
+    """Class names by index of a class label, and of a list of them; None of other features."""
+    found = getattr(feature, "names", None) or getattr(
+        getattr(feature, "feature", None), "names", None
+    )
+    return list(found) if found else None
+
+
+def _named(value: object, names: list[str]) -> object:
+    """A class by its name, and each of a list; the hub writes -1 for an unlabelled row."""
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return names[value] if isinstance(value, int) and value >= 0 else value

@@ -6,9 +6,12 @@ The first values decide where names leave several labels, and refuse a text that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from qdeploy.data.class_columns import class_columns
 from qdeploy.data.classes import all_generic, plain_name
+from qdeploy.data.gold_answers import are_answers
 from qdeploy.data.names import (
     LABELS,
     SECONDS,
@@ -21,10 +24,19 @@ from qdeploy.data.names import (
 )
 from qdeploy.data.notice import unread_texts
 from qdeploy.data.readers import Table, named
-from qdeploy.data.tasks import TASKS, Columns, Task, find_task, generic_task, parse_columns
+from qdeploy.data.tasks import (
+    ANSWERS,
+    TASKS,
+    Columns,
+    Task,
+    find_task,
+    generic_task,
+    parse_columns,
+)
 from qdeploy.data.values import (
     are_class_names,
     are_classes,
+    are_lists,
     is_worded,
     looks_like_text,
     of_column,
@@ -65,28 +77,44 @@ def infer(table: Table, labels: Sequence[str], columns: str | None = None) -> In
         DataError: which columns hold the text is not clear, or what would be it holds ids alone.
     """
     if columns is not None and (task := _task_of(columns)) is not None:
-        return Inferred(task, parse_columns(columns, task.name))
+        return Inferred(task, _with_classes(parse_columns(columns, task.name), table, labels))
     records = peek(table, table.columns or ())
     known = columns_of(table, records)
     first = label_by_name(known)
-    label = _label(known, records, labels)
+    label, classes = _label(known, records, labels), class_columns(known, records, labels)
     if columns is not None:  # it names the label alone
-        label = parse_columns(columns, "text").label
-    texts = _texts(table.name, known, label)
+        named_label = parse_columns(columns, "text")
+        label, classes = named_label.label, named_label.classes
+    elif label is not None and label not in classes:
+        # a column that holds classes says more than columns with the names of classes
+        classes = () if are_classes(of_column(records, label), labels) else classes
+    left = [column for column in known if column not in classes]
+    texts = _texts(table.name, left, None if classes else label)
     for column in texts:
         check_is_text(table.name, column, records, "--columns text=COLUMN,label=COLUMN")
     second = texts[1] if len(texts) == 2 else None
-    found = Columns(texts[0], second, label or "label", label_required=columns is not None)
-    read = (*texts, found.label)
+    required = columns is not None
+    found = Columns(texts[0], second, label or "label", required, classes=classes)
+    read = (*texts, *found.labels)
     others = [] if second is not None else unread_texts(known, read, records, TEXTS)
-    by_values = columns is None and label is not None and label != first
+    by_values = columns is None and label is not None and label != first and not classes
     return Inferred(
         _task(records, found, labels),
         found,
-        labelled=found.label in known,
+        labelled=set(found.labels) <= set(known),
         others=others,
         by_values=by_values,
     )
+
+
+def _with_classes(columns: Columns, table: Table, labels: Sequence[str]) -> Columns:
+    """Columns of which the texts were named; the label too, or columns of classes are it."""
+    records = peek(table, table.columns or ())
+    known = table.columns or tuple(dict.fromkeys(name for values in records for name in values))
+    if columns.label_required or columns.label in known:
+        return columns
+    left = [column for column in known if column not in columns.texts]
+    return replace(columns, classes=class_columns(left, records, labels))
 
 
 def fits(task: Task, labels: Sequence[str]) -> bool:
@@ -106,9 +134,11 @@ def _task_of(columns: str) -> Task | None:
     Raises:
         DataError: names of no task.
     """
-    own = {part.partition("=")[0].strip() for part in columns.split(",")} - {"label"}
+    own = {part.partition("=")[0].strip() for part in columns.split(",")} - {"label", "labels"}
     if not own:
         return None
+    if ANSWERS in own:
+        return find_task("squad")
     generic = find_task("text-pair" if "text_pair" in own else "text")
     known = {task: {task.first, task.second} - {None} for task in (generic, *TASKS.values())}
     for task, names in known.items():
@@ -135,6 +165,19 @@ def columns_of(table: Table, records: Sequence[Mapping[str, object]]) -> tuple[s
     if not records and next(table.read(()), None) is None:  # a fault in the first is said now
         raise DataError(f"{table.name} holds no rows. Pass a data set that has some.")
     return tuple(dict.fromkeys(column for values in records for column in values))
+
+
+def published_columns(task: Task, table: Table) -> Columns | None:
+    """The columns where a source has them as GLUE's files do; None where they are the task's own.
+
+    Raises:
+        DataError: of `columns_of`.
+    """
+    if not task.published:
+        return None
+    known = columns_of(table, () if table.columns is not None else peek(table, ()))
+    found = task.columns_in(known)
+    return None if found == task.columns else found
 
 
 def _texts(source: str, known: Sequence[str], label: str | None) -> tuple[str, ...]:
@@ -171,7 +214,7 @@ def _label(
             return column
     for column in usual:  # what is talked about may be called a target
         is_text = is_worded if column.casefold() in SECONDS else looks_like_text
-        if not is_text(values[column]):
+        if are_lists(values[column]) or not is_text(values[column]):
             return column
     own = [column for column in known if several and are_class_names(values[column], labels)]
     return own[0] if len(own) == 1 else None
@@ -180,8 +223,17 @@ def _label(
 def _task(records: Sequence[Mapping[str, object]], columns: Columns, labels: Sequence[str]) -> Task:
     """The task of GLUE with these columns and classes, or else the one that leaves both to the
     model."""
-    texts = (columns.first, columns.second)
-    found = [t for t in TASKS.values() if (t.first, t.second) == texts and fits(t, labels)]
+    if columns.classes:
+        return generic_task(columns)
+    if columns.second is not None and are_answers(of_column(records, columns.label)):
+        return find_task("squad")
+    own = (*columns.texts, columns.label)
+    found = [
+        task
+        for task in TASKS.values()
+        if ((task.first, task.second) == (columns.first, columns.second) or task.published == own)
+        and fits(task, labels)
+    ]
     if len(found) > 1 and all_generic(labels):
         seen = {plain_name(str(value)) for value in of_column(records, columns.label)}
         found = [t for t in found if seen <= {plain_name(name) for name in t.classes}]

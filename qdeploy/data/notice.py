@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from qdeploy.data.tasks import Columns, Task, generic_task
+from qdeploy.data.tasks import BETWEEN_COLUMNS, Columns, Task, generic_task
 from qdeploy.data.values import looks_like_text, of_column
 from qdeploy.errors import QDeployWarning
 
@@ -48,12 +48,14 @@ def say_read(source: str, known: Sequence[str], task: Task, columns: Columns) ->
     """
     named = [name for name in (task.first, task.second) if name is not None]
     parts = dict(zip(named, columns.texts, strict=False))
-    if columns.label in known:
-        parts["label"] = columns.label
-    unread = [column for column in known if column not in parts.values()]
+    if set(columns.labels) <= set(known):
+        side = columns.spelled_label[0]
+        more = f" and {len(columns.labels) - _NAMED} more" if len(columns.labels) > _NAMED else ""
+        parts[side] = BETWEEN_COLUMNS.join(columns.labels[:_NAMED]) + more
+    unread = [column for column in known if column not in (*columns.texts, *columns.labels)]
     task_name = "" if task == generic_task(columns) else f" as {task.name}"
     text = read_text(f"{source}{task_name}", parts, unread)
-    say(text if "label" in parts else f"{text}; no label")
+    say(text if len(parts) > len(named) else f"{text}; no label")
 
 
 def say_texts(source: str, known: Sequence[str], texts: Sequence[str], kept: Sequence[str]) -> None:

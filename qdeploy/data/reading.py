@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qdeploy.data.embedded import QNLI, for_embedded, refuse_embedded
-from qdeploy.data.infer import AUTO, columns_of, infer
+from qdeploy.data.infer import AUTO, columns_of, infer, published_columns
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.notice import say, say_read, warn_of_unread
 from qdeploy.data.readers import Table
@@ -220,11 +220,13 @@ def _of_table(
 ) -> Reading:
     """Task and columns: those asked for, those of before, or those that the table says."""
     if asked.task != AUTO:
-        known = find_task(asked.task).name
-        spelled = parse_columns(columns, known) if isinstance(columns, str) else columns
-        if columns is None and before is not None and before.task == known:
+        known = find_task(asked.task)
+        spelled = parse_columns(columns, known.name) if isinstance(columns, str) else columns
+        if columns is None and before is not None and before.task == known.name:
             spelled = before.columns
-        return replace(asked, task=known, columns=spelled)
+        elif columns is None:
+            spelled = published_columns(known, table)
+        return replace(asked, task=known.name, columns=spelled)
     if isinstance(columns, Columns):
         return replace(asked, task=generic_task(columns).name, columns=columns)
     if before is not None and columns is None:
@@ -234,7 +236,8 @@ def _of_table(
     if found.by_values:
         how = "by the names of the columns, the label by its values"
         say(f"{table.name}: '{found.columns.label}' is taken for the label, because of its values.")
-    text, label = found.columns.first, f",label={found.columns.label}" if found.labelled else ""
+    text = found.columns.first
+    label = f",{'='.join(found.columns.spelled_label)}" if found.labelled else ""
     warn_of_unread(
         table.name,
         text,

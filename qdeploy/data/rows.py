@@ -24,7 +24,8 @@ class Rows:
     Attributes:
         first: the first text of each row.
         second: the second text of each row; None where the task has one text.
-        labels: class name of each row, or an index as a string; None where the source has none.
+        labels: class name of each row, or an index as a string; of several classes, and of tags,
+            they are joined (`qdeploy.data.tokens`). None where the source has none.
         source: where they came from, for reports and error texts.
         row_ids: position of each row in its source, from 0.
         numbered: labels of the source that are numbers, or true and false, with the class of the
@@ -227,7 +228,8 @@ def _checked(
     choose("split", split, SPLITS, PlanError)
     if isinstance(columns, str):
         columns = parse_columns(columns, task)
-    return CheckedRows(open_source(source, split), known, columns or known.columns, split)
+    table = open_source(source, split)
+    return CheckedRows(table, known, columns or known.columns_in(table.columns or ()), split)
 
 
 def _check_count(n: int) -> None:

@@ -14,6 +14,7 @@ from qdeploy.data import mini
 from qdeploy.data.files import unreadable
 from qdeploy.data.hub import read_hub
 from qdeploy.data.readers import READERS, Table, read_table
+from qdeploy.data.squad import read_squad
 from qdeploy.data.tokens import joining, read_conll
 from qdeploy.errors import DataError
 
@@ -22,8 +23,9 @@ HUB = "hub:"
 _PRINTED = 4 << 20  # bytes of the start and of the end that stand for a large file
 # Files of words with their tags.
 WORD_FILES = dict.fromkeys((".conll", ".iob", ".iob2", ".bio"), read_conll)
-_FILES = (*READERS, *WORD_FILES)
-_GLUE_FILES = {"evaluation": "dev.tsv", "calibration": "train.tsv"}
+_OWN_FORMS = WORD_FILES | {".json": read_squad}
+_FILES = (*READERS, *_OWN_FORMS)
+_GLUE_FILES = {"evaluation": ("dev.tsv", "dev_matched.tsv"), "calibration": ("train.tsv",)}
 
 
 def open_source(source: str | Path, split: str) -> Table:
@@ -39,7 +41,7 @@ def open_source(source: str | Path, split: str) -> Table:
     if name == mini.NAME:
         return mini.read_mini(split)
     if name.startswith(HUB):
-        return read_hub(name.removeprefix(HUB), split)
+        return joining(read_hub(name.removeprefix(HUB), split))
     path = local_path(name)
     try:
         directory = stat.S_ISDIR(path.stat().st_mode)
@@ -47,7 +49,7 @@ def open_source(source: str | Path, split: str) -> Table:
         if path.is_symlink():
             raise unreadable(path, error) from None
         if is_hub_name(name):
-            return read_hub(name, split)
+            return joining(read_hub(name, split))
         raise _missing(name, path) from None
     except (OSError, ValueError) as error:  # a ValueError is a NUL in the name
         raise unreadable(path, error) from error
@@ -56,8 +58,8 @@ def open_source(source: str | Path, split: str) -> Table:
 
 def _read(path: Path) -> Table:
     """A file by its suffix, with the words of a list as one text."""
-    words = WORD_FILES.get(path.suffix.lower())
-    return joining(read_table(path)) if words is None else words(path)
+    read = _OWN_FORMS.get(path.suffix.lower())
+    return joining(read_table(path)) if read is None else read(path)
 
 
 def local_path(name: str) -> Path:
@@ -110,7 +112,8 @@ def fingerprint(source: str) -> str | None:
         return None
     path, digest = local_path(source), hashlib.sha256()
     try:
-        files = [path] if path.is_file() else [path / name for name in _GLUE_FILES.values()]
+        names = (name for named in _GLUE_FILES.values() for name in named)
+        files = [path] if path.is_file() else [path / name for name in names]
         found = [file for file in files if file.is_file()]
         for file in found:
             size = file.stat().st_size
@@ -137,18 +140,19 @@ def _missing(name: str, path: Path) -> DataError:
 
 
 def _glue_file(directory: Path, split: str) -> Path:
-    path = directory / _GLUE_FILES[split]
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        held = _held(directory)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    else:
-        return path
+    """GLUE's file of a split; of MNLI, whose dev set is of two, the matched one."""
+    path = directory / _GLUE_FILES[split][0]
+    for name in _GLUE_FILES[split]:
+        try:
+            (directory / name).lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise unreadable(directory / name, error) from error
+        return directory / name
     raise DataError(
         f"{directory} has no {path.name}, which holds a GLUE directory's {split} rows; it holds "
-        f"{held}. Name the file itself."
+        f"{_held(directory)}. Name the file itself."
     )
 
 

@@ -73,7 +73,7 @@ def _parse(asked: str) -> tuple[str, ...]:
 
 def _by_task(columns: dict[str, str]) -> tuple[str, ...]:
     """The columns in the order in which a task has its texts; none where no task has these."""
-    texts = {name: column for name, column in columns.items() if name != "label"}
+    texts = {name: column for name, column in columns.items() if name not in ("label", "labels")}
     for task in TASKS.values():
         own = [name for name in (task.first, task.second) if name is not None]
         if set(own) == set(texts):

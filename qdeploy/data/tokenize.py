@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qdeploy.data.batches import Batch, Encoded, Padding
 from qdeploy.data.excerpt import Excerpts, Part, is_long
 from qdeploy.data.frame import Frame, longest_first
+from qdeploy.data.kept_tokens import Kept, KeptRow
+from qdeploy.data.kept_tokens import Token as Token
 from qdeploy.data.rows import Rows
 from qdeploy.data.tokenizer_files import TokenizerFacts, read_tokenizer
+from qdeploy.data.windows import Cutter, Windows
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.integrity import SHA256
 from qdeploy.types import Array
@@ -24,43 +27,6 @@ if TYPE_CHECKING:
 
 _CHUNK_ROWS, _CHUNK_CHARACTERS = 512, 1 << 20  # tokenized at a time
 _FIELDS = ("input_ids", "attention_mask", "token_type_ids")  # what rows can give, by input name
-
-
-class Token(NamedTuple):
-    """A token of a text: its id, itself, and where it stands in the row's text, characters."""
-
-    id: int
-    text: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """So many tokens of a part, from `first` on."""
-
-    part: Part
-    first: int
-    count: int
-
-    @property
-    def ids(self) -> list[int]:
-        return self.part.encoding.ids[self.first : self.first + self.count]
-
-    def spelled(self) -> list[Token]:
-        """Each with its place in the whole text."""
-        found, start = self.part.encoding, self.part.start
-        kept = slice(self.first, self.first + self.count)
-        columns = zip(found.ids[kept], found.tokens[kept], found.offsets[kept], strict=True)
-        return [Token(i, text, start + a, start + b) for i, text, (a, b) in columns]
-
-
-class _Row(NamedTuple):
-    """What is kept of the texts of a row, and what stands around them."""
-
-    frame: Frame
-    texts: list[_Kept]
-    truncated: bool
 
 
 class TextEncoder:
@@ -165,6 +131,32 @@ class TextEncoder:
             found.append(line)
         return found
 
+    def windows(
+        self, rows: Rows, max_length: int | None = None, stride: int | None = None
+    ) -> Windows:
+        """Pairs of a question and a context, long contexts in windows; no token is cut off.
+
+        Args:
+            rows: pairs.
+            max_length: tokens of a window, special tokens included; None: the model's limit.
+            stride: of `qdeploy.data.windows.Cutter`.
+
+        Raises:
+            DataError: of `encode`; a question that leaves no room, a context without tokens.
+        """
+        assert rows.second is not None
+        frame, at = self._frame(True), 0
+        limit = self._limit(max_length, pair=True)
+        cutter = Cutter(frame, limit, stride, left=self._truncation_side == "left")
+        for chunk in _chunks(zip(rows.first, rows.second, strict=True)):
+            texts = [text for row in chunk for text in row]
+            found = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+            for question, context in zip(found[0::2], found[1::2], strict=True):
+                self._check_embedded(at, question.ids + context.ids)
+                cutter.add(at, question, context)
+                at += 1
+        return cutter.windows(self.input_names)
+
     def _asked(self, rows: Rows, prompt: str | None) -> Rows:
         """The texts as the model is to read them."""
         before = self.prompt if prompt is None else prompt
@@ -172,7 +164,9 @@ class TextEncoder:
             rows = rows.singles()
         return replace(rows, first=tuple(before + text for text in rows.first)) if before else rows
 
-    def _rows(self, rows: Rows, limit: int, batch: Callable[..., list[Encoding]]) -> Iterator[_Row]:
+    def _rows(
+        self, rows: Rows, limit: int, batch: Callable[..., list[Encoding]]
+    ) -> Iterator[KeptRow]:
         """What is kept of each row; of so many at a time that their tokens take little memory."""
         frame = self._frame(rows.second is not None)
         room = limit - frame.special
@@ -193,7 +187,7 @@ class TextEncoder:
             for row in chunk:
                 yield self._row(frame, row, [next(parts) for _ in row], room)
 
-    def _row(self, frame: Frame, texts: Sequence[str], parts: Sequence[Part], room: int) -> _Row:
+    def _row(self, frame: Frame, texts: Sequence[str], parts: Sequence[Part], room: int) -> KeptRow:
         counts = [len(part.encoding) for part in parts]
         shares = longest_first(counts, room)
         cut = not all(part.whole for part in parts)
@@ -203,10 +197,10 @@ class TextEncoder:
             shares = (more, less) if self._excerpts.has_more(*texts) else (less, more)
         left = self._truncation_side == "left"
         kept = [
-            _Kept(part, count - share if left else 0, share)
+            Kept(part, count - share if left else 0, share)
             for part, count, share in zip(parts, counts, shares, strict=True)
         ]
-        return _Row(frame, kept, sum(counts) > room)
+        return KeptRow(frame, kept, sum(counts) > room)
 
     def batches(
         self,

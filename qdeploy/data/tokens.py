@@ -6,7 +6,7 @@ and a label is split there again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def read_conll(path: Path) -> Table:
 
 
 def _sentence(words: list[str], tags: list[str]) -> Mapping[str, object]:
-    return {TOKENS: _joined(words), TAGS: _joined(tags)}
+    return {TOKENS: joined(words), TAGS: joined(tags)}
 
 
 def joining(table: Table) -> Table:
@@ -76,17 +76,22 @@ def joining(table: Table) -> Table:
 
 
 def _value(value: object) -> object:
-    """A list of texts or of whole numbers as one text; anything else as it is."""
+    """A list of texts or of whole numbers as one text; anything else, and an empty one, stays."""
     if not isinstance(value, list) or not value:
         return value
     if all(isinstance(item, str) for item in value):
-        return _joined(value)
-    if all(isinstance(item, int) and not isinstance(item, bool) for item in value):
-        return _joined([str(item) for item in value])
+        return joined(value)
+    if all(_is_whole(item) for item in value):
+        return joined([str(int(item)) for item in value])
     return value
 
 
-def _joined(items: list[str]) -> str:
+def _is_whole(item: object) -> bool:
+    """Whether it is a whole number; 1.0 and true are, as the 0 and 1 of each class are written."""
+    return item.is_integer() if isinstance(item, float) else isinstance(item, int)
+
+
+def joined(items: Sequence[str]) -> str:
     """Blanks inside a word do not break, so that the words can be told apart again."""
     return BETWEEN.join(_NO_BREAK.join(item.split()) or _NO_BREAK for item in items)
 
@@ -97,5 +102,5 @@ def as_text(value: str) -> str:
 
 
 def items_of(label: str) -> list[str]:
-    """The items of a joined value."""
-    return label.split(BETWEEN)
+    """The items of a joined value, with plain blanks inside them; none of an empty one."""
+    return label.replace(_NO_BREAK, " ").split(BETWEEN) if label else []

@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_number
 from qdeploy.data.readers import Table
+from qdeploy.data.tokens import BETWEEN, items_of
 from qdeploy.errors import DataError
 
 PEEKED = 100  # records that are looked at
 _SELDOM = 4  # rows at most, on average, that have one text; of a class there are more
+_LONGEST = 20_000  # characters of a value that are looked at
 
 # Words of letters; scripts that are written without spaces (Thai to Khmer, kana, Han) by length.
 _WORDS = re.compile(r"[^\W\d_]{2,}[^\s\w]*\s+\W*[^\W\d_]{2,}")
@@ -92,6 +94,11 @@ def is_ids(values: Sequence[object]) -> bool:
     return bool(values) and all(_ID.fullmatch(str(value)[:100]) for value in values)
 
 
+def are_lists(values: Sequence[object]) -> bool:
+    """Whether lists are among the values: those of several items are joined, empty ones stay."""
+    return any(value == [] or (isinstance(value, str) and BETWEEN in value) for value in values)
+
+
 def are_classes(values: Sequence[object], labels: Sequence[str]) -> bool:
     """Whether every value names a class of the model, or all are indices of its classes.
 
@@ -106,7 +113,8 @@ def are_class_names(values: Sequence[object], labels: Sequence[str]) -> bool:
     """Whether every value names a class of the model; False where its names say nothing."""
     if not values or all_generic(labels):
         return False
-    return _plain(values) <= {plain_name(name) for name in labels}
+    names = _plain(values)
+    return bool(names) and names <= {plain_name(name) for name in labels}
 
 
 def _are_indices(values: Sequence[object], classes: int) -> bool:
@@ -119,4 +127,23 @@ def _are_indices(values: Sequence[object], classes: int) -> bool:
 
 
 def _plain(values: Sequence[object]) -> set[str]:
-    return {plain_name(str(value)[:200]) for value in values if not isinstance(value, list | dict)}
+    """The names that stand in the values, of a list in each."""
+    texts = (str(value)[:_LONGEST] for value in values if not isinstance(value, list | dict))
+    return {plain_name(item[:200]) for text in texts for item in items_of(text)}
+
+
+def is_writable(text: str) -> bool:
+    """Whether it can be written: no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(value: object) -> str:
+    """A value for an error text: short, and never an error of its own."""
+    try:
+        return repr(value[:40] if isinstance(value, str | bytes) else value)[:40]
+    except (RecursionError, ValueError):  # nested, or an integer beyond Python's limit
+        return f"a {type(value).__name__}"

@@ -11,7 +11,7 @@ from qdeploy.calibrate.strategies import FP16, FP32
 from qdeploy.deploy.predict_script import SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import decibels, megabytes, percent
-from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS, Head, default_prompt, head_of
+from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS, Head, default_prompt, head_of
 from qdeploy.schemas.certificate import Certificate, Int8
 from qdeploy.schemas.manifest import EngineFields, Noise
 from qdeploy.text import markdown
@@ -129,10 +129,12 @@ def _noise(noise: Noise) -> str:
 
 def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
-    calls = {SEQUENCES: "predict", TOKENS: "entities", EMBEDDINGS: "encode"}
-    call = calls.get(head.task, "logits")
+    calls = {SEQUENCES: "predict", TOKENS: "entities", EMBEDDINGS: "encode", SPANS: "answer"}
+    call = calls[head.task]
     single = head.task in (TOKENS, EMBEDDINGS)
     texts = 1 if single else len(text_columns(manifest))  # 0: nobody knows
+    if head.task == SPANS:
+        texts = 2
     rows = '[("first text", "second text")]' if texts == 2 else '["a text"]'
     note = "" if texts else '  # of pairs: [("first text", "second text")]'
     yield "### With qdeploy"
@@ -151,12 +153,12 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
         if texts != 1:
             lines.append(f'python {SCRIPT} --pairs "first text" "second text"')
         yield _code("sh", "\n".join([*lines, f"python {SCRIPT} --help"]))
-        yield "Its answers are those of `qdeploy.load`. Copy what you need of it."
+        yield _LOGITS_ALONE if head.task == SPANS else _SAME
     yield f"### With {snippet.heading} alone"
     if snippet.language == "python":
         code = f"{snippet.imports}\n{_tokenized(manifest, texts)}\n{snippet.run}\n{_PRINT}"
         yield _code("python", code)
-        yield _EMBEDDING if head.task == EMBEDDINGS else _WHAT
+        yield {EMBEDDINGS: _EMBEDDING, SPANS: _ENDS}.get(head.task, _WHAT)
     else:
         yield _code(snippet.language, snippet.run)
         yield (
@@ -165,6 +167,12 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
         )
 
 
+_SAME = "Its answers are those of `qdeploy.load`. Copy what you need of it."
+_LOGITS_ALONE = (
+    "It gives the logits of each token, of a question and as much of its context as the model "
+    "takes. `answer` above finds the answer in them, also in longer contexts."
+)
+_ENDS = "This prints the logits of each token: as the first one of the answer, and as the last."
 _WHAT = "This prints the logits. `config.json` names the classes (`id2label`)."
 _EMBEDDING = (
     "`sentence_embedding` is the finished embedding; `token_embeddings` are the vectors of the "

@@ -14,7 +14,7 @@ from qdeploy.calibrate.options import (
 )
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.options import OUTPUT, Options, defaults, flat, nested, option, specs
-from qdeploy.types import PathLike
+from qdeploy.types import OwnMetric, PathLike
 
 # Headings of help; a test holds those of targets against what the targets take.
 ENGINE = "What to build"
@@ -110,7 +110,7 @@ class CompileOptions(Options):
 
 @dataclass(frozen=True)
 class BuildOptions(Options):
-    """What a build is asked for; `max_drop` is of the strategy `auto`."""
+    """What a build is asked for; `max_drop` and `metric` are of the strategy `auto`."""
 
     strategy: str = option(
         "peg",
@@ -150,7 +150,16 @@ class BuildOptions(Options):
     calibration: CalibrationOptions = nested(CalibrationOptions)
     plan: PlanOptions = nested(PlanOptions)
     max_drop: float | None = common.max_drop(
-        "auto: accuracy points that may be lost; 0.3 when left out.", OTHERS
+        "auto: accuracy points, or hundredths of the metric, that may be lost. 0.3 when left out, 5"
+        " of recall@10.",
+        OTHERS,
+    )
+    metric: OwnMetric | str | None = option(
+        None,
+        "auto: what may not drop. The head's own when left out: accuracy, spearman, entity-f1,"
+        " recall@10 of embeddings. MODULE:FUNCTION is one of yours: docs/strategies.md.",
+        group=OTHERS,
+        metavar="[NAME|MODULE:FUNCTION]",
     )
     compilation: CompileOptions = nested(CompileOptions)
     measure: bool = option(
@@ -172,6 +181,8 @@ class BuildOptions(Options):
             raise PlanError(
                 "--max-drop of build is for --strategy auto; `qdeploy eval` has one too."
             )
+        if self.metric is not None and self.strategy != "auto":
+            raise PlanError("--metric is for --strategy auto. Leave it out, or pass both.")
 
     @property
     def shape(self) -> Shape:

@@ -51,7 +51,10 @@ def predict_script(directory: Path, manifest: EngineFields) -> str | None:
         return _SECTION.sub(chosen, found["body"]) if found["name"] in wanted else ""
 
     packages = " ".join(target.snippet().packages)
-    text = _SECTION.sub(chosen, _read(_TEMPLATE).replace("PACKAGES", packages))
+    template = _read(_TEMPLATE).replace("PACKAGES", packages)
+    if "raw" in wanted:
+        template = template.replace("Answers of the engine", "Outputs of the engine", 1)
+    text = _SECTION.sub(chosen, template)
     return _FOR_CHECKERS.sub("", text)
 
 
@@ -62,18 +65,18 @@ def _read(name: str) -> str:
 def _of_head(head: Head) -> set[str]:
     """Sections that a head needs."""
     if head.task == TOKENS:
-        return {"tokens", "entities"}
+        return {"single", "tokens", "entities"}
     if head.task == EMBEDDINGS:
-        return {"embed"}
+        return {"single", "embed"}
     if head.task != SEQUENCES:
         return {"tokens", "raw"}
-    if _function(head) is None:
+    if score_function(head) is None:
         return {"raw"}
     return {"classify", "multi"} if head.problem_type == MULTI_LABEL else {"classify"}
 
 
-def _function(head: Head) -> str | None:
-    """What makes scores of logits; None of an activation that is not known, as in `predict`."""
+def score_function(head: Head) -> str | None:
+    """What makes scores of logits in `predict.py`; None of an activation that is not known."""
     try:
         return head.score_function()
     except PlanError:
@@ -89,7 +92,7 @@ def _constants(directory: Path, manifest: EngineFields, head: Head, sections: se
     if {"classify", "entities"} & sections:
         values["LABELS"] = list(head.labels)
     if "classify" in sections:
-        values["FUNCTION"] = _function(head)
+        values["FUNCTION"] = score_function(head)
     values |= {
         "INPUTS": list(manifest["inputs"]),
         "OUTPUTS": list(head.answers),

@@ -158,9 +158,11 @@ class Model:
 
     def answers(self, rows: list[Row]) -> list[dict[str, object]]:
         """An answer for each row, in order."""
-        # <embed>
+        # <single>
         if any(len(row) == 2 for row in rows):
-            sys.exit("This engine embeds single texts, and pairs were given.")
+            sys.exit("This engine reads single texts, and pairs were given.")
+        # </single>
+        # <embed>
         rows = [(PROMPT + row[0],) for row in rows]
         # </embed>
         encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
@@ -189,8 +191,7 @@ class Model:
                 found[at] = {"embedding": values[0].tolist()}
                 # </embed>
                 # <raw>
-                named = zip(OUTPUTS, values, strict=True)
-                found[at] = {name: value.tolist() for name, value in named}
+                found[at] = {n: v.tolist() for n, v in zip(OUTPUTS, values, strict=True)}
                 # </raw>
         return found
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qdeploy.calibrate.options import EVERYWHERE, NONE, PlanOptions
+from qdeploy.calibrate.options import (
+    EVERYWHERE,
+    NOISE_TARGET,
+    NONE,
+    RANKS,
+    PlanOptions,
+)
 from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.deploy.options import AUTO, REMOVED, BuildOptions, Shape, parse_shape
 from qdeploy.deploy.targets.base import HALF, Target
@@ -13,6 +19,7 @@ from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
+from qdeploy.head import EMBEDDINGS, SEQUENCES, head_of
 from qdeploy.options import defaults
 
 _USUAL = parse_shape(str(defaults(BuildOptions)["opt_shape"]))
@@ -61,6 +68,8 @@ class Request:
         weighs = asked.plan.prescale is None and plan.prescale == EVERYWHERE
         request = cls(model_dir, asked, target, rest, plan, weighs)
         request.check_target()
+        if asked.strategy == "peg":
+            request = replace(request, plan=plan.reaching(_noise_target(model_dir)))
         longest = int(read_manifest(model_dir, "model")["max_length"])
         check_shape(asked.shape, longest)
         if "min_shape" in target.takes:
@@ -125,6 +134,13 @@ class Request:
             )
         if not self.asked.dry_run:
             target.require()
+
+
+def _noise_target(model_dir: Path) -> float:
+    """What the head asks for, dB: rankings change with less noise than answers do."""
+    head = head_of(model_dir, read_manifest(model_dir, "model"))
+    one_logit = head.task == SEQUENCES and len(head.labels) == 1
+    return RANKS if head.task == EMBEDDINGS or one_logit else NOISE_TARGET
 
 
 def check_shape(shape: Shape, longest: int) -> None:

@@ -7,7 +7,7 @@ that has a baseline.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,13 +16,14 @@ import numpy as np
 from qdeploy.data.lengths import RowLengths, row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
+from qdeploy.data.windows import window_limit
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.predict import predict_logits, predict_values
-from qdeploy.head import Head
+from qdeploy.head import SPANS, Head
 from qdeploy.schemas.evaluation import Comparison, Metrics, OutputNoise
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array, Progress
@@ -85,6 +86,11 @@ class Compared:
     values: dict[str, Array]
     lengths: RowLengths
     head: Head
+
+
+def in_windows(head: Head, rows: Rows) -> bool:
+    """Whether rows are questions with contexts, which may be longer than a row of the engine."""
+    return head.task == SPANS and rows.second is not None
 
 
 def no_accuracy(subject: LoadedEngine, rows: Rows, *, stands_in: bool = False) -> str | None:
@@ -164,9 +170,18 @@ def outputs_of(
     batch_size: int = 8,
     progress: Progress | None = None,
     stage: str = "accuracy",
+    stride: int | None = None,
 ) -> Compared:
-    """What every row is answered, of any head; arguments and errors as of `predict_rows`."""
-    encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
+    """What every row is answered, of any head; arguments and errors as of `predict_rows`.
+
+    Of questions and their contexts, what is answered in every window, which overlap in `stride`
+    tokens (`qdeploy.data.windows`).
+    """
+    if in_windows(subject.head, rows):
+        limit = window_limit(subject.longest, max_length)
+        encoded = subject.encoder.windows(rows, limit, stride).encoded
+    else:
+        encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
     values = predict_values(
         subject.engine,
         subject.encoder,
@@ -177,6 +192,13 @@ def outputs_of(
         stage=stage,
     )
     return Compared(values, encoded.row_lengths, subject.head)
+
+
+def by_row(values: Mapping[str, Array], lengths: Array) -> list[dict[str, Array]]:
+    """Answers for tokens, [tokens of all rows, …], row by row; int64 [N] tokens of each."""
+    ends = np.cumsum(lengths)[:-1]
+    parts = {name: np.split(array, ends) for name, array in values.items()}
+    return [{name: part[at] for name, part in parts.items()} for at in range(len(lengths))]
 
 
 def metrics_of(judged: Judged) -> Metrics:

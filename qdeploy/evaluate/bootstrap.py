@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
 import numpy as np
 
 from qdeploy.schemas.quality import QualityFigure
 from qdeploy.types import Array
 
 _LEVEL = (2.5, 97.5)
+
+
+class Scored(Protocol):
+    """Answers of an engine beside what they should be: what metrics are computed from."""
+
+    def count(self, name: str) -> int:
+        """What a bootstrap draws for a metric: rows, sentences, queries, texts."""
+
+    def figure(self, name: str, drawn: Array | None = None) -> float:
+        """A metric of all of them, or of those that were drawn; NaN where it has no value."""
+
+
+def figures_of(
+    names: Sequence[str],
+    own: Scored,
+    base: Scored | None,
+    seed: int,
+    *,
+    draws: int = 400,
+    lower_is_better: Collection[str] = (),
+) -> list[QualityFigure]:
+    """Metrics with their intervals, and what is lost against a baseline on the same draws.
+
+    Args:
+        names: of the metrics.
+        own, base: of the engine and its baseline; None where there is none.
+        seed: of the bootstrap.
+        draws: how many.
+        lower_is_better: metrics of which less is better.
+    """
+    found = []
+    for name in names:
+        drawn = [None, *drawn_of(own.count(name), draws, seed)]
+        mine = np.array([own.figure(name, one) for one in drawn])
+        theirs = None if base is None else np.array([base.figure(name, one) for one in drawn])
+        found.append(figure_of(name, mine, theirs, lower_is_better=name in lower_is_better))
+    return found
+
+
+def drawn_of(count: int, draws: int, seed: int) -> list[Array]:
+    """The rows of each draw, int64 [count], with replacement."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, count, count) for _ in range(draws)]
 
 
 def figure_of(

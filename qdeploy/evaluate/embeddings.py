@@ -47,8 +47,6 @@ def closeness(reference: Array, found: Array) -> Closeness:
 def recall_at(reference: Array, found: Array, count: int = NEIGHBOURS) -> float | None:
     """The share of each text's nearest others that another set of embeddings finds too.
 
-    Texts that FP32 embeds alike are one: which of them is the nearer is a matter of roundings.
-
     Args:
         reference, found: FP32 [N, D] of length 1.
         count: of neighbours.
@@ -56,17 +54,31 @@ def recall_at(reference: Array, found: Array, count: int = NEIGHBOURS) -> float 
     Returns:
         None where there are no more texts than neighbours.
     """
+    hits = neighbours_found(reference, found, count)
+    return float(hits.sum()) / (len(hits) * count) if len(hits) else None
+
+
+def neighbours_found(reference: Array, found: Array, count: int = NEIGHBOURS) -> Array:
+    """Of each text's nearest others, how many another set of embeddings finds too.
+
+    Texts that FP32 embeds alike are one: which of them is the nearer is a matter of roundings.
+
+    Args, see `recall_at`.
+
+    Returns:
+        Int64 [texts that differ]; empty where these are no more than neighbours.
+    """
     _, first = np.unique(reference, axis=0, return_index=True)
     reference, found = reference[np.sort(first)], found[np.sort(first)]
     if len(reference) <= count:
-        return None
-    hits = 0
+        return np.empty(0, np.int64)
+    hits = list[int]()
     for start in range(0, len(reference), _BLOCK):
         near, also = (
             _nearest(vectors, start, start + _BLOCK, count) for vectors in (reference, found)
         )
-        hits += sum(len(set(a) & set(b)) for a, b in zip(near, also, strict=True))
-    return hits / (len(reference) * count)
+        hits += (len(set(a) & set(b)) for a, b in zip(near, also, strict=True))
+    return np.array(hits, np.int64)
 
 
 def _nearest(vectors: Array, start: int, end: int, count: int) -> list[list[int]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
+from qdeploy.data.windows import window_limit
 from qdeploy.errors import PlanError
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
@@ -22,17 +21,19 @@ from qdeploy.evaluate.accuracy import (
     outputs_of,
     predict_rows,
 )
-from qdeploy.evaluate.class_quality import class_quality
+from qdeploy.evaluate.class_quality import judged_quality, metric_doubt
 from qdeploy.evaluate.embeddings import closeness
 from qdeploy.evaluate.gates import Gates
-from qdeploy.evaluate.labels import label_remedy, same_classes
+from qdeploy.evaluate.head_quality import check_labels, head_quality
+from qdeploy.evaluate.labels import label_remedy
 from qdeploy.evaluate.loaded_engine import LoadedEngine
-from qdeploy.evaluate.quality import no_quality, quality_of, values_of
+from qdeploy.evaluate.options import EvalOptions
+from qdeploy.evaluate.quality import no_quality
+from qdeploy.evaluate.question_answering import check_span_options
 from qdeploy.evaluate.suspicions import of_lengths
-from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags, tag_quality
-from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.head import EMBEDDINGS, SPANS
 from qdeploy.schemas.evaluation import Evaluation
-from qdeploy.schemas.quality import EmbeddingsNear, Quality
+from qdeploy.schemas.quality import EmbeddingsNear
 from qdeploy.types import Progress
 
 _NAME_ROWS = "Name labelled rows with --data"
@@ -45,7 +46,7 @@ def fill_answers(
     rows: Rows,
     reading: Reading,
     gates: Gates,
-    seed: int,
+    asked: EvalOptions,
     progress: Progress | None,
 ) -> Judged | Compared | None:
     """Fill `metrics` or `quality`, `labels` and `baseline` as far as labels and heads allow.
@@ -57,17 +58,20 @@ def fill_answers(
         PlanError: a gate, or a simulation, that needs what cannot be measured.
         DataError: labels that do not fit the head.
     """
-    limit = row_limit(longest(subjects), reading.max_length, subjects[0].taker)
+    head = subjects[0].head
+    check_span_options(head, asked.spans)
+    limit = kept_tokens(subjects, reading.max_length)
     batch = report["protocol"]["batch_size"]
-    if subjects[0].head.chooses:
+    if head.chooses:
         predict = partial(predict_rows, task=find_task(reading.task), max_length=limit,
                           batch_size=batch, progress=progress)  # fmt: skip
         found: Judged | Compared | None = _fill_classes(
-            report, subjects, rows, reading, gates, predict, seed
+            report, subjects, rows, reading, gates, predict, asked
         )
     else:
-        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress)
-        found = _fill_values(report, subjects, rows, reading, gates, run, seed)
+        run = partial(outputs_of, max_length=limit, batch_size=batch, progress=progress,
+                      stride=asked.spans.stride)  # fmt: skip
+        found = _fill_values(report, subjects, rows, reading, gates, run, asked)
     if found is not None:
         parts.add_lengths(report["data"], found.lengths)
         report["warnings"] += of_lengths(
@@ -81,6 +85,16 @@ def longest(subjects: list[LoadedEngine]) -> int:
     return min(subject.longest for subject in subjects)
 
 
+def kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
+    """Tokens kept of a row, or of each window of a question and its context.
+
+    Raises:
+        PlanError: more were asked for than the engines take.
+    """
+    limit = window_limit if subjects[0].head.task == SPANS else row_limit
+    return limit(longest(subjects), max_length, subjects[0].taker)
+
+
 def _fill_classes(
     report: Evaluation,
     subjects: list[LoadedEngine],
@@ -88,7 +102,7 @@ def _fill_classes(
     reading: Reading,
     gates: Gates,
     run: partial[Judged],
-    seed: int,
+    asked: EvalOptions,
 ) -> Judged | None:
     """Of heads that choose one class for each row."""
     reason = no_accuracy(subjects[0], rows, stands_in=reading.stands_in)
@@ -110,22 +124,15 @@ def _fill_classes(
     report["labels"] = parts.about_labels(judged[0])
     if reason is None:
         report["metrics"] = metrics_of(judged[0])
-        report["quality"] = _classes(judged, seed)
+        task, base = find_task(reading.task), judged[1] if len(judged) > 1 else None
+        report["quality"] = judged_quality(judged[0], base, task, asked.seed)
+        if (doubt := metric_doubt(task, judged[0].order.names)) is not None:
+            report["warnings"].append(doubt)
     if report["baseline"] is not None:
         parts.add_comparison(report["baseline"], compare(judged[0], judged[1]))
     if reason is not None:
         report["warnings"].append(_compared("Accuracy", reason))
     return judged[0]
-
-
-def _classes(judged: list[Judged], seed: int) -> Quality:
-    """What accuracy does not tell: of rare classes, and beyond chance."""
-    own, gold = judged[0], judged[0].gold
-    assert gold is not None
-    base = None
-    if len(judged) > 1:
-        base = np.argmax(judged[1].logits[:, same_classes(own.order, judged[1].order)], axis=1)
-    return class_quality(gold, own.predicted, base, seed)
 
 
 def _fill_values(
@@ -135,7 +142,7 @@ def _fill_values(
     reading: Reading,
     gates: Gates,
     run: partial[Compared],
-    seed: int,
+    asked: EvalOptions,
 ) -> Compared:
     """Of heads whose answers are values, vectors, or answers for tokens."""
     head, baseline = subjects[0].head, report["baseline"]
@@ -149,33 +156,24 @@ def _fill_values(
                 "or measure its latency alone (--no-accuracy)."
             )
         report["warnings"].append(_compared("Quality", reason))
+    if reason is None:
+        check_labels(head, rows, reading.places)
     found = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
     if baseline is not None:
         parts.add_noise(baseline, compare_outputs(found[0], found[1]))
         if head.task == EMBEDDINGS:
             baseline["embeddings"] = _near(found[1], found[0])
     if reason is None:
-        measure = _tags if head.task == TOKENS else _numbers
-        report["quality"] = measure(subjects, rows, found, seed)
+        report["quality"] = head_quality(
+            subjects,
+            rows,
+            found,
+            places=reading.places,
+            threshold=asked.threshold,
+            spans=asked.spans,
+            seed=asked.seed,
+        )
     return found[0]
-
-
-def _numbers(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:
-    """Of heads that give a number for each row."""
-    head = subjects[0].head
-    both = [values_of(head, rows, one.values[head.answers[0]]) for one in found]
-    return quality_of(both[0], head, both[1] if len(both) > 1 else None, seed)
-
-
-def _tags(subjects: list[LoadedEngine], rows: Rows, found: list[Compared], seed: int) -> Quality:
-    """Of token classifiers."""
-    gold = gold_tags(rows, subjects[0].head.labels)
-    both = []
-    for subject, one in zip(subjects, found, strict=True):
-        spelled = subject.encoder.spelled(rows, one.lengths.max_length)
-        said = predicted_tags(rows, spelled, one.values["logits"], subject.head.labels)
-        both.append(counts_of(gold, said))
-    return tag_quality(both[0], both[1] if len(both) > 1 else None, seed)
 
 
 def _near(base: Compared, own: Compared) -> EmbeddingsNear:

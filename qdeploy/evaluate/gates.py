@@ -8,7 +8,7 @@ from qdeploy.deploy.int8_gate import shortfall
 from qdeploy.errors import GateError, PlanError
 from qdeploy.figures import accuracy, points
 from qdeploy.schemas.evaluation import Evaluation
-from qdeploy.schemas.quality import QualityFigure, main_figure
+from qdeploy.schemas.quality import QualityFigure, judging_figure
 
 _ROUNDING = 1e-9  # a drop of exactly the limit passes, whatever binary fractions make of it
 
@@ -18,8 +18,8 @@ class Gates:
     """What an engine must reach; `EvalOptions` holds the bounds of both.
 
     Attributes:
-        max_drop: points of accuracy, or hundredths of the head's own metric, that it may lose
-            against the baseline (0.5: half a point, or 0.005 of a correlation).
+        max_drop: points of accuracy, or hundredths of the head's or the task's own metric, that it
+            may lose against the baseline (0.5: half a point, or 0.005 of a correlation).
         require_int8: least share of the FLOPs of all constant-weight products, planned or not, that
             INT8 kernels did, 0 … 1.
     """
@@ -74,9 +74,10 @@ class Gates:
         return None if int8 is None else shortfall(int8, self.require_int8)
 
     def _drop(self, report: Evaluation) -> str | None:
-        base, own, quality = report["baseline"], report["metrics"], report["quality"]
-        if self.max_drop is not None and own is None and quality is not None:
-            return self._quality_drop(main_figure(quality))
+        base, own = report["baseline"], report["metrics"]
+        judging = judging_figure(report["quality"])
+        if self.max_drop is not None and judging is not None:
+            return self._quality_drop(judging)
         if self.max_drop is None or base is None or own is None:  # `check_use` asked for both
             return None
         if 100 * base["drop"] <= self.max_drop + _ROUNDING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdeploy.errors import DataError, QDeployError, QDeployWarning
-from qdeploy.head import head_of
+from qdeploy.head import MULTI_LABEL, head_of
 from qdeploy.schemas.manifest import EngineFields
 
 if TYPE_CHECKING:
@@ -28,15 +28,18 @@ def label_fault(engine_dir: str | Path, manifest: EngineFields) -> str | None:
         manifest: of it.
 
     Returns:
-        A text with what to do. None too for a head that has no accuracy, rows without labels, and
+        A text with what to do. None too for a head that has no classes, rows without labels, and
         rows of the hub, which are not read a second time for this. Labels that are read as
         classes, but leave some without a row, are warned of.
     """
     from qdeploy.data.rows import read_rows
     from qdeploy.data.tasks import find_task
+    from qdeploy.evaluate.label_sets import label_sets
     from qdeploy.evaluate.labels import absent_text, class_order, gold_of
 
-    if not manifest.get("data") or not head_of(Path(engine_dir), manifest).chooses:
+    head = head_of(Path(engine_dir), manifest)
+    multilabel = head.problem_type == MULTI_LABEL
+    if not manifest.get("data") or not (head.chooses or multilabel):
         return None
     try:
         reading = _reading(manifest)
@@ -48,6 +51,9 @@ def label_fault(engine_dir: str | Path, manifest: EngineFields) -> str | None:
         source = str(reading.source)
         rows = read_rows(source, task=reading.task, columns=reading.columns, limit=_MOST)
         if rows.labels is None:
+            return None
+        if multilabel:
+            label_sets(rows, head.labels, reading.places)
             return None
         order = class_order(manifest["labels"], find_task(reading.task))
         gold = gold_of(rows, order)

@@ -12,6 +12,7 @@ from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_n
 from qdeploy.data.notice import say
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
+from qdeploy.data.tokens import as_text
 from qdeploy.errors import DataError, ModelError
 from qdeploy.types import Array
 
@@ -80,19 +81,26 @@ def gold_of(rows: Rows, order: ClassOrder) -> Gold:
             "without accuracy (--no-accuracy)."
         )
     counts = Counter(rows.labels)
-    places, form = _by_name(counts, order.names), NAMES
-    if len(places) < len(counts):
-        numbers = _by_number(counts, len(order.names))
-        if not places or len(numbers) == len(counts):
-            places, form = numbers, INTEGERS
+    places, form = places_of(counts, order.names)
     for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
         if label not in places:
-            shown = label if len(label) <= 60 else f"{label[:60]}…"
+            text = as_text(label)  # several classes of one row
+            shown = text if len(text) <= 60 else f"{text[:60]}…"
             where = f"{rows.source}: row {row_id + 1} has the class '{shown}'"
             remedy = _remedy(order.names, counts, places)
             raise DataError(f"{where}, and the model knows {', '.join(order.names)}. {remedy}")
-    _say_meaning(rows, order, places if form == INTEGERS else {})
+    say_meaning(rows, order.names, places if form == INTEGERS else {})
     return Gold(np.array([places[label] for label in rows.labels], np.int64), form)
+
+
+def places_of(counts: Counter[str], names: Sequence[str]) -> tuple[dict[str, int], str]:
+    """The class of each label that has one, and how labels are spelled: see `Gold.form`."""
+    places, form = _by_name(counts, names), NAMES
+    if len(places) < len(counts):
+        numbers = _by_number(counts, len(names))
+        if not places or len(numbers) == len(counts):
+            places, form = numbers, INTEGERS
+    return places, form
 
 
 def label_remedy(rows: Rows) -> str:
@@ -123,11 +131,11 @@ def absent_text(indices: Array, form: str | None, order: ClassOrder) -> str | No
     )
 
 
-def _say_meaning(rows: Rows, order: ClassOrder, places: Mapping[str, int]) -> None:
+def say_meaning(rows: Rows, names: Sequence[str], places: Mapping[str, int]) -> None:
     """Say how labels that are not names became classes: `labels: 0 = negative, 1 = positive`."""
     meaning = list(rows.numbered)
     pairs = sorted(places.items(), key=lambda pair: (pair[1], pair[0]))
-    meaning += [(label, order.names[at]) for label, at in pairs]
+    meaning += [(label, names[at]) for label, at in pairs]
     # of a class without a name there is nothing to say
     meaning = [
         (label, name)

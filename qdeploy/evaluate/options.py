@@ -7,13 +7,40 @@ from typing import TYPE_CHECKING
 
 from qdeploy import common_options as common
 from qdeploy.errors import DataError, PlanError
-from qdeploy.options import DATA, GENERAL, LATENCY, MEASURED, OUTPUT, Options, option
+from qdeploy.options import DATA, GENERAL, LATENCY, MEASURED, OUTPUT, Options, nested, option
 from qdeploy.types import PathLike
 
 if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
-EMBEDDING = "Embeddings"  # heading of help
+EMBEDDING, QUESTIONS, TAGS = "Embeddings", "Question answering", "Tags"  # headings of help
+
+
+@dataclass(frozen=True)
+class SpanOptions(Options):
+    """How the answer of a question is found in its context."""
+
+    max_answer_length: int = option(
+        30, "Most tokens of an answer.", group=QUESTIONS, number=int, least=1, metavar="N"
+    )
+    no_answer_threshold: float = option(
+        0.0,
+        "How far the logits of no answer must be above those of the best answer, as of SQuAD 2.0.",
+        group=QUESTIONS,
+        number=float,
+        least=-1000,
+        most=1000,
+        metavar="LOGITS",
+    )
+    stride: int | None = option(
+        None,
+        "Tokens of a long context that stand in two neighbouring windows. 128, and half a window at"
+        " most, when left out.",
+        group=QUESTIONS,
+        number=int,
+        least=0,
+        metavar="N",
+    )
 
 
 @dataclass(frozen=True)
@@ -34,6 +61,14 @@ class EvalOptions(Options):
         metavar="DATA",
     )
     columns: Columns | str | None = common.columns()
+    label_separator: str | None = option(
+        None,
+        "Multi-label rows: what stands between the classes in a cell of the label, such as '|'. A"
+        " cell is one class when left out.",
+        group=DATA,
+        metavar="TEXT",
+    )
+    threshold: float | None = common.threshold()
     baseline: PathLike | None = option(
         None,
         "Compare with this engine; rounds of the two alternate. fp32 and fp16 are built from the"
@@ -102,6 +137,7 @@ class EvalOptions(Options):
         "Most accuracy points that may be lost against --baseline."
     )
     require_int8: float | None = common.require_int8()
+    spans: SpanOptions = nested(SpanOptions)
     simulate: bool = option(
         False,
         "Run the graph of a --dry-run on the CPU, for its accuracy alone.",
@@ -185,6 +221,21 @@ class PredictOptions(Options):
         number=int,
         least=1,
         metavar="N",
+    )
+    threshold: float | None = common.threshold(OUTPUT)
+    handle_impossible_answer: bool = option(
+        False,
+        "Answer with an empty text where a context holds no answer, for models of SQuAD 2.0.",
+        group=QUESTIONS,
+    )
+    spans: SpanOptions = nested(SpanOptions)
+    aggregation_strategy: str = option(
+        "none",
+        "Token classifiers: how tokens become entities, as in transformers' pipeline. none tells"
+        " each token; simple joins neighbours of one type; first, average and max let the tokens of"
+        " a word agree beforehand.",
+        group=TAGS,
+        choices="qdeploy.evaluate.aggregation:STRATEGIES",
     )
     batch_size: int = common.batch_size(GENERAL)
     max_length: int | None = option(

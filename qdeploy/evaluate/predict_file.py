@@ -16,13 +16,13 @@ from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError, PlanError, QDeployWarning
 from qdeploy.evaluate.answer_lines import Lines, free_name, plain_value
-from qdeploy.evaluate.file_answers import Answered, Answerer
+from qdeploy.evaluate.file_answers import Answered, Answerer, labels_of
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
-from qdeploy.head import EMBEDDINGS, TOKENS
+from qdeploy.head import EMBEDDINGS, SPANS, TOKENS
 from qdeploy.options import given_or
 from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.types import PathLike, Progress
@@ -55,6 +55,7 @@ def predict_file(
     predictor = Predictor(engine_dir, threads=asked.threads)
     if max_length is not None:
         row_limit(predictor.max_length, max_length)
+    longest = predictor.window if predictor.task == SPANS else predictor.max_length
     answerer = Answerer(predictor, asked)
     incoming = open_incoming(file, asked.format)
     began = time.monotonic()
@@ -80,7 +81,7 @@ def predict_file(
         "unanswered": task.unanswered,
         "fields": list(answerer.fields),
         "truncated": task.truncated,
-        "max_length": max_length or predictor.max_length,
+        "max_length": max_length or longest,
         "batch_size": asked.batch_size,
         "threads": predictor.threads,
         "seconds": round(seconds, 3),
@@ -187,8 +188,7 @@ class _Task:
                 self.unanswered += 1
         self.rows += len(block)
         self.truncated += answered.truncated
-        labels = (record.get("label") for record in answered.records)
-        self.answers.update(label for label in labels if isinstance(label, str))
+        self.answers.update(label for record in answered.records for label in labels_of(record))
         return text
 
     def _answers(self, block: list[Asked]) -> Answered:
@@ -198,6 +198,11 @@ class _Task:
             raise PlanError(
                 f"This engine {does} one text, and pairs of texts were found. Name the column of "
                 "the text with --columns COLUMN."
+            )
+        if not pairs and self._predictor.task == SPANS:
+            raise PlanError(
+                "This engine answers questions in their contexts, and rows of one text were found. "
+                "Name both columns with --columns QUESTION,CONTEXT."
             )
         if self._max_length is not None:
             self._predictor.check_room(self._max_length, 1 + pairs)

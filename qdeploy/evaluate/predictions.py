@@ -14,9 +14,10 @@ import numpy as np
 
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import ModelError
-from qdeploy.evaluate.accuracy import Judged
+from qdeploy.evaluate.accuracy import Compared, Judged
 from qdeploy.evaluate.labels import ClassOrder
 from qdeploy.files.artifact import write_bytes
+from qdeploy.head import Head
 from qdeploy.schemas.fields import Count
 
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
@@ -30,6 +31,11 @@ class _Lengths(msgspec.Struct):
     kept: list[Count]
     truncated: Count
     max_length: Count
+
+
+class _OfOutputs(msgspec.Struct):
+    rows: Count
+    lengths: _Lengths
 
 
 class _About(msgspec.Struct):
@@ -69,6 +75,59 @@ def load_predictions(path: Path) -> Judged:
         return judged
     except _DAMAGE as error:
         raise ModelError(f"{path} holds no predictions ({error}). Run the sweep again.") from error
+
+
+def save_outputs(found: Compared, rows: int, path: Path) -> None:
+    """Write one .npz, whole or not at all, of heads that choose no class: each output by name, FP32
+    [rows or tokens, …], and the rows' lengths.
+
+    Args:
+        found: the outputs.
+        rows: how many they are of; an embedding model runs each text of a pair by itself.
+    """
+    about = json.dumps({"rows": rows, "lengths": asdict(found.lengths)})
+    named = {f"output {name}": values for name, values in found.values.items()}
+    stream = io.BytesIO()
+    np.savez_compressed(stream, about=np.array(about), **named)  # type: ignore[arg-type]
+    write_bytes(path, stream.getvalue())
+
+
+def load_outputs(path: Path, head: Head) -> Compared:
+    """Read what `save_outputs` wrote.
+
+    Args:
+        head: what the outputs mean.
+
+    Raises:
+        ModelError: no such file, another kind of file, or not the outputs of the head.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            said = msgspec.json.decode(str(found["about"]), type=_OfOutputs).lengths
+            values = {name: found[f"output {name}"] for name in head.answers}
+        wrong = [name for name, array in values.items() if array.dtype != np.float32]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}")
+        return Compared(values, RowLengths(tuple(said.kept), said.truncated, said.max_length), head)
+    except _DAMAGE as error:
+        raise ModelError(f"{path} holds no outputs ({error}). Run the sweep again.") from error
+
+
+def rows_predicted(path: Path) -> int:
+    """How many rows a file of either kind is of.
+
+    Raises:
+        ModelError: see `load_predictions`.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            if "gold" not in found:
+                for name in found.files:
+                    found[name]  # each has its checksum
+                return msgspec.json.decode(str(found["about"]), type=_OfOutputs).rows
+    except _DAMAGE as error:
+        raise ModelError(f"{path} holds no outputs ({error}). Run the sweep again.") from error
+    return len(load_predictions(path).logits)
 
 
 def _check(judged: Judged) -> None:

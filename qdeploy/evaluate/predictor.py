@@ -25,13 +25,13 @@ from qdeploy.evaluate.answers import (
 )
 from qdeploy.evaluate.embeddings import FLOAT32, cut, prompt_of, stored
 from qdeploy.evaluate.predict import check_finite
-from qdeploy.evaluate.text_runner import TextRunner
+from qdeploy.evaluate.question_answering import METHODS, QuestionAnswering
 from qdeploy.files.artifact import MANIFEST, sha256_file
-from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS
+from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS
 from qdeploy.types import Array
 
 
-class Predictor(TextRunner):
+class Predictor(QuestionAnswering):
     """What an engine says of texts; see `TextRunner`."""
 
     def predict(
@@ -65,10 +65,10 @@ class Predictor(TextRunner):
             VerificationError: logits that are not finite.
         """
         if self.task != SEQUENCES:
-            other = {TOKENS: "entities() or logits()", EMBEDDINGS: "encode()"}
+            other = {TOKENS: "entities() or logits()", EMBEDDINGS: "encode()", SPANS: "answer()"}
             raise PlanError(
                 f"This is a {self.task} engine, and predict() is for sequence classification. "
-                f"Call {other.get(self.task, 'logits()')}."
+                f"Call {other[self.task]}."
             )
         threshold = threshold_of(self.head, threshold)
         function = self.head.score_function(function_to_apply)
@@ -120,7 +120,7 @@ class Predictor(TextRunner):
         if self.task != SEQUENCES or len(self.labels) != 1:
             raise PlanError(
                 f"rank() is for models with one logit, and this is a {self.head.description}. Call "
-                f"{'predict' if self.task == SEQUENCES else 'logits'}()."
+                f"{METHODS[self.task]}()."
             )
         if isinstance(texts, str):
             raise DataError("A lone text was given: pass [text, …].")
@@ -168,7 +168,7 @@ class Predictor(TextRunner):
         if self.task != TOKENS:
             raise PlanError(
                 f"This is a {self.task} engine, and entities() is for token classification. Call "
-                f"{'predict' if self.task == SEQUENCES else 'logits'}()."
+                f"{METHODS[self.task]}()."
             )
         rows = rows_from_texts(texts)
         if rows.second is not None:
@@ -246,7 +246,7 @@ class Predictor(TextRunner):
         if self.head.embedding is None:
             raise PlanError(
                 f"This is a {self.task} engine, and encode() is for sentence embedding. Call "
-                f"{ {SEQUENCES: 'predict', TOKENS: 'entities'}.get(self.task, 'logits') }()."
+                f"{METHODS[self.task]}()."
             )
         rows = rows_from_texts(texts)
         if rows.second is not None:

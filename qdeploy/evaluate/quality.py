@@ -10,23 +10,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
-from qdeploy.evaluate.bootstrap import figure_of
+from qdeploy.evaluate.answer_quality import F1 as ANSWER_F1
+from qdeploy.evaluate.bootstrap import figures_of
 from qdeploy.evaluate.embeddings import unit
+from qdeploy.evaluate.multilabel import MICRO_F1
 from qdeploy.evaluate.tagging import F1
-from qdeploy.head import EMBEDDINGS, REGRESSION, SEQUENCES, TOKENS, Head
+from qdeploy.head import EMBEDDINGS, MULTI_LABEL, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
 from qdeploy.machine.remedies import require
-from qdeploy.schemas.quality import Quality, QualityFigure
+from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
 SPEARMAN, PEARSON, MSE, NDCG, MRR = "spearman", "pearson", "mse", "ndcg@10", "mrr@10"
 _LOWER_IS_BETTER = (MSE,)
-_DRAWS = 400
 _CUT = 10  # of a ranking
 _LEAST = 3  # rows of a correlation
 
@@ -47,6 +49,34 @@ class Values:
     gold: Array
     queries: Array | None = None
 
+    def count(self, name: str) -> int:
+        """The rows; of rankings the queries."""
+        return len(self._each[name]) if name in _OF_QUERIES else len(self.gold)
+
+    def figure(self, name: str, drawn: Array | None = None) -> float:
+        """A metric of all rows or queries, or of those that were drawn.
+
+        Labels of a draw that are all alike have no correlation: NaN, which says nothing.
+        """
+        if name in _OF_QUERIES:
+            each = self._each[name]
+            return float(np.mean(each if drawn is None else each[drawn]))
+        metric = _METRICS[name]
+        if drawn is None:
+            return metric(self.gold, self.answers)
+        return metric(self.gold[drawn], self.answers[drawn])
+
+    @cached_property
+    def _each(self) -> dict[str, Array]:
+        """NDCG@10 and MRR@10 of each query; a row whose label is above 0 is relevant to it."""
+        assert self.queries is not None
+        order = np.argsort(self.queries, kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(self.queries))[:-1])
+        return {
+            name: np.array([metric(self.gold[part], self.answers[part]) for part in parts])
+            for name, metric in _OF_QUERIES.items()
+        }
+
 
 def metric_of(head: Head) -> str | None:
     """The metric that a head is judged by; None of heads that this module has none for."""
@@ -54,6 +84,10 @@ def metric_of(head: Head) -> str | None:
         return SPEARMAN
     if head.task == TOKENS:
         return F1
+    if head.task == SPANS:
+        return ANSWER_F1
+    if head.task == SEQUENCES and head.problem_type == MULTI_LABEL:
+        return MICRO_F1
     values = head.problem_type == REGRESSION or len(head.labels) == 1
     return SPEARMAN if head.task == SEQUENCES and values and len(head.labels) == 1 else None
 
@@ -62,7 +96,7 @@ def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:
     """Why a head's own metric is not measured on these rows, as a clause; None where it is."""
     if metric_of(head) is None:
         return (
-            "classes of a row, values, embeddings and tags are measured so far, and this is a "
+            "classes, values, embeddings, tags and answers are measured so far, and this is a "
             f"{head.description}"
         )
     if stands_in:
@@ -71,6 +105,8 @@ def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:
         return rows.without_labels()
     if head.task == TOKENS and rows.second is not None:
         return "tags are measured on rows of one text, and rows are pairs"
+    if head.task == SPANS and rows.second is None:
+        return "answers are found in a context, and rows are single texts"
     if head.task == EMBEDDINGS and rows.second is None:
         return "similarities of embeddings are measured on pairs of texts, and rows are single ones"
     return None
@@ -87,7 +123,7 @@ def values_of(head: Head, rows: Rows, outputs: Array) -> Values:
     Raises:
         DataError: a label that is no number.
     """
-    gold = _numbers(rows)
+    gold = numbers_of(rows)
     if head.task == EMBEDDINGS:
         vectors = unit(outputs.astype(np.float64))
         return Values(np.einsum("nd,nd->n", vectors[0::2], vectors[1::2]), gold)
@@ -99,7 +135,12 @@ def values_of(head: Head, rows: Rows, outputs: Array) -> Values:
     return Values(outputs[:, 0].astype(np.float64), gold, queries)
 
 
-def _numbers(rows: Rows) -> Array:
+def numbers_of(rows: Rows) -> Array:
+    """Labels that are numbers, float64 [N].
+
+    Raises:
+        DataError: one that is none.
+    """
     assert rows.labels is not None
     found = []
     for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
@@ -136,57 +177,18 @@ def quality_of(own: Values, head: Head, base: Values | None, seed: int = 0) -> Q
             f"{len(own.gold)} rows with labels from {own.gold.min():g} to {own.gold.max():g}: a "
             "correlation takes three rows or more, with labels that differ."
         )
-    figures = [_by_rows(SPEARMAN, own, base, seed), _by_rows(PEARSON, own, base, seed)]
+    names = [SPEARMAN, PEARSON]
     if head.problem_type == REGRESSION:
-        figures.append(_by_rows(MSE, own, base, seed))
+        names.append(MSE)
     if own.queries is not None:
-        figures += [_by_queries(name, own, base, seed) for name in (NDCG, MRR)]
+        names += _OF_QUERIES
     return {
         "metric": main,
         "n": len(own.gold),
         "queries": None if own.queries is None else int(own.queries.max()) + 1,
-        "figures": figures,
+        "figures": figures_of(names, own, base, seed, lower_is_better=_LOWER_IS_BETTER),
         "kendall": None if base is None else _kendall(own, base),
     }
-
-
-def _by_rows(name: str, own: Values, base: Values | None, seed: int) -> QualityFigure:
-    metric, rows = _METRICS[name], len(own.gold)
-
-    def value(of: Values, drawn: Array | None) -> float:
-        if drawn is None:
-            return metric(of.gold, of.answers)
-        return metric(of.gold[drawn], of.answers[drawn])
-
-    return _figure(name, rows, lambda drawn: value(own, drawn),
-                   None if base is None else lambda drawn: value(base, drawn), seed)  # fmt: skip
-
-
-def _by_queries(name: str, own: Values, base: Values | None, seed: int) -> QualityFigure:
-    """The mean over queries, which are what is drawn."""
-    mine = _of_each_query(name, own)
-    theirs = None if base is None else _of_each_query(name, base)
-
-    def mean(of: Array) -> Callable[[Array | None], float]:
-        return lambda drawn: float(of.mean() if drawn is None else of[drawn].mean())
-
-    return _figure(name, len(mine), mean(mine), None if theirs is None else mean(theirs), seed)
-
-
-def _figure(
-    name: str,
-    count: int,
-    own: Callable[[Array | None], float],
-    base: Callable[[Array | None], float] | None,
-    seed: int,
-) -> QualityFigure:
-    """A metric with its intervals; each callable takes what is drawn, None for all."""
-    rng = np.random.default_rng(seed)
-    # labels of a draw that are all alike have no correlation: NaN, which says nothing
-    draws = [None, *(rng.integers(0, count, count) for _ in range(_DRAWS))]
-    mine = np.array([own(drawn) for drawn in draws])
-    theirs = None if base is None else np.array([base(drawn) for drawn in draws])
-    return figure_of(name, mine, theirs, lower_is_better=name in _LOWER_IS_BETTER)
 
 
 def _spearman(gold: Array, answers: Array) -> float:
@@ -212,18 +214,6 @@ def _mse(gold: Array, answers: Array) -> float:
     return float(np.mean(np.square(gold - answers)))
 
 
-def _of_each_query(name: str, values: Values) -> Array:
-    """NDCG@10 or MRR@10 of each query; a row whose label is above 0 is relevant to it."""
-    assert values.queries is not None
-    order = np.argsort(values.queries, kind="stable")
-    ends = np.flatnonzero(np.diff(values.queries[order])) + 1
-    found = []
-    for rows in np.split(order, ends):
-        gold, answers = values.gold[rows], values.answers[rows]
-        found.append(_ndcg(gold, answers) if name == NDCG else _mrr(gold, answers))
-    return np.array(found)
-
-
 def _ndcg(gold: Array, answers: Array) -> float:
     from sklearn.metrics import ndcg_score
 
@@ -246,3 +236,4 @@ def _kendall(own: Values, base: Values) -> float:
 
 
 _METRICS: dict[str, Metric] = {SPEARMAN: _spearman, PEARSON: _pearson, MSE: _mse}
+_OF_QUERIES: dict[str, Metric] = {NDCG: _ndcg, MRR: _mrr}

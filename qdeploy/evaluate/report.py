@@ -142,7 +142,8 @@ def about_data(rows: Rows, subject: LoadedEngine, reading: Reading, left_out: in
     columns: ColumnsRead = {
         "first": places.first,
         "second": places.second,
-        "label": places.label if labelled else None,  # else no column is named for them
+        # else no column is named for them
+        "label": places.spelled_label[1] if labelled else None,
     }
     return {
         "source": rows.source,

@@ -12,9 +12,11 @@ from qdeploy.deploy.certificate import check_packages
 from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import Judged
+from qdeploy.evaluate.answers import threshold_of
 from qdeploy.evaluate.evaluation_rows import evaluation_rows
 from qdeploy.evaluate.fill_answers import fill_answers
 from qdeploy.evaluate.gates import Gates
+from qdeploy.evaluate.label_sets import with_separator
 from qdeploy.evaluate.latency import SEQ_LEN, LatencyProtocol
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.options import EvalOptions
@@ -87,7 +89,7 @@ def evaluate_engine(
         report["baseline"] = parts.about_baseline(subjects[1])
     found = None
     if asked.accuracy:
-        found = fill_answers(report, subjects, rows, reading, gates, asked.seed, progress)
+        found = fill_answers(report, subjects, rows, reading, gates, asked, progress)
     if subjects[0].encoder.one_text:
         rows = rows.singles()  # whose vectors are compared; an engine runs each text by itself
     # the same rows for both engines, each with the inputs that it takes
@@ -135,7 +137,8 @@ def _reading(engine_dir: Path, asked: EvalOptions) -> Reading:
     """The rows that are asked for, or that the engine remembers."""
     manifest = read_manifest(engine_dir, "engine")
     head = head_of(engine_dir, manifest)
-    return reading_for_engine(
+    threshold_of(head, asked.threshold)  # before rows are read: the head may have none
+    reading = reading_for_engine(
         manifest,
         data=None if asked.data is None else str(asked.data),
         task=asked.task,
@@ -143,6 +146,7 @@ def _reading(engine_dir: Path, asked: EvalOptions) -> Reading:
         max_length=asked.max_length,
         stands_in=not asked.accuracy or asked.baseline is not None or not head.chooses,
     )
+    return with_separator(reading, head, asked.label_separator)
 
 
 def _loaded(engine_dir: PathLike, asked: EvalOptions, threads: int) -> list[LoadedEngine]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import report as parts
-from qdeploy.evaluate.fill_answers import longest
+from qdeploy.evaluate.fill_answers import kept_tokens, longest
 from qdeploy.evaluate.latency import (
     SEQ_LEN,
     LatencyProtocol,
@@ -44,15 +43,6 @@ def timed_tokens(subjects: list[LoadedEngine], seq_len: int | None) -> int:
             "less, or leave it out."
         )
     return seq_len
-
-
-def _kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
-    """Tokens kept of a row.
-
-    Raises:
-        PlanError: more were asked for than the engines take.
-    """
-    return row_limit(longest(subjects), max_length, subjects[0].taker)
 
 
 def check_memory(subjects: list[LoadedEngine], protocol: LatencyProtocol) -> None:
@@ -121,7 +111,7 @@ def fill_traffic(
         subjects,
         rows,
         protocol,
-        max_length=_kept_tokens(subjects, max_length),
+        max_length=kept_tokens(subjects, max_length),
         seconds=max(0.0, protocol.seconds - (report["protocol"]["seconds"] or 0.0)),
         seed=seed,
         progress=progress,
@@ -141,7 +131,7 @@ def fill_neighbours(
     progress: Progress | None,
 ) -> None:
     """Fill `neighbours`, and the baseline's."""
-    limit = _kept_tokens(subjects, max_length)
+    limit = kept_tokens(subjects, max_length)
     found = [
         neighbours_of(
             subject.engine,

@@ -17,8 +17,8 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import Token
 from qdeploy.data.tokens import items_of
 from qdeploy.errors import DataError
-from qdeploy.evaluate.bootstrap import figure_of
-from qdeploy.schemas.quality import Quality, QualityFigure
+from qdeploy.evaluate.bootstrap import figures_of
+from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
 F1, PRECISION, RECALL, ACCURACY = "entity f1", "entity precision", "entity recall", "word accuracy"
@@ -33,6 +33,10 @@ class Counts:
     right, and there."""
 
     values: Array
+
+    def count(self, name: str) -> int:
+        """The sentences, of every metric."""
+        return len(self.values)
 
     def figure(self, name: str, drawn: Array | None = None) -> float:
         """A metric of all sentences, or of those that were drawn."""
@@ -151,14 +155,6 @@ def tag_quality(own: Counts, base: Counts | None, seed: int = 0) -> Quality:
         "metric": F1,
         "n": len(own.values),
         "queries": None,
-        "figures": [_figure(name, own, base, seed) for name in (F1, PRECISION, RECALL, ACCURACY)],
+        "figures": figures_of((F1, PRECISION, RECALL, ACCURACY), own, base, seed, draws=_DRAWS),
         "kendall": None,
     }
-
-
-def _figure(name: str, own: Counts, base: Counts | None, seed: int) -> QualityFigure:
-    rng, count = np.random.default_rng(seed), len(own.values)
-    draws = [None, *(rng.integers(0, count, count) for _ in range(_DRAWS))]
-    mine = np.array([own.figure(name, drawn) for drawn in draws])
-    theirs = None if base is None else np.array([base.figure(name, drawn) for drawn in draws])
-    return figure_of(name, mine, theirs)

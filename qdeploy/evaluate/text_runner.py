@@ -6,7 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
-from qdeploy.data.batches import Batch
+from qdeploy.data.batches import Batch, Encoded
 from qdeploy.data.reading import Reading
 from qdeploy.data.row_texts import mismatch, text_columns
 from qdeploy.data.rows import Rows
@@ -95,13 +95,17 @@ class TextRunner(OfOneProcess):
         if not encoder.one_text:
             self._compare_texts(1 if rows.second is None else 2)
         encoded = encoder.encode(rows, max_length, prompt=prompt)
-        found: list[dict[str, Array]] = [{} for _ in range(len(rows))]
-        for batch in bounded_batches(encoder, encoded, batch_size):
+        return self._outputs(encoded, batch_size), encoded.truncated
+
+    def _outputs(self, encoded: Encoded, batch_size: int) -> list[dict[str, Array]]:
+        """The outputs of each row, by name."""
+        found: list[dict[str, Array]] = [{} for _ in range(len(encoded))]
+        for batch in bounded_batches(self._subject.encoder, encoded, batch_size):
             outputs = self._subject.engine.run(batch.feeds)
             for name, values in outputs.items():
                 for at, row in enumerate(batch.index):
                     found[row][name] = self._own(name, values[at], batch, at)
-        return found, encoded.truncated
+        return found
 
     def _own(self, name: str, values: Array, batch: Batch, at: int) -> Array:
         """The part of an output that belongs to a row's own tokens."""

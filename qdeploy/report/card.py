@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from qdeploy.deploy.targets.registry import TARGETS
-from qdeploy.figures import part, points, probability
+from qdeploy.figures import interval, part, points, probability
 from qdeploy.report.evaluation import int8_text
 from qdeploy.report.figures import figures_of, is_loss
 from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.manifest import EngineManifest
+from qdeploy.schemas.quality import judging_figure
 from qdeploy.text import markdown
 
 _PIPELINES = {
     "sequence-classification": "text-classification",
     "sentence-embedding": "sentence-similarity",
+}
+# What the hub calls the metrics that engines are judged by.
+_METRICS = {
+    "F1": "f1",
+    "MCC": "matthews_correlation",
+    "entity f1": "f1",
+    "micro F1": "f1",
+    "spearman": "spearmanr",
 }
 _FEEDS = {
     "input_ids": "row.ids",
@@ -68,19 +78,30 @@ def _front_matter(report: Evaluation, manifest: EngineManifest) -> str:
     lines = ["library_name: onnx", "tags:", *(f"- {tag}" for tag in tags)]
     kind = _PIPELINES.get(manifest["task"], manifest["task"])
     lines.append(f"pipeline_tag: {kind}")
-    metrics = report["metrics"]
-    if metrics:
+    if measured := ", ".join(_measured(report)):
         source = json.dumps(_short(report["data"]["source"]))
-        name = f"accuracy on {metrics['n']} rows"
         lines += [
             "model-index:",
             f"- name: {json.dumps(_model(manifest))}",
             "  results:",
             f"  - task: {{type: {kind}}}",
             f"    dataset: {{name: {source}, type: {report['task']}}}",
-            f"    metrics: [{{type: accuracy, name: {name}, value: {metrics['accuracy']:.6f}}}]",
+            f"    metrics: [{measured}]",
         ]
     return "---\n" + "\n".join(lines) + "\n---\n"
+
+
+def _measured(report: Evaluation) -> Iterator[str]:
+    """What the engine is judged by, and its accuracy, as the hub's front matter has them."""
+    quality, metrics = report["quality"], report["metrics"]
+    figure = judging_figure(quality)
+    if quality is not None and figure is not None and figure["name"] in _METRICS:
+        name = f"{figure['name']} on {quality['n']} rows"
+        kind = _METRICS[figure["name"]]
+        yield f"{{type: {kind}, name: {name}, value: {figure['value']:.6f}}}"
+    if metrics is not None:
+        name = f"accuracy on {metrics['n']} rows"
+        yield f"{{type: accuracy, name: {name}, value: {metrics['accuracy']:.6f}}}"
 
 
 def _what(report: Evaluation, manifest: EngineManifest) -> str:
@@ -151,18 +172,30 @@ def _making(report: Evaluation, manifest: EngineManifest) -> str:
     return f"Quantized after training, {rows}. Source graph sha256 `{digest}`. {versions}.\n"
 
 
+def _loss(report: Evaluation) -> str | None:
+    """That the engine loses something against its baseline, and by more than chance."""
+    base, figure = report["baseline"], judging_figure(report["quality"])
+    if base is None:
+        return None
+    against = f"against {base['strategy']}"
+    if figure is None:
+        if not is_loss(base):
+            return None
+        lost, chance = points(base["drop"], signed=False), probability(base["mcnemar_p"])
+        return f"- **It loses {lost} points of accuracy** {against} (McNemar p = {chance})."
+    if figure["drop"] is None or figure["drop_ci95"] is None or figure["drop_ci95"][0] <= 0:
+        return None
+    lost, between = points(figure["drop"], signed=False), interval(figure["drop_ci95"], points)
+    return f"- **It loses {lost} points of {figure['name']}** {against} (95 %: {between})."
+
+
 def _limits(report: Evaluation, manifest: EngineManifest) -> str:
     lines = [
         "- Ranges come from the calibration rows: texts of another kind may lose more.",
         "- Latency is of the machine that measured it.",
         "- Licence and intended use are those of the model it was made from.",
     ]
-    base = report["baseline"]
-    if base is not None and is_loss(base):
-        lines.insert(
-            0,
-            f"- **It loses {points(base['drop'], signed=False)} points of accuracy** against "
-            f"{base['strategy']} (McNemar p = {probability(base['mcnemar_p'])}).",
-        )
+    if (loss := _loss(report)) is not None:
+        lines.insert(0, loss)
     lines += [f"- {markdown(text)}" for text in report["warnings"]]
     return "\n".join(lines) + "\n"

@@ -43,15 +43,15 @@ def headline(report: Evaluation) -> str:
     """The result in one sentence."""
     parts = []
     metrics, base, latency = report["metrics"], report["baseline"], report["latency_ms"]
-    if metrics:
+    if (clause := quality_headline(report)) is not None:
+        parts.append(clause)
+    elif metrics:
         text = f"{accuracy(metrics['accuracy'])} % of {metrics['n']} rows right"
         if base and "drop" in base:
             verb = "lost" if base["drop"] >= 0 else "gained"
             lost = points(abs(base["drop"]), signed=False)
             text += f", {lost} points {verb} against {base['strategy']}"
         parts.append(text)
-    elif (clause := quality_headline(report)) is not None:
-        parts.append(clause)
     elif base and "agreement" in base:
         parts.append(f"{accuracy(base['agreement'])} % of the answers are {base['strategy']}'s")
     faster = server_traffic(report["traffic"])["speedup"] if report["traffic"] else None

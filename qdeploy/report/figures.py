@@ -42,6 +42,7 @@ from qdeploy.schemas.evaluation import (
     Traffic,
 )
 from qdeploy.schemas.manifest import Lengths
+from qdeploy.schemas.quality import judging_figure
 
 SIGNIFICANT = 0.05  # p below which a drop is told as one
 SERVER_ROWS = 8  # of the batches that stand for traffic
@@ -53,7 +54,7 @@ def figures_of(report: Evaluation) -> list[Figure]:
     return [
         *_accuracy(report),
         *quality_figures(report),
-        *(() if base is None else _against(base, report["data"]["n"])),
+        *(() if base is None else _against(report, base)),
         *_traffic(report),
         *_latency(report),
         *_speedups(report),
@@ -70,7 +71,8 @@ def _accuracy(report: Evaluation) -> Iterator[Figure]:
         detail = (
             f"95 %: {interval(metrics['ci95'], accuracy)}; {metrics['n']} rows, {report['task']}"
         )
-        yield Figure("accuracy", value, detail, "bad" if constant else "", headline=value)
+        headline = value if judging_figure(report["quality"]) is None else ""
+        yield Figure("accuracy", value, detail, "bad" if constant else "", headline=headline)
         if constant:
             told = "the engine answers one class only"
             yield Figure("answers", "CONSTANT PREDICTOR", told, "bad")
@@ -79,9 +81,9 @@ def _accuracy(report: Evaluation) -> Iterator[Figure]:
         yield Figure("classes", "CLASS ORDER", better, "bad")
 
 
-def _against(base: Baseline, rows: int) -> Iterator[Figure]:
+def _against(report: Evaluation, base: Baseline) -> Iterator[Figure]:
     """What is lost against the baseline, and how far the outputs are from its own."""
-    name = base["strategy"]
+    name, judging = base["strategy"], judging_figure(report["quality"])
     if "accuracy" in base:
         yield Figure(
             f"accuracy of {name}",
@@ -92,11 +94,14 @@ def _against(base: Baseline, rows: int) -> Iterator[Figure]:
         value = f"{points(base['drop'])} points"
         detail = f"McNemar p = {probability(base['mcnemar_p'])}"
         mood: Mood = "bad" if is_loss(base) else ""
-        yield Figure(f"drop against {name}", value, detail, mood, headline=value)
+        if judging is None:
+            yield Figure(f"drop against {name}", value, detail, mood, headline=value)
+        else:
+            yield Figure(f"accuracy drop against {name}", value, detail, mood)
     if "agreement" in base:
         value = f"{accuracy(base['agreement'])} %"
         headline = "" if "drop" in base else value
-        detail = changed(base["flipped"], rows)
+        detail = changed(base["flipped"], report["data"]["n"])
         yield Figure(f"agreement with {name}", value, detail, headline=headline)
     if base.get("equal_logits"):
         yield Figure("logits", f"equal to {name}'s")

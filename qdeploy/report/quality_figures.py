@@ -1,4 +1,4 @@
-"""The figures of heads that answer with values: their metrics, and how near embeddings are."""
+"""The figures of a head's own metrics, and how near embeddings are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from qdeploy.figures import accuracy, correlation, interval, points
 from qdeploy.report.figure import Figure, Mood
 from qdeploy.schemas.evaluation import Baseline, Evaluation
-from qdeploy.schemas.quality import Quality, QualityFigure, main_figure
+from qdeploy.schemas.quality import Quality, QualityFigure, judging_figure
+
+# Figures of a multi-label classifier that go by what it says is there.
+_THRESHOLDED = ("micro F1", "macro F1", "subset accuracy")
 
 
 def quality_figures(report: Evaluation) -> Iterator[Figure]:
@@ -31,6 +34,8 @@ def _metric(figure: QualityFigure, quality: Quality, task: str) -> Figure:
     detail = f"95 %: {interval(figure['ci95'], correlation)}; {quality['n']} rows, {task}"
     if quality["queries"] is not None:
         detail += f", {quality['queries']} queries"
+    if figure["name"] in _THRESHOLDED and (threshold := quality.get("threshold")) is not None:
+        detail += f", threshold {threshold:g}"
     own = figure["name"] == quality["metric"]
     return Figure(figure["name"], value, detail, headline=value if own else "")
 
@@ -63,8 +68,8 @@ def _near(base: Baseline) -> Iterator[Figure]:
 def quality_headline(report: Evaluation) -> str | None:
     """The result in a clause; None where there is none."""
     quality, base = report["quality"], report["baseline"]
-    if quality is not None and report["metrics"] is None:
-        figure = main_figure(quality)
+    figure = judging_figure(quality)
+    if quality is not None and figure is not None:
         text = f"{figure['name']} {correlation(figure['value'])} on {quality['n']} rows"
         if figure["drop"] is not None and base is not None:
             verb = "lost" if figure["drop"] >= 0 else "gained"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from qdeploy.figures import (
-    accuracy,
     counted,
     decibels,
     factor,
     interval,
+    measured,
     megabytes,
     milliseconds,
     percent_cell,
@@ -20,15 +21,14 @@ from qdeploy.figures import (
 )
 from qdeploy.report.page import Card, Column, Page, Row, Section, Table
 from qdeploy.report.pictures import Draw, as_png, as_svg, picture_folder, scatter
+from qdeploy.schemas.quality import ACCURACY
 from qdeploy.schemas.sweep import FinishedTrial, RanInInt8, SweepResult, SweptTrial, is_finished
 
+_NAMES = (Column("trial", text=True), Column("target", text=True))
 _COLUMNS = (
-    Column("trial", text=True),
-    Column("target", text=True),
-    Column("accuracy, %"),
     Column("95 %"),
     Column("drop"),
-    Column("McNemar p"),
+    Column("may be chance"),
     Column("SQNR, dB"),
     Column("p50, ms"),
     Column("p95, ms"),
@@ -53,16 +53,20 @@ def page(result: SweepResult) -> Page:
         Section(
             "What there is to choose from",
             pictures=(as_svg(draw, alt, height=4.4, narrow=4.4),),
-            note="On the dashed line nothing is both more accurate and faster. The dot's size is "
+            note="On the dashed line nothing is both better and faster. The dot's size is "
             "the engine's on disk.",
         ),
         Section(
             "Every trial",
-            table=Table(_COLUMNS, tuple(_row(trial, result) for trial in done)),
+            table=Table(
+                (*_NAMES, Column(_metric(result)), *_COLUMNS),
+                tuple(_row(trial, result) for trial in done),
+            ),
             note=f"{shape}, {counted(protocol['warmup'], 'run')} before and "
             f"{protocol['iterations']} timed, "
             f"{protocol['threads']} threads; each engine in rounds that alternate with FP32's on "
-            f"the same machine. {protocol['rows']} calibration rows, seed {protocol['seed']}.",
+            f"the same machine. {protocol['rows']} calibration rows, seed {protocol['seed']}. "
+            "May be chance: McNemar's p of a drop of accuracy, the 95 % interval of any other.",
         ),
     ]
     if failed:
@@ -105,7 +109,7 @@ def headline(result: SweepResult) -> str:
         fastest = min(done, key=lambda t: t["relative"])
         return f"{counted}; the fastest is {fastest['label']}, {_lost(fastest)}."
     if result["cheapest"] is None:
-        return f"{counted}; none holds the accuracy within {result['max_drop']:g} points."
+        return f"{counted}; none loses at most {result['max_drop']:g} points."
     best = next(t for t in done if t["key"] == result["cheapest"])
     return (
         f"{counted}; take {best['label']}: the fastest within {result['max_drop']:g} points, "
@@ -120,18 +124,33 @@ def _lost(trial: FinishedTrial) -> str:
 
 def _cards(result: SweepResult) -> tuple[Card, ...]:
     base, *_ = done = finished(result["trials"])
-    cards = [Card(f"{accuracy(base['accuracy'])} %", "accuracy of FP32")]
+    cards = [Card(_value(base), f"{base['metric']} of FP32")]
     chosen = [t for t in done if t["key"] == result["cheapest"]]
     for best in chosen:
-        cards.append(
-            Card(f"{accuracy(best['accuracy'])} %", f"accuracy of {best['label']}", "good")
-        )
+        cards.append(Card(_value(best), f"{best['metric']} of {best['label']}", "good"))
         if best["speedup"]:
             cards.append(
                 Card(f"{factor(best['speedup']['ratio'])} ×", "its speed over FP32", "good")
             )
         cards.append(Card(f"{megabytes(best['size_mb']['total'])} MB", "its size"))
     return tuple(cards)
+
+
+def _metric(result: SweepResult) -> str:
+    """The metric, and its unit."""
+    name = finished(result["trials"])[0]["metric"]
+    return f"{name}, %" if name == ACCURACY else name
+
+
+def _value(trial: FinishedTrial) -> str:
+    unit = " %" if trial["metric"] == ACCURACY else ""
+    return measured(trial["metric"], trial["value"]) + unit
+
+
+def _chance(trial: FinishedTrial) -> str:
+    if trial["mcnemar_p"] is not None:
+        return probability(trial["mcnemar_p"])
+    return "" if trial["drop_ci95"] is None else interval(trial["drop_ci95"], points)
 
 
 def _row(trial: FinishedTrial, result: SweepResult) -> Row:
@@ -141,10 +160,11 @@ def _row(trial: FinishedTrial, result: SweepResult) -> Row:
         (
             trial["label"],
             trial["target"] if len(_targets(result)) > 1 else "",
-            accuracy(trial["accuracy"]) + (" CONSTANT" if trial["constant_predictor"] else ""),
-            interval(trial["ci95"], accuracy),
+            measured(trial["metric"], trial["value"])
+            + (" CONSTANT" if trial["constant_predictor"] else ""),
+            interval(trial["ci95"], partial(measured, trial["metric"])),
             points(trial["drop"]),
-            probability(trial["mcnemar_p"]),
+            _chance(trial),
             "" if trial["sqnr_db"] is None else decibels(trial["sqnr_db"]),
             milliseconds(trial["p50_ms"]),
             milliseconds(trial["p95_ms"]),
@@ -178,14 +198,15 @@ def picture(result: SweepResult) -> tuple[Draw, str]:
         (
             name,
             t["relative"],
-            100 * t["accuracy"],
+            100 * t["value"] if t["metric"] == ACCURACY else t["value"],
             t["size_mb"]["total"],
             t["key"] in front,
         )
         for t, name in zip(done, short_names([t["label"] for t in done]), strict=True)
     ]
-    title = "Accuracy against latency of every engine"
-    return scatter(points, "time of a batch, FP32 = 1", "accuracy, %", title), title
+    metric = _metric(result)
+    title = f"{metric.removesuffix(', %').capitalize()} against latency of every engine"
+    return scatter(points, "time of a batch, FP32 = 1", metric, title), title
 
 
 def short_names(labels: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ class DropFields(TypedDict):
     measured_drop: float
     standard_error: float
     sqnr_db: float
+    cosine: NotRequired[float]
 
 
 class TriedPlan(DropFields):
@@ -53,6 +54,7 @@ class Timed(TypedDict):
 class StrategySearch(TypedDict):
     """What `--strategy auto` tried; see `qdeploy.autotune.strategy`."""
 
+    metric: NotRequired[str]
     max_drop: float
     rows: int
     max_length: int

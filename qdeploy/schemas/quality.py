@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import Meta
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from qdeploy.schemas.fields import Count, Share
 
 Interval = Annotated[list[float], Meta(min_length=2, max_length=2)]  # low, high; of 95 %
+ACCURACY = "accuracy"  # the metric of most classifiers; its figure is in the report's `metrics`
 
 
 class QualityFigure(TypedDict):
@@ -27,10 +28,11 @@ class QualityFigure(TypedDict):
 
 
 class Quality(TypedDict):
-    """How good the answers of a head of values are; see `qdeploy.evaluate.quality`.
+    """How good the answers of a head are; see `qdeploy.evaluate.quality`.
 
-    `metric` names the figure that the head is judged by, `queries` counts those of a reranker.
-    `kendall`: agreement of the ranking of all rows with the baseline's, τ-b.
+    `metric` names the figure that the head is judged by, or is "accuracy"; `queries` counts those
+    of a reranker. `kendall`: agreement of the ranking of all rows with the baseline's, τ-b.
+    `threshold`: of a multi-label classifier, the probability above which a class is there.
     """
 
     metric: str
@@ -38,6 +40,7 @@ class Quality(TypedDict):
     queries: Count | None
     figures: list[QualityFigure]
     kendall: float | None
+    threshold: NotRequired[Share]
 
 
 class EmbeddingsNear(TypedDict):
@@ -50,5 +53,12 @@ class EmbeddingsNear(TypedDict):
 
 
 def main_figure(quality: Quality) -> QualityFigure:
-    """The figure of the head's own metric."""
+    """The figure of the head's own metric, where that is not accuracy."""
     return next(f for f in quality["figures"] if f["name"] == quality["metric"])
+
+
+def judging_figure(quality: Quality | None) -> QualityFigure | None:
+    """The figure that an engine is judged by in place of accuracy; None where accuracy is it."""
+    if quality is None or quality["metric"] == ACCURACY:
+        return None
+    return main_figure(quality)

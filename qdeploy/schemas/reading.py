@@ -16,6 +16,8 @@ class ColumnFields(TypedDict):
     first: Text
     second: NotRequired[Text | None]
     label: Text
+    classes: NotRequired[list[Text]]
+    separator: NotRequired[Text]
 
 
 class ReadingFields(TypedDict):

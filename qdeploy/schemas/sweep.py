@@ -38,32 +38,29 @@ class TrialFailure(TypedDict):
 
 
 class TrialMetrics(TypedDict):
-    """Accuracy over `n` rows."""
+    """What the head is judged by, over `n` rows: `metric` names it (accuracy, spearman, …)."""
 
-    accuracy: Number
+    metric: str
+    value: Number
     ci95: Interval
     n: Rows
     constant_predictor: bool
 
 
 class AgainstBaseline(TypedDict):
-    """A trial against the baseline; `sqnr_db` is None where no answer moved."""
+    """A trial against the baseline; `sqnr_db` is None where no answer moved.
+
+    `mcnemar_p`, `flipped` and `agreement` are of heads that choose one class of a row, `drop_ci95`
+    of all others; the rest is None.
+    """
 
     drop: Number
-    mcnemar_p: Number
-    flipped: Number
-    agreement: Number
+    drop_ci95: Interval | None
+    mcnemar_p: Number | None
+    flipped: Number | None
+    agreement: Number | None
     sqnr_db: Number | None
     max_abs_diff: Number | None
-
-
-class TrialComparison(AgainstBaseline):
-    """The same, with what `eval` says beside."""
-
-    accuracy: NotRequired[Number]
-    ci95: NotRequired[Interval]
-    equal_logits: NotRequired[bool]
-    constant_predictor: NotRequired[bool]
 
 
 class TrialSize(TypedDict):
@@ -74,12 +71,17 @@ class TrialSize(TypedDict):
     weights: Number
 
 
-class TrialAccuracy(TypedDict):
-    """accuracy.json; the baseline's own has no `baseline`."""
+class Answered(TypedDict):
+    """How good the answers of a trial are; the baseline's own has no `baseline`."""
 
     metrics: TrialMetrics
     class_order: str | None
-    baseline: TrialComparison | None
+    baseline: AgainstBaseline | None
+
+
+class TrialAccuracy(Answered):
+    """accuracy.json."""
+
     size_mb: TrialSize
     int8: Int8 | None
     warnings: list[str]
@@ -185,9 +187,11 @@ class Ranked(TypedDict):
     """What trials are compared by; `relative` is their time as a part of FP32's."""
 
     key: str
-    accuracy: float
+    metric: str
+    value: float
     drop: float
-    mcnemar_p: float
+    drop_ci95: Interval | None
+    mcnemar_p: float | None
     constant_predictor: bool
     relative: float
 

@@ -14,11 +14,11 @@ _CHANCE = 0.05  # McNemar's p above which a drop may be chance
 
 
 def pareto(entries: Sequence[Ranked]) -> list[str]:
-    """Keys of the entries that no other beats: none is at least as accurate and as fast, and
-    better in one of the two; fastest first.
+    """Keys of the entries that no other beats: none is at least as good and as fast, and better in
+    one of the two; fastest first.
 
     Args:
-        entries: finished trials with `key`, `accuracy` (0 to 1) and `relative`.
+        entries: finished trials with `key`, `value` (of the metric) and `relative`.
     """
     front = [
         entry
@@ -29,28 +29,35 @@ def pareto(entries: Sequence[Ranked]) -> list[str]:
 
 
 def _beats(a: Ranked, b: Ranked) -> bool:
-    better = a["accuracy"] > b["accuracy"] or a["relative"] < b["relative"]
-    return a["accuracy"] >= b["accuracy"] and a["relative"] <= b["relative"] and better
+    better = a["value"] > b["value"] or a["relative"] < b["relative"]
+    return a["value"] >= b["value"] and a["relative"] <= b["relative"] and better
 
 
 def suggested(entries: Sequence[Ranked]) -> tuple[str, str] | None:
     """Key of the entry to build where no drop was named, and why; None where there is none.
 
-    It is the fastest whose drop cannot be told from none; else the most accurate.
+    It is the fastest whose drop cannot be told from none; else the best.
 
     Args:
-        entries: finished trials with `drop`, `mcnemar_p` and `constant_predictor` too, without the
+        entries: finished trials with their drops and `constant_predictor` too, without the
             baseline.
     """
     alive = [entry for entry in entries if not entry["constant_predictor"]]
     if not alive:
         return None
-    same = [e for e in alive if e["drop"] <= 0 or e["mcnemar_p"] > _CHANCE]
+    same = [e for e in alive if e["drop"] <= 0 or _may_be_chance(e)]
     if same:
         best = min(same, key=lambda e: e["relative"])
         return best["key"], "the fastest of those whose drop cannot be told from none"
-    best = max(alive, key=lambda e: (e["accuracy"], -e["relative"]))
-    return best["key"], "the most accurate; each loses accuracy"
+    best = max(alive, key=lambda e: (e["value"], -e["relative"]))
+    return best["key"], f"the highest {best['metric']}; each loses some of it"
+
+
+def _may_be_chance(entry: Ranked) -> bool:
+    """By McNemar's test where answers are classes of rows, else by the drop's interval."""
+    if entry["mcnemar_p"] is not None:
+        return entry["mcnemar_p"] > _CHANCE
+    return entry["drop_ci95"] is not None and entry["drop_ci95"][0] <= 0
 
 
 def cheapest(entries: Sequence[Ranked], max_drop: float) -> str | None:

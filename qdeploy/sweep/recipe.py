@@ -28,7 +28,7 @@ _SECTIONS = (
 _NOT_OF_A_TRIAL = frozenset(
     {
         *("data", "task", "columns", "calibration_rows", "max_length", "statistics", "seed"),
-        *("dry_run", "max_drop"),
+        *("dry_run", "max_drop", "metric"),
     }
 )
 BUILD_OPTIONS = tuple(name for name in specs(BuildOptions) if name not in _NOT_OF_A_TRIAL)

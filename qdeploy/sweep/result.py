@@ -9,6 +9,7 @@ from pathlib import Path
 from qdeploy.calibrate.strategies import needs_statistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.quality import ACCURACY
 from qdeploy.schemas.sweep import (
     AgainstBaseline,
     FinishedTrial,
@@ -26,17 +27,8 @@ from qdeploy.sweep.stored import STEPS, TRIALS, accuracy_of, error_of, latency_o
 from qdeploy.sweep.trial import Request
 from qdeploy.text import beside
 
-SCHEMA = 1
+SCHEMA = 2  # 1 knew accuracies only
 _SWITCHES = ("cuda_graph", "measure")  # options of `build` that are on where they are left out
-# What a comparison of the baseline with itself gives.
-_ITSELF: AgainstBaseline = {
-    "drop": 0.0,
-    "mcnemar_p": 1.0,
-    "flipped": 0,
-    "agreement": 1.0,
-    "sqnr_db": None,
-    "max_abs_diff": 0.0,
-}
 
 
 @dataclass(frozen=True)
@@ -170,15 +162,17 @@ def _entry(sweep: Sweep, trial: Trial) -> SweptTrial:
         return {**asked, "error": f"{folder} was changed while the sweep ran. Run it again."}
     rows, tokens = sweep.recipe.shapes[0]
     first = times["shapes"][f"{rows}x{tokens}"]
-    base: AgainstBaseline = found["baseline"] or _ITSELF
+    base = found["baseline"] or _itself(chooses=found["metrics"]["metric"] == ACCURACY)
     return {
         **asked,
         "error": None,
-        "accuracy": found["metrics"]["accuracy"],
+        "metric": found["metrics"]["metric"],
+        "value": found["metrics"]["value"],
         "ci95": found["metrics"]["ci95"],
         "n": found["metrics"]["n"],
         "constant_predictor": found["metrics"]["constant_predictor"],
         "drop": base["drop"],
+        "drop_ci95": base["drop_ci95"],
         "mcnemar_p": base["mcnemar_p"],
         "flipped": base["flipped"],
         "agreement": base["agreement"],
@@ -196,6 +190,19 @@ def _entry(sweep: Sweep, trial: Trial) -> SweptTrial:
         "date": times["date"],
         "warnings": found["warnings"],
         "ran": notes,
+    }
+
+
+def _itself(*, chooses: bool) -> AgainstBaseline:
+    """What a comparison of the baseline with itself gives."""
+    return {
+        "drop": 0.0,
+        "drop_ci95": None if chooses else [0.0, 0.0],
+        "mcnemar_p": 1.0 if chooses else None,
+        "flipped": 0 if chooses else None,
+        "agreement": 1.0 if chooses else None,
+        "sqnr_db": None,
+        "max_abs_diff": 0.0,
     }
 
 

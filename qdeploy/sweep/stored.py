@@ -13,7 +13,7 @@ from typing import TypeGuard, TypeVar
 import msgspec
 
 from qdeploy.errors import ModelError
-from qdeploy.evaluate.predictions import load_predictions
+from qdeploy.evaluate.predictions import rows_predicted
 from qdeploy.files.artifact import MANIFEST
 from qdeploy.files.integrity import digest_of
 from qdeploy.schemas.sweep import TrialAccuracy, TrialFailure, TrialLatency, TrialNote
@@ -131,7 +131,7 @@ def read_object(path: Path) -> dict[str, object] | None:
 def _predicted(path: Path) -> int | None:
     """Rows that predictions are of; None where they cannot be read."""
     try:
-        return len(load_predictions(path).logits)
+        return rows_predicted(path)
     except ModelError:
         return None
 

@@ -19,22 +19,38 @@ from pathlib import Path
 
 from qdeploy.autotune.build import build_one
 from qdeploy.calibrate.strategies import needs_statistics
-from qdeploy.data.rows import read_rows
+from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.doctor_cpu import cpu_features
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.errors import QDeployWarning
-from qdeploy.evaluate.accuracy import compare, metrics_of, predict_rows
-from qdeploy.evaluate.loaded_engine import load_engine
-from qdeploy.evaluate.predictions import load_predictions, save_predictions
+from qdeploy.evaluate.accuracy import (
+    compare,
+    compare_outputs,
+    metrics_of,
+    outputs_of,
+    predict_rows,
+)
+from qdeploy.evaluate.class_quality import judged_quality
+from qdeploy.evaluate.head_quality import head_quality
+from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
+from qdeploy.evaluate.predictions import (
+    load_outputs,
+    load_predictions,
+    save_outputs,
+    save_predictions,
+)
 from qdeploy.evaluate.run import evaluate_engine
 from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import swap_text
 from qdeploy.files.artifact import write_json
 from qdeploy.machine.faults import explained
 from qdeploy.options import make
-from qdeploy.sweep.stored import ACCURACY, ENGINE, LATENCY, PREDICTIONS, is_whole
+from qdeploy.schemas.quality import ACCURACY, QualityFigure, judging_figure, main_figure
+from qdeploy.schemas.sweep import Answered
+from qdeploy.sweep.stored import ACCURACY as ANSWERS
+from qdeploy.sweep.stored import ENGINE, LATENCY, PREDICTIONS, is_whole
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class Request:
 
 
 def measure_accuracy(request: Request) -> None:
-    """Build the engine where it is missing or damaged, predict every row, compare with FP32.
+    """Build the engine where it is missing or damaged, run every row, compare with FP32.
 
     accuracy.json then has what `qdeploy.schemas.sweep.TrialAccuracy` says; whoever reads it holds
     it against that.
@@ -96,19 +112,84 @@ def measure_accuracy(request: Request) -> None:
             build_one(request.model, engine, make(BuildOptions, settings))
     subject = load_engine(engine, request.threads)
     rows = read_rows(request.data, task=request.task)
-    judged = predict_rows(subject, rows, find_task(request.task), max_length=request.max_length)
-    save_predictions(judged, folder / PREDICTIONS)
-    result: dict[str, object] = {
-        "metrics": metrics_of(judged),
+    measure = _classes if subject.head.chooses else _outputs
+    write_json(
+        folder / ANSWERS,
+        {
+            **measure(request, subject, rows),
+            "size_mb": engine_size(engine),
+            "int8": read_certificate(engine).get("int8"),
+            "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
+        },
+    )
+
+
+def _classes(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
+    """Of heads that choose one class of a row: by accuracy, or as the task is judged."""
+    task = find_task(request.task)
+    judged = predict_rows(subject, rows, task, max_length=request.max_length)
+    save_predictions(judged, Path(request.folder) / PREDICTIONS)
+    theirs = None
+    if request.baseline is not None:
+        theirs = load_predictions(Path(request.baseline) / PREDICTIONS)
+    own = metrics_of(judged)
+    found: Answered = {
+        "metrics": {"metric": ACCURACY, "value": own["accuracy"], "ci95": own["ci95"],
+                    "n": own["n"], "constant_predictor": own["constant_predictor"]},
         "class_order": swap_text(judged),
         "baseline": None,
-        "size_mb": engine_size(engine),
-        "int8": read_certificate(engine).get("int8"),
-        "warnings": [str(w.message) for w in caught if issubclass(w.category, QDeployWarning)],
-    }
+    }  # fmt: skip
+    if theirs is not None:
+        base = compare(judged, theirs)
+        found["baseline"] = {
+            "drop": base["drop"],
+            "drop_ci95": None,
+            "mcnemar_p": base["mcnemar_p"],
+            "flipped": base["flipped"],
+            "agreement": base["agreement"],
+            "sqnr_db": base["sqnr_db"],
+            "max_abs_diff": base["max_abs_diff"],
+        }
+    judging = judging_figure(judged_quality(judged, theirs, task))
+    return found if judging is None else _judged_by(judging, found)
+
+
+def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
+    """Of all other heads, by their own metrics."""
+    both = [outputs_of(subject, rows, max_length=request.max_length)]
+    save_outputs(both[0], len(rows), Path(request.folder) / PREDICTIONS)
     if request.baseline is not None:
-        result["baseline"] = compare(judged, load_predictions(Path(request.baseline) / PREDICTIONS))
-    write_json(folder / ACCURACY, result)
+        both.append(load_outputs(Path(request.baseline) / PREDICTIONS, subject.head))
+    places = find_task(request.task).columns
+    quality = head_quality([subject] * len(both), rows, both, places=places)
+    found: Answered = {
+        "metrics": {"metric": "", "value": 0.0, "ci95": [0.0, 0.0], "n": quality["n"],
+                    "constant_predictor": False},
+        "class_order": None,
+        "baseline": None,
+    }  # fmt: skip
+    if len(both) > 1:
+        noise = compare_outputs(both[0], both[1])
+        found["baseline"] = {
+            "drop": 0.0,
+            "drop_ci95": None,
+            "mcnemar_p": None,
+            "flipped": None,
+            "agreement": None,
+            "sqnr_db": noise["sqnr_db"],
+            "max_abs_diff": noise["max_abs_diff"],
+        }
+    return _judged_by(main_figure(quality), found)
+
+
+def _judged_by(figure: QualityFigure, found: Answered) -> Answered:
+    """The same by another metric than accuracy, whose drop has an interval and no McNemar's p."""
+    metrics, base = found["metrics"], found["baseline"]
+    metrics |= {"metric": figure["name"], "value": figure["value"], "ci95": figure["ci95"]}
+    if base is not None:
+        assert figure["drop"] is not None
+        base |= {"drop": figure["drop"], "drop_ci95": figure["drop_ci95"], "mcnemar_p": None}
+    return found
 
 
 def _remove(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ GRAPHS = {
     "tei": "onnx/model.onnx",
     "transformers-js": "onnx/model_quantized.onnx",
     "fastapi": "model.onnx",
+    "triton": "models/{engine}_graph/1/model.onnx",
 }
 
 
@@ -55,8 +56,9 @@ def test_the_graph_says_the_same_under_the_names_of_the_format(
     engine = engines / f"{head}-ort-cpu"
     found = qdeploy.bundle(engine, tmp_path / "out", format=form)
     assert found["format"] == form
-    own, theirs = run(engine / "model.onnx", engine), run(tmp_path / "out" / GRAPHS[form], engine)
-    if head == "classes" or form == "fastapi":
+    graph = tmp_path / "out" / GRAPHS[form].format(engine=engine.name)
+    own, theirs = run(engine / "model.onnx", engine), run(graph, engine)
+    if head == "classes" or form in ("fastapi", "triton"):
         assert list(theirs) == list(own)
         assert all(np.array_equal(own[name], theirs[name]) for name in own)
     else:
@@ -76,6 +78,36 @@ def test_modules_of_an_embedding_model(engines: Path, tmp_path: Path) -> None:
     said = json.loads((tmp_path / "out/config_sentence_transformers.json").read_text("utf-8"))
     assert said["prompts"] == {"query": "what is "}
     assert said["similarity_fn_name"] == "dot"
+
+
+def test_what_text_embeddings_inference_reads(
+    other_engine: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Fields that it asks of every config.json, under the names of BERT's; and how it pools."""
+    qdeploy.bundle(other_engine("distil-ort-cpu"), tmp_path / "out", format="tei")
+    config = json.loads((tmp_path / "out/config.json").read_text("utf-8"))
+    assert (config["hidden_size"], config["num_hidden_layers"]) == (64, config["n_layers"])
+    assert config["dim"] == 64
+    pooling = json.loads((tmp_path / "out/1_Pooling/config.json").read_text("utf-8"))
+    assert [mode for mode, on in pooling.items() if mode.startswith("pooling_mode") and on] == [
+        "pooling_mode_cls_token"
+    ]
+
+
+@pytest.mark.parametrize("engine", ["reranker-openvino", "embeds-openvino"])
+def test_openvino_is_told_the_precision_beside_int8(
+    engine: str, engines: Path, tmp_path: Path
+) -> None:
+    """By itself it computes in BF16 on some processors, which no evaluation measured."""
+    wanted = {"INFERENCE_PRECISION_HINT": "f32"}
+    use = qdeploy.bundle(engines / engine, tmp_path / "a", format="optimum")["use"]
+    assert use.endswith(f", ov_config={json.dumps(wanted)})")
+    use = qdeploy.bundle(engines / engine, tmp_path / "b", format="sentence-transformers")["use"]
+    if engine.startswith("reranker"):
+        assert use.endswith(f", model_kwargs={json.dumps({'ov_config': wanted})})")
+    else:
+        found = json.loads((tmp_path / "b/sentence_bert_config.json").read_text("utf-8"))
+        assert found["model_args"] == {"ov_config": wanted}
 
 
 @pytest.mark.parametrize(

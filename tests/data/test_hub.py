@@ -50,6 +50,19 @@ def test_hub_rows_come_with_class_names(monkeypatch: pytest.MonkeyPatch, source:
     assert asked == [("nyu-mll/glue", "qnli", split) for split in ("validation", "train")]
 
 
+def test_mnli_has_two_validation_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(repository: str, configuration: str | None, split: str) -> Loaded:
+        asked.append(split)
+        return Loaded([{"question": "a", "sentence": "b", "label": 1}])
+
+    fake_datasets(monkeypatch, load)
+    for split in ("evaluation", "calibration"):
+        read_rows("glue/mnli", split=split)
+    assert asked == ["validation_matched", "train"]
+
+
 def test_hub_names_are_tried_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(repository: str, configuration: str | None, split: str) -> Loaded:
         if configuration is None:

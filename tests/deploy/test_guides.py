@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import json
 import re
@@ -33,6 +34,7 @@ from tests import manifests
 from tests.deploy.conftest import Built, Source
 from tests.deploy.head_engines import HEADS, LONG, TARGETS, TEXTS, Engines, needs
 from tests.evaluate.heads import PAIRS
+from tests.modules import importing
 
 # Heads are asked for texts and for pairs, whatever the rows that calibrated them were.
 pytestmark = pytest.mark.filterwarnings(
@@ -98,6 +100,13 @@ def test_entities_are_those_of_qdeploy(target: str, engines: Engines) -> None:
     found = answers(directory, *TEXTS)
     assert [row["entities"] for row in found] == [list(map(asdict, row)) for row in wanted]
     assert all(row["entities"] for row in found)
+
+
+def test_the_script_of_a_token_classifier_refuses_pairs(engines: Engines) -> None:
+    with importing(engines(TOKENS, "ort-cpu")):
+        model = importlib.import_module("predict").Model(2)
+        with pytest.raises(SystemExit, match="reads single texts, and pairs were given"):
+            model.answers([("a text",), ("first", "second")])
 
 
 @pytest.mark.parametrize("target", TARGETS)

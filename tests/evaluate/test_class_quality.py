@@ -7,7 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from qdeploy.evaluate.class_quality import class_quality
+from qdeploy.data.tasks import find_task
+from qdeploy.evaluate.class_quality import class_quality, metric_doubt, metric_of_task
+from qdeploy.schemas.quality import main_figure
 from qdeploy.types import Array
 
 metrics = pytest.importorskip("sklearn.metrics")
@@ -38,6 +40,36 @@ def test_they_are_scikit_learns(classes: int, rows: int) -> None:
             assert found[name]["value"] == pytest.approx(of(own))
             assert found[name]["baseline"] == pytest.approx(of(base))
             assert found[name]["drop"] == pytest.approx(of(base) - of(own))
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_f1_of_a_class_is_scikit_learns(positive: int) -> None:
+    gold, own, base = answers(3, 300, 2)
+    found = class_quality(gold, own, base, metric="F1", positive=positive)
+    figure, expected = main_figure(found), metrics.f1_score(gold, own, pos_label=positive)
+    assert figure["name"] == "F1" and figure["value"] == pytest.approx(expected)
+    assert figure["baseline"] == pytest.approx(metrics.f1_score(gold, base, pos_label=positive))
+    none = class_quality(np.zeros(4, int), np.zeros(4, int), None, metric="F1", positive=1)
+    assert main_figure(none)["value"] == 0  # as scikit-learn's, which warns
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "metric"),
+    [
+        ("mrpc", ("not_equivalent", "equivalent"), ("F1", 1)),
+        ("mrpc", ("Equivalent", "Not Equivalent"), ("F1", 0)),
+        ("qqp", ("duplicate", "not_duplicate"), ("F1", 0)),
+        ("mrpc", ("no", "yes"), ("accuracy", None)),
+        ("cola", ("bad", "good"), ("MCC", None)),
+        ("qnli", ("entailment", "not_entailment"), ("accuracy", None)),
+        ("text", ("a", "b", "c"), ("accuracy", None)),
+    ],
+)
+def test_what_a_task_is_judged_by(
+    task: str, names: tuple[str, ...], metric: tuple[str, int | None]
+) -> None:
+    assert metric_of_task(find_task(task), names) == metric
+    assert (metric_doubt(find_task(task), names) is not None) == (names == ("no", "yes"))
 
 
 def test_one_class_alone() -> None:

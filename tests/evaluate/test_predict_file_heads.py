@@ -70,22 +70,3 @@ def test_a_token_classifier_says_what_load_says(
             assert found == asdict(entity) | {"score": pytest.approx(entity.score)}
     with pytest.raises(PlanError, match="names the tokens of one text"):
         predict_file(engine, path, out=out, columns="text,id")
-
-
-@bag
-def test_question_answering_gives_its_logits_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def open_spans(*_: Any, threads: int, **__: Any) -> BagEngine:
-        engine = BagEngine(table(), threads)
-        engine.output_names = ("start_logits", "end_logits")
-        return engine
-
-    monkeypatch.setattr(subject, "open_engine", open_spans)
-    engine = engine_directory(tmp_path / "e", task="question-answering")
-    path = rows_file(tmp_path / "rows.csv", ["yes w1", "no"])
-    with pytest.raises(PlanError, match="This engine answers questions.*Pass --logits"):
-        predict_file(engine, path, out=tmp_path / "o")
-    predict_file(engine, path, out=tmp_path / "o", logits=True)
-    first, _ = answers(tmp_path / "o")
-    assert set(first) == {"start_logits", "end_logits"} and len(first["end_logits"]) == 4

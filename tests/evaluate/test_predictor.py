@@ -83,7 +83,7 @@ def test_logits_of_question_answering_come_without_padding(
 
     monkeypatch.setattr(subject, "open_engine", open_spans)
     predictor = Predictor(engine_directory(tmp_path / "qa", task="question-answering"))
-    with pytest.raises(PlanError, match=r"question-answering engine.* Call logits\(\)"):
+    with pytest.raises(PlanError, match=r"question-answering engine.* Call answer\(\)"):
         predictor.predict([("a", "b")])
     short, long = predictor.logits([("w1", "yes"), ("w1 w2 w3", "no w4")])
     assert short["start_logits"].shape == (5,) and long["end_logits"].shape == (8,)

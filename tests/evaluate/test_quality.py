@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,14 @@ def test_too_little_to_correlate(gold: list[float]) -> None:
 
 
 def test_why_there_is_none() -> None:
+    several = Head(SEQUENCES, ("a", "b"), problem_type=REGRESSION)
+    assert metric_of(several) is None
+    assert "measured so far" in str(no_quality(several, rows(["1"]), stands_in=False))
     answers = Head(SPANS, ("LABEL_0", "LABEL_1"))
-    assert metric_of(answers) is None
-    assert "measured so far" in str(no_quality(answers, rows(["1"]), stands_in=False))
+    assert metric_of(answers) == "answer f1"
+    single = replace(rows(["1"]), second=None)
+    assert "in a context" in str(no_quality(answers, single, stands_in=False))
+    assert no_quality(answers, rows(["1"]), stands_in=False) is None
     assert "stands in" in str(no_quality(VALUE, rows(["1"]), stands_in=True))
     assert "has no labels" in str(no_quality(VALUE, rows(None), stands_in=False))
     assert no_quality(VALUE, rows(["1"]), stands_in=False) is None
@@ -220,5 +226,5 @@ def test_a_reranker_ranks(scored: Path) -> None:
     assert engine.rank("who was king", texts, top_k=2) == found[:2]
     with pytest.raises(DataError, match="lone text"):
         engine.rank("who", "river")
-    with pytest.raises(PlanError, match=r"Call logits\(\)"):
+    with pytest.raises(PlanError, match=r"Call encode\(\)"):
         qdeploy.load(scored / "embeds-fp32").rank("who", texts)

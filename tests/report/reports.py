@@ -240,8 +240,9 @@ def swept() -> SweepResult:
         trials.append(
             {
                 "key": f"k{number}", "label": label, "settings": {}, "target": "ort-cpu",
-                "error": None, "accuracy": 1 - number / 100, "ci95": [0.9, 1.0], "n": 5463,
-                "constant_predictor": False, "drop": number / 100, "mcnemar_p": 0.5,
+                "error": None, "metric": "accuracy", "value": 1 - number / 100,
+                "ci95": [0.9, 1.0], "n": 5463, "constant_predictor": False,
+                "drop": number / 100, "drop_ci95": None, "mcnemar_p": 0.5,
                 "flipped": 0, "agreement": 1.0, "sqnr_db": None, "max_abs_diff": None,
                 "p50_ms": 60.0 / (1 + number), "p95_ms": 61.0,
                 "speedup": None if not number else {"ratio": 1.0 + number, "ci95": [1, 4]},

@@ -13,9 +13,11 @@ def entries(*pairs: tuple[float, float]) -> list[Ranked]:
     return [
         {
             "key": str(i),
-            "accuracy": a,
+            "metric": "accuracy",
+            "value": a,
             "relative": ms,
             "drop": 0.9 - a,
+            "drop_ci95": None,
             "mcnemar_p": 1.0,
             "constant_predictor": False,
         }
@@ -43,9 +45,9 @@ def test_whoever_is_left_out_is_beaten_by_the_front(pairs: list[tuple[int, int]]
         beaten = [
             other
             for other in found
-            if other["accuracy"] >= entry["accuracy"]
+            if other["value"] >= entry["value"]
             and other["relative"] <= entry["relative"]
-            and (other["accuracy"], other["relative"]) != (entry["accuracy"], entry["relative"])
+            and (other["value"], other["relative"]) != (entry["value"], entry["relative"])
         ]
         assert (entry["key"] in front) == (not beaten)
         assert not beaten or any(other["key"] in front for other in beaten)
@@ -67,12 +69,22 @@ def test_what_to_build_where_no_drop_was_named() -> None:
     ]
     for rows, expected in table:
         found: list[Ranked] = [
-            {"key": str(at), "accuracy": 0.9 - drop, "drop": drop, "mcnemar_p": p,
-             "relative": time, "constant_predictor": constant}
+            {"key": str(at), "metric": "accuracy", "value": 0.9 - drop, "drop": drop,
+             "drop_ci95": None, "mcnemar_p": p, "relative": time, "constant_predictor": constant}
             for at, (drop, p, time, constant) in enumerate(rows)
         ]  # fmt: skip
         chosen = suggested(found)
         assert (chosen and chosen[0]) == expected
+
+
+def test_a_drop_of_another_metric_is_told_by_its_interval() -> None:
+    """The fastest may have lost by chance, or plainly."""
+    for low, expected in ((-0.01, "1"), (0.002, "0")):
+        found = entries((0.9, 5), (0.88, 2))
+        for entry in found:
+            entry["metric"], entry["mcnemar_p"] = "spearman", None
+            entry["drop_ci95"] = [low if entry["key"] == "1" else -0.01, 0.04]
+        assert suggested(found) is not None and suggested(found)[0] == expected
 
 
 def test_the_cheapest_within_a_drop() -> None:

@@ -116,7 +116,7 @@ def test_figures_are_those_of_an_evaluation(swept: Any, other_rows: str) -> None
             latency=False,
         )
     trial = by_label["peg symmetric"]
-    assert report["metrics"]["accuracy"] == trial["accuracy"]
+    assert report["metrics"]["accuracy"] == trial["value"]
     assert report["baseline"]["sqnr_db"] == pytest.approx(trial["sqnr_db"])
     assert report["int8"]["executed"] == trial["int8"]["executed"]
 
@@ -152,7 +152,7 @@ def test_one_limit_holds_for_calibration_and_evaluation(
     manifest = json.loads((engine / "qdeploy.json").read_text())
     assert manifest["calibration"]["max_length"] == 10
     report = qdeploy.evaluate(engine, data=data["eval_data"], latency=False, max_length=10)
-    assert report["metrics"]["accuracy"] == result["trials"][1]["accuracy"]
+    assert report["metrics"]["accuracy"] == result["trials"][1]["value"]
 
 
 def test_rows_that_a_sweep_cannot_compare_on(model: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_rows_that_calibrate_are_left_out_as_eval_leaves_them(
     report = qdeploy.evaluate(tmp_path / "engine", latency=False, limit=limit)
     assert (result["data"]["n"], result["trials"][1]["n"]) == (limit or 16, report["metrics"]["n"])
     assert result["data"]["left_out"] == report["data"]["left_out"] > 0
-    assert result["trials"][1]["accuracy"] == report["metrics"]["accuracy"]
+    assert result["trials"][1]["value"] == report["metrics"]["accuracy"]
 
 
 @pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
@@ -351,7 +351,7 @@ def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
     shutil.copytree(folder, mine)
     labels = {trial["label"]: mine / "trials" / trial["key"] for trial in first["trials"]}
     (mine / "qdeploy.json").write_text("")
-    (mine / "sweep.json").write_text('{"schema": 1, "tri')
+    (mine / "sweep.json").write_text('{"schema": 2, "tri')
     (labels["fp32"] / "accuracy.ran.json").write_text("")
     latency = labels["dynamic"] / "latency.json"
     latency.write_text(latency.read_text()[:40])
@@ -364,10 +364,10 @@ def test_damaged_files_of_a_sweep_are_made_again_and_nothing_else(
     assert ran == ["fp32 accuracy", "w8a8 accuracy", "dynamic latency"]
     assert [trial["error"] for trial in again["trials"]] == [None] * 4
     for before, after in zip(first["trials"], again["trials"], strict=True):
-        assert [before[name] for name in ("accuracy", "n")] == [after["accuracy"], after["n"]]
+        assert [before[name] for name in ("value", "n")] == [after["value"], after["n"]]
         assert (before["int8"] or {}).get("executed") == (after["int8"] or {}).get("executed")
     assert again["trials"][3] == first["trials"][3]
-    assert json.loads((mine / "sweep.json").read_text())["schema"] == 1
+    assert json.loads((mine / "sweep.json").read_text())["schema"] == 2
     assert json.loads((mine / "qdeploy.json").read_text())["model"] == str(model)
 
 

@@ -23,9 +23,15 @@ from qdeploy.files.artifact import write_json, write_manifest
 from qdeploy.sweep.stored import STEPS, error_of, is_done, is_whole, listed_files, read_object
 
 ROWS = 5
-COMPARED = {"drop": 0.0, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0}
+COMPARED = {"drop": 0.0, "drop_ci95": None, "mcnemar_p": 1.0, "flipped": 0, "agreement": 1.0}
 ACCURACY: dict[str, Any] = {
-    "metrics": {"accuracy": 0.5, "ci95": [0.1, 0.9], "n": ROWS, "constant_predictor": False},
+    "metrics": {
+        "metric": "accuracy",
+        "value": 0.5,
+        "ci95": [0.1, 0.9],
+        "n": ROWS,
+        "constant_predictor": False,
+    },
     "class_order": None,
     "baseline": COMPARED | {"sqnr_db": None, "max_abs_diff": 0.0},
     "size_mb": {"total": 1.0, "weights": 1.0},

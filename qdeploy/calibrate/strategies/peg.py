@@ -141,7 +141,7 @@ def _whole(site: Site) -> _Candidate:
 
 def _noise_target(context: Context, below: float = 0.0) -> float:
     """The noise share of the target, or of so many dB below it."""
-    return float(10 ** (-(context.options.noise_target + below) / 10))
+    return float(10 ** (-(context.options.least_db + below) / 10))
 
 
 def _target(context: Context, site: Site, *, untreated: bool) -> float:

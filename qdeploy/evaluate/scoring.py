@@ -1,0 +1,142 @@
+"""From the outputs of a head to what its metrics are computed from, on given rows.
+
+Where rows have no labels, what FP32 answers stands in for them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from qdeploy.data.rows import Rows
+from qdeploy.data.tasks import Columns
+from qdeploy.errors import DataError
+from qdeploy.evaluate.accuracy import Compared, by_row, in_windows
+from qdeploy.evaluate.answer_quality import gold_texts, scores_of
+from qdeploy.evaluate.answers import THRESHOLD, sigmoid
+from qdeploy.evaluate.bootstrap import Scored
+from qdeploy.evaluate.label_sets import label_sets
+from qdeploy.evaluate.loaded_engine import LoadedEngine
+from qdeploy.evaluate.multilabel import LabelSets
+from qdeploy.evaluate.options import SpanOptions
+from qdeploy.evaluate.own_metric import OwnScored
+from qdeploy.evaluate.quality import SPEARMAN, Values, values_of
+from qdeploy.evaluate.question_answering import answers_of
+from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags
+from qdeploy.head import MULTI_LABEL, SPANS, TOKENS, Head
+from qdeploy.machine.remedies import require
+from qdeploy.types import Array, OwnMetric
+
+Outputs: TypeAlias = Mapping[str, Array]  # by name, FP32 [rows or tokens, …]
+Scoring: TypeAlias = Callable[[Outputs], Scored]
+
+
+def scoring_of(base: LoadedEngine, rows: Rows, answered: Compared, places: Columns) -> Scoring:
+    """How the outputs of a head become metrics.
+
+    Args:
+        base: the FP32 engine; its head chooses no class of a row.
+        rows: with labels or without.
+        answered: what FP32 answers of them.
+        places: the columns that the rows came from.
+
+    Raises:
+        DataError: labels that do not fit the head.
+    """
+    if base.head.problem_type == MULTI_LABEL:
+        return _of_label_sets(base.head, rows, answered, places)
+    if base.head.task == SPANS:
+        return _of_spans(base, rows, answered)
+    if base.head.task == TOKENS:
+        return _of_tags(base, rows, answered)
+    require("scipy", "sklearn")
+    return _of_values(base.head, rows, answered)
+
+
+def check_rankings(name: str, rows: Rows, scored: Scored) -> None:
+    """Refuse a metric of rankings where rows are none.
+
+    Raises:
+        DataError: no two rows have the same first text.
+    """
+    if isinstance(scored, Values) and scored.queries is None:
+        raise DataError(
+            f"--metric {name} is of rankings, and no two rows of {rows.source} have the same first "
+            f"text. Take {SPEARMAN}, or rows with several texts for a query."
+        )
+
+
+def own_scored(
+    metric: OwnMetric, base: LoadedEngine, rows: Rows, answered: Compared, outputs: Outputs
+) -> Scored:
+    """Outputs of each row by themselves, for a callable.
+
+    Of a pair of texts that are embedded an output is [2, D]; of a question with its context it is a
+    list, of each window [S].
+    """
+    head, count = answered.head, len(rows)
+    if head.of_rows:
+        parts = {name: np.split(values, count) for name, values in outputs.items()}
+        each = [
+            {name: part[at][0] if len(part[at]) == 1 else part[at] for name, part in parts.items()}
+            for at in range(count)
+        ]
+        return OwnScored(metric, each, rows.labels)
+    apart = by_row(outputs, np.array(answered.lengths.kept))
+    if not in_windows(head, rows):
+        return OwnScored(metric, apart, rows.labels)
+    windows = base.encoder.windows(rows, answered.lengths.max_length)
+    ends = np.searchsorted(windows.rows, np.arange(count + 1))
+    both = itertools.pairwise(ends)
+    found = [{n: [one[n] for one in apart[first:last]] for n in outputs} for first, last in both]
+    return OwnScored(metric, found, rows.labels)
+
+
+def _of_label_sets(head: Head, rows: Rows, answered: Compared, places: Columns) -> Scoring:
+    own = answered.values["logits"]
+    gold = sigmoid(own) > THRESHOLD
+    if rows.labels is not None:
+        gold = label_sets(rows, head.labels, places)
+    return lambda outputs: LabelSets(gold, outputs["logits"], THRESHOLD)
+
+
+def _of_spans(base: LoadedEngine, rows: Rows, answered: Compared) -> Scoring:
+    if not in_windows(base.head, rows):
+        raise DataError(
+            f"{rows.source} has rows of one text, and questions with their contexts were expected. "
+            "Name both columns with --columns question=COLUMN,context=COLUMN and --task squad."
+        )
+    rules = SpanOptions()
+    windows = base.encoder.windows(rows, answered.lengths.max_length)
+    gold = None if rows.labels is None else gold_texts(rows)
+    threshold = None if gold is None or all(gold) else rules.no_answer_threshold
+
+    def said(outputs: Outputs) -> list[str]:
+        apart = by_row(outputs, windows.encoded.lengths)
+        best = answers_of(rows, windows, apart, rules.max_answer_length, threshold)
+        return [answers[0].text for answers in best]
+
+    known = [[text] for text in said(answered.values)] if gold is None else gold
+    return lambda outputs: scores_of(known, said(outputs))
+
+
+def _of_tags(base: LoadedEngine, rows: Rows, answered: Compared) -> Scoring:
+    labels = base.head.labels
+    spelled = base.encoder.spelled(rows, answered.lengths.max_length)
+
+    def tags(outputs: Outputs) -> list[list[str]]:
+        return predicted_tags(rows, spelled, outputs["logits"], labels)
+
+    gold = tags(answered.values) if rows.labels is None else gold_tags(rows, labels)
+    return lambda outputs: counts_of(gold, tags(outputs))
+
+
+def _of_values(head: Head, rows: Rows, answered: Compared) -> Scoring:
+    output = head.answers[0]
+    if rows.labels is None:
+        rows = replace(rows, labels=tuple(map(str, answered.values[output][:, 0].tolist())))
+    return lambda outputs: values_of(head, rows, outputs[output])

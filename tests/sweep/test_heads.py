@@ -1,0 +1,95 @@
+"""Sweeps of other heads than classifiers compare by the head's own metric."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qdeploy
+from qdeploy.cli import tables
+from qdeploy.evaluate.options import EvalOptions
+from qdeploy.report.sweep import page
+from tests.evaluate.heads import head_checkpoint
+from tests.once import Once
+from tests.sentence_models import sentence_checkpoint
+
+pytest.importorskip("scipy")
+pytest.importorskip("sklearn")
+pytest.importorskip("yaml")
+pytestmark = pytest.mark.integration
+
+TAGS = ("O", "B-PER", "I-PER")
+WORDS = ("the", "king", "of", "city", "river", "north", "year", "was", "war", "music", "light")
+RECIPE = """
+accuracy: {limit: 40}
+calibration: {rows: 16}
+latency: {shapes: [2x16], warmup: 1, iterations: 6}
+trials:
+  - {strategy: w8a8}
+"""
+METRICS = {"one logit": "spearman", "tags": "entity f1", "embedding": "spearman"}
+
+
+def rows_file(head: str, home: Path) -> Path:
+    draw, lines = random.Random(1), []
+    for _ in range(60):
+        words, others = (draw.choices(WORDS, k=draw.randint(3, 9)) for _ in range(2))
+        row: dict[str, Any] = {"sentence1": " ".join(words), "sentence2": " ".join(others)}
+        row["score"] = draw.random()
+        if head == "tags":
+            row = {"tokens": words, "ner_tags": draw.choices(TAGS, k=len(words))}
+        lines.append(json.dumps(row))
+    path = home / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def checkpoint(head: str, home: Path) -> Path:
+    if head == "embedding":
+        return sentence_checkpoint(home)
+    if head == "tags":
+        return head_checkpoint(home, TAGS, auto="Token")
+    return head_checkpoint(home, ("score",))
+
+
+@pytest.mark.parametrize("head", list(METRICS))
+def test_trials_are_compared_by_the_heads_metric(
+    head: str, once: Once, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def swept(home: Path) -> Any:
+        (home / "recipe.yaml").write_text(RECIPE)
+        data = rows_file(head, home)
+        model = home / "model"
+        qdeploy.export(checkpoint(head, home / "checkpoint"), model)
+        return qdeploy.sweep(model, home / "sweep", recipe=home / "recipe.yaml", data=str(data))
+
+    home, result = once("swept", head, swept)
+    base, trial = result["trials"]
+    name = METRICS[head]
+    assert (base["metric"], trial["metric"], base["drop"]) == (name, name, 0)
+    assert trial["drop"] == pytest.approx(base["value"] - trial["value"], abs=1e-12)
+    low, high = trial["drop_ci95"]
+    assert low <= trial["drop"] <= high and trial["mcnemar_p"] is None
+    assert result["next"]["key"] == trial["key"]
+
+    # the figures are those of `eval` on the same rows
+    report = qdeploy.evaluate(
+        home / "sweep" / "trials" / trial["key"] / "engine",
+        EvalOptions(data=str(home / "sweep" / "rows.jsonl"), latency=False),
+    )
+    measured = {one["name"]: one["value"] for one in report["quality"]["figures"]}
+    assert measured[name] == trial["value"]
+    assert report["data"]["n"] == trial["n"]
+
+    text = page(result).headline
+    assert "points lost" in text
+    tables.sweep(result)
+    assert name.split()[0] in capsys.readouterr().out
+
+    # what is done stays, and what was damaged is made again
+    again = qdeploy.sweep(home / "model", home / "sweep", recipe=home / "recipe.yaml")
+    assert again["trials"] == result["trials"]
