@@ -24,7 +24,7 @@ SHOWN = (
     (("ort-fp32",), "ONNX Runtime FP32", PEERS),
     (("openvino-nncf", "openvino-nncf-bf16"), "NNCF on OpenVINO", PEERS),
     (("ort-dynamic",), "ONNX Runtime dynamic INT8", PEERS),
-    (("qdeploy-peg-openvino",), "qdeploy peg, openvino", OURS),
+    (("qdeploy-peg-openvino", "qdeploy-peg-openvino-bf16"), "qdeploy peg, openvino", OURS),
     (("qdeploy-peg-ort-cpu",), "qdeploy peg, ort-cpu", OURS),
 )
 

@@ -111,13 +111,11 @@ class Task:
         'score'
         """
         own = self.columns
-        if self.published and set(self.published) <= set(known) and not self._all_in(known):
+        here = {*own.texts, own.label} <= set(known)
+        if self.published and set(self.published) <= set(known) and not here:
             *texts, label = self.published
             return replace(own, first=texts[0], second=texts[1], label=label)
         return own
-
-    def _all_in(self, known: Collection[str]) -> bool:
-        return {*self.columns.texts, self.label} <= set(known)
 
 
 ANSWERS = "answers"  # column of the gold answers (`qdeploy.data.gold_answers`)
