@@ -87,6 +87,12 @@ class Head:
         return self.chooses or not self.of_rows
 
     @property
+    def ranks(self) -> bool:
+        """Whether texts are put in order by its answers: by one logit, or by their embeddings."""
+        one_logit = self.task == SEQUENCES and len(self.labels) == 1
+        return self.task == EMBEDDINGS or one_logit
+
+    @property
     def description(self) -> str:
         """What it is, for a reader: "multi-label classifier"."""
         if self.task != SEQUENCES:

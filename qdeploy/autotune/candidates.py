@@ -17,7 +17,7 @@ from qdeploy.evaluate.heldout import DropEstimate
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.scoring import Outputs
 from qdeploy.files.artifact import read_json
-from qdeploy.head import EMBEDDINGS, Head
+from qdeploy.head import Head
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed
 from qdeploy.schemas.autotune import TriedPlan
@@ -123,8 +123,7 @@ class Candidates:
             max_drop: hundredths of the metric that may be lost.
             estimate: what outputs lose against FP32's.
         """
-        ranks = head.task == EMBEDDINGS or len(head.labels) == 1
-        targets = _OF_RANKS if ranks else _TARGETS_DB
+        targets = _OF_RANKS if head.ranks else _TARGETS_DB
         plans = list(_BY_HAND)
         plans += ({"strategy": "peg", "noise_target": target} for target in targets)
         plans += _ON_GPU if find_target(self.shared.target).on_gpu else ()

@@ -23,21 +23,20 @@ from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.run import calibrate_model, rows_again
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP32
-from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading, reading_for_model
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
-from qdeploy.data.windows import window_limit
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import DataError, GateError, PlanError
+from qdeploy.evaluate.accuracy import tokens_kept
 from qdeploy.evaluate.judge import judge_of
 from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import load_engine
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
-from qdeploy.head import SPANS, head_of
+from qdeploy.head import head_of
 from qdeploy.machine.threads import usable_cores
 from qdeploy.options import changed, defaults, flat, make
 from qdeploy.schemas.autotune import StrategySearch, Timed
@@ -89,7 +88,8 @@ def build_within(
     """
     shared = _shared(asked)
     source, output, given = Path(model_dir), Path(engine_dir), asked.calibration
-    longest = int(read_manifest(source, "model")["max_length"])
+    manifest = read_manifest(source, "model")
+    longest = int(manifest["max_length"])
     check_shape(asked.shape, longest)
     check_paths(source, output, asked, force=force)
     find_target(asked.target).require()
@@ -99,8 +99,7 @@ def build_within(
     observed = Statistics.load(Path(statistics))
     reading, task, rows = _held_out(source, given, observed)
     kept = observed.origin.max_length if given.max_length is None else given.max_length
-    head = head_of(source, read_manifest(source, "model"))
-    limit = (window_limit if head.task == SPANS else row_limit)(longest, kept)
+    limit = tokens_kept(head_of(source, manifest), longest, kept)
     shared = changed(shared, statistics=statistics)
     with scratch("search") as folder:
         candidates = Candidates(source, folder, shared, rows, limit, progress)

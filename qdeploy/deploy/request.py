@@ -19,7 +19,7 @@ from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
-from qdeploy.head import EMBEDDINGS, SEQUENCES, head_of
+from qdeploy.head import head_of
 from qdeploy.options import defaults
 
 _USUAL = parse_shape(str(defaults(BuildOptions)["opt_shape"]))
@@ -139,8 +139,7 @@ class Request:
 def _noise_target(model_dir: Path) -> float:
     """What the head asks for, dB: rankings change with less noise than answers do."""
     head = head_of(model_dir, read_manifest(model_dir, "model"))
-    one_logit = head.task == SEQUENCES and len(head.labels) == 1
-    return RANKS if head.task == EMBEDDINGS or one_logit else NOISE_TARGET
+    return RANKS if head.ranks else NOISE_TARGET
 
 
 def check_shape(shape: Shape, longest: int) -> None:

@@ -88,6 +88,14 @@ class Compared:
     head: Head
 
 
+def tokens_kept(head: Head, longest: int, wanted: int | None, taker: str = "the model") -> int:
+    """Tokens kept of a row, or of each window of a question and its context.
+
+    Args, raises: of `qdeploy.data.lengths.row_limit`.
+    """
+    return (window_limit if head.task == SPANS else row_limit)(longest, wanted, taker)
+
+
 def in_windows(head: Head, rows: Rows) -> bool:
     """Whether rows are questions with contexts, which may be longer than a row of the engine."""
     return head.task == SPANS and rows.second is not None

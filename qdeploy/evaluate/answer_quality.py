@@ -20,7 +20,7 @@ from qdeploy.data.gold_answers import START, TEXT, answers_of
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import ANSWERS
 from qdeploy.errors import DataError
-from qdeploy.evaluate.bootstrap import figures_of
+from qdeploy.evaluate.bootstrap import quality_of_scores
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
@@ -133,10 +133,4 @@ def answer_quality(own: AnswerScores, base: AnswerScores | None, seed: int = 0) 
         own, base: of the engine and its baseline; None where there is none.
         seed: of the bootstrap.
     """
-    return {
-        "metric": F1,
-        "n": len(own.f1),
-        "queries": None,
-        "figures": figures_of(own.names, own, base, seed, draws=_DRAWS),
-        "kendall": None,
-    }
+    return quality_of_scores(own.names, len(own.f1), own, base, seed, draws=_DRAWS)

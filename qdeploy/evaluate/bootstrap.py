@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qdeploy.schemas.quality import QualityFigure
+from qdeploy.schemas.quality import Quality, QualityFigure
 from qdeploy.types import Array
 
 _LEVEL = (2.5, 97.5)
@@ -48,6 +48,23 @@ def figures_of(
         theirs = None if base is None else np.array([base.figure(name, one) for one in drawn])
         found.append(figure_of(name, mine, theirs, lower_is_better=name in lower_is_better))
     return found
+
+
+def quality_of_scores(
+    names: Sequence[str], count: int, own: Scored, base: Scored | None, seed: int, *, draws: int
+) -> Quality:
+    """A head's metrics, of which the first is what it is judged by; arguments of `figures_of`.
+
+    Args:
+        count: rows.
+    """
+    return {
+        "metric": names[0],
+        "n": count,
+        "queries": None,
+        "figures": figures_of(names, own, base, seed, draws=draws),
+        "kendall": None,
+    }
 
 
 def drawn_of(count: int, draws: int, seed: int) -> list[Array]:

@@ -49,9 +49,7 @@ class Classes:
         if drawn is not None:
             gold, answers = gold[drawn], answers[drawn]
         classes = 1 + int(max(self.gold.max(), self.answers.max(), self.positive or 0))
-        table = np.bincount(gold * classes + answers, minlength=classes**2)
-        metric = metrics_of_classes(self.positive)[name]
-        return metric(table.reshape(classes, classes).astype(np.float64))
+        return metrics_of_classes(self.positive)[name](_table(gold, answers, classes))
 
 
 def metrics_of_classes(positive: int | None) -> dict[str, Callable[[Array], float]]:
@@ -157,12 +155,14 @@ def _of_all(
     draws: Array,
 ) -> Array:
     """A metric of the rows as they are, and of each draw, float64 [1 + draws]."""
-    place = gold * classes + answers
-    tables = (
-        np.bincount(place, weights=drawn, minlength=classes**2).reshape(classes, classes)
-        for drawn in (counts, *draws)
-    )
-    return np.array([metric(table) for table in tables])
+    return np.array([metric(_table(gold, answers, classes, drawn)) for drawn in (counts, *draws)])
+
+
+def _table(gold: Array, answers: Array, classes: int, weights: Array | None = None) -> Array:
+    """How often each pair of a label and an answer stands there, float64 [labels, answers]."""
+    counts = np.bincount(gold * classes + answers, weights=weights, minlength=classes**2)
+    found: Array = counts.reshape(classes, classes).astype(np.float64)
+    return found
 
 
 def class_f1(table: Array, at: int) -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from qdeploy.data.lengths import row_limit
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import find_task
-from qdeploy.data.windows import window_limit
 from qdeploy.errors import PlanError
 from qdeploy.evaluate import report as parts
 from qdeploy.evaluate.accuracy import (
@@ -20,6 +18,7 @@ from qdeploy.evaluate.accuracy import (
     no_accuracy,
     outputs_of,
     predict_rows,
+    tokens_kept,
 )
 from qdeploy.evaluate.class_quality import judged_quality, metric_doubt
 from qdeploy.evaluate.embeddings import closeness
@@ -31,7 +30,7 @@ from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.quality import no_quality
 from qdeploy.evaluate.question_answering import check_span_options
 from qdeploy.evaluate.suspicions import of_lengths
-from qdeploy.head import EMBEDDINGS, SPANS
+from qdeploy.head import EMBEDDINGS
 from qdeploy.schemas.evaluation import Evaluation
 from qdeploy.schemas.quality import EmbeddingsNear
 from qdeploy.types import Progress
@@ -91,8 +90,8 @@ def kept_tokens(subjects: list[LoadedEngine], max_length: int | None) -> int:
     Raises:
         PlanError: more were asked for than the engines take.
     """
-    limit = window_limit if subjects[0].head.task == SPANS else row_limit
-    return limit(longest(subjects), max_length, subjects[0].taker)
+    first = subjects[0]
+    return tokens_kept(first.head, longest(subjects), max_length, first.taker)
 
 
 def _fill_classes(

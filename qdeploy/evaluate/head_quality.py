@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns
-from qdeploy.evaluate.accuracy import Compared, by_row
+from qdeploy.evaluate.accuracy import Compared
 from qdeploy.evaluate.answer_quality import answer_quality, gold_texts, scores_of
 from qdeploy.evaluate.answers import check_classes, threshold_of
 from qdeploy.evaluate.label_sets import label_sets
@@ -15,8 +15,8 @@ from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.multilabel import LabelSets, multilabel_quality
 from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.quality import numbers_of, quality_of, values_of
-from qdeploy.evaluate.question_answering import answers_of
-from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags, tag_quality
+from qdeploy.evaluate.scoring import tags_of, texts_of
+from qdeploy.evaluate.tagging import counts_of, gold_tags, tag_quality
 from qdeploy.head import MULTI_LABEL, SPANS, TOKENS, Head
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
@@ -101,12 +101,9 @@ def _answers(
 ) -> Quality:
     """Of answers to questions."""
     gold, both = gold_texts(rows), []
-    threshold = None if all(gold) else rules.no_answer_threshold
     for subject, one in zip(subjects, found, strict=True):
-        windows = subject.encoder.windows(rows, one.lengths.max_length, rules.stride)
-        outputs = by_row(one.values, windows.encoded.lengths)
-        said = answers_of(rows, windows, outputs, rules.max_answer_length, threshold)
-        both.append(scores_of(gold, [best[0].text for best in said]))
+        said = texts_of(subject, rows, one.lengths.max_length, rules, gold)
+        both.append(scores_of(gold, said(one.values)))
     return answer_quality(both[0], both[1] if len(both) > 1 else None, seed)
 
 
@@ -123,10 +120,8 @@ def _tags(
     subjects: Sequence[LoadedEngine], rows: Rows, found: Sequence[Compared], seed: int
 ) -> Quality:
     """Of token classifiers."""
-    gold = gold_tags(rows, subjects[0].head.labels)
-    both = []
+    gold, both = gold_tags(rows, subjects[0].head.labels), []
     for subject, one in zip(subjects, found, strict=True):
-        spelled = subject.encoder.spelled(rows, one.lengths.max_length)
-        said = predicted_tags(rows, spelled, one.values["logits"], subject.head.labels)
-        both.append(counts_of(gold, said))
+        said = tags_of(subject, rows, one.lengths.max_length)
+        both.append(counts_of(gold, said(one.values)))
     return tag_quality(both[0], both[1] if len(both) > 1 else None, seed)

@@ -80,16 +80,13 @@ class Values:
 
 def metric_of(head: Head) -> str | None:
     """The metric that a head is judged by; None of heads that this module has none for."""
-    if head.task == EMBEDDINGS:
-        return SPEARMAN
     if head.task == TOKENS:
         return F1
     if head.task == SPANS:
         return ANSWER_F1
     if head.task == SEQUENCES and head.problem_type == MULTI_LABEL:
         return MICRO_F1
-    values = head.problem_type == REGRESSION or len(head.labels) == 1
-    return SPEARMAN if head.task == SEQUENCES and values and len(head.labels) == 1 else None
+    return SPEARMAN if head.ranks else None
 
 
 def no_quality(head: Head, rows: Rows, *, stands_in: bool) -> str | None:

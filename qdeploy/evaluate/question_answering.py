@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from qdeploy.data.check_rows import text_fault
 from qdeploy.data.rows import Rows
 from qdeploy.data.texts import rows_from_texts
-from qdeploy.data.windows import WINDOW, Windows
+from qdeploy.data.windows import Windows, window_limit
 from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.predict import check_finite
@@ -117,7 +117,7 @@ class QuestionAnswering(TextRunner):
     @property
     def window(self) -> int:
         """Tokens of a window where nothing is said: what the engine takes, and at most 384."""
-        return min(WINDOW, self._subject.longest)
+        return window_limit(self._subject.longest, None)
 
     def run_windows(
         self, rows: Rows, batch_size: int, max_length: int | None, stride: int | None

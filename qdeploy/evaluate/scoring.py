@@ -6,7 +6,7 @@ Where rows have no labels, what FP32 answers stands in for them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -110,9 +110,28 @@ def _of_spans(base: LoadedEngine, rows: Rows, answered: Compared) -> Scoring:
             f"{rows.source} has rows of one text, and questions with their contexts were expected. "
             "Name both columns with --columns question=COLUMN,context=COLUMN and --task squad."
         )
-    rules = SpanOptions()
-    windows = base.encoder.windows(rows, answered.lengths.max_length)
     gold = None if rows.labels is None else gold_texts(rows)
+    said = texts_of(base, rows, answered.lengths.max_length, SpanOptions(), gold)
+    known = [[text] for text in said(answered.values)] if gold is None else gold
+    return lambda outputs: scores_of(known, said(outputs))
+
+
+def texts_of(
+    subject: LoadedEngine,
+    rows: Rows,
+    max_length: int,
+    rules: SpanOptions,
+    gold: Sequence[Sequence[str]] | None,
+) -> Callable[[Outputs], list[str]]:
+    """From the outputs of an engine to the best answer to each question, "" for none.
+
+    Args:
+        rows: questions and contexts.
+        max_length: tokens of a window.
+        rules: how answers are found.
+        gold: answers of each question; where one has none, that may be said too.
+    """
+    windows = subject.encoder.windows(rows, max_length, rules.stride)
     threshold = None if gold is None or all(gold) else rules.no_answer_threshold
 
     def said(outputs: Outputs) -> list[str]:
@@ -120,19 +139,21 @@ def _of_spans(base: LoadedEngine, rows: Rows, answered: Compared) -> Scoring:
         best = answers_of(rows, windows, apart, rules.max_answer_length, threshold)
         return [answers[0].text for answers in best]
 
-    known = [[text] for text in said(answered.values)] if gold is None else gold
-    return lambda outputs: scores_of(known, said(outputs))
+    return said
 
 
 def _of_tags(base: LoadedEngine, rows: Rows, answered: Compared) -> Scoring:
-    labels = base.head.labels
-    spelled = base.encoder.spelled(rows, answered.lengths.max_length)
+    said = tags_of(base, rows, answered.lengths.max_length)
+    gold = said(answered.values) if rows.labels is None else gold_tags(rows, base.head.labels)
+    return lambda outputs: counts_of(gold, said(outputs))
 
-    def tags(outputs: Outputs) -> list[list[str]]:
-        return predicted_tags(rows, spelled, outputs["logits"], labels)
 
-    gold = tags(answered.values) if rows.labels is None else gold_tags(rows, labels)
-    return lambda outputs: counts_of(gold, tags(outputs))
+def tags_of(
+    subject: LoadedEngine, rows: Rows, max_length: int
+) -> Callable[[Outputs], list[list[str]]]:
+    """From the outputs of a token classifier to the tag of each word of each row."""
+    spelled = subject.encoder.spelled(rows, max_length)
+    return lambda outputs: predicted_tags(rows, spelled, outputs["logits"], subject.head.labels)
 
 
 def _of_values(head: Head, rows: Rows, answered: Compared) -> Scoring:

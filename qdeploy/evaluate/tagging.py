@@ -17,7 +17,7 @@ from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import Token
 from qdeploy.data.tokens import items_of
 from qdeploy.errors import DataError
-from qdeploy.evaluate.bootstrap import figures_of
+from qdeploy.evaluate.bootstrap import quality_of_scores
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
@@ -151,10 +151,6 @@ def tag_quality(own: Counts, base: Counts | None, seed: int = 0) -> Quality:
         own, base: of the engine and its baseline; None where there is none.
         seed: of the bootstrap.
     """
-    return {
-        "metric": F1,
-        "n": len(own.values),
-        "queries": None,
-        "figures": figures_of((F1, PRECISION, RECALL, ACCURACY), own, base, seed, draws=_DRAWS),
-        "kendall": None,
-    }
+    return quality_of_scores(
+        (F1, PRECISION, RECALL, ACCURACY), len(own.values), own, base, seed, draws=_DRAWS
+    )

@@ -47,16 +47,20 @@ class TrialMetrics(TypedDict):
     constant_predictor: bool
 
 
-class AgainstBaseline(TypedDict):
-    """A trial against the baseline; `sqnr_db` is None where no answer moved.
-
-    `mcnemar_p`, `flipped` and `agreement` are of heads that choose one class of a row, `drop_ci95`
-    of all others; the rest is None.
-    """
+class Loss(TypedDict):
+    """What is lost of a metric: `mcnemar_p` is of accuracy, `drop_ci95` of any other."""
 
     drop: Number
     drop_ci95: Interval | None
     mcnemar_p: Number | None
+
+
+class AgainstBaseline(Loss):
+    """A trial against the baseline; `sqnr_db` is None where no answer moved.
+
+    `flipped` and `agreement` are of heads that choose one class of a row, and None of all others.
+    """
+
     flipped: Number | None
     agreement: Number | None
     sqnr_db: Number | None

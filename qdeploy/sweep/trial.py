@@ -48,7 +48,7 @@ from qdeploy.files.artifact import write_json
 from qdeploy.machine.faults import explained
 from qdeploy.options import make
 from qdeploy.schemas.quality import ACCURACY, QualityFigure, judging_figure, main_figure
-from qdeploy.schemas.sweep import Answered
+from qdeploy.schemas.sweep import Answered, Loss, TrialMetrics
 from qdeploy.sweep.stored import ACCURACY as ANSWERS
 from qdeploy.sweep.stored import ENGINE, LATENCY, PREDICTIONS, is_whole
 
@@ -132,26 +132,35 @@ def _classes(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
     theirs = None
     if request.baseline is not None:
         theirs = load_predictions(Path(request.baseline) / PREDICTIONS)
-    own = metrics_of(judged)
+    own, judging = metrics_of(judged), judging_figure(judged_quality(judged, theirs, task))
     found: Answered = {
-        "metrics": {"metric": ACCURACY, "value": own["accuracy"], "ci95": own["ci95"],
-                    "n": own["n"], "constant_predictor": own["constant_predictor"]},
+        "metrics": {
+            "metric": ACCURACY,
+            "value": own["accuracy"],
+            "ci95": own["ci95"],
+            "n": own["n"],
+            "constant_predictor": own["constant_predictor"],
+        },
         "class_order": swap_text(judged),
         "baseline": None,
-    }  # fmt: skip
+    }
+    if judging is not None:
+        found["metrics"] = _measured(judging, own["n"], constant=own["constant_predictor"])
     if theirs is not None:
         base = compare(judged, theirs)
-        found["baseline"] = {
+        lost: Loss = {
             "drop": base["drop"],
             "drop_ci95": None,
             "mcnemar_p": base["mcnemar_p"],
+        }
+        found["baseline"] = {
+            **(lost if judging is None else _lost(judging)),
             "flipped": base["flipped"],
             "agreement": base["agreement"],
             "sqnr_db": base["sqnr_db"],
             "max_abs_diff": base["max_abs_diff"],
         }
-    judging = judging_figure(judged_quality(judged, theirs, task))
-    return found if judging is None else _judged_by(judging, found)
+    return found
 
 
 def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
@@ -162,34 +171,38 @@ def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
         both.append(load_outputs(Path(request.baseline) / PREDICTIONS, subject.head))
     places = find_task(request.task).columns
     quality = head_quality([subject] * len(both), rows, both, places=places)
+    main = main_figure(quality)
     found: Answered = {
-        "metrics": {"metric": "", "value": 0.0, "ci95": [0.0, 0.0], "n": quality["n"],
-                    "constant_predictor": False},
+        "metrics": _measured(main, quality["n"], constant=False),
         "class_order": None,
         "baseline": None,
-    }  # fmt: skip
+    }
     if len(both) > 1:
         noise = compare_outputs(both[0], both[1])
         found["baseline"] = {
-            "drop": 0.0,
-            "drop_ci95": None,
-            "mcnemar_p": None,
+            **_lost(main),
             "flipped": None,
             "agreement": None,
             "sqnr_db": noise["sqnr_db"],
             "max_abs_diff": noise["max_abs_diff"],
         }
-    return _judged_by(main_figure(quality), found)
-
-
-def _judged_by(figure: QualityFigure, found: Answered) -> Answered:
-    """The same by another metric than accuracy, whose drop has an interval and no McNemar's p."""
-    metrics, base = found["metrics"], found["baseline"]
-    metrics |= {"metric": figure["name"], "value": figure["value"], "ci95": figure["ci95"]}
-    if base is not None:
-        assert figure["drop"] is not None
-        base |= {"drop": figure["drop"], "drop_ci95": figure["drop_ci95"], "mcnemar_p": None}
     return found
+
+
+def _measured(figure: QualityFigure, rows: int, *, constant: bool) -> TrialMetrics:
+    return {
+        "metric": figure["name"],
+        "value": figure["value"],
+        "ci95": figure["ci95"],
+        "n": rows,
+        "constant_predictor": constant,
+    }
+
+
+def _lost(figure: QualityFigure) -> Loss:
+    """Of another metric than accuracy, whose drop has an interval and no McNemar's p."""
+    assert figure["drop"] is not None
+    return {"drop": figure["drop"], "drop_ci95": figure["drop_ci95"], "mcnemar_p": None}
 
 
 def _remove(path: Path) -> None:
