@@ -10,8 +10,9 @@ VENV ?= .venv
 DEMO ?= demo
 BEFORE := benchmarks/results/torture-before-2026-11-26.json
 BIN := $(VENV)/bin
-# Two at a time, the tests of a file in one process, which takes up to 3 GB.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two at a time, the tests of a file in one process, which takes up to 3 GB. A process that dies
+# ends the run with the name of its test: xdist would wait for ever beside a new one.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A stamp per installation: repeated runs install nothing, and nothing ever removes $(VENV).
