@@ -83,7 +83,8 @@ def open_openvino(threads: int) -> Run:
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": REST_PRECISION,
     }
-    compiled = openvino.Core().compile_model(str(HERE / "model.onnx"), "CPU", settings)
+    core = vars(openvino).setdefault("kept_core", openvino.Core())  # freed ones break signals
+    compiled = core.compile_model(str(HERE / "model.onnx"), "CPU", settings)
     request = compiled.create_infer_request()
 
     def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -153,8 +154,7 @@ class Model:
         # </texts>
         self.tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
         self.tokenizer.no_padding()
-        # of a pair the longer text is cut first
-        self.tokenizer.enable_truncation(MAX_LENGTH, direction=TRUNCATION_SIDE)
+        self.tokenizer.enable_truncation(MAX_LENGTH, direction=TRUNCATION_SIDE)  # the longer first
 
     def answers(self, rows: list[Row]) -> list[dict[str, object]]:
         """An answer for each row, in order."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,36 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert install_command("openvino", options="--upgrade") in health.remedy
     with pytest.raises(TargetError, match="openvino cannot be imported"):  # before anything is read
         build_engine(tmp_path / "no model", tmp_path / "engine", target="openvino")
+
+
+ENGINE = "from qdeploy.deploy.open import open_engine; make = lambda: open_engine(home, threads=1)"
+SCRIPT = "sys.path.insert(0, str(home)); from predict import Model; make = lambda: Model(1)"
+
+
+@pytest.mark.parametrize("making", [ENGINE, SCRIPT], ids=["engine", "predict.py"])
+def test_a_signal_behind_freed_engines_is_an_interrupt(
+    making: str, engine: Callable[..., Built]
+) -> None:
+    """Two freed in the order in which they were made would leave signals a stack that is gone."""
+    code = f"""
+import gc, signal, sys
+from pathlib import Path
+home = Path(sys.argv[1])
+{making}
+first, second = make(), make()
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    home = engine(strategy="w8a8", target="openvino").directory
+    command = [sys.executable, "-c", code, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_doctor_sees_the_int8_kernel() -> None:

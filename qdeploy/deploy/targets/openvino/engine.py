@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,6 +63,20 @@ def require() -> None:
     runtime()
 
 
+@cache
+def core() -> Any:
+    """The openvino.Core of this process, which is never freed.
+
+    OpenVINO 2026.4 gives the thread a stack for its signals with each Core, and takes it back with
+    that Core. Of two, the first of which is freed first, the second puts the stack back that is
+    gone: the next signal, Ctrl-C say, ends the process by SIGSEGV.
+
+    Raises:
+        TargetError: see `runtime`.
+    """
+    return runtime().Core()
+
+
 def compile_file(
     path: Path, *, threads: int, rest: str = "f32", profiling: bool = False
 ) -> CompiledModel:
@@ -77,7 +92,7 @@ def compile_file(
         RunError: the file is missing or damaged.
         TargetError: openvino is not installed.
     """
-    openvino = runtime()
+    runtime()  # refuses a process that was forked off
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -85,7 +100,7 @@ def compile_file(
         "PERF_COUNT": profiling,
     }
     try:
-        compiled: CompiledModel = openvino.Core().compile_model(str(path), "CPU", settings)
+        compiled: CompiledModel = core().compile_model(str(path), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for each cause
         raise refused(error, path, "does not compile in OpenVINO", "Build it again.") from error
     return compiled
