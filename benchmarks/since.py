@@ -38,6 +38,7 @@ root, out, data = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, str(root / "benchmarks"))
 import qdeploy
 from shapes import random_bert
+assert Path(qdeploy.__file__).is_relative_to(root), f"{qdeploy.__file__} is not of {root}"
 warnings.simplefilter("ignore")
 qdeploy.export("embedded", out / "embedded")
 (out / "folder").mkdir()
@@ -55,7 +56,7 @@ def build(root: Path, out: Path, data: Path) -> None:
     """Engines of both models for both targets, by the code of a working tree."""
     out.mkdir()
     command = [sys.executable, "-c", BUILD, *map(str, (root, out, data))]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(root)})
+    subprocess.run(command, check=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
 
 
 def ratios(folder: Path, model: str, data: Path) -> dict[str, dict[str, list[float]]]:
