@@ -23,8 +23,8 @@ class Outcome:
         sqnr_db: of `qdeploy.sqnr.logit_sqnr_db`, within ± 200.
         flipped: answers that are other ones; None where the head answers with values.
         flip_percent: answers expected to change, percent: the noise of each row is tried on the
-            other rows too, so that it tells more than a count. At most so many points of accuracy
-            are lost. None as above.
+            other rows too, so that it tells more than a count. No larger share turns wrong. None
+            as above.
     """
 
     sqnr_db: float

@@ -108,8 +108,8 @@ def _legend(report: Analysis) -> None:
     if answers is not None:
         text += (
             f" changed: how many of {answers} answers change with this site alone in 8 bits. "
-            "expected: the share to expect, as each row's noise is tried on the other rows; at "
-            "most so many points of accuracy are lost."
+            "expected: the share to expect, as each row's noise is tried on the other rows; no "
+            "larger share turns wrong."
         )
         if answers < _TOO_FEW:
             text += (

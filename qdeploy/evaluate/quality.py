@@ -24,10 +24,10 @@ from qdeploy.evaluate.multilabel import MICRO_F1
 from qdeploy.evaluate.tagging import F1
 from qdeploy.head import EMBEDDINGS, MULTI_LABEL, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
 from qdeploy.machine.remedies import require
-from qdeploy.schemas.quality import Quality
+from qdeploy.schemas.quality import MSE, Quality
 from qdeploy.types import Array
 
-SPEARMAN, PEARSON, MSE, NDCG, MRR = "spearman", "pearson", "mse", "ndcg@10", "mrr@10"
+SPEARMAN, PEARSON, NDCG, MRR = "spearman", "pearson", "ndcg@10", "mrr@10"
 _LOWER_IS_BETTER = (MSE,)
 _CUT = 10  # of a ranking
 _LEAST = 3  # rows of a correlation

@@ -19,7 +19,7 @@ from qdeploy.report.figure import Figure
 from qdeploy.report.figures import figures_of, load, percentiles, runs, server_traffic
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
-from qdeploy.report.quality_figures import quality_headline
+from qdeploy.report.quality_figures import drawn_drops, quality_headline
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.evaluation import Baseline, Evaluation, Latency, Traffic, TrafficSpeed
 
@@ -92,12 +92,18 @@ def _sections(report: Evaluation, figures: list[Figure]) -> list[Section]:
 
 
 def _figures(report: Evaluation, figures: list[Figure]) -> Section:
-    """All of them; the accuracy is drawn with its interval where there are two engines."""
+    """All of them; what two engines are compared by is drawn with its intervals."""
     columns = (Column("figure", text=True), Column("value", text=True), Column("", text=True))
     rows = tuple(Row((one.name, one.value, one.detail), one.mood) for one in figures)
     metrics, base = report["metrics"], report["baseline"]
     pictures: tuple[Picture, ...] = ()
-    if metrics and base and "accuracy" in base:
+    if drops := drawn_drops(report):
+        alt = "Drop against the baseline, points, with 95 % intervals"
+        caption = "By paired bootstrap of the rows. Above 0 the engine is worse."
+        height = 1.2 + 0.2 * len(drops)
+        draw = intervals(drops, alt)
+        pictures = (as_svg(draw, alt, height=height, narrow=height + 0.2, caption=caption),)
+    elif metrics and base and "accuracy" in base:
         points = [
             _interval("engine", metrics["accuracy"], metrics["ci95"]),
             _interval(f"baseline ({base['strategy']})", base["accuracy"], base["ci95"]),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from qdeploy.figures import accuracy, correlation, interval, points
 from qdeploy.report.figure import Figure, Mood
 from qdeploy.schemas.evaluation import Baseline, Evaluation
-from qdeploy.schemas.quality import Quality, QualityFigure, judging_figure
+from qdeploy.schemas.quality import MSE, Quality, QualityFigure, judging_figure
 
 # Figures of a multi-label classifier that go by what it says is there.
 _THRESHOLDED = ("micro F1", "macro F1", "subset accuracy")
@@ -44,12 +44,36 @@ def _drop(figure: QualityFigure, quality: Quality, baseline: str) -> Iterator[Fi
     drop, between = figure["drop"], figure["drop_ci95"]
     if drop is None or between is None:
         return
+    if figure["name"] == MSE:
+        detail = f"95 %: {interval(between, _rise)}"
+        yield Figure(f"{MSE} rise against {baseline}", _rise(drop), detail)
+        return
     value = f"{points(drop)} points"
     own = figure["name"] == quality["metric"]
     mood: Mood = "bad" if own and between[0] > 0 else ""
     detail = f"95 %: {interval(between, points)}"
     name = f"{figure['name']} drop against {baseline}"
     yield Figure(name, value, detail, mood, headline=value if own else "")
+
+
+def _rise(value: float) -> str:
+    return f"{value:+.4f}"
+
+
+def drawn_drops(report: Evaluation) -> list[tuple[str, float, float, float]]:
+    """Metric, and what is lost of it with its interval, points; none where accuracy decides.
+
+    The squared error is left out: it has no points.
+    """
+    quality = report["quality"]
+    if quality is None or judging_figure(quality) is None:
+        return []
+    found = []
+    for figure in quality["figures"]:
+        drop, ends = figure["drop"], figure["drop_ci95"]
+        if drop is not None and ends is not None and figure["name"] != MSE:
+            found.append((figure["name"], 100 * drop, 100 * ends[0], 100 * ends[1]))
+    return found
 
 
 def _near(base: Baseline) -> Iterator[Figure]:

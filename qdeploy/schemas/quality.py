@@ -11,6 +11,7 @@ from qdeploy.schemas.fields import Count, Share
 
 Interval = Annotated[list[float], Meta(min_length=2, max_length=2)]  # low, high; of 95 %
 ACCURACY = "accuracy"  # the metric of most classifiers; its figure is in the report's `metrics`
+MSE = "mse"  # of all metrics the one that falls where answers become better, and has no points
 
 
 class QualityFigure(TypedDict):
