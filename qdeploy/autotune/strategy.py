@@ -30,10 +30,10 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import DataError, GateError, PlanError
-from qdeploy.evaluate.accuracy import tokens_kept
 from qdeploy.evaluate.judge import judge_of
 from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import load_engine
+from qdeploy.evaluate.row_tokens import tokens_kept
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.scratch import scratch
 from qdeploy.head import head_of

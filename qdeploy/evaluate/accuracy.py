@@ -23,7 +23,8 @@ from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.predict import predict_logits, predict_values
-from qdeploy.head import SPANS, Head
+from qdeploy.evaluate.row_tokens import in_windows
+from qdeploy.head import Head
 from qdeploy.schemas.evaluation import Comparison, Metrics, OutputNoise
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array, Progress
@@ -86,19 +87,6 @@ class Compared:
     values: dict[str, Array]
     lengths: RowLengths
     head: Head
-
-
-def tokens_kept(head: Head, longest: int, wanted: int | None, taker: str = "the model") -> int:
-    """Tokens kept of a row, or of each window of a question and its context.
-
-    Args, raises: of `qdeploy.data.lengths.row_limit`.
-    """
-    return (window_limit if head.task == SPANS else row_limit)(longest, wanted, taker)
-
-
-def in_windows(head: Head, rows: Rows) -> bool:
-    """Whether rows are questions with contexts, which may be longer than a row of the engine."""
-    return head.task == SPANS and rows.second is not None
 
 
 def no_accuracy(subject: LoadedEngine, rows: Rows, *, stands_in: bool = False) -> str | None:

@@ -18,7 +18,6 @@ from qdeploy.evaluate.accuracy import (
     no_accuracy,
     outputs_of,
     predict_rows,
-    tokens_kept,
 )
 from qdeploy.evaluate.class_quality import judged_quality, metric_doubt
 from qdeploy.evaluate.embeddings import closeness
@@ -29,6 +28,7 @@ from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.evaluate.quality import no_quality
 from qdeploy.evaluate.question_answering import check_span_options
+from qdeploy.evaluate.row_tokens import tokens_kept
 from qdeploy.evaluate.suspicions import of_lengths
 from qdeploy.head import EMBEDDINGS
 from qdeploy.schemas.evaluation import Evaluation

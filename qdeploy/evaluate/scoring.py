@@ -15,7 +15,7 @@ import numpy as np
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns
 from qdeploy.errors import DataError
-from qdeploy.evaluate.accuracy import Compared, by_row, in_windows
+from qdeploy.evaluate.accuracy import Compared, by_row
 from qdeploy.evaluate.answer_quality import gold_texts, scores_of
 from qdeploy.evaluate.answers import THRESHOLD, sigmoid
 from qdeploy.evaluate.bootstrap import Scored
@@ -26,6 +26,7 @@ from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.own_metric import OwnScored
 from qdeploy.evaluate.quality import SPEARMAN, Values, values_of
 from qdeploy.evaluate.question_answering import answers_of
+from qdeploy.evaluate.row_tokens import in_windows
 from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags
 from qdeploy.head import MULTI_LABEL, SPANS, TOKENS, Head
 from qdeploy.machine.remedies import require

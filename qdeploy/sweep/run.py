@@ -24,6 +24,7 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
 from qdeploy.evaluate.evaluation_rows import unseen_rows
+from qdeploy.evaluate.row_tokens import lengths_of
 from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import (
     MANIFEST,
@@ -33,6 +34,7 @@ from qdeploy.files.artifact import (
 )
 from qdeploy.files.kept import note
 from qdeploy.files.lease import Lease
+from qdeploy.head import head_of
 from qdeploy.options import given_or
 from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.claim import claimed
@@ -148,7 +150,7 @@ def _prepare(
         labels = read_manifest(model_dir, "model")["labels"]
         refuse_embedded(judged.task, labels, "now or when this model was calibrated")
     recipe = replace(recipe, task=judged.task, max_length=reading.max_length)
-    limit = row_limit(longest, recipe.max_length)
+    row_limit(longest, recipe.max_length)  # refused before anything is calibrated
     rows_asked = CalibrationOptions(
         data=reading.source,
         task=reading.task,
@@ -165,13 +167,15 @@ def _prepare(
     rows, left_out = unseen_rows(judged, seen, recipe.limit)
     if rows.labels is None:
         raise DataError(
-            f"{rows.without_labels()}, and a sweep compares accuracies. Name their column with "
-            "`columns: label=COLUMN` in the recipe, or labelled rows with --eval-data."
+            f"{rows.without_labels()}, and a sweep compares answers with labels. Name their "
+            "column with `columns: label=COLUMN` in the recipe, or labelled rows with --eval-data."
         )
     write_rows(rows, find_task(recipe.task), folder / ROWS)
     setting = recipe.setting(model_digest(model_dir), statistics, folder / ROWS)
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
-    lengths = TextEncoder.from_directory(model_dir).encode(rows, limit).row_lengths
+    head = head_of(model_dir, read_manifest(model_dir, "model"))
+    encoder = TextEncoder.from_directory(model_dir)
+    lengths = lengths_of(encoder, head, rows, recipe.max_length)
     cut = cut_text(lengths, "evaluation", longest, recipe.max_length)
     found = (_seen(rows, origin), cut, difference_text(origin.lengths, lengths))
     texts = tuple(text for text in found if text is not None)

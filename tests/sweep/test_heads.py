@@ -16,6 +16,7 @@ from qdeploy.report.sweep import page
 from tests.evaluate.heads import head_checkpoint
 from tests.once import Once
 from tests.sentence_models import sentence_checkpoint
+from tests.tiny import tiny_checkpoint
 
 pytest.importorskip("scipy")
 pytest.importorskip("sklearn")
@@ -31,7 +32,12 @@ latency: {shapes: [2x16], warmup: 1, iterations: 6}
 trials:
   - {strategy: w8a8}
 """
-METRICS = {"one logit": "spearman", "tags": "entity f1", "embedding": "spearman"}
+METRICS = {
+    "one logit": "spearman",
+    "tags": "entity f1",
+    "embedding": "spearman",
+    "answers": "answer f1",
+}
 
 
 def rows_file(head: str, home: Path) -> Path:
@@ -42,6 +48,11 @@ def rows_file(head: str, home: Path) -> Path:
         row["score"] = draw.random()
         if head == "tags":
             row = {"tokens": words, "ner_tags": draw.choices(TAGS, k=len(words))}
+        if head == "answers":  # most contexts are longer than a window
+            context, at = " ".join(words * 40), draw.randrange(len(words))
+            start = len(" ".join(words[:at])) + (at > 0)
+            gold = {"text": [words[at]], "answer_start": [start]}
+            row = {"question": "which?", "context": context, "answers": gold}
         lines.append(json.dumps(row))
     path = home / "rows.jsonl"
     path.write_text("\n".join(lines) + "\n")
@@ -53,6 +64,8 @@ def checkpoint(head: str, home: Path) -> Path:
         return sentence_checkpoint(home)
     if head == "tags":
         return head_checkpoint(home, TAGS, auto="Token")
+    if head == "answers":
+        return tiny_checkpoint(home, "bert", "question-answering")
     return head_checkpoint(home, ("score",))
 
 
@@ -85,6 +98,7 @@ def test_trials_are_compared_by_the_heads_metric(
     assert measured[name] == trial["value"]
     assert report["data"]["n"] == trial["n"]
 
+    assert not any("cut" in text for text in result["warnings"]), "windows cut nothing"
     text = page(result).headline
     assert "points lost" in text
     tables.sweep(result)

@@ -159,7 +159,7 @@ def test_rows_that_a_sweep_cannot_compare_on(model: Path, tmp_path: Path) -> Non
     recipe, rows = tmp_path / "recipe.yaml", tmp_path / "rows.tsv"
     recipe.write_text(ONE_TRIAL)
     rows.write_text("question\tsentence\n" + "who?\tthe king\n" * 9)
-    text = r"rows\.tsv has no labels, and a sweep compares accuracies\. Name their column"
+    text = r"rows\.tsv has no labels, and a sweep compares answers with labels\. Name their"
     with pytest.raises(DataError, match=text):
         qdeploy.sweep(model, tmp_path / "sweep", recipe=recipe, data=str(rows))
 
