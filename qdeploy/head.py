@@ -20,6 +20,8 @@ FUNCTIONS = (SOFTMAX, SIGMOID, NONE)
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 SEQUENCES, TOKENS, SPANS = "sequence-classification", "token-classification", "question-answering"
 EMBEDDINGS = "sentence-embedding"
+# What answers texts, of `qdeploy.load`.
+METHODS = {SEQUENCES: "predict", TOKENS: "entities", EMBEDDINGS: "encode", SPANS: "answer"}
 TASKS = (SEQUENCES, TOKENS, SPANS, EMBEDDINGS)
 # The outputs that answer, by task: an engine may have others beside them.
 _ANSWERS = {

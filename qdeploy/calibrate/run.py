@@ -20,6 +20,7 @@ from qdeploy.data.batches import Encoded
 from qdeploy.data.lengths import cut_text, row_limit
 from qdeploy.data.reading import Reading, note_reading, reading_for_model
 from qdeploy.data.row_texts import text_columns as text_columns  # for deploy, which knows no data
+from qdeploy.data.row_texts import texts_of_row as texts_of_row  # the same
 from qdeploy.data.rows import Rows, row_hashes, sample_rows
 from qdeploy.data.tasks import find_task
 from qdeploy.data.tokenize import TextEncoder

@@ -7,6 +7,7 @@ from qdeploy.data.infer import fits
 from qdeploy.data.mini import NAME as MINI
 from qdeploy.data.reading import Reading
 from qdeploy.data.tasks import TASKS
+from qdeploy.head import EMBEDDINGS, SPANS, TOKENS
 from qdeploy.schemas.manifest import EngineFields
 
 
@@ -45,3 +46,14 @@ def mismatch(expected: tuple[str, ...], given: int) -> str | None:
         f"{words[given].capitalize()} are answered, and this engine is for "
         f"{words[len(expected)]} ({', '.join(expected)}): answers may be wrong."
     )
+
+
+def texts_of_row(manifest: EngineFields) -> int:
+    """How many texts an engine reads together, 1 or 2; 0 where nobody knows.
+
+    Args:
+        manifest: of `text_columns`.
+    """
+    if manifest["task"] == SPANS:
+        return 2
+    return 1 if manifest["task"] in (TOKENS, EMBEDDINGS) else len(text_columns(manifest))

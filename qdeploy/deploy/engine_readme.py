@@ -6,12 +6,21 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from qdeploy.calibrate.run import text_columns
+from qdeploy.calibrate.run import texts_of_row
 from qdeploy.calibrate.strategies import FP16, FP32
 from qdeploy.deploy.predict_script import SCRIPT
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import decibels, megabytes, percent
-from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS, Head, default_prompt, head_of
+from qdeploy.head import (
+    EMBEDDINGS,
+    METHODS,
+    SEQUENCES,
+    SPANS,
+    TOKENS,
+    Head,
+    default_prompt,
+    head_of,
+)
 from qdeploy.schemas.certificate import Certificate, Int8
 from qdeploy.schemas.manifest import EngineFields, Noise
 from qdeploy.text import markdown
@@ -129,12 +138,7 @@ def _noise(noise: Noise) -> str:
 
 def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
-    calls = {SEQUENCES: "predict", TOKENS: "entities", EMBEDDINGS: "encode", SPANS: "answer"}
-    call = calls[head.task]
-    single = head.task in (TOKENS, EMBEDDINGS)
-    texts = 1 if single else len(text_columns(manifest))  # 0: nobody knows
-    if head.task == SPANS:
-        texts = 2
+    call, texts = METHODS[head.task], texts_of_row(manifest)
     rows = '[("first text", "second text")]' if texts == 2 else '["a text"]'
     note = "" if texts else '  # of pairs: [("first text", "second text")]'
     yield "### With qdeploy"

@@ -77,7 +77,7 @@ class Gates:
         base, own = report["baseline"], report["metrics"]
         judging = judging_figure(report["quality"])
         if self.max_drop is not None and judging is not None:
-            return self._quality_drop(judging)
+            return self._quality_drop(judging, report["strategy"])
         if self.max_drop is None or base is None or own is None:  # `check_use` asked for both
             return None
         if 100 * base["drop"] <= self.max_drop + _ROUNDING:
@@ -85,10 +85,10 @@ class Gates:
         return (
             f"Accuracy drops by {points(base['drop'], signed=False)} points (from "
             f"{accuracy(base['accuracy'])} % to {accuracy(own['accuracy'])} %), and --max-drop "
-            f"allows {self.max_drop:g}. Try the strategy peg or mixed."
+            f"allows {self.max_drop:g}. {_remedy(report['strategy'], self.max_drop)}"
         )
 
-    def _quality_drop(self, figure: QualityFigure) -> str | None:
+    def _quality_drop(self, figure: QualityFigure, strategy: str) -> str | None:
         assert self.max_drop is not None
         drop = figure["drop"]
         if drop is None or 100 * drop <= self.max_drop + _ROUNDING:
@@ -96,5 +96,15 @@ class Gates:
         return (
             f"{figure['name']} drops by {points(drop, signed=False)} hundredths (from "
             f"{figure['baseline']:.4f} to {figure['value']:.4f}), and --max-drop allows "
-            f"{self.max_drop:g}. Try the strategy peg or mixed."
+            f"{self.max_drop:g}. {_remedy(strategy, self.max_drop)}"
         )
+
+
+def _remedy(strategy: str, max_drop: float) -> str:
+    """What loses less than an engine of this strategy."""
+    if strategy in ("peg", "mixed"):
+        return (
+            "Build with a higher --noise-target, or let --strategy auto choose "
+            f"(--max-drop {max_drop:g})."
+        )
+    return "Try the strategy peg or mixed."

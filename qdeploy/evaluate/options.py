@@ -134,7 +134,8 @@ class EvalOptions(Options):
     )
     accuracy: bool = option(True, "Leave the accuracy out.", group=MEASURED, off="--no-accuracy")
     max_drop: float | None = common.max_drop(
-        "Most accuracy points that may be lost against --baseline."
+        "Most points of accuracy, or of the task's or head's own metric, that may be lost against"
+        " --baseline."
     )
     require_int8: float | None = common.require_int8()
     spans: SpanOptions = nested(SpanOptions)

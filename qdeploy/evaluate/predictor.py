@@ -25,9 +25,9 @@ from qdeploy.evaluate.answers import (
 )
 from qdeploy.evaluate.embeddings import FLOAT32, cut, prompt_of, stored
 from qdeploy.evaluate.predict import check_finite
-from qdeploy.evaluate.question_answering import METHODS, QuestionAnswering
+from qdeploy.evaluate.question_answering import QuestionAnswering
 from qdeploy.files.artifact import MANIFEST, sha256_file
-from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS
+from qdeploy.head import EMBEDDINGS, METHODS, SEQUENCES, SPANS, TOKENS
 from qdeploy.types import Array
 
 
@@ -114,8 +114,8 @@ class Predictor(QuestionAnswering):
             With the scores of `predict`; of equal ones the earlier text comes first.
 
         Raises:
-            DataError: no texts, or something that is no text.
-            PlanError: the engine gives no single score of a pair.
+            DataError: something that is no text.
+            PlanError: the engine gives no single score of a pair, or a `top_k` below 1.
         """
         if self.task != SEQUENCES or len(self.labels) != 1:
             raise PlanError(
@@ -124,7 +124,12 @@ class Predictor(QuestionAnswering):
             )
         if isinstance(texts, str):
             raise DataError("A lone text was given: pass [text, …].")
+        whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
+        if top_k is not None and not (whole and top_k > 0):
+            raise PlanError(f"top_k is {top_k}, and 1 or more was expected; None gives all.")
         pairs = [(query, text) for text in texts]
+        if not pairs:
+            return []  # of a search that found nothing
         found = self.predict(pairs, batch_size=batch_size, max_length=max_length)
         order = sorted(range(len(pairs)), key=lambda at: -found[at].score)
         return [Ranked(at, found[at].score, pairs[at][1]) for at in order[:top_k]]

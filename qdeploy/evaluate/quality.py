@@ -42,7 +42,7 @@ class Values:
     Attributes:
         answers: float64 [N].
         gold: float64 [N], the labels.
-        queries: int64 [N], rows of one query have one number; None where rows are no rankings.
+        queries: int64 [N], rows of one query have one number; None where there are no queries.
     """
 
     answers: Array
@@ -51,7 +51,7 @@ class Values:
 
     def count(self, name: str) -> int:
         """The rows; of rankings the queries."""
-        return len(self._each[name]) if name in _OF_QUERIES else len(self.gold)
+        return len(self.parts) if name in _OF_QUERIES else len(self.gold)
 
     def figure(self, name: str, drawn: Array | None = None) -> float:
         """A metric of all rows or queries, or of those that were drawn.
@@ -67,14 +67,33 @@ class Values:
         return metric(self.gold[drawn], self.answers[drawn])
 
     @cached_property
-    def _each(self) -> dict[str, Array]:
-        """NDCG@10 and MRR@10 of each query; a row whose label is above 0 is relevant to it."""
-        assert self.queries is not None
+    def parts(self) -> list[Array]:
+        """The rows of each query that can be ranked: several, of which one at least is relevant.
+
+        A row whose label is above 0 is relevant. Any other query counts the same however its rows
+        are ranked.
+        """
+        if self.queries is None:
+            return []
         order = np.argsort(self.queries, kind="stable")
         parts = np.split(order, np.cumsum(np.bincount(self.queries))[:-1])
+        return [part for part in parts if len(part) > 1 and self.gold[part].max() > 0]
+
+    @property
+    def rankings(self) -> tuple[str, ...]:
+        """The metrics that rankings have; gains of NDCG are not below 0."""
+        if not self.parts:
+            return ()
+        return (MRR,) if self.gold.min() < 0 else (NDCG, MRR)
+
+    @cached_property
+    def _each(self) -> dict[str, Array]:
+        """NDCG@10 and MRR@10 of each query."""
         return {
-            name: np.array([metric(self.gold[part], self.answers[part]) for part in parts])
-            for name, metric in _OF_QUERIES.items()
+            name: np.array(
+                [_OF_QUERIES[name](self.gold[part], self.answers[part]) for part in self.parts]
+            )
+            for name in self.rankings
         }
 
 
@@ -127,8 +146,6 @@ def values_of(head: Head, rows: Rows, outputs: Array) -> Values:
     queries = None
     if rows.second is not None and head.problem_type != REGRESSION:
         _, queries = np.unique(np.array(rows.first), return_inverse=True)
-        if np.bincount(queries).max() < 2:
-            queries = None
     return Values(outputs[:, 0].astype(np.float64), gold, queries)
 
 
@@ -177,12 +194,11 @@ def quality_of(own: Values, head: Head, base: Values | None, seed: int = 0) -> Q
     names = [SPEARMAN, PEARSON]
     if head.problem_type == REGRESSION:
         names.append(MSE)
-    if own.queries is not None:
-        names += _OF_QUERIES
+    names += own.rankings
     return {
         "metric": main,
         "n": len(own.gold),
-        "queries": None if own.queries is None else int(own.queries.max()) + 1,
+        "queries": len(own.parts) or None,
         "figures": figures_of(names, own, base, seed, lower_is_better=_LOWER_IS_BETTER),
         "kendall": None if base is None else _kendall(own, base),
     }
@@ -214,8 +230,6 @@ def _mse(gold: Array, answers: Array) -> float:
 def _ndcg(gold: Array, answers: Array) -> float:
     from sklearn.metrics import ndcg_score
 
-    if len(gold) < 2:
-        return 1.0
     return float(ndcg_score([gold], [answers], k=_CUT))
 
 

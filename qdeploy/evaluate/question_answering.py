@@ -17,14 +17,13 @@ from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.predict import check_finite
 from qdeploy.evaluate.spans import N_BEST, Answer, Window, answers_in
 from qdeploy.evaluate.text_runner import TextRunner
-from qdeploy.head import EMBEDDINGS, SEQUENCES, SPANS, TOKENS, Head
+from qdeploy.head import METHODS, SPANS, Head
 from qdeploy.options import defaults, make
 from qdeploy.types import Array
 
 Questions = Sequence[tuple[str, str]] | Sequence[Mapping[str, str]]
 _QUESTION, _CONTEXT = "question", "context"  # keys of transformers' pipeline
 _HOW = "pass answer(question, context), or answer([(question, context), …])"
-METHODS = {SEQUENCES: "predict", TOKENS: "entities", EMBEDDINGS: "encode", SPANS: "answer"}
 
 
 class SpanFields(TypedDict, total=False):

@@ -28,6 +28,7 @@ from qdeploy.schemas.evaluation import (
     Speedup,
     Throughput,
 )
+from qdeploy.schemas.quality import judging_figure
 from qdeploy.types import Array
 
 SCHEMA = 1
@@ -217,10 +218,12 @@ def suspicions(report: Evaluation, judged: Judged | None) -> list[str]:
     """What in a report should make its reader stop, each as one warning."""
     texts = []
     data = report["data"]
-    if data["also_calibration"] and report["metrics"]:
+    if data["also_calibration"] and (report["metrics"] or report["quality"]):
+        figure = judging_figure(report["quality"])
+        measured = "accuracy" if figure is None else figure["name"]
         texts.append(
             f"{data['also_calibration']} of {data['n']} evaluation rows ({data['source']}) also "
-            "calibrated the engine: its accuracy is too good. Evaluate on other rows."
+            f"calibrated the engine: its {measured} is too good. Evaluate on other rows."
         )
     if judged is not None:
         texts += of_predictions(report, judged)

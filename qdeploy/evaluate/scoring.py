@@ -24,7 +24,7 @@ from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.multilabel import LabelSets
 from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.own_metric import OwnScored
-from qdeploy.evaluate.quality import SPEARMAN, Values, values_of
+from qdeploy.evaluate.quality import MRR, SPEARMAN, Values, values_of
 from qdeploy.evaluate.question_answering import answers_of
 from qdeploy.evaluate.row_tokens import in_windows
 from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags
@@ -62,13 +62,20 @@ def check_rankings(name: str, rows: Rows, scored: Scored) -> None:
     """Refuse a metric of rankings where rows are none.
 
     Raises:
-        DataError: no two rows have the same first text.
+        DataError: no query has several texts, one of them relevant; gains of NDCG below 0.
     """
-    if isinstance(scored, Values) and scored.queries is None:
+    if not isinstance(scored, Values) or name in scored.rankings:
+        return
+    if scored.rankings:
         raise DataError(
-            f"--metric {name} is of rankings, and no two rows of {rows.source} have the same first "
-            f"text. Take {SPEARMAN}, or rows with several texts for a query."
+            f"--metric {name} takes labels from 0 on, and {rows.source} has one of "
+            f"{scored.gold.min():g}. Take {MRR} or {SPEARMAN}."
         )
+    raise DataError(
+        f"--metric {name} is of rankings, and no query (first text) of {rows.source} has several "
+        f"texts, one of them with a label above 0. Take {SPEARMAN}, or rows with several texts for "
+        "a query."
+    )
 
 
 def own_scored(

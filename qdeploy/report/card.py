@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import interval, part, points, probability
+from qdeploy.head import EMBEDDINGS, METHODS, TOKENS, default_prompt
 from qdeploy.report.evaluation import int8_text
 from qdeploy.report.figures import figures_of, is_loss
 from qdeploy.schemas.evaluation import Evaluation
@@ -133,10 +134,12 @@ def _code(report: Evaluation, manifest: EngineManifest) -> str:
     """A program that runs in the engine's directory."""
     target = report["target"]
     snippet = TARGETS[target].snippet() if target in TARGETS else None
+    rows = '[("first text", "second text")]' if _is_of_pairs(report, manifest) else '["a text"]'
     if snippet is None or TARGETS[target].script is None:
-        return (
-            'import qdeploy\n\nanswers = qdeploy.load(".").predict([("first text", "second text")])'
-        )
+        call = METHODS.get(manifest["task"], "predict")
+        return f'import qdeploy\n\nanswers = qdeploy.load(".").{call}({rows})'
+    if before := default_prompt(manifest):
+        rows = f'[{json.dumps(before, ensure_ascii=False)} + "a text"]'
     lines = [
         "import numpy as np",
         snippet.imports,
@@ -145,7 +148,7 @@ def _code(report: Evaluation, manifest: EngineManifest) -> str:
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
         f"tokenizer.enable_truncation({manifest['max_length']})",
         f"tokenizer.enable_padding(pad_id={manifest['pad_token_id']})",
-        'rows = tokenizer.encode_batch([("first text", "second text")])',
+        f"rows = tokenizer.encode_batch({rows})",
         "feeds = {",
         *(
             f'    "{name}": np.array([{_FEEDS[name]} for row in rows], np.int64),'
@@ -155,6 +158,12 @@ def _code(report: Evaluation, manifest: EngineManifest) -> str:
         snippet.run,
     ]
     return "\n".join(lines)
+
+
+def _is_of_pairs(report: Evaluation, manifest: EngineManifest) -> bool:
+    """Whether the engine reads two texts together, as it did of the rows that were measured."""
+    alone = manifest["task"] in (TOKENS, EMBEDDINGS)
+    return not alone and report["data"]["columns"]["second"] is not None
 
 
 def _making(report: Evaluation, manifest: EngineManifest) -> str:

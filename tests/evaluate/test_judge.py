@@ -175,7 +175,7 @@ def test_another_metric_by_name(
     ("head", "asked", "message"),
     [
         ("classes", "spearman", "accuracy"),
-        ("one logit", "ndcg@10", "no two rows"),
+        ("one logit", "ndcg@10", "no query"),
         ("values", None, "--metric MODULE:FUNCTION"),
         ("classes", "nowhere_at_all:metric", "importing nowhere_at_all fails"),
         ("classes", "math:no_such", "has no function 'no_such'"),

@@ -20,6 +20,7 @@ from qdeploy.evaluate.quality import (
     quality_of,
     values_of,
 )
+from qdeploy.evaluate.scoring import check_rankings
 from qdeploy.head import EMBEDDINGS, REGRESSION, SEQUENCES, SPANS, Head
 from qdeploy.schemas.quality import main_figure
 from tests.evaluate.heads import head_checkpoint
@@ -94,14 +95,39 @@ def test_rankings_of_queries() -> None:
     assert found["queries"] == 2
 
 
+def test_queries_that_cannot_be_ranked_do_not_count() -> None:
+    """Those of one text, and those without a relevant one, are the same for every engine."""
+    queries = np.array([0, 0, 0, 1, 1, 2, 3, 4, 4])
+    gold = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    answers = np.array([3.0, 2.0, 1.0, 5.0, 4.0, 1.0, 2.0, 7.0, 8.0])
+    found = quality_of(Values(answers, gold, queries), RERANKER, None)
+    few = quality_of(Values(answers[:5], gold[:5], queries[:5]), RERANKER, None)
+    assert found["queries"] == few["queries"] == 2
+    for name in ("mrr@10", "ndcg@10"):
+        assert figure(found, name)["value"] == figure(few, name)["value"]
+
+
+def test_gains_below_zero_have_no_ndcg() -> None:
+    """As of a teacher's logits; a text is relevant above 0."""
+    queries = np.array([0, 0, 1, 1])
+    gold, answers = np.array([2.5, -1.0, -3.0, 0.5]), np.array([1.0, 2.0, 3.0, 4.0])
+    values = Values(answers, gold, queries)
+    found = quality_of(values, RERANKER, None)
+    names = [one["name"] for one in found["figures"]]
+    assert "ndcg@10" not in names and figure(found, "mrr@10")["value"] == 0.75
+    table = rows(["2.5", "-1", "-3", "0.5"], ["q", "q", "r", "r"])
+    with pytest.raises(DataError, match=r"takes labels from 0 on.*-3. Take mrr@10"):
+        check_rankings("ndcg@10", table, values)
+    check_rankings("mrr@10", table, values)
+
+
 def test_rows_of_one_query_are_a_ranking_and_others_are_not() -> None:
     outputs = np.arange(4, dtype=np.float32)[:, None]
     labels = ["1", "0", "0", "1"]
     apart = values_of(RERANKER, rows(labels), outputs)
-    assert apart.queries is None
+    assert apart.parts == [] and apart.rankings == ()
     grouped = values_of(RERANKER, rows(labels, ["q", "q", "r", "r"]), outputs)
-    assert grouped.queries is not None
-    assert grouped.queries.tolist() == [0, 0, 1, 1]
+    assert [part.tolist() for part in grouped.parts] == [[0, 1], [2, 3]]
 
 
 def test_embeddings_compare_the_texts_of_a_pair() -> None:
@@ -224,6 +250,10 @@ def test_a_reranker_ranks(scored: Path) -> None:
     places = [one.index for one in found]
     assert places.index(0) < places.index(3)  # of equal scores the earlier text comes first
     assert engine.rank("who was king", texts, top_k=2) == found[:2]
+    assert engine.rank("who was king", []) == []
+    for wrong in (0, -1, True, 1.5):
+        with pytest.raises(PlanError, match="1 or more was expected"):
+            engine.rank("who was king", texts, top_k=wrong)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="lone text"):
         engine.rank("who", "river")
     with pytest.raises(PlanError, match=r"Call encode\(\)"):

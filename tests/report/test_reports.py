@@ -146,6 +146,21 @@ def test_the_code_of_a_card_runs(tmp_path: Path) -> None:
     assert done.stdout.strip() == "(1, 2)", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("task", "call", "rows"),
+    [
+        ("token-classification", "entities", '["a text"]'),
+        ("sentence-embedding", "encode", '["a text"]'),
+        ("question-answering", "answer", '[("first text", "second text")]'),
+    ],
+)
+def test_the_code_of_a_card_is_for_its_head(task: str, call: str, rows: str) -> None:
+    made = manifest() | {"task": task}
+    assert f"encode_batch({rows})" in model_card(evaluation(), made)
+    elsewhere = model_card(evaluation() | {"target": "tensorrt"}, made)
+    assert f'qdeploy.load(".").{call}({rows})' in elsewhere
+
+
 def test_a_card_claims_nothing_that_was_not_measured() -> None:
     report = evaluation() | {"metrics": None, "baseline": None, "speedup": None, "latency_ms": None}
     card = model_card(report, manifest() | {"calibration": None})
