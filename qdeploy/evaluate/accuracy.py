@@ -16,14 +16,13 @@ import numpy as np
 from qdeploy.data.lengths import RowLengths, row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
-from qdeploy.data.windows import window_limit
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.evaluate import metrics
 from qdeploy.evaluate.class_swaps import SwappedOrder, swapped_order
 from qdeploy.evaluate.labels import ClassOrder, Gold, class_order, gold_of, same_classes
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.predict import predict_logits, predict_values
-from qdeploy.evaluate.row_tokens import in_windows
+from qdeploy.evaluate.row_tokens import encoded_of
 from qdeploy.head import Head
 from qdeploy.schemas.evaluation import Comparison, Metrics, OutputNoise
 from qdeploy.sqnr import logit_sqnr_db
@@ -173,11 +172,7 @@ def outputs_of(
     Of questions and their contexts, what is answered in every window, which overlap in `stride`
     tokens (`qdeploy.data.windows`).
     """
-    if in_windows(subject.head, rows):
-        limit = window_limit(subject.longest, max_length)
-        encoded = subject.encoder.windows(rows, limit, stride).encoded
-    else:
-        encoded = subject.encoder.encode(rows, row_limit(subject.longest, max_length))
+    encoded = encoded_of(subject.encoder, subject.head, rows, subject.longest, max_length, stride)
     values = predict_values(
         subject.engine,
         subject.encoder,

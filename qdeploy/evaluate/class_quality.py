@@ -161,7 +161,7 @@ def _of_all(
 def _table(gold: Array, answers: Array, classes: int, weights: Array | None = None) -> Array:
     """How often each pair of a label and an answer stands there, float64 [labels, answers]."""
     counts = np.bincount(gold * classes + answers, weights=weights, minlength=classes**2)
-    found: Array = counts.reshape(classes, classes).astype(np.float64)
+    found: Array = counts.reshape(classes, classes).astype(np.float64, copy=False)
     return found
 
 

@@ -1,8 +1,9 @@
-"""How many tokens of rows are run: of questions with contexts, those of their windows."""
+"""Rows as they are run, and how many tokens of them: of questions with contexts, windows."""
 
 from __future__ import annotations
 
-from qdeploy.data.lengths import RowLengths, row_limit
+from qdeploy.data.batches import Encoded
+from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.windows import window_limit
@@ -22,12 +23,22 @@ def in_windows(head: Head, rows: Rows) -> bool:
     return head.task == SPANS and rows.second is not None
 
 
-def lengths_of(encoder: TextEncoder, head: Head, rows: Rows, wanted: int | None) -> RowLengths:
-    """Tokens of the rows as they are run, of questions with contexts those of their windows.
+def encoded_of(
+    encoder: TextEncoder,
+    head: Head,
+    rows: Rows,
+    longest: int,
+    wanted: int | None,
+    stride: int | None = None,
+) -> Encoded:
+    """The rows as they are run, of questions with contexts their windows.
 
-    Args, raises: of `tokens_kept`.
+    Args:
+        longest, wanted: of `qdeploy.data.lengths.row_limit`.
+        stride: of windows (`qdeploy.data.windows`).
+
+    Raises: of `row_limit`, and of the encoder.
     """
-    limit = tokens_kept(head, encoder.max_length, wanted)
     if in_windows(head, rows):
-        return encoder.windows(rows, limit).encoded.row_lengths
-    return encoder.encode(rows, limit).row_lengths
+        return encoder.windows(rows, window_limit(longest, wanted), stride).encoded
+    return encoder.encode(rows, row_limit(longest, wanted))

@@ -24,7 +24,7 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.write import write_rows
 from qdeploy.errors import DataError, PlanError, QDeployError, QDeployWarning
 from qdeploy.evaluate.evaluation_rows import unseen_rows
-from qdeploy.evaluate.row_tokens import lengths_of
+from qdeploy.evaluate.row_tokens import encoded_of
 from qdeploy.exporter.entry import export_model
 from qdeploy.files.artifact import (
     MANIFEST,
@@ -140,15 +140,15 @@ def _prepare(
 ) -> Sweep:
     """The folder, the model, one set of statistics, and the rows: made where they are missing."""
     model_dir = _model(model, folder, progress)
-    longest = int(read_manifest(model_dir, "model")["max_length"])
+    manifest = read_manifest(model_dir, "model")
+    longest = int(manifest["max_length"])
     if (tokens := max(shape[1] for shape in recipe.shapes)) > longest:
         raise PlanError(
             f"`latency.shapes` has {tokens} tokens, and the model takes {longest} at most."
         )
     reading, judged = _readings(model_dir, recipe, given)
     if judged.stands_in:
-        labels = read_manifest(model_dir, "model")["labels"]
-        refuse_embedded(judged.task, labels, "now or when this model was calibrated")
+        refuse_embedded(judged.task, manifest["labels"], "now or when this model was calibrated")
     recipe = replace(recipe, task=judged.task, max_length=reading.max_length)
     row_limit(longest, recipe.max_length)  # refused before anything is calibrated
     rows_asked = CalibrationOptions(
@@ -173,9 +173,8 @@ def _prepare(
     write_rows(rows, find_task(recipe.task), folder / ROWS)
     setting = recipe.setting(model_digest(model_dir), statistics, folder / ROWS)
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
-    head = head_of(model_dir, read_manifest(model_dir, "model"))
-    encoder = TextEncoder.from_directory(model_dir)
-    lengths = lengths_of(encoder, head, rows, recipe.max_length)
+    encoder, head = TextEncoder.from_directory(model_dir), head_of(model_dir, manifest)
+    lengths = encoded_of(encoder, head, rows, longest, recipe.max_length).row_lengths
     cut = cut_text(lengths, "evaluation", longest, recipe.max_length)
     found = (_seen(rows, origin), cut, difference_text(origin.lengths, lengths))
     texts = tuple(text for text in found if text is not None)
