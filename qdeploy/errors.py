@@ -53,6 +53,20 @@ class DataError(QDeployError):
     """Rows that cannot be read, or do not fit the model."""
 
 
+class RowError(DataError):
+    """A row that the model cannot answer, where the others may be.
+
+    Args:
+        row: its place, from 0.
+        fact: what is wrong with it, as a clause.
+        remedy: what to do, as a sentence.
+    """
+
+    def __init__(self, row: int, fact: str, remedy: str) -> None:
+        super().__init__(f"Row {row + 1}: {fact}. {remedy}")
+        self.fact = fact
+
+
 class StatisticsError(QDeployError):
     """Statistics that do not belong to this model, or cannot be merged."""
 

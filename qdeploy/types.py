@@ -15,8 +15,9 @@ Array: TypeAlias = "npt.NDArray[Any]"
 PathLike: TypeAlias = str | Path
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total; called during the work
 # A caller's metric. It takes the outputs of each row, as `logits()` of a loaded engine gives them,
-# and the labels as the rows spell them, or None. It gives a number, of which more is better.
-OwnMetric: TypeAlias = "Callable[[Sequence[Mapping[str, Any]], Sequence[str] | None], float]"
+# with the `tags` of its words or its `answer` beside them; and the labels, or None: as the rows
+# spell them, or lists of tags, of classes, of gold answers. It gives a number; more is better.
+OwnMetric: TypeAlias = "Callable[[Sequence[Mapping[str, Any]], Sequence[Any] | None], float]"
 
 
 def as_path(path: PathLike | None) -> Path | None:

@@ -66,7 +66,8 @@ FORBIDDEN = {
         *("analyze", "report", "sweep", "autotune", "demo"),
     ),
 }
-# evaluate/ knows engines by their interface and by their INT8 check, and no target.
+# evaluate/ knows engines by their interface and by their INT8 check, and no target; answers to
+# questions are found by what engines bring along.
 ENGINE_INTERFACE = {
     "qdeploy.deploy.engine",
     "qdeploy.deploy.open",
@@ -74,6 +75,7 @@ ENGINE_INTERFACE = {
     "qdeploy.deploy.int8_gate",
     "qdeploy.deploy.int8_peak",
     "qdeploy.deploy.one_process",
+    "qdeploy.deploy.predict_spans",
 }
 
 

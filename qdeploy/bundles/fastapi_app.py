@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from predict import Model  # the engine's own script
 from pydantic import BaseModel, Field
 
@@ -111,6 +113,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
+@app.exception_handler(RequestValidationError)
+async def refuse(_: Any, error: RequestValidationError) -> JSONResponse:
+    """What is wrong with a request, without its texts: half a surrogate pair cannot be sent."""
+    faults = [{name: fault[name] for name in ("type", "loc", "msg")} for fault in error.errors()]
+    return JSONResponse({"detail": faults}, 422)
+
+
 @app.post("/answer")
 async def answer(request: Request) -> dict[str, Any]:
     """An answer for each row, in order."""
@@ -119,7 +128,7 @@ async def answer(request: Request) -> dict[str, Any]:
     rows = [(r.text,) if r.text_pair is None else (r.text, r.text_pair) for r in request.rows]
     try:
         return {"answers": await server.answer(rows)}
-    except (ValueError, UnicodeError) as error:  # text that the model cannot take
+    except ValueError as error:  # text that the model cannot take
         server.failures += 1
         raise HTTPException(422, str(error)) from error
 

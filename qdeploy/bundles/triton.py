@@ -65,7 +65,8 @@ def _write_texts(source: Source, home: Path) -> None:
     (version / "model.py").write_text(model, "utf-8")
     inputs = _tensor("input", "text", _TEXT, [1])
     if source.head.task in (SEQUENCES, SPANS):
-        inputs += _tensor("input", "text_pair", _TEXT, [1], "optional: true")
+        more = "" if source.head.task == SPANS else "optional: true"
+        inputs += _tensor("input", "text_pair", _TEXT, [1], more)
     outputs = ""
     for name, (dtype, count) in _answers(source).items():
         labelled = name == "scores"
@@ -89,7 +90,10 @@ def _answers(source: Source) -> dict[str, tuple[str, int]]:
         return {"embedding": (_NUMBER, head.embedding["dimension"])}
     if head.task == TOKENS:
         return {"entities": (_TEXT, 1)}
-    if head.task != SEQUENCES or score_function(head) is None:
+    if head.task == SPANS:
+        places = dict.fromkeys(("score", "start", "end"), (_NUMBER, 1))
+        return {"answer": (_TEXT, 1)} | places
+    if score_function(head) is None:
         return dict.fromkeys(head.answers, (_TEXT, 1))
     scores = {"scores": (_NUMBER, len(head.labels))}
     if head.problem_type == MULTI_LABEL:

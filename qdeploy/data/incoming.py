@@ -24,7 +24,9 @@ from qdeploy.data.readers import (
     read_text,
     read_tsv,
 )
+from qdeploy.data.squad import read_squad
 from qdeploy.data.text_columns import find_text_columns
+from qdeploy.data.tokens import WORD_SUFFIXES, read_conll, words_as_text
 from qdeploy.data.values import peek
 from qdeploy.errors import DataError, choose
 
@@ -36,10 +38,14 @@ LINES: dict[str, Callable[[Path | TextSource], Table]] = {
     "csv": read_csv,
     "tsv": read_tsv,
     "text": read_text,
+    "conll": read_conll,
+    "json": read_squad,
 }
+_UNCOUNTED = ("conll", "json")  # a row is not a line
 PARQUET = "parquet"
 FORMATS = (*LINES, PARQUET)
 _SUFFIXES = {f".{name}": name for name in FORMATS} | {".txt": "text"}
+_SUFFIXES |= dict.fromkeys(WORD_SUFFIXES, "conll")
 
 
 class Asked(NamedTuple):
@@ -99,9 +105,10 @@ class Incoming:
                 first = [values] if self.waits else peek(self.table, ())
                 self._say(tuple(values), texts, kept, first, inferred=inferred)
             own = values if kept is None else {column: values.get(column) for column in kept}
-            faults = [fault for column in texts if (fault := _fault(values, column)) is not None]
-            found = tuple(str(values.get(column)) for column in texts)
-            yield Asked(place, found, own, faults[0] if faults else None)
+            whole = {column: words_as_text(values[column]) for column in texts if column in values}
+            faults = [_fault(values, whole, column) for column in texts]
+            found = tuple(str(whole.get(column)) for column in texts)
+            yield Asked(place, found, own, next(filter(None, faults), None))
 
     def kept_columns(self, keep: str | None) -> tuple[str, ...]:
         """Columns that go with a row, as far as they are known before the first.
@@ -196,7 +203,8 @@ def open_incoming(source: str | Path, form: str | None) -> Incoming:
         )
     if form == PARQUET:
         return Incoming(read_parquet(path), waits=False, expected=_parquet_rows(path))
-    return Incoming(LINES[form](path), waits=False, expected=_line_count(path, form))
+    expected = 0 if form in _UNCOUNTED else _line_count(path, form)
+    return Incoming(LINES[form](path), waits=False, expected=expected)
 
 
 def _lines(form: str) -> Callable[[Path | TextSource], Table]:
@@ -224,11 +232,17 @@ def _kept(keep: str | None, known: Sequence[str] | None, source: str) -> tuple[s
     return names
 
 
-def _fault(values: Mapping[str, object], column: str) -> str | None:
-    """Why a column gives no text, as a clause; None where it does."""
+def _fault(values: Mapping[str, object], texts: Mapping[str, object], column: str) -> str | None:
+    """Why a column gives no text, as a clause; None where it does.
+
+    Args:
+        values: of the record.
+        texts: those of the columns of texts, with the words of a list as one.
+        column: of a text.
+    """
     if column not in values:
         return f"there is no column '{column}'; there are: {named(values)}"
-    fault = text_fault(values[column])
+    fault = text_fault(texts[column])
     return None if fault is None else f"column '{column}' {fault}"
 
 

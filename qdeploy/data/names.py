@@ -35,7 +35,7 @@ SINGLES = (
 LABELS = (
     *("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label"),
     *("gold", "stars", "rating", "score", "coarse_label", "fine_label", "y", "stance"),
-    *("ner_tags", "tags", "similarity", "is_duplicate", "answers"),
+    *("ner_tags", "tags", "similarity", "is_duplicate", "answers", "spans", "entities"),
 )
 # Second texts that are read only where they are named.
 SECONDS = (

@@ -3,17 +3,19 @@ column of 0 and 1 for each class.
 
 It becomes one string: the name or index of a class, or those of several, joined
 (`qdeploy.data.tokens`). The empty string is of a row that has none of the classes. The answers of a
-question are `qdeploy.data.gold_answers`'.
+question are `qdeploy.data.gold_answers`', and spans of entities `qdeploy.data.span_labels`'.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 from qdeploy.data.class_columns import flag_of
 from qdeploy.data.classes import whole_number
 from qdeploy.data.gold_answers import label_of
+from qdeploy.data.span_labels import are_spans, span_label
 from qdeploy.data.tasks import ANSWERS, Columns, Task
 from qdeploy.data.tokens import BETWEEN, joined
 from qdeploy.data.values import is_writable, shown
@@ -56,6 +58,9 @@ class LabelReader:
             return label_of(f"{self._source}, {place}: column '{self._columns.label}'", value)
         if isinstance(value, list) and not value:
             return ""
+        if are_spans(value):
+            where = f"{self._source}, {place}: column '{self._columns.label}'"
+            return span_label(where, cast("list[object]", value))
         separator = self._columns.separator
         if separator is not None and isinstance(value, str) and BETWEEN not in value:
             return self._of_cell(place, value, separator)

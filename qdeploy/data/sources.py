@@ -15,15 +15,13 @@ from qdeploy.data.files import unreadable
 from qdeploy.data.hub import read_hub
 from qdeploy.data.readers import READERS, Table, read_table
 from qdeploy.data.squad import read_squad
-from qdeploy.data.tokens import joining, read_conll
+from qdeploy.data.tokens import WORD_SUFFIXES, joining, read_conll
 from qdeploy.errors import DataError
 
 SPLITS = ("evaluation", "calibration")
 HUB = "hub:"
 _PRINTED = 4 << 20  # bytes of the start and of the end that stand for a large file
-# Files of words with their tags.
-WORD_FILES = dict.fromkeys((".conll", ".iob", ".iob2", ".bio"), read_conll)
-_OWN_FORMS = WORD_FILES | {".json": read_squad}
+_OWN_FORMS = dict.fromkeys(WORD_SUFFIXES, read_conll) | {".json": read_squad}
 _FILES = (*READERS, *_OWN_FORMS)
 _GLUE_FILES = {"evaluation": ("dev.tsv", "dev_matched.tsv"), "calibration": ("train.tsv",)}
 
@@ -58,8 +56,8 @@ def open_source(source: str | Path, split: str) -> Table:
 
 def _read(path: Path) -> Table:
     """A file by its suffix, with the words of a list as one text."""
-    read = _OWN_FORMS.get(path.suffix.lower())
-    return joining(read_table(path)) if read is None else read(path)
+    read = _OWN_FORMS.get(path.suffix.lower(), read_table)
+    return joining(read(path))
 
 
 def local_path(name: str) -> Path:

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from qdeploy.data.files import LONGEST, DataFile
+from qdeploy.data.files import LONGEST, TextSource
 from qdeploy.data.gold_answers import START, TEXT
-from qdeploy.data.readers import Record, Table
+from qdeploy.data.readers import Record, Table, text_source
 from qdeploy.data.tasks import ANSWERS
 from qdeploy.errors import DataError
 
@@ -22,20 +22,17 @@ _FORM = "SQuAD's form (data → paragraphs → context and qas)"
 _LINES = "Write other rows as JSON Lines, an object a line, into a .jsonl file."
 
 
-def read_squad(path: Path) -> Table:
+def read_squad(source: Path | TextSource) -> Table:
     """A question a record, in the order of the file.
 
     Raises:
         DataError: of opening or reading: no JSON, or JSON of another form.
     """
-    file = DataFile(path)
+    file = text_source(source)
+    path = file.path
 
     def read(_: Collection[str]) -> Iterator[Record]:
-        if path.stat().st_size > LONGEST:
-            raise DataError(
-                f"{path} has more than {LONGEST} bytes, and JSON is read whole. {_LINES}"
-            )
-        for article, one in enumerate(_articles(path, "".join(file.blocks())), 1):
+        for article, one in enumerate(_articles(path, _whole(file)), 1):
             where = f"article {article}"
             for at, paragraph in enumerate(_list(path, where, one, "paragraphs"), 1):
                 yield from _questions(path, f"{where}, paragraph {at}", one, paragraph)
@@ -43,7 +40,19 @@ def read_squad(path: Path) -> Table:
     return Table(str(path), COLUMNS, read, file.check)
 
 
-def _articles(path: Path, text: str) -> list[object]:
+def _whole(file: TextSource) -> str:
+    blocks, characters = [], 0
+    for block in file.blocks():
+        blocks.append(block)
+        characters += len(block)
+        if characters > LONGEST:
+            raise DataError(
+                f"{file.path} has more than {LONGEST} characters, and JSON is read whole. {_LINES}"
+            )
+    return "".join(blocks)
+
+
+def _articles(path: Path | str, text: str) -> list[object]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
@@ -54,7 +63,9 @@ def _articles(path: Path, text: str) -> list[object]:
     return _list(path, "", found, "data")
 
 
-def _questions(path: Path, where: str, article: object, paragraph: object) -> Iterator[Record]:
+def _questions(
+    path: Path | str, where: str, article: object, paragraph: object
+) -> Iterator[Record]:
     title = article.get("title") if isinstance(article, Mapping) else None
     for at, asked in enumerate(_list(path, where, paragraph, "qas"), 1):
         place = f"{where}, question {at}"
@@ -73,7 +84,7 @@ def _questions(path: Path, where: str, article: object, paragraph: object) -> It
         )
 
 
-def _answers(path: Path, place: str, asked: Mapping[object, object]) -> object:
+def _answers(path: Path | str, place: str, asked: Mapping[object, object]) -> object:
     """Answers in the hub's flat form; None of a question that is not labelled."""
     impossible = asked.get("is_impossible") is True
     if asked.get(ANSWERS) is None:
@@ -86,7 +97,7 @@ def _answers(path: Path, place: str, asked: Mapping[object, object]) -> object:
     return {key: [one[key] for one in found if isinstance(one, Mapping)] for key in (TEXT, START)}
 
 
-def _list(path: Path, where: str, value: object, key: str) -> list[object]:
+def _list(path: Path | str, where: str, value: object, key: str) -> list[object]:
     """The list under a key of an object.
 
     Raises:
@@ -98,6 +109,6 @@ def _list(path: Path, where: str, value: object, key: str) -> list[object]:
     return found
 
 
-def _refuse(path: Path, where: str, what: str) -> NoReturn:
+def _refuse(path: Path | str, where: str, what: str) -> NoReturn:
     place = f"{path}, {where}" if where else str(path)
     raise DataError(f"{place}: {what}, and a .json file is read in {_FORM} alone. {_LINES}")

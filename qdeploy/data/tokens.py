@@ -10,18 +10,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qdeploy.data.files import DataFile
-from qdeploy.data.readers import Record, Table
+from qdeploy.data.files import TextSource
+from qdeploy.data.readers import Record, Table, text_source
 from qdeploy.errors import DataError
 
 BETWEEN = "\x1f"  # ASCII unit separator: stands in no word that somebody wrote
 TOKENS, TAGS = "tokens", "ner_tags"  # columns of a CoNLL file, under the names of the hub
+WORD_SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
 _DOCUMENT = "-DOCSTART-"
 _NO_BREAK = "\u00a0"
 
 
-def read_conll(path: Path) -> Table:
-    """A word a line with its tag in the last column, and a blank line between sentences.
+def read_conll(source: Path | TextSource) -> Table:
+    """A word a line with its tag in the last column, and a blank line between sentences; lists of
+    both.
 
     Columns are separated by tabs, or by blanks where a line has no tab. Lines that begin a document
     (-DOCSTART-) and comments of CoNLL-U (`# …`) are passed over.
@@ -29,7 +31,7 @@ def read_conll(path: Path) -> Table:
     Raises:
         DataError: of reading: a line without a tag.
     """
-    file = DataFile(path)
+    file = text_source(source)
 
     def read(_: Collection[str]) -> Iterator[Record]:
         words: list[str] = []
@@ -47,7 +49,7 @@ def read_conll(path: Path) -> Table:
             fields = line.split("\t") if "\t" in line else line.split()
             if len(fields) < 2 or not fields[0].strip() or not fields[-1].strip():
                 raise DataError(
-                    f"{path}, line {number}: a word and its tag were expected, with a tab or "
+                    f"{file.path}, line {number}: a word and its tag were expected, with a tab or "
                     f"blanks between them, and the line is '{line[:60]}'. Mend it."
                 )
             start = start if words else number
@@ -56,11 +58,11 @@ def read_conll(path: Path) -> Table:
         if words:
             yield f"line {start}", _sentence(words, tags)
 
-    return Table(str(path), (TOKENS, TAGS), read, file.check)
+    return Table(str(file.path), (TOKENS, TAGS), read, file.check)
 
 
 def _sentence(words: list[str], tags: list[str]) -> Mapping[str, object]:
-    return {TOKENS: joined(words), TAGS: joined(tags)}
+    return {TOKENS: words, TAGS: tags}
 
 
 def joining(table: Table) -> Table:
@@ -94,6 +96,12 @@ def _is_whole(item: object) -> bool:
 def joined(items: Sequence[str]) -> str:
     """Blanks inside a word do not break, so that the words can be told apart again."""
     return BETWEEN.join(_NO_BREAK.join(item.split()) or _NO_BREAK for item in items)
+
+
+def words_as_text(value: object) -> object:
+    """A list of words as one text with blanks between them; anything else as it is."""
+    found = _value(value)
+    return as_text(found) if isinstance(value, list) and isinstance(found, str) else value
 
 
 def as_text(value: str) -> str:

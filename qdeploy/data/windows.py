@@ -16,7 +16,7 @@ import numpy as np
 from qdeploy.data.batches import Encoded
 from qdeploy.data.frame import Frame
 from qdeploy.data.lengths import row_limit
-from qdeploy.errors import DataError
+from qdeploy.errors import DataError, RowError
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
@@ -99,11 +99,12 @@ class Cutter:
         """The windows of a row, both texts without special tokens.
 
         Raises:
-            DataError: no room for the context, or no tokens of it.
+            RowError: no room for the context, or no tokens of it.
+            DataError: an overlap that leaves no room.
         """
         asked, ids, places = question.ids, context.ids, np.array(context.offsets, np.int64)
         if not ids:
-            raise DataError(f"Row {row + 1}: the context has no tokens. Mend or drop that row.")
+            raise RowError(row, "the context has no tokens", "Mend or drop that row.")
         room = self.limit - self.frame.special - len(asked)
         stride = self._stride(row, room, len(asked))
         second = len(self.frame.ids) - 1 - self.frame.ids[::-1].index(None)
@@ -128,11 +129,12 @@ class Cutter:
 
     def _stride(self, row: int, room: int, asked: int) -> int:
         if room < 1:
-            raise DataError(
-                f"Row {row + 1}: the question has {asked} tokens, and windows of {self.limit} "
-                "tokens have no room for a context beside it. Shorten the question, or allow "
-                "longer windows (max_length)."
+            fact = (
+                f"the question has {asked} tokens, and windows of {self.limit} tokens have no room "
+                "for a context beside it"
             )
+            how = "Shorten the question, or allow longer windows (max_length)."
+            raise RowError(row, fact, how)
         if self.stride is None:
             return min(STRIDE, room // 2)
         if self.stride >= room:

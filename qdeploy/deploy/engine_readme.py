@@ -157,7 +157,7 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
         if texts != 1:
             lines.append(f'python {SCRIPT} --pairs "first text" "second text"')
         yield _code("sh", "\n".join([*lines, f"python {SCRIPT} --help"]))
-        yield _LOGITS_ALONE if head.task == SPANS else _SAME
+        yield f"{_SAME} {_NO_ANSWER}" if head.task == SPANS else _SAME
     yield f"### With {snippet.heading} alone"
     if snippet.language == "python":
         code = f"{snippet.imports}\n{_tokenized(manifest, texts)}\n{snippet.run}\n{_PRINT}"
@@ -172,9 +172,9 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
 
 
 _SAME = "Its answers are those of `qdeploy.load`. Copy what you need of it."
-_LOGITS_ALONE = (
-    "It gives the logits of each token, of a question and as much of its context as the model "
-    "takes. `answer` above finds the answer in them, also in longer contexts."
+_NO_ANSWER = (
+    "Pairs are a question and its context. Set `NO_ANSWER = 0.0` in it where no answer may be one "
+    "(`handle_impossible_answer`)."
 )
 _ENDS = "This prints the logits of each token: as the first one of the answer, and as the last."
 _WHAT = "This prints the logits. `config.json` names the classes (`id2label`)."

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-
 # <lines>
+BLOCK_ROWS = 256  # read, answered and written at a time
+
+
 class WrongInput(Exception):
     """A line that cannot be read."""
 
@@ -59,6 +61,24 @@ def texts_of(line: str, jsonl: bool, pairs: bool) -> tuple[str, ...] | None:
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return row
+
+
+def blocks(rows: Iterator[tuple[str, ...]], source: str) -> Iterator[list[tuple[str, ...]]]:
+    """Rows by the block; those in front of a line that cannot be read are answered too."""
+    fault: WrongInput | None = None
+    while fault is None:
+        block: list[tuple[str, ...]] = []
+        try:
+            while len(block) < BLOCK_ROWS and (row := next(rows, None)) is not None:
+                block.append(row)
+        except WrongInput as error:
+            fault = error
+        if block:
+            yield block
+        elif fault is None:
+            return
+    print(f"Error: {source}, {fault}", file=sys.stderr)
+    sys.exit(2)
 
 
 # </lines>

@@ -23,7 +23,8 @@ SCRIPT = "predict.py"
 # Runtimes that have a section, with the packages that the script then needs.
 _SECTION = re.compile(r"^ *# <(?P<name>[a-z]+)>\n(?P<body>.*?)^ *# </(?P=name)>\n", re.M | re.S)
 _FOR_CHECKERS = re.compile(r"  # type: ignore\[[a-z-]+\]$", re.M)
-_TEMPLATE, _LINES = "predict_template.py", "predict_lines.py"
+_TEMPLATE = "predict_template.py"
+_PARTS = {"lines": "predict_lines.py", "spans": "predict_spans.py"}  # sections with files
 
 
 def predict_script(directory: Path, manifest: EngineFields) -> str | None:
@@ -41,9 +42,8 @@ def predict_script(directory: Path, manifest: EngineFields) -> str | None:
     wanted = {runtime, *_of_head(head)}
     if text_columns(manifest) and head.task != EMBEDDINGS:
         wanted.add("texts")
-    lines = _SECTION.search(_read(_LINES))
-    assert lines is not None
-    filled = {"constants": _constants(directory, manifest, head, wanted), "lines": lines["body"]}
+    filled = {"constants": _constants(directory, manifest, head, wanted), "lines": _part("lines")}
+    filled["answers"] = _part("spans") if "spans" in wanted else ""
 
     def chosen(found: re.Match[str]) -> str:
         if found["name"] in filled:
@@ -58,6 +58,12 @@ def predict_script(directory: Path, manifest: EngineFields) -> str | None:
     return _FOR_CHECKERS.sub("", text)
 
 
+def _part(name: str) -> str:
+    found = _SECTION.search(_read(_PARTS[name]))
+    assert found is not None
+    return found["body"]
+
+
 def _read(name: str) -> str:
     return resources.files("qdeploy.deploy").joinpath(name).read_text("utf-8")
 
@@ -65,14 +71,15 @@ def _read(name: str) -> str:
 def _of_head(head: Head) -> set[str]:
     """Sections that a head needs."""
     if head.task == TOKENS:
-        return {"single", "tokens", "entities"}
+        return {"single", "whole", "tokens", "entities"}
     if head.task == EMBEDDINGS:
-        return {"single", "embed"}
+        return {"single", "whole", "embed"}
     if head.task != SEQUENCES:
-        return {"tokens", "raw"}
+        return {"tokens", "spans"}
     if score_function(head) is None:
-        return {"raw"}
-    return {"classify", "multi"} if head.problem_type == MULTI_LABEL else {"classify"}
+        return {"whole", "raw"}
+    found = {"whole", "classify"}
+    return found | {"multi"} if head.problem_type == MULTI_LABEL else found
 
 
 def score_function(head: Head) -> str | None:
@@ -104,6 +111,8 @@ def _constants(directory: Path, manifest: EngineFields, head: Head, sections: se
     }
     if "entities" in sections:
         values["UNKNOWN_ID"] = _token_id(directory, config.get("unk_token"))
+    if "spans" in sections:
+        values["NO_ANSWER"] = None
     if "embed" in sections:
         values["PROMPT"] = default_prompt(manifest)
     if "texts" in sections:

@@ -18,7 +18,6 @@ Blank lines are passed over. CSV, TSV and Parquet files are for `qdeploy predict
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import signal
@@ -30,7 +29,8 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 # <qdeploy>
-from qdeploy.deploy.predict_lines import WrongInput, lines_of, read
+from qdeploy.deploy.predict_lines import blocks, lines_of, read
+from qdeploy.deploy.predict_spans import answer_of, windows_of
 
 # </qdeploy>
 HERE = Path(__file__).resolve().parent
@@ -42,13 +42,13 @@ MAX_LENGTH = 512
 VOCABULARY = 30522
 PAD_ID = 0
 UNKNOWN_ID: int | None = None
+NO_ANSWER: float | None = None
 TRUNCATION_SIDE = PADDING_SIDE = "right"
 REST_PRECISION = "f32"
 PROMPT = ""
 TEXTS = ["question", "sentence"]
 # </constants>
 BATCH_ROWS, BATCH_TOKENS, BATCH_PAIRS = 8, 4096, 524288  # at most; attention holds pairs of tokens
-BLOCK_ROWS = 256  # read, answered and written at a time
 TABLES = (".csv", ".tsv", ".parquet")
 Row = tuple[str, ...]  # (text,) or (text, text_pair)
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # inputs by name → values of OUTPUTS
@@ -150,7 +150,7 @@ class Model:
         self.run = open_openvino(threads or usable_cores())
         # </openvino>
         # <texts>
-        self.said = False
+        self.warned = False
         # </texts>
         self.tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
         self.tokenizer.no_padding()
@@ -165,10 +165,16 @@ class Model:
         # <embed>
         rows = [(PROMPT + row[0],) for row in rows]
         # </embed>
-        encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
         # <texts>
         self.compare({len(row) for row in rows} - {len(TEXTS)})
         # </texts>
+        # <whole>
+        encoded = self.tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in rows])
+        # </whole>
+        # <spans>
+        owners, encoded = windows_of(self.tokenizer, rows, MAX_LENGTH, TRUNCATION_SIDE)
+        said: list[list[np.ndarray]] = [[] for _ in encoded]
+        # </spans>
         found: list[dict[str, object]] = [{} for _ in rows]
         for batch in batches([len(tokens) for tokens in encoded]):
             feeds = padded([encoded[at] for at in batch])
@@ -190,16 +196,25 @@ class Model:
                 # <embed>
                 found[at] = {"embedding": values[0].tolist()}
                 # </embed>
+                # <spans>
+                said[at] = values
+                # </spans>
                 # <raw>
                 found[at] = {n: v.tolist() for n, v in zip(OUTPUTS, values, strict=True)}
                 # </raw>
+        # <spans>
+        for at, (_, context) in enumerate(rows):
+            own = [w for w, owner in enumerate(owners) if owner == at]
+            parts = [(encoded[w], said[w]) for w in own]
+            found[at] = answer_of(context, parts, NO_ANSWER)
+        # </spans>
         return found
 
     # <texts>
     def compare(self, others: set[int]) -> None:
         """Say once that rows are pairs where the engine is for texts, or the other way round."""
-        if others and not self.said:
-            self.said = True
+        if others and not self.warned:
+            self.warned = True
             named, one, two = ", ".join(TEXTS), "single texts", "pairs of texts"
             asked, own = (one, two) if 1 in others else (two, one)
             text = f"{asked.capitalize()} are answered, and this engine is for {own} ({named})"
@@ -238,26 +253,10 @@ def usable_cores() -> int:
     return len(granted(0)) if granted else os.cpu_count() or 1
 
 
+# <answers>
+# </answers>
 # <lines>
 # </lines>
-def blocks(rows: Iterator[Row], source: str) -> Iterator[list[Row]]:
-    """Rows by the block; those in front of a line that cannot be read are answered too."""
-    fault: WrongInput | None = None
-    while fault is None:
-        block: list[Row] = []
-        try:
-            for row in itertools.islice(rows, BLOCK_ROWS):
-                block.append(row)
-        except WrongInput as error:
-            fault = error
-        if block:
-            yield block
-        elif fault is None:
-            return
-    print(f"Error: {source}, {fault}", file=sys.stderr)
-    sys.exit(2)
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(

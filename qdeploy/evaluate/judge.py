@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -25,8 +24,9 @@ from qdeploy.evaluate.labels import class_order, gold_of
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.multilabel import FIGURES
 from qdeploy.evaluate.own_metric import load_metric, name_of
+from qdeploy.evaluate.own_rows import own_scoring
 from qdeploy.evaluate.quality import MRR, NDCG, PEARSON, SPEARMAN, metric_of
-from qdeploy.evaluate.scoring import Outputs, Scoring, check_rankings, own_scored, scoring_of
+from qdeploy.evaluate.scoring import Outputs, Scoring, check_rankings, scoring_of
 from qdeploy.head import EMBEDDINGS, MULTI_LABEL, SPANS, TOKENS, Head
 from qdeploy.schemas.quality import ACCURACY
 from qdeploy.types import Array, OwnMetric
@@ -84,7 +84,7 @@ def judge_of(
     if isinstance(metric, str) and ":" in metric:
         metric = load_metric(metric)
     if callable(metric):
-        own = partial(own_scored, metric, base, rows, answered)
+        own = own_scoring(metric, base, rows, answered, places)
         return _by_score(name_of(metric), own, head, labelled=labelled)
     if head.chooses:
         return _of_classes(base, rows, task, metric)

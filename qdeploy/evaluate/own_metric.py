@@ -22,12 +22,12 @@ class OwnScored:
     Attributes:
         metric: the callable.
         outputs: of each row, by name; of the windows of a context a list.
-        labels: of each row; None where there are none.
+        labels: of each row (`qdeploy.evaluate.own_rows`); None where there are none.
     """
 
     metric: OwnMetric
     outputs: Sequence[Mapping[str, Any]]
-    labels: Sequence[str] | None
+    labels: Sequence[Any] | None
 
     def count(self, name: str) -> int:
         """The rows."""

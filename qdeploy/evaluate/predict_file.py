@@ -14,7 +14,7 @@ from typing import Any
 from qdeploy.data.incoming import Asked, Incoming, open_incoming
 from qdeploy.data.lengths import row_limit
 from qdeploy.data.rows import Rows
-from qdeploy.errors import DataError, PlanError, QDeployWarning
+from qdeploy.errors import DataError, PlanError, QDeployWarning, RowError
 from qdeploy.evaluate.answer_lines import Lines, free_name, plain_value
 from qdeploy.evaluate.file_answers import Answered, Answerer, labels_of
 from qdeploy.evaluate.options import PredictOptions
@@ -157,6 +157,9 @@ class _Task:
             return
         except DataError as error:
             fault = error
+        if len(block) == 1 and isinstance(fault, RowError):
+            yield self._answer([block[0]._replace(fault=fault.fact)])
+            return
         if len(block) == 1:
             raise DataError(f"{self._incoming.table.name}, {block[0].place}: {fault}") from fault
         for row in block:
@@ -169,7 +172,7 @@ class _Task:
         return self._lines.header([*kept, *fields])
 
     def _answer(self, block: list[Asked]) -> str:
-        """Lines of a block. A row without text has one too: every field of its answer is null."""
+        """Lines of a block. A row that cannot be answered has one: its fields are null."""
         asked = [row for row in block if row.fault is None]
         answered = self._answers(asked) if asked else Answered([], 0)
         names = self._answerer.fields
@@ -224,8 +227,8 @@ class _Task:
         """Say that rows were cut, or have no answer."""
         if self.unanswered:
             warnings.warn(
-                f"{self.unanswered} of {self.rows} rows have no text, and null for an answer. The "
-                f"first is {self._first_fault}. Mend these rows, and answer them again.",
+                f"{self.unanswered} of {self.rows} rows could not be answered: their fields are "
+                f"null. The first is {self._first_fault}. Mend these rows, and answer them again.",
                 QDeployWarning,
                 stacklevel=3,
             )

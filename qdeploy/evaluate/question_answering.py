@@ -12,7 +12,7 @@ from qdeploy.data.check_rows import text_fault
 from qdeploy.data.rows import Rows
 from qdeploy.data.texts import rows_from_texts
 from qdeploy.data.windows import Windows, window_limit
-from qdeploy.errors import DataError, PlanError
+from qdeploy.errors import DataError, PlanError, RowError
 from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.predict import check_finite
 from qdeploy.evaluate.spans import N_BEST, Answer, Window, answers_in
@@ -183,7 +183,7 @@ def answers_of(
         longest, threshold: of `qdeploy.evaluate.spans.answers_in`.
 
     Raises:
-        DataError: a context that holds white space alone.
+        RowError: a context that holds white space alone.
         VerificationError: logits that are not finite.
     """
     assert rows.second is not None
@@ -203,7 +203,7 @@ def answers_of(
         ]
         best = answers_in(context, own, longest=longest, threshold=threshold)
         if not best:
-            raise DataError(f"Row {at + 1}: no token of the context is text. Mend or drop it.")
+            raise RowError(at, "no token of the context is text", "Mend or drop it.")
         found.append(best)
     return found
 

@@ -5,12 +5,9 @@ Where rows have no labels, what FP32 answers stands in for them.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
-
-import numpy as np
 
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns
@@ -23,14 +20,13 @@ from qdeploy.evaluate.label_sets import label_sets
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.evaluate.multilabel import LabelSets
 from qdeploy.evaluate.options import SpanOptions
-from qdeploy.evaluate.own_metric import OwnScored
 from qdeploy.evaluate.quality import MRR, SPEARMAN, Values, values_of
 from qdeploy.evaluate.question_answering import answers_of
 from qdeploy.evaluate.row_tokens import in_windows
 from qdeploy.evaluate.tagging import counts_of, gold_tags, predicted_tags
 from qdeploy.head import MULTI_LABEL, SPANS, TOKENS, Head
 from qdeploy.machine.remedies import require
-from qdeploy.types import Array, OwnMetric
+from qdeploy.types import Array
 
 Outputs: TypeAlias = Mapping[str, Array]  # by name, FP32 [rows or tokens, …]
 Scoring: TypeAlias = Callable[[Outputs], Scored]
@@ -76,32 +72,6 @@ def check_rankings(name: str, rows: Rows, scored: Scored) -> None:
         f"texts, one of them with a label above 0. Take {SPEARMAN}, or rows with several texts for "
         "a query."
     )
-
-
-def own_scored(
-    metric: OwnMetric, base: LoadedEngine, rows: Rows, answered: Compared, outputs: Outputs
-) -> Scored:
-    """Outputs of each row by themselves, for a callable.
-
-    Of a pair of texts that are embedded an output is [2, D]; of a question with its context it is a
-    list, of each window [S].
-    """
-    head, count = answered.head, len(rows)
-    if head.of_rows:
-        parts = {name: np.split(values, count) for name, values in outputs.items()}
-        each = [
-            {name: part[at][0] if len(part[at]) == 1 else part[at] for name, part in parts.items()}
-            for at in range(count)
-        ]
-        return OwnScored(metric, each, rows.labels)
-    apart = by_row(outputs, np.array(answered.lengths.kept))
-    if not in_windows(head, rows):
-        return OwnScored(metric, apart, rows.labels)
-    windows = base.encoder.windows(rows, answered.lengths.max_length)
-    ends = np.searchsorted(windows.rows, np.arange(count + 1))
-    both = itertools.pairwise(ends)
-    found = [{n: [one[n] for one in apart[first:last]] for n in outputs} for first, last in both]
-    return OwnScored(metric, found, rows.labels)
 
 
 def _of_label_sets(head: Head, rows: Rows, answered: Compared, places: Columns) -> Scoring:

@@ -13,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
+from qdeploy.deploy.predict_spans import N_BEST as N_BEST
+from qdeploy.deploy.predict_spans import best_spans
 from qdeploy.types import Array
-
-N_BEST = 20  # spans that share the probability, as in the example
 
 
 @dataclass(frozen=True)
@@ -69,46 +67,6 @@ def answers_in(
         threshold: no answer is one of them, and the best where its sum is above that of the best
             span by more than this; None leaves it out.
     """
-    sums: dict[tuple[int, int], float] = {}
-    none = np.inf
-    for window in windows:
-        none = min(none, float(window.start[0]) + float(window.end[0]))
-        for place, value in _best(context, window, longest).items():
-            sums[place] = max(value, sums.get(place, -np.inf))
-    best = sorted(sums.items(), key=lambda span: (-span[1], span[0]))[:N_BEST]
-    values = [value for _, value in best]
-    answers = [(context[start:end], start, end) for (start, end), _ in best]
-    if threshold is not None:
-        at = sum(value >= none - threshold for value in values)
-        answers.insert(at, ("", 0, 0))
-        values.insert(at, none)
-    powers = np.exp(np.array(values) - max(values, default=0.0))
-    scores = (powers / powers.sum()).tolist()
-    return [Answer(*answer, score) for answer, score in zip(answers, scores, strict=True)]
-
-
-def _best(context: str, window: Window, longest: int) -> dict[tuple[int, int], float]:
-    """Characters and sum of the best spans of a window; of equal ones the first."""
-    places = window.places.tolist()
-    own = slice(window.first, window.first + len(places))
-    begins, ends = (logits[own].astype(np.float64) for logits in (window.start, window.end))
-    width = min(longest, len(places))
-    behind = np.concatenate([ends, np.full(width - 1, -np.inf)])
-    # [start, tokens behind it]
-    sums = begins[:, None] + np.lib.stride_tricks.sliding_window_view(behind, width)
-    found: dict[tuple[int, int], float] = {}
-    for at in np.argsort(-sums, axis=None, kind="stable").tolist():
-        start, more = divmod(at, width)
-        if len(found) == N_BEST or not np.isfinite(sums[start, more]):
-            break
-        place = _trimmed(context, places[start][0], places[start + more][1])
-        if place[0] < place[1]:  # several tokens may stand for the same characters
-            found.setdefault(place, float(sums[start, more]))
-    return found
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Characters without the white space at both ends."""
-    piece = text[start:end]
-    start += len(piece) - len(piece.lstrip())
-    return start, start + len(piece.strip())
+    parts = [(one.start, one.end, one.first, one.places) for one in windows]
+    found = best_spans(context, parts, longest, threshold)
+    return [Answer(context[start:end], start, end, score) for start, end, score in found]

@@ -8,6 +8,7 @@ from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.labels import INTEGERS, absent_text
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.figures import accuracy
+from qdeploy.head import TOKENS
 from qdeploy.schemas.evaluation import Evaluation
 
 _SHOWN = 6  # classes that a warning names
@@ -24,7 +25,10 @@ def of_lengths(
         wanted: --max-length.
     """
     taker = subject.taker if longest == subject.longest else "the baseline"
-    texts = [cut_text(lengths, "evaluation", longest, wanted, taker)]
+    cut = cut_text(lengths, "evaluation", longest, wanted, taker)
+    if cut is not None and subject.head.task == TOKENS:
+        cut += " Words behind the cut have no tag: their entities count as not found."
+    texts = [cut]
     if (calibration := subject.calibration_lengths) is not None:
         texts.append(difference_text(calibration, lengths))
     return [text for text in texts if text is not None]

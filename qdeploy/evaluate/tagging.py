@@ -8,21 +8,24 @@ models are trained; a word that was cut off has none.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qdeploy.data.rows import Rows
+from qdeploy.data.span_labels import spans_of
 from qdeploy.data.tokenize import Token
 from qdeploy.data.tokens import items_of
 from qdeploy.errors import DataError
 from qdeploy.evaluate.bootstrap import quality_of_scores
+from qdeploy.evaluate.words import OUTSIDE, are_spans, split_tag, tags_of_spans, words_of
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
 F1, PRECISION, RECALL, ACCURACY = "entity f1", "entity precision", "entity recall", "word accuracy"
-OUTSIDE, _PREFIXES = "O", ("B", "I", "E", "S")
+_NAMED = 40  # tags, in an error text
 _DRAWS = 1000
 Entity = tuple[str, int, int]  # type, first word, word behind the last
 
@@ -61,9 +64,7 @@ def entities_of(tags: Sequence[str]) -> set[Entity]:
     """
     found, kind, start = set[Entity](), None, 0
     for at, tag in enumerate([*tags, OUTSIDE]):
-        prefix, _, own = tag.partition("-")
-        if prefix not in (*_PREFIXES, OUTSIDE):
-            prefix, own = "I", tag  # tags without a prefix: neighbours of one class are one entity
+        prefix, own = split_tag(tag)  # without prefixes neighbours of one class are one entity
         if kind is not None and (prefix in ("B", "S", OUTSIDE) or own != kind):
             found.add((kind, start, at))
             kind = None
@@ -79,13 +80,15 @@ def gold_tags(rows: Rows, labels: Sequence[str]) -> list[list[str]]:
     """The tags of each word of each row.
 
     Args:
-        rows: with labels, tags of words joined (`qdeploy.data.tokens`).
+        rows: with labels, tags of words joined (`qdeploy.data.tokens`), or spans of entities.
         labels: class names of the model, which numbers are indices of.
 
     Raises:
         DataError: a row with more or fewer tags than words, or a tag that is no class of the model.
     """
     assert rows.labels is not None
+    if are_spans(rows):
+        return _of_spans(rows, labels)
     known, found = set(labels), []
     numbers = {str(at): name for at, name in enumerate(labels)}
     for row_id, text, label in zip(rows.row_ids, rows.first, rows.labels, strict=True):
@@ -94,15 +97,27 @@ def gold_tags(rows: Rows, labels: Sequence[str]) -> list[list[str]]:
         if len(tags) != len(words):
             raise DataError(
                 f"{rows.source}, row {row_id + 1}: {len(words)} words and {len(tags)} tags, and a "
-                "tag for each word was expected. Take a CoNLL file, or rows with lists under "
-                "tokens and ner_tags."
+                "tag for each word was expected. Take a CoNLL file, rows with lists under tokens "
+                "and ner_tags, or a text with a list of spans: [[0, 3, 'PER'], …]."
             )
         if strange := sorted(set(tags) - known):
+            more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
             raise DataError(
                 f"{rows.source}, row {row_id + 1}: the tag '{strange[0][:40]}' is no class of the "
-                f"model, which has {', '.join(labels[:12])}. Spell the tags as the model does."
+                f"model, which has {', '.join(labels[:_NAMED])}{more}. Spell the tags as the model "
+                "does."
             )
         found.append(tags)
+    return found
+
+
+def _of_spans(rows: Rows, labels: Sequence[str]) -> list[list[str]]:
+    assert rows.labels is not None
+    found = []
+    parts = zip(rows.row_ids, rows.first, words_of(rows), rows.labels, strict=True)
+    for row_id, text, words, label in parts:
+        where = f"{rows.source}, row {row_id + 1}"
+        found.append(tags_of_spans(where, text, words, spans_of(label), labels))
     return found
 
 
@@ -112,23 +127,23 @@ def predicted_tags(
     """What a token classifier says of each word of each row.
 
     Args:
-        rows: texts of words with single spaces between them.
+        rows: texts, of which `words_of` gives the words.
         spelled: tokens of each row, None for special ones.
         logits: FP32 [tokens of all rows, classes].
         labels: class names by index.
     """
     best, at, found = logits.argmax(axis=1), 0, []
-    for text, tokens in zip(rows.first, spelled, strict=True):
-        words = text.split(" ")
+    for text, words, tokens in zip(rows.first, words_of(rows), spelled, strict=True):
         tags: list[str | None] = [None] * len(words)
-        ends = np.cumsum([len(word) + 1 for word in words])
+        starts = [start for start, _ in words]
         for token, chosen in zip(tokens, best[at : at + len(tokens)].tolist(), strict=True):
             if token is None or token.start == token.end:
                 continue
             # a token may begin with the blank in front of its word
             start = token.start + (text[token.start] == " " and token.end - token.start > 1)
-            word = int(np.searchsorted(ends, start, side="right"))
-            tags[word] = tags[word] or labels[chosen]
+            word = bisect.bisect_right(starts, start) - 1
+            if word >= 0 and start < words[word][1]:  # white space may be a token
+                tags[word] = tags[word] or labels[chosen]
         at += len(tokens)
         found.append([tag or OUTSIDE for tag in tags])
     return found

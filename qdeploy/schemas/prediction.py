@@ -12,7 +12,8 @@ from qdeploy.schemas.fields import Count, Positive
 class AnsweredFile(TypedDict):
     """How many rows were answered, with what, and how fast.
 
-    `answers` counts each label, None of heads without classes; `unanswered` rows have no text.
+    `answers` counts each label, None of heads without classes; `unanswered` rows could
+    not be.
     `out` is None where the answers are on standard output, `fields` names what is said of a row.
     """
 

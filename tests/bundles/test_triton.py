@@ -97,9 +97,11 @@ def check(head: str, engine: Any, rows: Any, found: dict[str, Array]) -> None:
             assert [one["score"] for one in own] == pytest.approx(scores, abs=CLOSE)
         return
     if head == "spans":
-        for at, outputs in enumerate(engine.logits(rows)):
-            for name, values in outputs.items():
-                assert json.loads(texts(found[name])[at]) == pytest.approx(values, abs=CLOSE)
+        answers = engine.answer(rows)
+        assert texts(found["answer"]) == [one.text for one in answers]
+        for name in ("score", "start", "end"):
+            wanted = [getattr(one, name) for one in answers]
+            assert found[name][:, 0] == pytest.approx(wanted, abs=CLOSE)
         return
     wanted = engine.predict(rows)
     if "label" in found:
@@ -121,7 +123,7 @@ OUTPUTS = {
     "topics": ["labels", "scores"],
     "values": ["scores"],
     "tags": ["entities"],
-    "spans": ["start_logits", "end_logits"],
+    "spans": ["answer", "score", "start", "end"],
     "embeds": ["embedding"],
     "dense": ["embedding"],
     "prompted": ["embedding"],
@@ -141,12 +143,13 @@ def test_the_model_of_texts_answers_as_the_engine(
     own, head = qdeploy.load(engine), engine.name.split("-")[0]
     pairs = head in ("classes", "reranker", "topics", "values", "spans")
     with loaded(engine, tmp_path / "out", monkeypatch) as model:
-        first = shim.request_of(TEXTS)
+        whole = list(zip(TEXTS, TEXTS[::-1], strict=True)) if head == "spans" else TEXTS
+        first = shim.request_of(TEXTS, TEXTS[::-1]) if head == "spans" else shim.request_of(TEXTS)
         second = shim.request_of(TEXTS[:1], SECOND[:1]) if pairs else shim.request_of(TEXTS[2:])
         found = [arrays(response) for response in model.execute([first])]
         found += [arrays(response) for response in model.execute([second])]
     assert [list(one) for one in found] == [OUTPUTS[head]] * 2
-    check(head, own, TEXTS, found[0])
+    check(head, own, whole, found[0])
     check(head, own, [(TEXTS[0], SECOND[0])] if pairs else TEXTS[2:], found[1])
 
 
@@ -272,7 +275,7 @@ def test_configurations_by_tritons_own_schema(engine: Path, python: Path, tmp_pa
     ]
     optional = {one["name"]: one.get("optional", False) for one in config["input"]}
     single = head in (*EMBEDS, "tags")
-    assert optional == {"text": False} | ({} if single else {"text_pair": True})
+    assert optional == {"text": False} | ({} if single else {"text_pair": head != "spans"})
     for output in config["output"]:
         assert output.get("label_filename") == (
             "labels.txt" if output["name"] == "scores" else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
+from qdeploy.data.files import Stream
 from qdeploy.data.rows import read_rows
-from qdeploy.data.tokens import items_of
+from qdeploy.data.span_labels import spans_of
+from qdeploy.data.tokens import items_of, read_conll
 from qdeploy.errors import DataError
 
 WORDS = [["Ada", "lives", "in", "New York", "."], ["Rain"]]
@@ -70,3 +73,48 @@ def test_no_rows(tmp_path: Path) -> None:
     path.write_text("\n\n", "utf-8")
     with pytest.raises(DataError, match="holds no rows"):
         read(path)
+
+
+def test_spans_of_characters(tmp_path: Path) -> None:
+    rows = [
+        {"text": "Ada lives in New York.", "spans": [[13, 21, "LOC"], [0, 3, "PER"]]},
+        {"text": "Rain.", "spans": []},
+        {"text": "Ada", "spans": [{"start": 0, "end": 3, "label": "PER", "id": 7}]},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    found = read_rows(path, task="text", columns="text=text,label=spans")
+    assert found.labels is not None and found.first == tuple(row["text"] for row in rows)
+    assert [spans_of(label) for label in found.labels] == [
+        [(0, 3, "PER"), (13, 21, "LOC")],
+        [],
+        [(0, 3, "PER")],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([[0, 3, "PER"], [2, 5, "LOC"]], "spans that overlap"),
+        ([[0, 3]], "a span like .* was expected"),
+        ([[3, 3, "PER"]], "a span like"),
+        ([[-1, 3, "PER"]], "a span like"),
+        ([[0, 3, 4]], "a span like"),
+        ([{"start": 0, "end": 3}], "a span like"),
+        ([[0, True, "PER"]], "a span like"),
+    ],
+)
+def test_spans_that_are_none(spans: object, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "Ada lives", "spans": spans}), "utf-8")
+    with pytest.raises(DataError, match=rf"line 1: column 'spans' h(as|olds) .*{said}"):
+        read_rows(path, task="text", columns="text=text,label=spans")
+
+
+def test_words_of_a_pipe() -> None:
+    source = Stream(io.BytesIO(b"Ada\tB-PER\n\nRain\tO\n"), "a pipe")
+    read = [values for _, values in read_conll(source).read(())]
+    assert read == [
+        {"tokens": ["Ada"], "ner_tags": ["B-PER"]},
+        {"tokens": ["Rain"], "ner_tags": ["O"]},
+    ]

@@ -21,7 +21,7 @@ import pytest
 
 import qdeploy
 from qdeploy.autotune.timing import keep
-from qdeploy.deploy import predict_template
+from qdeploy.deploy import predict_lines, predict_template
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.engine_readme import readme
@@ -110,12 +110,38 @@ def test_the_script_of_a_token_classifier_refuses_pairs(engines: Engines) -> Non
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_other_heads_give_their_outputs(target: str, engines: Engines) -> None:
+def test_answers_to_questions_are_those_of_qdeploy(target: str, engines: Engines) -> None:
+    """Contexts of one window, and of several."""
     needs(target)
     directory = engines(SPANS, target)
-    wanted = qdeploy.load(directory, threads=2).logits(PAIRS)
-    found = answers(directory, "--pairs", *(text for pair in PAIRS for text in pair))
-    assert found == [{name: v.tolist() for name, v in row.items()} for row in wanted]
+    pairs = [*PAIRS, ("who was king", f"{LONG} the old king."), ("a war", " . ".join([LONG] * 5))]
+    wanted = qdeploy.load(directory, threads=2).answer(pairs)
+    found = answers(directory, "--pairs", *(text for pair in pairs for text in pair))
+    for row, said in zip(found, wanted, strict=True):
+        assert row == {
+            "answer": said.text, "score": pytest.approx(said.score, abs=1e-6),
+            "start": said.start, "end": said.end,
+        }  # fmt: skip
+
+
+def test_no_answer_may_be_one_and_texts_alone_are_refused(engines: Engines) -> None:
+    directory = engines(SPANS, "ort-cpu")
+    with importing(directory):
+        script: Any = importlib.import_module("predict")
+        script.NO_ANSWER = -1000.0
+        model = script.Model(2)
+        (found,) = model.answers([PAIRS[0]])
+        said = qdeploy.load(directory, threads=2).answer(
+            *PAIRS[0], handle_impossible_answer=True, no_answer_threshold=-1000
+        )
+        assert (found["answer"], found["end"], said.text) == ("", 0, "")
+        assert found["score"] == pytest.approx(said.score, abs=1e-6)
+        with pytest.raises(SystemExit, match="pairs of texts are needed"):
+            model.answers([("a text",)])
+        with pytest.raises(SystemExit, match=r"has \d+ tokens, which leave its context no room"):
+            model.answers([(" ".join([LONG] * 5), "the king")])
+        with pytest.raises(SystemExit, match="context has no text"):
+            model.answers([("who", " ")])
 
 
 def test_texts_come_from_words_files_and_standard_input(engines: Engines, tmp_path: Path) -> None:
@@ -134,9 +160,7 @@ def test_texts_come_from_words_files_and_standard_input(engines: Engines, tmp_pa
 
 def test_more_texts_than_a_block(engines: Engines, tmp_path: Path) -> None:
     """They are read, answered and written block by block, in order."""
-    texts = [
-        f"{TEXTS[at % 5][: 5 + at % 40]} {at}" for at in range(predict_template.BLOCK_ROWS + 9)
-    ]
+    texts = [f"{TEXTS[at % 5][: 5 + at % 40]} {at}" for at in range(predict_lines.BLOCK_ROWS + 9)]
     (tmp_path / "x.txt").write_text("\n".join(texts))
     directory = engines("classes", "ort-cpu")
     wanted = qdeploy.load(directory, threads=2).predict(texts)
@@ -199,7 +223,7 @@ def test_scripts_are_clean_and_hold_what_they_need_alone(
     needs(target)
     text = (engines(head, target) / "predict.py").read_text("utf-8")
     assert "# <" not in text and "# </" not in text and "ignore" not in text
-    assert "PACKAGES" not in text and len(text.splitlines()) < 270
+    assert "PACKAGES" not in text and len(text.splitlines()) < (340 if head == SPANS else 270)
     other = "openvino" if target == "ort-cpu" else "onnxruntime"
     assert other not in text
     assert ("def find_entities" in text) == (head == TOKENS)

@@ -50,7 +50,9 @@ def test_a_row_without_text_has_null_and_the_others_an_answer(
 ) -> None:
     path, out = tmp_path / name, tmp_path / "out"
     path.write_text(content)
-    with pytest.warns(QDeployWarning, match=rf"1 of 3 rows have no text.*{name}, {first}\. Mend"):
+    with pytest.warns(
+        QDeployWarning, match=rf"1 of 3 rows could not be answered.*{name}, {first}\. Mend"
+    ):
         done = predict_file(engine, path, out=out, keep="id", logits=True)
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert found[1] == {"id": "2", "label": None, "score": None, "logits": None}
@@ -62,7 +64,7 @@ def test_a_row_without_text_has_null_and_the_others_an_answer(
 def test_rows_of_which_none_has_text(engine: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "rows.csv", tmp_path / "out"
     path.write_text("id,text\n" + "1,\n" * 100)
-    with pytest.warns(QDeployWarning, match="100 of 100 rows have no text"):
+    with pytest.warns(QDeployWarning, match="100 of 100 rows could not be answered"):
         predict_file(engine, path, out=out, output_format="csv")
     assert out.read_text().splitlines() == ["label,score", *[","] * 100]
 

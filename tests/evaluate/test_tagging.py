@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,3 +160,71 @@ def test_eval_of_a_tagger(tagger: Path) -> None:
         words += len(pairs)
     accuracy = next(f for f in alone["quality"]["figures"] if f["name"] == "word accuracy")
     assert accuracy["value"] == pytest.approx(right / words)
+
+
+@pytest.mark.integration
+def test_gold_spans_give_the_figures_of_their_tags(tagger: Path, tmp_path: Path) -> None:
+    lines = []
+    for block in (tagger / "rows.conll").read_text("utf-8").split("\n\n"):
+        words, tags = zip(*(line.split("\t") for line in block.split("\n")), strict=True)
+        starts = [sum(len(word) + 1 for word in words[:at]) for at in range(len(words))]
+        spans = [
+            {"start": starts[first], "end": starts[last - 1] + len(words[last - 1]), "label": kind}
+            for kind, first, last in entities_of(tags)
+        ]
+        lines.append(json.dumps({"text": " ".join(words), "entities": spans}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), "utf-8")
+    found, wanted = (
+        qdeploy.evaluate(tagger / "fp32", data=data, latency=False)["quality"]
+        for data in (tmp_path / "rows.jsonl", tagger / "rows.conll")
+    )
+    assert found is not None and wanted is not None
+    for own, other in zip(found["figures"], wanted["figures"], strict=True):
+        exact = own["name"] == "word accuracy"  # of I- that begin an entity the tag is another
+        assert exact or own["value"] == other["value"]
+
+
+@pytest.mark.integration
+def test_files_of_words_are_answered(tagger: Path, tmp_path: Path) -> None:
+    """CoNLL, and lists in JSON lines: a text of its words, and the columns as they came."""
+    data, out = tagger / "rows.conll", tmp_path / "out.jsonl"
+    result = qdeploy.predict_file(tagger / "fp32", data, out=out, keep="tokens,ner_tags")
+    found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert result["rows"] == len(found) == 40 and result["unanswered"] == 0
+    texts = [" ".join(row["tokens"]) for row in found]
+    wanted = qdeploy.load(tagger / "fp32").entities(texts)
+    for row, entities in zip(found, wanted, strict=True):
+        places = [(one["label"], one["start"], one["end"]) for one in row["entities"]]
+        assert places == [(one.label, one.start, one.end) for one in entities]
+        assert len(row["tokens"]) == len(row["ner_tags"])
+    lists = tmp_path / "rows.jsonl"
+    rows = [{name: row[name] for name in ("tokens", "ner_tags")} for row in found]
+    lists.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    again = qdeploy.predict_file(
+        tagger / "fp32", lists, out=tmp_path / "again", keep="tokens,ner_tags"
+    )
+    assert again["rows"] == 40 and (tmp_path / "again").read_text() == out.read_text()
+
+
+@pytest.mark.integration
+def test_words_behind_the_cut_are_said(tagger: Path) -> None:
+    with pytest.warns(QDeployWarning, match="Words behind the cut have no tag: their entities"):
+        qdeploy.evaluate(tagger / "fp32", data=tagger / "rows.conll", max_length=6, latency=False)
+
+
+@pytest.mark.integration
+def test_a_metric_of_ones_own_gets_tags(tagger: Path, tmp_path: Path) -> None:
+    seen: list[tuple[Mapping[str, Any], Any]] = []
+
+    def right(outputs: Sequence[Mapping[str, Any]], labels: Sequence[Any] | None) -> float:
+        assert labels is not None
+        seen.extend(zip(outputs, labels, strict=True))
+        pairs = [(a, b) for row, tags in zip(outputs, labels, strict=True)
+                 for a, b in zip(row["tags"], tags, strict=True)]  # fmt: skip
+        return sum(a == b for a, b in pairs) / len(pairs)
+
+    qdeploy.build(tagger / "model", tmp_path / "e", strategy="auto", metric=right, max_drop=100,
+                  data=str(tagger / "rows.conll"), calibration_rows=16, measure=False,
+                  opt_shape="2x16")  # fmt: skip
+    row, tags = seen[0]
+    assert row["logits"].shape[1] == len(LABELS) and set(row["tags"]) | set(tags) <= set(LABELS)
