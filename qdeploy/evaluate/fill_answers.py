@@ -147,7 +147,9 @@ def _fill_values(
     head, baseline = subjects[0].head, report["baseline"]
     reason = no_quality(head, rows, stands_in=reading.stands_in)
     if reason is not None:
-        _say_none(report, gates, reason)
+        report["no_accuracy"] = reason
+        if baseline is None or head.task != EMBEDDINGS:
+            gates.refuse_drop(reason)
         if baseline is None:
             raise PlanError(
                 f"{subjects[0].directory} is a {head.description}: its quality is not measured, "
@@ -161,7 +163,9 @@ def _fill_values(
     if baseline is not None:
         parts.add_noise(baseline, compare_outputs(found[0], found[1]))
         if head.task == EMBEDDINGS:
-            baseline["embeddings"] = _near(found[1], found[0])
+            baseline["embeddings"] = near = _near(found[1], found[0])
+            if reason is not None and near["recall_at_10"] is None:
+                gates.refuse_drop(f"{rows.source} has too few texts to look for the ten nearest")
     if reason is None:
         report["quality"] = head_quality(
             subjects,

@@ -19,7 +19,8 @@ class Gates:
 
     Attributes:
         max_drop: points of accuracy, or hundredths of the head's or the task's own metric, that it
-            may lose against the baseline (0.5: half a point, or 0.005 of a correlation).
+            may lose against the baseline (0.5: half a point, or 0.005 of a correlation). Of
+            embeddings without scores: of the ten nearest texts that the baseline finds.
         require_int8: least share of the FLOPs of all constant-weight products, planned or not, that
             INT8 kernels did, 0 … 1.
     """
@@ -78,6 +79,9 @@ class Gates:
         judging = judging_figure(report["quality"])
         if self.max_drop is not None and judging is not None:
             return self._quality_drop(judging, report["strategy"])
+        near = None if base is None else base.get("embeddings")
+        if self.max_drop is not None and near is not None and report["no_accuracy"] is not None:
+            return self._neighbours_lost(near["recall_at_10"], report["strategy"])
         if self.max_drop is None or base is None or own is None:  # `check_use` asked for both
             return None
         if 100 * base["drop"] <= self.max_drop + _ROUNDING:
@@ -86,6 +90,16 @@ class Gates:
             f"Accuracy drops by {points(base['drop'], signed=False)} points (from "
             f"{accuracy(base['accuracy'])} % to {accuracy(own['accuracy'])} %), and --max-drop "
             f"allows {self.max_drop:g}. {_remedy(report['strategy'], self.max_drop)}"
+        )
+
+    def _neighbours_lost(self, recall: float | None, strategy: str) -> str | None:
+        assert self.max_drop is not None and recall is not None
+        lost = 1 - recall
+        if 100 * lost <= self.max_drop + _ROUNDING:
+            return None
+        return (
+            f"{points(lost, signed=False)} % of the ten nearest texts that the baseline finds are "
+            f"lost, and --max-drop allows {self.max_drop:g}. {_remedy(strategy, self.max_drop)}"
         )
 
     def _quality_drop(self, figure: QualityFigure, strategy: str) -> str | None:

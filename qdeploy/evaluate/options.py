@@ -135,7 +135,7 @@ class EvalOptions(Options):
     accuracy: bool = option(True, "Leave the accuracy out.", group=MEASURED, off="--no-accuracy")
     max_drop: float | None = common.max_drop(
         "Most points of accuracy, or of the task's or head's own metric, that may be lost against"
-        " --baseline."
+        " --baseline; of embeddings without scores, of its ten nearest texts."
     )
     require_int8: float | None = common.require_int8()
     spans: SpanOptions = nested(SpanOptions)

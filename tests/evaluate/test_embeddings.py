@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import transformers
 
 import qdeploy
-from qdeploy.errors import DataError, PlanError
+from qdeploy.errors import DataError, GateError, PlanError, QDeployWarning
 from qdeploy.evaluate.embeddings import closeness, cut, recall_at, stored, unit
 from qdeploy.head import EMBEDDINGS, Head
 from qdeploy.types import Array
@@ -137,3 +138,31 @@ def test_recall_by_hand_with_a_text_that_stands_twice() -> None:
     assert recall_at(vectors, vectors, 1) == 1
     # of five texts: 0 ↔ 10, 10 → 0, 25 → 10 no more, 45 → 25 no more, 180 → 45 no more
     assert recall_at(vectors, moved, 1) == pytest.approx(2 / 5)
+
+
+@pytest.mark.integration
+def test_neighbours_are_the_gate_where_no_scores_are(engine: Path, tmp_path: Path) -> None:
+    words = ["river", "north", "king", "name", "old", "city", "school", "war"]
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(words, k=draw.randint(2, 9))) for _ in range(60)]
+    data, few = tmp_path / "rows.jsonl", tmp_path / "few.jsonl"
+    data.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    few.write_text("\n".join(json.dumps({"text": text}) for text in texts[:4]))
+    base = engine / "engine"
+    qdeploy.build(
+        engine / "model", tmp_path / "e", strategy="w8a8", data=str(data), calibration_rows=16
+    )
+    given: Any = {"baseline": base, "latency": False}
+    with pytest.warns(QDeployWarning, match="Quality was not measured"):
+        report = qdeploy.evaluate(tmp_path / "e", data=data, max_drop=100, **given)
+    assert report["baseline"] is not None
+    near = report["baseline"]["embeddings"]
+    assert near["recall_at_10"] < 1
+    lost = 100 * (1 - near["recall_at_10"])
+    with (
+        pytest.warns(QDeployWarning, match="Quality was not measured"),
+        pytest.raises(GateError, match=rf"^{lost:.2f} % of the ten nearest texts .* are lost"),
+    ):
+        qdeploy.evaluate(tmp_path / "e", data=data, max_drop=0, **given)
+    with pytest.raises(PlanError, match="--max-drop needs .* too few texts to look for the ten"):
+        qdeploy.evaluate(tmp_path / "e", data=few, max_drop=100, **given)
