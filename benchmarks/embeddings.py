@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import heading, keep  # benchmarks/machine.py
+from machine import heading, keep, processor  # benchmarks/machine.py
 from peers_builders import (  # benchmarks/peers_builders.py
     FORMATS,
     python_of,
@@ -47,6 +47,12 @@ OURS = {
     "peg-ort-cpu": {"strategy": "peg"},
     "fp32-openvino": {"strategy": "fp32", "target": "openvino"},
     "peg-openvino": {"strategy": "peg", "target": "openvino"},
+    "peg-30-ort-cpu": {"strategy": "peg", "noise_target": 30},
+    "peg-30-openvino": {"strategy": "peg", "target": "openvino", "noise_target": 30},
+}
+# Where the processor has BF16, OpenVINO takes it for the rest by itself.
+OURS_BF16 = {
+    "peg-openvino-bf16": {"strategy": "peg", "target": "openvino", "rest_precision": "bf16"},
 }
 BATCHES = {8: 40, 32: 12}
 CALIBRATION = 300  # rows, as many as sentence-transformers takes
@@ -119,7 +125,8 @@ def main() -> None:
         qdeploy.export(checkpoint, model)
         opened: dict[str, Runner] = {}
         train = str(args.stsb / "train.tsv")
-        for name, options in OURS.items():
+        bf16 = "bf16" in processor()
+        for name, options in (OURS | OURS_BF16 if bf16 else OURS).items():
             given = {} if options["strategy"] == "fp32" else {
                 "data": train, "task": "text-pair", "columns": columns,
                 "calibration_rows": CALIBRATION,
@@ -132,7 +139,10 @@ def main() -> None:
             out.mkdir()
             save_rows(sample, out / "rows")
             path = Path(run_builder(peer, model, checkpoint, out)["file"])
-            opened[peer] = pooled(RUNNERS[FORMATS[path.suffix]](path))
+            kind = FORMATS[path.suffix]
+            opened[peer] = pooled(RUNNERS[kind](path))
+            if kind == "openvino" and bf16:
+                opened[f"{peer}-bf16"] = pooled(RUNNERS[kind](path, rest="bf16"))
         encoder = TextEncoder.from_directory(model)
         vectors = {name: embedded(runner, encoder, texts) for name, runner in opened.items()}
         vectors["torch"] = of_torch(checkpoint, list(texts.first), work)
