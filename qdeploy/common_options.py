@@ -31,11 +31,14 @@ def columns() -> str | None:
     )
 
 
+ROW_FILES = "a TSV, CSV, JSONL, Parquet or CoNLL file, SQuAD's .json"  # of --data
+
+
 def calibration_data() -> str | None:
     """--data of commands that calibrate."""
     return option(
         None,
-        "Calibration rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME, or"
+        f"Calibration rows: {ROW_FILES}, a GLUE directory, hub:NAME, or"
         " qnli-mini. When left out: what the model was calibrated on last, else qnli-mini.",
         group=DATA,
         metavar="DATA",

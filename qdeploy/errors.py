@@ -56,15 +56,24 @@ class DataError(QDeployError):
 class RowError(DataError):
     """A row that the model cannot answer, where the others may be.
 
-    Args:
-        row: its place, from 0.
+    Attributes:
         fact: what is wrong with it, as a clause.
-        remedy: what to do, as a sentence.
     """
 
-    def __init__(self, row: int, fact: str, remedy: str) -> None:
-        super().__init__(f"Row {row + 1}: {fact}. {remedy}")
+    def __init__(self, text: str, fact: str = "") -> None:
+        super().__init__(text)
         self.fact = fact
+
+    @classmethod
+    def of(cls, row: int, fact: str, remedy: str) -> RowError:
+        """The error of a row.
+
+        Args:
+            row: its place, from 0.
+            fact: what is wrong with it, as a clause.
+            remedy: what to do, as a sentence.
+        """
+        return cls(f"Row {row + 1}: {fact}. {remedy}", fact)
 
 
 class StatisticsError(QDeployError):
@@ -143,6 +152,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     " Did you mean 'fp32'?"
     """
     folded = {choice.casefold(): choice for choice in choices}
+    word = str(word)  # an argument of Python may be anything
     near = difflib.get_close_matches(word.casefold(), folded, n=1)
     if not near and word:  # the beginning of a long one
         near = [choice for choice in folded if choice.startswith(word.casefold())][:1]

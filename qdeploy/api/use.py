@@ -100,7 +100,8 @@ def predict_file(
 
     Args:
         engine_dir: engine directory.
-        file: CSV, TSV, JSONL, text (a row a line) or Parquet file; `"-"` is standard input.
+        file: CSV, TSV, JSONL, text (a row a line), Parquet, CoNLL or SQuAD file; `"-"` is standard
+            input.
         options: see below; each may be a keyword instead.
         progress: see the module.
 

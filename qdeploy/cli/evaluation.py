@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from qdeploy.cli import choices, tables
 from qdeploy.cli.streams import shown
-from qdeploy.report.figures import figures_of
+from qdeploy.figures import counted
+from qdeploy.report.figures import figures_of, measured
 from qdeploy.schemas.evaluation import Data, Evaluation
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _subject(report: Evaluation) -> list[tuple[str, str]]:
         rows.append(("target", choices.choice(report["auto"])))
     rows.append(("data", _data(report["data"])))
     if report["no_accuracy"] is not None:
-        rows.append(("accuracy", f"not measured: {report['no_accuracy']}"))
+        rows.append((measured(report), f"not measured: {report['no_accuracy']}"))
     return rows
 
 
@@ -49,7 +50,7 @@ def _what(report: Evaluation) -> str:
 
 def _data(data: Data) -> str:
     """The rows, and how they were found: `reviews.csv, 872 rows (text, label: …)`."""
-    text = f"{data['source']}, {data['n']} rows"
+    text = f"{data['source']}, {counted(data['n'], 'row')}"
     if data["left_out"]:
         text += f" without the {data['left_out']} that calibrated it"
     if data["stands_in"]:

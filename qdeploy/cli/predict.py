@@ -14,7 +14,7 @@ from qdeploy.cli import options, sections, streams, tables
 from qdeploy.cli import output as talk
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import PredictOptions
-from qdeploy.figures import speed
+from qdeploy.figures import counted, speed
 from qdeploy.schemas.prediction import AnsweredFile
 
 _NAMED = 6  # classes
@@ -29,9 +29,9 @@ _TYPED = {"jsonl": 'lines of JSON ({"text": "..."}; --format text for plain ones
 def predict(engine_dir: Path, file: Path, out: Path | None, **settings: object) -> None:
     """Answer rows of text, as they come.
 
-    FILE is a CSV, TSV, JSONL, text or Parquet file; standard input when it is - or left out.
-    Answers are one line for each row, in the order of the rows. A row without text has null for an
-    answer, and exit code 1 says so.
+    FILE is a CSV, TSV, JSONL, text, Parquet, CoNLL or SQuAD file; standard input when it is - or
+    left out. Answers are one line for each row, in the order of the rows. A row without text has
+    null for an answer, and exit code 1 says so.
 
     \b
       qdeploy predict ENGINE_DIR rows.csv --keep id --out answers.jsonl
@@ -62,7 +62,7 @@ def _summary(result: AnsweredFile, print_: Callable[[str], None]) -> None:
     rate = result["rows_per_s"]
     fast = f", {speed(rate)} rows a second" if rate else ""
     print_(
-        f"{result['rows']} rows answered in {result['seconds']:.1f} s{fast}, "
+        f"{counted(result['rows'], 'row')} answered in {result['seconds']:.1f} s{fast}, "
         f"{result['threads']} threads"
     )
     if result["answers"]:

@@ -56,7 +56,8 @@ def lengths(found: Lengths) -> str:
     if not found["truncated"]:
         return f"{text}; none cut"
     share = figures.part(found["truncated_share"])
-    return f"{text}; {found['truncated']} rows ({share}) cut at {found['max_length']}"
+    cut = figures.counted(found["truncated"], "row")
+    return f"{text}; {cut} ({share}) cut at {found['max_length']}"
 
 
 def int8(check: Mapping[str, object] | None) -> str:
@@ -73,7 +74,8 @@ def noise(found: Noise) -> str:
     if found["equal"]:
         return text + "the same logits"
     if found["sqnr_db"] is not None:
-        text += f"{figures.decibels(found['sqnr_db'])} dB of logit SQNR, "
+        output = "output" if found["flipped"] is None else "logit"
+        text += f"{figures.decibels(found['sqnr_db'])} dB of {output} SQNR, "
     if found["flipped"] is not None:
         text += f"{figures.changed(found['flipped'], found['answers'])}, "
     if found["max_abs_diff"] is not None:

@@ -185,6 +185,11 @@ class CheckedRows:
 
     def _wrong_column(self, column: str) -> DataError:
         task = self._task
+        if column in self._columns.classes:
+            return DataError(
+                f"{self._table.name} has no column '{column}'; it has: {named(self._seen)}. Name "
+                "columns of 0 and 1, one for each class, with --columns labels=COLUMN+COLUMN."
+            )
         own = [name for name in (task.first, task.second, task.label) if name is not None]
         return DataError(
             f"{self._table.name} has no column '{column}'; it has: {named(self._seen)}. Task "

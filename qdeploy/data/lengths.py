@@ -75,6 +75,7 @@ def row_limit(longest: int, wanted: int | None, taker: str = "the model") -> int
     """
     if wanted is None:
         return min(longest, USUAL_LIMIT)
+    check_whole("--max-length", wanted)
     if wanted > longest:
         raise PlanError(
             f"--max-length is {wanted}, and {taker} takes at most {longest} tokens. Give "
@@ -83,6 +84,16 @@ def row_limit(longest: int, wanted: int | None, taker: str = "the model") -> int
     if wanted < 1:
         raise PlanError(f"--max-length is {wanted}, and at least 1 is needed.")
     return wanted
+
+
+def check_whole(name: str, tokens: object) -> None:
+    """Refuse a limit that is no number of tokens.
+
+    Raises:
+        PlanError: with its name.
+    """
+    if isinstance(tokens, bool) or not isinstance(tokens, int | np.integer):
+        raise PlanError(f"{name} is {tokens!r}, and a whole number of tokens was expected.")
 
 
 def cut_text(

@@ -44,22 +44,6 @@ class Table:
     check: Callable[[], None] = _nothing
 
 
-def read_table(path: Path) -> Table:
-    """Open a file by its suffix; what is wrong behind its header is said when it is read.
-
-    Raises:
-        DataError: another suffix, no regular file, an unreadable one, no header, or Parquet without
-            pyarrow. Of reading: undecodable bytes, a ragged or malformed row, a file that changes.
-    """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path} has the suffix '{path.suffix}', and rows are read from "
-            f"{', '.join(READERS)}. Convert the file, or rename it if only its name is wrong."
-        )
-    return reader(path)
-
-
 def read_tsv(source: Path | TextSource) -> Table:
     """Tab-separated rows without quoting, as GLUE's: a lone quotation mark is a character.
 

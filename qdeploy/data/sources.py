@@ -13,7 +13,7 @@ from pathlib import Path
 from qdeploy.data import mini
 from qdeploy.data.files import unreadable
 from qdeploy.data.hub import read_hub
-from qdeploy.data.readers import READERS, Table, read_table
+from qdeploy.data.readers import READERS, Table
 from qdeploy.data.squad import read_squad
 from qdeploy.data.tokens import WORD_SUFFIXES, joining, read_conll
 from qdeploy.errors import DataError
@@ -21,8 +21,7 @@ from qdeploy.errors import DataError
 SPLITS = ("evaluation", "calibration")
 HUB = "hub:"
 _PRINTED = 4 << 20  # bytes of the start and of the end that stand for a large file
-_OWN_FORMS = dict.fromkeys(WORD_SUFFIXES, read_conll) | {".json": read_squad}
-_FILES = (*READERS, *_OWN_FORMS)
+_FILES = READERS | dict.fromkeys(WORD_SUFFIXES, read_conll) | {".json": read_squad}
 _GLUE_FILES = {"evaluation": ("dev.tsv", "dev_matched.tsv"), "calibration": ("train.tsv",)}
 
 
@@ -55,8 +54,21 @@ def open_source(source: str | Path, split: str) -> Table:
 
 
 def _read(path: Path) -> Table:
-    """A file by its suffix, with the words of a list as one text."""
-    read = _OWN_FORMS.get(path.suffix.lower(), read_table)
+    """A file by its suffix, with the words of a list as one text.
+
+    What is wrong behind its header is said when it is read: undecodable bytes, a ragged or
+    malformed row, a file that changes.
+
+    Raises:
+        DataError: another suffix, no regular file, an unreadable one, no header, or Parquet without
+            pyarrow.
+    """
+    read = _FILES.get(path.suffix.lower())
+    if read is None:
+        raise DataError(
+            f"{path} has the suffix '{path.suffix}', and rows are read from {', '.join(_FILES)}. "
+            "Convert the file, or rename it if only its name is wrong."
+        )
     return joining(read(path))
 
 

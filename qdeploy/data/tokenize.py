@@ -14,6 +14,7 @@ from qdeploy.data.excerpt import Excerpts, Part, is_long
 from qdeploy.data.frame import Frame, longest_first
 from qdeploy.data.kept_tokens import Kept, KeptRow
 from qdeploy.data.kept_tokens import Token as Token
+from qdeploy.data.lengths import check_whole
 from qdeploy.data.rows import Rows
 from qdeploy.data.tokenizer_files import TokenizerFacts, read_tokenizer
 from qdeploy.data.windows import Cutter, Windows
@@ -251,6 +252,7 @@ class TextEncoder:
 
     def _limit(self, max_length: int | None, *, pair: bool) -> int:
         limit = self.max_length if max_length is None else max_length
+        check_whole("max_length", limit)
         if limit > self.max_length:
             raise DataError(
                 f"Rows of up to {limit} tokens were asked for, and the model takes at most "

@@ -104,7 +104,7 @@ class Cutter:
         """
         asked, ids, places = question.ids, context.ids, np.array(context.offsets, np.int64)
         if not ids:
-            raise RowError(row, "the context has no tokens", "Mend or drop that row.")
+            raise RowError.of(row, "the context has no tokens", "Mend or drop that row.")
         room = self.limit - self.frame.special - len(asked)
         stride = self._stride(row, room, len(asked))
         second = len(self.frame.ids) - 1 - self.frame.ids[::-1].index(None)
@@ -134,7 +134,7 @@ class Cutter:
                 "for a context beside it"
             )
             how = "Shorten the question, or allow longer windows (max_length)."
-            raise RowError(row, fact, how)
+            raise RowError.of(row, fact, how)
         if self.stride is None:
             return min(STRIDE, room // 2)
         if self.stride >= room:

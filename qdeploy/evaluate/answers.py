@@ -97,7 +97,8 @@ def threshold_of(head: Head, asked: float | None) -> float:
             f"threshold is for multi-label classifiers, and this is a {head.description}. "
             "Leave it out, and compare Prediction.score."
         )
-    if not 0 <= asked <= 1:
+    number = isinstance(asked, int | float | np.number) and not isinstance(asked, bool)
+    if not number or not 0 <= asked <= 1:
         raise PlanError(f"threshold is {asked}, and 0 to 1 was expected: it is a probability.")
     return asked
 

@@ -133,7 +133,8 @@ def cut(embeddings: Array, head: Head, dimensions: int | None) -> Array:
     if dimensions is None:
         return embeddings
     size = embeddings.shape[-1]
-    if not 1 <= dimensions <= size:
+    whole = isinstance(dimensions, int | np.integer) and not isinstance(dimensions, bool)
+    if not whole or not 1 <= dimensions <= size:
         raise PlanError(
             f"truncate_dim is {dimensions}, and an embedding has {size}: give 1 to {size}."
         )

@@ -37,6 +37,7 @@ from qdeploy.types import Progress
 
 _NAME_ROWS = "Name labelled rows with --data"
 _STAGES = ("accuracy", "accuracy of the baseline")
+_VALUE_STAGES = ("quality", "quality of the baseline")
 
 
 def fill_answers(
@@ -159,7 +160,8 @@ def _fill_values(
         report["warnings"].append(_compared("Quality", reason))
     if reason is None:
         check_labels(head, rows, reading.places)
-    found = [run(one, rows, stage=stage) for one, stage in zip(subjects, _STAGES, strict=False)]
+    both = zip(subjects, _VALUE_STAGES, strict=False)
+    found = [run(one, rows, stage=stage) for one, stage in both]
     if baseline is not None:
         parts.add_noise(baseline, compare_outputs(found[0], found[1]))
         if head.task == EMBEDDINGS:

@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 
 from qdeploy.data.classes import all_generic, plain_name
+from qdeploy.data.label_forms import refuse_other_form
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns
@@ -127,6 +128,8 @@ def _by_class(rows: Rows, items: Sequence[Sequence[str]], names: Sequence[str]) 
     for at, (row_id, row) in enumerate(zip(rows.row_ids, items, strict=True)):
         where = f"{rows.source}, row {row_id + 1}"
         if strange := [item for item in row if item not in places]:
+            expected = "a multi-label classifier takes classes"
+            refuse_other_form(rows, at, expected, several=True)
             raise DataError(
                 f"{where}: the label '{strange[0][:60]}' is no class of the model, which has "
                 f"{_few(names)}. {_remedy(strange[0], names)}"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdeploy.data.classes import all_generic, generic_index, plain_name, whole_number
+from qdeploy.data.label_forms import refuse_other_form
 from qdeploy.data.notice import say
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
-from qdeploy.data.tokens import as_text
 from qdeploy.errors import DataError, ModelError
 from qdeploy.types import Array
 
@@ -82,10 +82,10 @@ def gold_of(rows: Rows, order: ClassOrder) -> Gold:
         )
     counts = Counter(rows.labels)
     places, form = places_of(counts, order.names)
-    for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
+    for at, (row_id, label) in enumerate(zip(rows.row_ids, rows.labels, strict=True)):
         if label not in places:
-            text = as_text(label)  # several classes of one row
-            shown = text if len(text) <= 60 else f"{text[:60]}…"
+            refuse_other_form(rows, at, "a classifier takes one class a row")
+            shown = label if len(label) <= 60 else f"{label[:60]}…"
             where = f"{rows.source}: row {row_id + 1} has the class '{shown}'"
             remedy = _remedy(order.names, counts, places)
             raise DataError(f"{where}, and the model knows {', '.join(order.names)}. {remedy}")

@@ -54,7 +54,7 @@ class EvalOptions(Options):
     task: str = common.task()
     data: PathLike | None = option(
         None,
-        "Evaluation rows: a TSV, CSV, JSONL or Parquet file, a GLUE directory, hub:NAME,"
+        f"Evaluation rows: {common.ROW_FILES}, a GLUE directory, hub:NAME,"
         " or qnli-mini. When left out: what the engine was built with, without the rows that"
         " calibrated it; else qnli-mini.",
         group=DATA,

@@ -20,6 +20,7 @@ from qdeploy.evaluate.file_answers import Answered, Answerer, labels_of
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.evaluate.predict import MOST_ROWS
 from qdeploy.evaluate.predictor import Predictor
+from qdeploy.figures import counted
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, written
 from qdeploy.head import EMBEDDINGS, SPANS, TOKENS
@@ -142,7 +143,7 @@ class _Task:
                 for part in self._parts(block):
                     write(part)
                 if self._place is None:
-                    note("answers", f"{self.rows} rows were answered")
+                    note("answers", f"{counted(self.rows, 'row')} answered")
                 if progress:
                     progress(STAGE, self.rows, expected and max(expected, self.rows))
         except DataError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from qdeploy.data.label_forms import refuse_other_form
 from qdeploy.data.rows import Rows
 from qdeploy.errors import DataError
 from qdeploy.evaluate.answer_quality import F1 as ANSWER_F1
@@ -157,12 +158,13 @@ def numbers_of(rows: Rows) -> Array:
     """
     assert rows.labels is not None
     found = []
-    for row_id, label in zip(rows.row_ids, rows.labels, strict=True):
+    for at, (row_id, label) in enumerate(zip(rows.row_ids, rows.labels, strict=True)):
         try:
             value = float(label)
         except ValueError:
             value = np.nan
         if not np.isfinite(value):
+            refuse_other_form(rows, at, "the model answers with values")
             raise DataError(
                 f"{rows.source}, row {row_id + 1}: the label is '{label[:40]}', and a number was "
                 "expected: the model answers with values. Name the column that has them with "

@@ -203,7 +203,7 @@ def answers_of(
         ]
         best = answers_in(context, own, longest=longest, threshold=threshold)
         if not best:
-            raise RowError(at, "no token of the context is text", "Mend or drop it.")
+            raise RowError.of(at, "no token of the context is text", "Mend or drop it.")
         found.append(best)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qdeploy.figures import decibels, expected, kurtosis
+from qdeploy.figures import counted, decibels, expected, kurtosis
 from qdeploy.figures import gain as figure_of_gain
 from qdeploy.names import short_name
 from qdeploy.report.analysis_pictures import NARROW, caption_of, pictures
@@ -60,7 +60,7 @@ def _nothing_lost(report: Analysis) -> str:
     if not report["cost_rows"]:
         return "No site asks for treatment by its range; no cost was measured."
     rows, answers = report["cost_rows"], report["answers"]
-    text = f"On {rows} rows no site asks for treatment: one scale per tensor will do."
+    text = f"On {counted(rows, 'row')} no site asks for treatment: one scale per tensor will do."
     if not answers:
         return text
     seen = f"{100 / answers:.2g} points"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qdeploy.deploy.targets.registry import TARGETS
-from qdeploy.figures import interval, part, points, probability
-from qdeploy.head import EMBEDDINGS, METHODS, TOKENS, default_prompt
+from qdeploy.figures import counted, interval, part, points, probability
+from qdeploy.head import EMBEDDINGS, METHODS, SPANS, TOKENS, default_prompt
 from qdeploy.report.evaluation import int8_text
 from qdeploy.report.figures import figures_of, is_loss
 from qdeploy.schemas.evaluation import Evaluation
@@ -25,9 +25,12 @@ _METRICS = {
     "F1": "f1",
     "MCC": "matthews_correlation",
     "entity f1": "f1",
+    "answer f1": "f1",
+    "exact match": "exact_match",
     "micro F1": "f1",
     "spearman": "spearmanr",
 }
+_BESIDE = ("exact match",)  # figures that the hub's pages have beside the one that judges
 _FEEDS = {
     "input_ids": "row.ids",
     "attention_mask": "row.attention_mask",
@@ -96,12 +99,14 @@ def _measured(report: Evaluation) -> Iterator[str]:
     """What the engine is judged by, and its accuracy, as the hub's front matter has them."""
     quality, metrics = report["quality"], report["metrics"]
     figure = judging_figure(quality)
-    if quality is not None and figure is not None and figure["name"] in _METRICS:
-        name = f"{figure['name']} on {quality['n']} rows"
-        kind = _METRICS[figure["name"]]
-        yield f"{{type: {kind}, name: {name}, value: {figure['value']:.6f}}}"
+    rows = "" if quality is None else counted(quality["n"], "row")
+    judging = () if quality is None or figure is None else (figure["name"], *_BESIDE)
+    for one in () if quality is None else quality["figures"]:
+        if one["name"] in judging and (kind := _METRICS.get(one["name"])) is not None:
+            name = f"{one['name']} on {rows}"
+            yield f"{{type: {kind}, name: {name}, value: {one['value']:.6f}}}"
     if metrics is not None:
-        name = f"accuracy on {metrics['n']} rows"
+        name = f"accuracy on {counted(metrics['n'], 'row')}"
         yield f"{{type: accuracy, name: {name}, value: {metrics['accuracy']:.6f}}}"
 
 
@@ -126,7 +131,8 @@ def _use(report: Evaluation, manifest: EngineManifest) -> str:
         f"{index} = {markdown(name)}" for index, name in enumerate(manifest.get("labels") or ())
     )
     text = f"Inputs {inputs}, int64 [batch, tokens], at most {manifest['max_length']} tokens"
-    text += f"; classes {labels}" if labels else ""
+    classes = labels and manifest["task"] != SPANS  # its two are the ends of an answer
+    text += f"; classes {labels}" if classes else ""
     return f"{text}. Tokenizer: `tokenizer.json`.\n\n```python\n{_code(report, manifest)}\n```\n"
 
 

@@ -16,7 +16,7 @@ from qdeploy.figures import (
 )
 from qdeploy.names import short_name
 from qdeploy.report.figure import Figure
-from qdeploy.report.figures import figures_of, load, percentiles, runs, server_traffic
+from qdeploy.report.figures import figures_of, load, measured, percentiles, runs, server_traffic
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
 from qdeploy.report.quality_figures import drawn_drops, quality_headline
@@ -28,7 +28,7 @@ def page(report: Evaluation) -> Page:
     """The evaluation as a page."""
     figures = figures_of(report)
     return Page(
-        title=f"{report['engine']}: accuracy, latency and INT8 kernels",
+        title=f"{report['engine']}: {measured(report)}, latency and INT8 kernels",
         kicker=f"{report['engine']}: {report['strategy']}, scope {report['scope']}, "
         f"{report['target']}, rest in {report['rest_precision']}",
         headline=headline(report),

@@ -68,9 +68,8 @@ def _accuracy(report: Evaluation) -> Iterator[Figure]:
     metrics, labels = report["metrics"], report["labels"]
     if metrics is not None:
         constant, value = metrics["constant_predictor"], f"{accuracy(metrics['accuracy'])} %"
-        detail = (
-            f"95 %: {interval(metrics['ci95'], accuracy)}; {metrics['n']} rows, {report['task']}"
-        )
+        rows = f"{counted(metrics['n'], 'row')}, {report['task']}"
+        detail = f"95 %: {interval(metrics['ci95'], accuracy)}; {rows}"
         headline = value if judging_figure(report["quality"]) is None else ""
         yield Figure("accuracy", value, detail, "bad" if constant else "", headline=headline)
         if constant:
@@ -107,11 +106,19 @@ def _against(report: Evaluation, base: Baseline) -> Iterator[Figure]:
         yield Figure("logits", f"equal to {name}'s")
     elif "max_abs_diff" in base:
         level, value = base["sqnr_db"], logit_difference(base["max_abs_diff"])
+        output = "embedding" if "embeddings" in base else "logit"
         if level is not None:
-            yield Figure("logit SQNR", f"{decibels(level)} dB", f"against {name}")
+            yield Figure(f"{output} SQNR", f"{decibels(level)} dB", f"against {name}")
         headline = "" if "agreement" in base else value
-        detail = f"of a logit from {name}'s"
+        detail = f"of {'a value' if output == 'embedding' else 'a logit'} from {name}'s"
         yield Figure("largest difference", value, detail, headline=headline)
+
+
+def measured(report: Evaluation) -> str:
+    """What is measured of answers, in a word: accuracy where one class of a row is right."""
+    compared = report["baseline"] is not None and "agreement" in report["baseline"]
+    alone = report["baseline"] is None and report["quality"] is None
+    return "accuracy" if report["metrics"] is not None or compared or alone else "quality"
 
 
 def is_loss(base: Baseline) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qdeploy.figures import accuracy, correlation, interval, points
+from qdeploy.figures import accuracy, correlation, counted, interval, points
 from qdeploy.report.figure import Figure, Mood
 from qdeploy.schemas.evaluation import Baseline, Evaluation
 from qdeploy.schemas.quality import MSE, Quality, QualityFigure, judging_figure
@@ -31,7 +31,8 @@ def quality_figures(report: Evaluation) -> Iterator[Figure]:
 
 def _metric(figure: QualityFigure, quality: Quality, task: str) -> Figure:
     value = correlation(figure["value"])
-    detail = f"95 %: {interval(figure['ci95'], correlation)}; {quality['n']} rows, {task}"
+    rows = f"{counted(quality['n'], 'row')}, {task}"
+    detail = f"95 %: {interval(figure['ci95'], correlation)}; {rows}"
     if quality["queries"] is not None:
         detail += f", {quality['queries']} queries"
     if figure["name"] in _THRESHOLDED and (threshold := quality.get("threshold")) is not None:
@@ -94,7 +95,7 @@ def quality_headline(report: Evaluation) -> str | None:
     quality, base = report["quality"], report["baseline"]
     figure = judging_figure(quality)
     if quality is not None and figure is not None:
-        text = f"{figure['name']} {correlation(figure['value'])} on {quality['n']} rows"
+        text = f"{figure['name']} {correlation(figure['value'])} on {counted(quality['n'], 'row')}"
         if figure["drop"] is not None and base is not None:
             verb = "lost" if figure["drop"] >= 0 else "gained"
             lost = points(abs(figure["drop"]), signed=False)

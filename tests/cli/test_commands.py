@@ -231,7 +231,7 @@ def test_predict_says_on_standard_error_what_it_answered(
     [
         (0, 0.0, "0 rows answered in 0.1 s, 2 threads"),
         (0, None, "0 rows answered in 0.1 s, 2 threads"),
-        (1, 0.21, "1 rows answered in 0.1 s, 0.21 rows a second, 2 threads"),
+        (1, 0.21, "1 row answered in 0.1 s, 0.21 rows a second, 2 threads"),
         (9, 80.4, "9 rows answered in 0.1 s, 80 rows a second, 2 threads"),
     ],
 )

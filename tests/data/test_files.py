@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from qdeploy.data import files, read_rows, sample_rows
 from qdeploy.data.files import DataFile
-from qdeploy.data.readers import read_table
+from qdeploy.data.sources import open_source
 from qdeploy.errors import DataError
 
 ROWS = "question\tsentence\tlabel\n" + "".join(f"q{at}\ts{at}\t{at % 2}\n" for at in range(50))
@@ -75,7 +75,7 @@ def test_lines_without_an_end_in_sight(tmp_path: Path, monkeypatch: pytest.Monke
         path = tmp_path / name
         path.write_bytes(b'{"a":1}\n' + b"\0" * 10_000)
         with pytest.raises(DataError, match=rf"{name}, line 2: longer than 1000 characters"):
-            list(read_table(path).read(()))
+            list(open_source(path, "evaluation").read(()))
 
 
 def test_long_fields_of_csv_are_read(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_files_that_are_not_for_us() -> None:
 
 
 def test_a_file_that_changes_between_the_passes(rows: Path) -> None:
-    table = read_table(rows)
+    table = open_source(rows, "evaluation")
     assert len(list(table.read(()))) == 50
     rows.write_text(ROWS + "q\ts\t1\n")
     with pytest.raises(DataError, match=r"rows\.tsv changed while it was read\. Run it again"):

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.data.readers import READERS, Record, read_table
+from qdeploy.data.readers import READERS, Record, Table
+from qdeploy.data.sources import open_source
 from qdeploy.errors import DataError
 
 HEADER = "index\tquestion\tsentence\tlabel\n"
@@ -21,6 +22,10 @@ HEADER = "index\tquestion\tsentence\tlabel\n"
 def write(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def read_table(path: Path) -> Table:
+    return open_source(path, "evaluation")
 
 
 def records(path: Path) -> list[Record]:
