@@ -5,6 +5,7 @@
     ├── ModelError                the model or engine directory is not what it should be
     │   └── RunError              a runtime does not load or run its graph
     ├── DataError                 rows that cannot be read, or do not fit the model
+    │   └── RowError              one row that the model cannot answer
     ├── StatisticsError           statistics that do not belong to this model
     ├── PlanError                 a strategy or an option that cannot be followed
     ├── TargetError               a target that is unknown, missing here, or cannot express the plan

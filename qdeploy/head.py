@@ -14,7 +14,7 @@ from pathlib import Path
 from qdeploy.errors import PlanError, choose
 from qdeploy.schemas.manifest import EmbeddingFacts, HeadFacts, Interface
 
-CONFIG = "config.json"
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
 FUNCTIONS = (SOFTMAX, SIGMOID, NONE)
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
@@ -159,7 +159,7 @@ def head_of(directory: Path, manifest: Interface) -> Head:
     """
     facts = manifest.get("head")
     if facts is None:
-        facts = head_facts(_config(directory))
+        facts = head_facts(_json_of(directory / CONFIG))
     return Head(
         manifest["task"],
         unique(manifest["labels"]),
@@ -180,6 +180,17 @@ def default_prompt(manifest: Interface) -> str:
     return "" if name is None else embedding.get("prompts", {}).get(name, "")
 
 
+def cutting(directory: Path, tokens: int) -> str:
+    """Python's call that cuts rows as the tokenizer of an engine directory does.
+
+    Args:
+        tokens: of a row at most.
+    """
+    side = _json_of(directory / TOKENIZER_CONFIG).get("truncation_side", "right")
+    more = ', direction="left"' if side == "left" else ""
+    return f"tokenizer.enable_truncation({tokens}{more})"
+
+
 def unique(names: Sequence[str]) -> tuple[str, ...]:
     """The names, no two alike: a second "a" becomes "a#2".
 
@@ -196,10 +207,10 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _config(directory: Path) -> dict[str, object]:
-    """config.json; empty where there is none that can be read."""
+def _json_of(path: Path) -> dict[str, object]:
+    """An object of JSON; empty where there is none that can be read."""
     try:
-        found = json.loads((directory / CONFIG).read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

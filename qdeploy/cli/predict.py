@@ -54,7 +54,8 @@ def predict(engine_dir: Path, file: Path, out: Path | None, **settings: object) 
         )
     talk.report(result, partial(_summary, print_=streams.say if out is None else tables.say))
     if result["unanswered"]:
-        raise GateError(f"{result['unanswered']} rows have no answer: see the warning.", result)
+        rows = counted(result["unanswered"], "row")
+        raise GateError(f"{rows} without an answer: see the warning.", result)
 
 
 def _summary(result: AnsweredFile, print_: Callable[[str], None]) -> None:

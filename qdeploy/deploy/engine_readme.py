@@ -18,6 +18,7 @@ from qdeploy.head import (
     SPANS,
     TOKENS,
     Head,
+    cutting,
     default_prompt,
     head_of,
 )
@@ -62,7 +63,7 @@ def readme(
         "on your rows.",
         "## Run it",
         "The commands below run in this directory.",
-        *_ways(manifest, head),
+        *_ways(directory, manifest, head),
         "## Files",
         "\n".join(_files(directory)),
     ]
@@ -136,7 +137,7 @@ def _noise(noise: Noise) -> str:
     return f"{text}; simulated on a CPU" if noise["simulated"] else text
 
 
-def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
+def _ways(directory: Path, manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
     call, texts = METHODS[head.task], texts_of_row(manifest)
     rows = '[("first text", "second text")]' if texts == 2 else '["a text"]'
@@ -160,7 +161,9 @@ def _ways(manifest: EngineFields, head: Head) -> Iterator[str]:
         yield f"{_SAME} {_NO_ANSWER}" if head.task == SPANS else _SAME
     yield f"### With {snippet.heading} alone"
     if snippet.language == "python":
-        code = f"{snippet.imports}\n{_tokenized(manifest, texts)}\n{snippet.run}\n{_PRINT}"
+        code = (
+            f"{snippet.imports}\n{_tokenized(directory, manifest, texts)}\n{snippet.run}\n{_PRINT}"
+        )
         yield _code("python", code)
         yield {EMBEDDINGS: _EMBEDDING, SPANS: _ENDS}.get(head.task, _WHAT)
     else:
@@ -185,7 +188,7 @@ _EMBEDDING = (
 _PRINT = "for name, values in outputs.items():\n    print(name, values)"
 
 
-def _tokenized(manifest: EngineFields, texts: int) -> str:
+def _tokenized(directory: Path, manifest: EngineFields, texts: int) -> str:
     """Inputs of one row."""
     row = '"first text", "second text"' if texts == 2 else '"a text"'
     if before := default_prompt(manifest):
@@ -200,7 +203,7 @@ def _tokenized(manifest: EngineFields, texts: int) -> str:
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
-tokenizer.enable_truncation({manifest["max_length"]})
+{cutting(directory, manifest["max_length"])}
 tokens = tokenizer.encode({row})
 rows = {{{named}}}
 feeds = {{name: np.array([row], np.int64) for name, row in rows.items()}}

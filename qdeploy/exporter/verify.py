@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +191,8 @@ def verify_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path, inputs: Seq
     limit = min(_TOKENS, int(tokenizer.model_max_length))
     for truncate in (False, True):
         if truncate:
-            ours.enable_truncation(limit, strategy="longest_first")
+            side = tokenizer.truncation_side
+            ours.enable_truncation(limit, strategy="longest_first", direction=side)
         with quiet():
             options = {"truncation": truncate, "max_length": limit if truncate else None}
             both, single = tokenizer(firsts, seconds, **options), tokenizer(firsts, **options)
@@ -210,8 +212,11 @@ def _compare_tokens(
         for row, wanted, encoding in zip(rows, expected[name], found, strict=True):
             tokens = getattr(encoding, fields[name])
             if list(wanted) != list(tokens):
+                both = itertools.zip_longest(wanted, tokens)
+                at = next(place for place, (one, other) in enumerate(both) if one != other)
                 raise VerificationError(
-                    f"tokenizer.json gives other {name} than transformers for {row!r}: "
-                    f"{tokens[:12]}, and {list(wanted)[:12]} was expected. Save a fast tokenizer "
-                    "into the checkpoint with `tokenizer.save_pretrained(...)`."
+                    f"tokenizer.json gives other {name} than transformers for {row!r}, from token "
+                    f"{at + 1} on: {tokens[at : at + 8]}, and {list(wanted)[at : at + 8]} was "
+                    "expected. Save a fast tokenizer into the checkpoint with "
+                    "`tokenizer.save_pretrained(...)`."
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import counted, interval, part, points, probability
-from qdeploy.head import EMBEDDINGS, METHODS, SPANS, TOKENS, default_prompt
+from qdeploy.head import EMBEDDINGS, METHODS, SPANS, TOKENS, cutting, default_prompt
 from qdeploy.report.evaluation import int8_text
 from qdeploy.report.figures import figures_of, is_loss
 from qdeploy.schemas.evaluation import Evaluation
@@ -152,7 +152,7 @@ def _code(report: Evaluation, manifest: EngineManifest) -> str:
         "from tokenizers import Tokenizer",
         "",
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
-        f"tokenizer.enable_truncation({manifest['max_length']})",
+        cutting(Path(report["engine"]), manifest["max_length"]),
         f"tokenizer.enable_padding(pad_id={manifest['pad_token_id']})",
         f"rows = tokenizer.encode_batch({rows})",
         "feeds = {",

@@ -184,7 +184,8 @@ def test_the_server_answers_as_predict_does(engines: Path, tmp_path: Path) -> No
         for wrong in ({"rows": []}, {"rows": [{"text": ""}]}, {"rows": [{"text": 1}]}, {}):
             assert client.post("/answer", json=wrong).status_code == 422
         half = '{"rows": [{"text": "a \\ud800"}]}'  # JSON that Python's own reader takes
-        assert client.post("/answer", content=half).status_code == 422
+        said = {"content-type": "application/json"}
+        assert client.post("/answer", content=half, headers=said).status_code == 422
         said = dict(
             line.split() for line in client.get("/metrics").text.splitlines() if line[0] != "#"
         )

@@ -335,3 +335,11 @@ def test_gpu_targets_say_how_they_run(target: str, bert: Source, tmp_path: Path)
     assert "dry run" in page and "predict.py" not in page
     word = {"tensorrt": "trtexec", "ort-cuda": "CUDAExecutionProvider"}
     assert word.get(target, "TensorrtExecutionProvider") in page
+
+
+@pytest.mark.parametrize("head", ["classes", "roberta"])
+def test_the_readme_cuts_rows_as_the_tokenizer_does(head: str, engines: Engines) -> None:
+    page = (engines(head, "ort-cpu") / "README.md").read_text("utf-8")
+    limit = read_manifest(engines(head, "ort-cpu"), "engine")["max_length"]
+    side = ', direction="left"' if head == "roberta" else ""  # one that cuts off the left
+    assert f"tokenizer.enable_truncation({limit}{side})\n" in page

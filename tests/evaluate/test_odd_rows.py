@@ -77,7 +77,7 @@ def test_exit_code_1_where_rows_have_no_answer(
     path.write_text("text,id\nyes,1\n,2\n")
     assert main(["predict", str(engine), str(path)]) == 1
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2 and "1 rows have no answer" in err
+    assert len(out.splitlines()) == 2 and "1 row without an answer" in err
 
 
 @pytest.mark.parametrize(

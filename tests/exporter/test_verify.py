@@ -169,3 +169,10 @@ def test_tokenizer_with_other_segments(exported: Exports, tmp_path: Path) -> Non
     with pytest.raises(VerificationError, match="gives other token_type_ids than transformers"):
         verify_tokenizer(tokenizer, tmp_path / "tokenizer.json", inputs)
     assert verify_tokenizer(tokenizer, tmp_path / "tokenizer.json", ["input_ids"]) > 100
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_tokenizers_cut_on_their_own_side(exported: Exports, side: str) -> None:
+    done = exported("bert")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(done.checkpoint, truncation_side=side)
+    assert verify_tokenizer(tokenizer, done.model_dir / "tokenizer.json", ["input_ids"]) > 100

@@ -188,3 +188,11 @@ def test_no_name_in_the_chart_covers_another() -> None:
         (a, b) for a in range(12) for b in range(a) if boxes[a].overlaps(boxes[b].padded(-1.5))
     ]
     assert covering == []
+
+
+def test_the_code_of_a_card_cuts_on_the_tokenizers_side(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
+    report = evaluation()
+    assert "direction" not in model_card(report, manifest())
+    report["engine"] = str(tmp_path)
+    assert 'enable_truncation(512, direction="left")' in model_card(report, manifest())
