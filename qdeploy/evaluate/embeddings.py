@@ -6,17 +6,22 @@ stored as; the engine computes the same in all of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from qdeploy.errors import PlanError, choose
+from qdeploy.errors import DataError, PlanError, choose
+from qdeploy.evaluate.bootstrap import quality_of_scores
 from qdeploy.head import Head
+from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
 FLOAT32, INT8, BINARY = "float32", "int8", "binary"
 PRECISIONS = (FLOAT32, INT8, BINARY)
-NEIGHBOURS = 10  # of recall@10
+NEIGHBOURS = 10
+RECALL_AT = f"recall@{NEIGHBOURS}"
+_DRAWS = 1000  # of a bootstrap
 _LEVELS = 127.0  # of a component of a vector of length 1
 _BLOCK = 1024  # texts whose neighbours are looked for at a time
 
@@ -33,6 +38,46 @@ class Closeness(NamedTuple):
     cosine_mean: float
     cosine_p5: float
     recall: float | None
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What the recall of neighbours is computed from (`qdeploy.evaluate.bootstrap.Scored`).
+
+    Attributes:
+        hits: int64 [texts], of the ten nearest others by FP32 those that are found.
+    """
+
+    hits: Array
+
+    def count(self, name: str) -> int:
+        """The texts."""
+        return len(self.hits)
+
+    def figure(self, name: str, drawn: Array | None = None) -> float:
+        """The recall of all texts, or of those that were drawn."""
+        return float((self.hits if drawn is None else self.hits[drawn]).mean()) / NEIGHBOURS
+
+
+def neighbour_quality(own: Array, base: Array | None, seed: int = 0) -> Quality:
+    """The recall of FP32's nearest texts, which needs no scores; 1 for FP32 itself.
+
+    Args:
+        own, base: FP32 [N, D] of an engine, and of FP32; None where the engine is FP32.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: no more texts than neighbours.
+    """
+    reference = unit(own if base is None else base)
+    found, exact = (neighbours_found(reference, one) for one in (unit(own), reference))
+    if not len(found):
+        raise DataError(
+            f"{len(own)} texts have no {NEIGHBOURS} others each to look for. Give {NEIGHBOURS + 1} "
+            "different texts or more."
+        )
+    theirs = None if base is None else Neighbours(exact)
+    return quality_of_scores((RECALL_AT,), len(own), Neighbours(found), theirs, seed, draws=_DRAWS)
 
 
 def closeness(reference: Array, found: Array) -> Closeness:

@@ -18,7 +18,7 @@ from qdeploy.evaluate import answer_quality, tagging
 from qdeploy.evaluate.accuracy import Compared
 from qdeploy.evaluate.bootstrap import drawn_of
 from qdeploy.evaluate.class_quality import Classes, metric_of_task, metrics_of_classes
-from qdeploy.evaluate.embeddings import NEIGHBOURS, neighbours_found, unit
+from qdeploy.evaluate.embeddings import NEIGHBOURS, RECALL_AT, neighbours_found, unit
 from qdeploy.evaluate.heldout import DropEstimate, estimate_drop, level_of
 from qdeploy.evaluate.labels import class_order, gold_of
 from qdeploy.evaluate.loaded_engine import LoadedEngine
@@ -31,7 +31,6 @@ from qdeploy.head import EMBEDDINGS, MULTI_LABEL, SPANS, TOKENS, Head
 from qdeploy.schemas.quality import ACCURACY
 from qdeploy.types import Array, OwnMetric
 
-RECALL_AT = f"recall@{NEIGHBOURS}"
 _DROPS = {RECALL_AT: 5.0}  # that may be lost where nothing is said; else
 _DROP = 0.3
 _REDRAWS, _RESAMPLES = 50, 200

@@ -34,7 +34,7 @@ from qdeploy.files.artifact import (
 )
 from qdeploy.files.kept import note
 from qdeploy.files.lease import Lease
-from qdeploy.head import head_of
+from qdeploy.head import EMBEDDINGS, head_of
 from qdeploy.options import given_or
 from qdeploy.schemas.sweep import SweepResult
 from qdeploy.sweep.claim import claimed
@@ -165,7 +165,8 @@ def _prepare(
     same = judged.source == reading.source  # as for `eval` without --data
     seen = frozenset(origin.row_hashes) if same else frozenset()
     rows, left_out = unseen_rows(judged, seen, recipe.limit)
-    if rows.labels is None:
+    encoder, head = TextEncoder.from_directory(model_dir), head_of(model_dir, manifest)
+    if rows.labels is None and head.task != EMBEDDINGS:
         raise DataError(
             f"{rows.without_labels()}, and a sweep compares answers with labels. Name their "
             "column with `columns: label=COLUMN` in the recipe, or labelled rows with --eval-data."
@@ -173,7 +174,6 @@ def _prepare(
     write_rows(rows, find_task(recipe.task), folder / ROWS)
     setting = recipe.setting(model_digest(model_dir), statistics, folder / ROWS)
     shared = {"model": model_dir, "statistics": folder / STATISTICS, "rows": folder / ROWS}
-    encoder, head = TextEncoder.from_directory(model_dir), head_of(model_dir, manifest)
     lengths = encoded_of(encoder, head, rows, longest, recipe.max_length).row_lengths
     cut = cut_text(lengths, "evaluation", longest, recipe.max_length)
     found = (_seen(rows, origin), cut, difference_text(origin.lengths, lengths))

@@ -33,6 +33,7 @@ from qdeploy.evaluate.accuracy import (
     predict_rows,
 )
 from qdeploy.evaluate.class_quality import judged_quality
+from qdeploy.evaluate.embeddings import neighbour_quality
 from qdeploy.evaluate.head_quality import head_quality
 from qdeploy.evaluate.loaded_engine import LoadedEngine, load_engine
 from qdeploy.evaluate.predictions import (
@@ -164,13 +165,17 @@ def _classes(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
 
 
 def _outputs(request: Request, subject: LoadedEngine, rows: Rows) -> Answered:
-    """Of all other heads, by their own metrics."""
+    """Of all other heads, by their own metrics; of embeddings without scores, by the neighbours."""
     both = [outputs_of(subject, rows, max_length=request.max_length)]
     save_outputs(both[0], len(rows), Path(request.folder) / PREDICTIONS)
     if request.baseline is not None:
         both.append(load_outputs(Path(request.baseline) / PREDICTIONS, subject.head))
     places = find_task(request.task).columns
-    quality = head_quality([subject] * len(both), rows, both, places=places)
+    if rows.labels is None:
+        vectors = [one.values["sentence_embedding"] for one in both]
+        quality = neighbour_quality(vectors[0], vectors[1] if len(both) > 1 else None)
+    else:
+        quality = head_quality([subject] * len(both), rows, both, places=places)
     main = main_figure(quality)
     found: Answered = {
         "metrics": _measured(main, quality["n"], constant=False),

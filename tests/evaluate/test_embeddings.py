@@ -14,7 +14,14 @@ import transformers
 
 import qdeploy
 from qdeploy.errors import DataError, GateError, PlanError, QDeployWarning
-from qdeploy.evaluate.embeddings import closeness, cut, recall_at, stored, unit
+from qdeploy.evaluate.embeddings import (
+    closeness,
+    cut,
+    neighbour_quality,
+    recall_at,
+    stored,
+    unit,
+)
 from qdeploy.head import EMBEDDINGS, Head
 from qdeploy.types import Array
 from tests.once import Once
@@ -166,3 +173,17 @@ def test_neighbours_are_the_gate_where_no_scores_are(engine: Path, tmp_path: Pat
         qdeploy.evaluate(tmp_path / "e", data=data, max_drop=0, **given)
     with pytest.raises(PlanError, match="--max-drop needs .* too few texts to look for the ten"):
         qdeploy.evaluate(tmp_path / "e", data=few, max_drop=100, **given)
+
+
+def test_the_recall_has_an_interval_and_is_one_of_fp32_itself() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(80, 16)).astype(np.float32)
+    noisy = vectors + rng.normal(0, 0.3, vectors.shape).astype(np.float32)
+    (found,) = neighbour_quality(noisy, vectors)["figures"]
+    assert found["value"] == pytest.approx(recall_at(unit(vectors), unit(noisy)))
+    assert found["baseline"] == 1 and found["drop"] == pytest.approx(1 - found["value"])
+    assert found["drop_ci95"] is not None and found["ci95"][0] < found["value"] < found["ci95"][1]
+    assert found["drop_ci95"][0] == pytest.approx(1 - found["ci95"][1])
+    assert neighbour_quality(vectors, None)["figures"][0]["value"] == 1
+    with pytest.raises(DataError, match="4 texts have no 10 others each to look for"):
+        neighbour_quality(vectors[:4], None)

@@ -11,7 +11,9 @@ import pytest
 
 import qdeploy
 from qdeploy.cli import tables
+from qdeploy.errors import QDeployWarning
 from qdeploy.evaluate.options import EvalOptions
+from qdeploy.options import changed
 from qdeploy.report.sweep import page
 from tests.evaluate.heads import head_checkpoint
 from tests.once import Once
@@ -35,7 +37,9 @@ trials:
 METRICS = {
     "one logit": "spearman",
     "tags": "entity f1",
+    "spans": "entity f1",
     "embedding": "spearman",
+    "texts": "recall@10",
     "answers": "answer f1",
 }
 
@@ -48,6 +52,10 @@ def rows_file(head: str, home: Path) -> Path:
         row["score"] = draw.random()
         if head == "tags":
             row = {"tokens": words, "ner_tags": draw.choices(TAGS, k=len(words))}
+        if head == "spans":
+            row = {"text": " ".join(words), "spans": draw.choice([[], [[0, len(words[0]), "PER"]]])}
+        if head == "texts":
+            row = {"text": " ".join(words)}
         if head == "answers":  # most contexts are longer than a window
             context, at = " ".join(words * 40), draw.randrange(len(words))
             start = len(" ".join(words[:at])) + (at > 0)
@@ -60,9 +68,9 @@ def rows_file(head: str, home: Path) -> Path:
 
 
 def checkpoint(head: str, home: Path) -> Path:
-    if head == "embedding":
+    if head in ("embedding", "texts"):
         return sentence_checkpoint(home)
-    if head == "tags":
+    if head in ("tags", "spans"):
         return head_checkpoint(home, TAGS, auto="Token")
     if head == "answers":
         return tiny_checkpoint(home, "bert", "question-answering")
@@ -90,12 +98,16 @@ def test_trials_are_compared_by_the_heads_metric(
     assert result["next"]["key"] == trial["key"]
 
     # the figures are those of `eval` on the same rows
-    report = qdeploy.evaluate(
-        home / "sweep" / "trials" / trial["key"] / "engine",
-        EvalOptions(data=str(home / "sweep" / "rows.jsonl"), latency=False),
-    )
-    measured = {one["name"]: one["value"] for one in report["quality"]["figures"]}
-    assert measured[name] == trial["value"]
+    engine, fp32 = (home / "sweep" / "trials" / one["key"] / "engine" for one in (trial, base))
+    options = EvalOptions(data=str(home / "sweep" / "rows.jsonl"), latency=False)
+    if head == "texts":
+        with pytest.warns(QDeployWarning, match="Quality was not measured"):
+            report = qdeploy.evaluate(engine, changed(options, baseline=fp32))
+        assert report["baseline"]["embeddings"]["recall_at_10"] == pytest.approx(trial["value"])
+    else:
+        report = qdeploy.evaluate(engine, options)
+        measured = {one["name"]: one["value"] for one in report["quality"]["figures"]}
+        assert measured[name] == trial["value"]
     assert report["data"]["n"] == trial["n"]
 
     assert not any("cut" in text for text in result["warnings"]), "windows cut nothing"
