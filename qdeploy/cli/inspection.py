@@ -129,7 +129,7 @@ def _model(found: InspectedModel, path: Path) -> list[tuple[str, str]]:
     check = found["verification"]
     difference = None if check is None else check.get("max_abs_diff")
     if difference is not None:
-        rows.append(("verified", f"logits differ from torch's by {difference:.1e} at most"))
+        rows.append(("verified", f"outputs differ from torch's by {difference:.1e} at most"))
     rows.append(("statistics", _statistics(found["statistics"])))
     rows.append(("build", command("build", path, free_place(path, "peg"))))
     return rows
@@ -158,7 +158,7 @@ def _file(found: InspectedFile, path: Path) -> list[tuple[str, str]]:
 def _head(found: InspectedEngine | InspectedModel) -> str:
     labels = found.get("labels") or []
     text = f"{found.get('model_type') or 'unknown type'}, {found.get('task')}"
-    if labels:
+    if labels and found.get("task") != "question-answering":  # its two are the ends of an answer
         names = ", ".join(labels[:6]) + (" …" if len(labels) > 6 else "")
         text += f", {len(labels)} classes: {names}"
     return text

@@ -134,8 +134,9 @@ def _warning(report: Noise, found: Difference, strategy: str, sources: list[Sour
     if not report["finite"]:
         text = f"The engine gives outputs that are not finite {where}: it answers nothing."
     else:
+        outputs = "outputs" if report["flipped"] is None else "logits"
         text = (
-            f"The logits stand {decibels(found.sqnr_db)} dB above this engine's noise {where}, "
+            f"The {outputs} stand {decibels(found.sqnr_db)} dB above this engine's noise {where}, "
             f"and at least {FLOOR_DB:g} dB is expected: {_flips(found)}largest difference "
             f"{logit_difference(found.max_abs)}."
         )

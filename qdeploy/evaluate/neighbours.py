@@ -188,6 +188,7 @@ def _is_rounding(found: Change, scale: float) -> bool:
 
 
 def _figures(found: Change, rows: int) -> str:
-    text = f"up to {logit_difference(found['max_abs_diff'])} in a logit"
-    flipped = found["flipped"]
-    return text if flipped is None else f"{text}, {changed(flipped, rows)}"
+    text, flipped = f"up to {logit_difference(found['max_abs_diff'])}", found["flipped"]
+    if flipped is None:  # no class is chosen
+        return f"{text} in a value"
+    return f"{text} in a logit, {changed(flipped, rows)}"

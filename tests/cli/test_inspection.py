@@ -214,7 +214,7 @@ def test_a_model_and_its_next_step(
     for part in (
         "made from embedded",
         "38 GEMMs, 99 sites that can be rounded, 1 embedding table (30522 × 384)",
-        "logits differ from torch's by 3.1e-07 at most",
+        "outputs differ from torch's by 3.1e-07 at most",
         "128 rows of qnli-mini, at most 512 tokens; b.npz (damaged",
         "qdeploy build m m-peg",
     ):

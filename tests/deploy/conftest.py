@@ -114,7 +114,7 @@ def engine(source: Callable[[str], Source], once: Once) -> Callable[..., Built]:
         def make(home: Path) -> Any:
             where = source(family)
             with warnings.catch_warnings():  # random weights and planted outliers are noisy
-                warnings.filterwarnings("ignore", "The logits stand", QDeployWarning)
+                warnings.filterwarnings("ignore", "The (logits|outputs) stand", QDeployWarning)
                 return build_engine(
                     where.directory, home / "engine", statistics=where.statistics, **options
                 )
