@@ -82,11 +82,14 @@ def windows_of(
     for at, row in enumerate(rows):
         if len(row) != 2:
             sys.exit("This engine answers questions in their contexts: pairs of texts are needed.")
+        if not row[0].strip():
+            sys.exit("A question has no text.")
         tokenizer.no_truncation()
         asked = len(tokenizer.encode(row[0], add_special_tokens=False))
         room = limit - asked - tokenizer.num_special_tokens_to_add(True)
         if room < 1:
-            sys.exit(f"A question has {asked} tokens, which leave its context no room: shorten it.")
+            named = f"The question '{row[0][:40]}…' has {asked} tokens"
+            sys.exit(f"{named}, which leave its context no room: shorten it.")
         stride = min(STRIDE, room // 2)
         tokenizer.enable_truncation(limit, stride=stride, strategy="only_second", direction=side)
         first = tokenizer.encode(*row)
@@ -106,7 +109,7 @@ def answer_of(
         windows.append((start, end, own[0] if own else 0, places))
     best = best_spans(context, windows, LONGEST, threshold) if len(windows[0][3]) else []
     if not best:
-        sys.exit("A context has no text.")
+        sys.exit(f"The context '{context[:40]}' has no text.")
     first, last, score = best[0]
     return {"answer": context[first:last], "score": score, "start": first, "end": last}
 

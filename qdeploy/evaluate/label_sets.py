@@ -14,7 +14,7 @@ from qdeploy.data.label_forms import refuse_other_form
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Columns
-from qdeploy.data.tokens import items_of
+from qdeploy.data.tokens import TAGS, items_of
 from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.labels import INTEGERS, places_of, say_meaning
 from qdeploy.head import MULTI_LABEL, Head
@@ -69,6 +69,8 @@ def label_sets(rows: Rows, labels: Sequence[str], places: Columns) -> Array:
     assert rows.labels is not None
     names = _names(rows, labels, places)
     items = [items_of(label) for label in rows.labels]
+    if not places.classes:
+        _check_column(rows, items, labels, places.label)
     if not places.classes and _are_flags(rows, items, len(labels)):
         gold: Array = np.array(items) == "1"
     else:
@@ -119,6 +121,27 @@ def _are_flags(rows: Rows, items: Sequence[Sequence[str]], classes: int) -> bool
         f"{rows.source}: the labels of a row are {' and '.join(items[0])}, which may be indices of "
         "classes, or a 0 or 1 for each class, and no row tells. Write the names of the classes."
     )
+
+
+def _check_column(
+    rows: Rows, items: Sequence[Sequence[str]], labels: Sequence[str], column: str
+) -> None:
+    """Refuse a column whose numbers would be read as indices of classes, and are none.
+
+    Raises:
+        DataError: it is of one class alone, or holds tags of words.
+    """
+    if column == TAGS:
+        raise DataError(
+            f"{rows.source}: column '{column}' holds the tags of words, and a multi-label "
+            "classifier takes the classes of a row. Name their column with --columns label=COLUMN."
+        )
+    flags = all(item in ("0", "1") for row in items for item in row)
+    if flags and len(labels) > 1 and plain_name(column) in map(plain_name, labels):
+        raise DataError(
+            f"{rows.source}: column '{column}' is of one class, and the model has {len(labels)}. "
+            f"Name a column for each with --columns labels={'+'.join(labels[:_NAMED])}."
+        )
 
 
 def _by_class(rows: Rows, items: Sequence[Sequence[str]], names: Sequence[str]) -> Array:

@@ -140,7 +140,9 @@ def test_no_answer_may_be_one_and_texts_alone_are_refused(engines: Engines) -> N
             model.answers([("a text",)])
         with pytest.raises(SystemExit, match=r"has \d+ tokens, which leave its context no room"):
             model.answers([(" ".join([LONG] * 5), "the king")])
-        with pytest.raises(SystemExit, match="context has no text"):
+        with pytest.raises(SystemExit, match="A question has no text"):
+            model.answers([(" ", "the king")])
+        with pytest.raises(SystemExit, match="The context ' ' has no text"):
             model.answers([("who", " ")])
 
 

@@ -96,6 +96,22 @@ def test_a_column_of_classes_that_is_not_there(engine: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("head", ["multi-label"], indirect=True)
 @pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("threat", [0, 1], "'threat' is of one class, and the model has 3.*toxic.obscene.threat"),
+        ("ner_tags", [[0, 1], [1, 0]], "'ner_tags' holds the tags of words"),
+    ],
+)
+def test_numbers_that_are_no_indices(
+    engine: Path, column: str, values: list[Any], said: str, tmp_path: Path
+) -> None:
+    data = rows_file(tmp_path / "rows.jsonl", values * 6, column)
+    with pytest.raises(DataError, match=said):
+        qdeploy.evaluate(engine, data=data, columns=f"text=text,labels={column}", latency=False)
+
+
+@pytest.mark.parametrize("head", ["multi-label"], indirect=True)
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"threshold": "x"}, "threshold is x, and 0 to 1"),
