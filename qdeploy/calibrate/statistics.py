@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.tokens import TokenStatistics
 from qdeploy.data.lengths import RowLengths
 from qdeploy.errors import StatisticsError
+from qdeploy.files.damage import DAMAGE
 from qdeploy.files.lease import leased_folder, sweep
 from qdeploy.schemas.checked import check, decode
 from qdeploy.schemas.reading import ReadingFields
@@ -32,22 +31,6 @@ FORMAT = 3
 _REMEDY = (
     "Leave --statistics out, and the model is calibrated anew; or name the file that `qdeploy "
     "calibrate MODEL_DIR` prints."
-)
-
-# What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
-_DAMAGE = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 
@@ -143,7 +126,7 @@ class Statistics:
             raise StatisticsError(
                 f"{path} cannot be read: {error.strerror}. Look at its permissions."
             ) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise StatisticsError(
                 f"{path} is not a file of statistics ({error or type(error).__name__}). {_REMEDY}"
             ) from error

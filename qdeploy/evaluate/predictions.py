@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,14 +15,9 @@ from qdeploy.errors import ModelError
 from qdeploy.evaluate.accuracy import Compared, Judged
 from qdeploy.evaluate.labels import ClassOrder
 from qdeploy.files.artifact import write_bytes
+from qdeploy.files.damage import DAMAGE
 from qdeploy.head import Head
 from qdeploy.schemas.fields import Count
-
-# What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
-_DAMAGE = (
-    *(AttributeError, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError),
-    *(ValueError, zipfile.BadZipFile, zlib.error),
-)
 
 
 class _Lengths(msgspec.Struct):
@@ -73,7 +66,7 @@ def load_predictions(path: Path) -> Judged:
         )
         _check(judged)
         return judged
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ModelError(f"{path} holds no predictions ({error}). Run the sweep again.") from error
 
 
@@ -109,7 +102,7 @@ def load_outputs(path: Path, head: Head) -> Compared:
         if wrong:
             raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}")
         return Compared(values, RowLengths(tuple(said.kept), said.truncated, said.max_length), head)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ModelError(f"{path} holds no outputs ({error}). Run the sweep again.") from error
 
 
@@ -125,7 +118,7 @@ def rows_predicted(path: Path) -> int:
                 for name in found.files:
                     found[name]  # each has its checksum
                 return msgspec.json.decode(str(found["about"]), type=_OfOutputs).rows
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ModelError(f"{path} holds no outputs ({error}). Run the sweep again.") from error
     return len(load_predictions(path).logits)
 
