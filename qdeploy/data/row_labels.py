@@ -54,12 +54,12 @@ class LabelReader:
         if self._columns.classes:
             return self._of_columns(place, values)
         value = values.get(self._columns.label)
+        where = f"{self._source}, {place}: column '{self._columns.label}'"
         if self._are_answers:
-            return label_of(f"{self._source}, {place}: column '{self._columns.label}'", value)
+            return label_of(where, value)
         if isinstance(value, list) and not value:
             return ""
         if are_spans(value):
-            where = f"{self._source}, {place}: column '{self._columns.label}'"
             return span_label(where, cast("list[object]", value))
         separator = self._columns.separator
         if separator is not None and isinstance(value, str) and BETWEEN not in value:

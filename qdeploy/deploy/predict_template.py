@@ -203,10 +203,10 @@ class Model:
                 found[at] = {n: v.tolist() for n, v in zip(OUTPUTS, values, strict=True)}
                 # </raw>
         # <spans>
-        for at, (_, context) in enumerate(rows):
-            own = [w for w, owner in enumerate(owners) if owner == at]
-            parts = [(encoded[w], said[w]) for w in own]
-            found[at] = answer_of(context, parts, NO_ANSWER)
+        parts: list[list[tuple[Encoding, list[np.ndarray]]]] = [[] for _ in rows]
+        for owner, tokens, values in zip(owners, encoded, said, strict=True):
+            parts[owner].append((tokens, values))
+        found = [answer_of(row[1], own, NO_ANSWER) for row, own in zip(rows, parts, strict=True)]
         # </spans>
         return found
 

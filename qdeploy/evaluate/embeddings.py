@@ -70,13 +70,13 @@ def neighbour_quality(own: Array, base: Array | None, seed: int = 0) -> Quality:
         DataError: no more texts than neighbours.
     """
     reference = unit(own if base is None else base)
-    found, exact = (neighbours_found(reference, one) for one in (unit(own), reference))
+    found = neighbours_found(reference, unit(own))
     if not len(found):
         raise DataError(
             f"{len(own)} texts have no {NEIGHBOURS} others each to look for. Give {NEIGHBOURS + 1} "
             "different texts or more."
         )
-    theirs = None if base is None else Neighbours(exact)
+    theirs = None if base is None else Neighbours(np.full_like(found, NEIGHBOURS))
     return quality_of_scores((RECALL_AT,), len(own), Neighbours(found), theirs, seed, draws=_DRAWS)
 
 

@@ -74,7 +74,7 @@ def tags_of_spans(
     Raises:
         DataError: a span without a word of the text, or of a type that the model does not have.
     """
-    known = {kind for _, kind in map(split_tag, labels) if kind}
+    classes, known = set(labels), {kind for _, kind in map(split_tag, labels) if kind}
     tags = [OUTSIDE] * len(words)
     for span in spans:
         own = [at for at, word in enumerate(words) if span.start <= word[0] and word[1] <= span.end]
@@ -91,7 +91,7 @@ def tags_of_spans(
                 f"{', '.join(names[:_NAMED])}{more}. Spell the types as the model does."
             )
         for at in own:
-            tags[at] = _tag(span.kind, at == own[0], at == own[-1], set(labels))
+            tags[at] = _tag(span.kind, at == own[0], at == own[-1], classes)
     return tags
 
 

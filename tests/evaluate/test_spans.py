@@ -9,6 +9,9 @@ import random
 import numpy as np
 import pytest
 
+from qdeploy.data import windows
+from qdeploy.deploy import predict_spans
+from qdeploy.evaluate.options import SpanOptions
 from qdeploy.evaluate.spans import N_BEST, Answer, Window, answers_in
 
 # A token with a blank in front, a blank alone, two tokens of one character, an empty token.
@@ -113,3 +116,9 @@ def test_logits_far_from_zero() -> None:
     start = np.array([rng.choice([-3e38, 3e38, 0.0]) for _ in range(14)], np.float32)
     found = answers_in(CONTEXT, [Window(start, start, BEFORE, np.array(PLACES))], longest=30)
     assert all(0 <= a.score <= 1 for a in found)
+
+
+def test_the_script_of_an_engine_has_the_same_limits() -> None:
+    """They stand twice: the script imports nothing of qdeploy."""
+    assert (predict_spans.WINDOW, predict_spans.STRIDE) == (windows.WINDOW, windows.STRIDE)
+    assert SpanOptions().max_answer_length == predict_spans.LONGEST
