@@ -31,6 +31,8 @@ def measures(asked: BuildOptions) -> bool:
     found = TARGETS.get(asked.target)
     if asked.strategy != "peg" or found is None or found.costs is None or asked.dry_run:
         return False
+    if not found.runs_here():  # it is compiled all the same, with the form that the estimate takes
+        return False
     plan = asked.plan
     return plan.prescale is None and plan.groups == AUTO and plan.scope == GEMM_SCOPE
 

@@ -31,9 +31,11 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
         choices.search(manifest["search"])
     if manifest.get("forms"):
         tables.wrapped(_forms(manifest["forms"]))
+    if compiled := manifest.get("compiled"):
+        tables.wrapped(tables.int8(compiled))
     if manifest.get("int8"):
         tables.wrapped(tables.int8(manifest["int8"]))
-    elif manifest.get("dry_run"):
+    elif manifest.get("dry_run") and not compiled:
         share = manifest["plan"]["planned_share"]
         tables.wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
     if (less := manifest.get("left_out")) and (text := choices.left_out(less)):

@@ -17,12 +17,16 @@ def show(report: MachineReport) -> None:
     """Print what `doctor` found."""
     targets = report["targets"]
     works = {name: found for name, found in targets.items() if found["works"]}
-    lacks = {name: found for name, found in targets.items() if not found["works"]}
+    builds = {n: found for n, found in targets.items() if n not in works and found.get("builds")}
+    lacks = {n: found for n, found in targets.items() if n not in works and n not in builds}
     if works:
         tables.say("These targets work here:")
         tables.facts([(name, found["detail"]) for name, found in works.items()], indent="  ")
+    if builds:
+        tables.say(f"{chr(10) if works else ''}These build engines here, for other machines:")
+        tables.facts([(name, found["detail"]) for name, found in builds.items()], indent="  ")
     if lacks:
-        tables.say(f"{chr(10) if works else ''}These do not:")
+        tables.say(f"{chr(10) if works or builds else ''}These do not work:")
         for name, found in lacks.items():
             _lacks(name, found["detail"], found["remedy"])
     tables.say("\nThis machine:")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qdeploy.cli import choices, tables
+from qdeploy.cli import choices, rules, tables
+from qdeploy.cli.certificate import certificate
 from qdeploy.commands import command, free_place, quoted
-from qdeploy.figures import decibels, megabytes, percent_cell
+from qdeploy.figures import decibels, megabytes
 from qdeploy.names import short_name
-from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.certificate import Compiled, Int8
 from qdeploy.schemas.inspection import (
-    Contract,
     FloatCause,
     InspectedEngine,
     InspectedFile,
@@ -18,12 +18,20 @@ from qdeploy.schemas.inspection import (
     Inspection,
     KeptStatistics,
     Layer,
-    RuleSummary,
     SiteLevel,
 )
 from qdeploy.schemas.manifest import Noise
 
-_LINES = ("contract", "layers", "float", "int8", "noise", "planned_gemms", "other_products")
+_LINES = (
+    "compiled",
+    "contract",
+    "layers",
+    "float",
+    "int8",
+    "noise",
+    "planned_gemms",
+    "other_products",
+)
 _STATISTICS = 3  # calibrations that the summary lists
 _OPERATORS = 8
 _LEAST = 0.0005  # share that is still 0.1 %
@@ -51,14 +59,18 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
     else:
         tables.facts(_file(found, path))
         if checked := found.get("contract"):
-            _broken_rules(checked, verbose=verbose)
+            rules.show(checked, verbose=verbose)
     if layers := found.get("layers"):
         _layers(layers)
     _causes(found.get("float") or [])
     if verbose:
         _rest(found)
-        if (check := found.get("int8")) and check["gemms"]:
-            certificate(check)
+        checks: list[Int8 | Compiled | None] = [found.get("int8")]
+        if found["kind"] == "engine":
+            checks.append(found.get("compiled"))
+        for check in checks:
+            if check and check["gemms"]:
+                certificate(check)
     elif found["kind"] == "engine" and found["sites"]:
         tables.say("Every site and GEMM: add -v.")
 
@@ -99,7 +111,11 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
             text += f"; tokens of a row: {tables.lengths(calibration)}"
         rows.append(("calibrated on", text))
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
-    rows.append(("INT8", str(check["summary"]) if check else f"{planned}; no kernel was looked at"))
+    if compiled := found.get("compiled"):
+        rows.append(("compiled", str(compiled["summary"])))
+    if check or not compiled:
+        text = str(check["summary"]) if check else f"{planned}; no kernel was looked at"
+        rows.append(("INT8", text))
     if (less := found["left_out"]) and (text := choices.left_out(less)):
         rows.append(("left out", text))
     if (noise := found["noise"]) is not None:
@@ -240,59 +256,6 @@ def _causes(causes: list[FloatCause]) -> None:
             f"{_percent(cause['flops_share'])} of the FLOPs ({cause['reason']}): {names}"
             + (f" and {more} more" if more > 0 else "")
         )
-
-
-def _broken_rules(found: Contract, *, verbose: bool) -> None:
-    """Broken rules, each once; with `verbose` each of them."""
-    target, errors = found["target"], found["errors"]
-    verdict = "keeps the rules" if not errors else f"breaks the rules in {errors} places"
-    tables.say("")
-    tables.say(f"{target}: {verdict}, {found['advice']} of advice")
-    if verbose:
-        for one in found["violations"]:
-            tables.wrapped(
-                f"  {one['severity']}: {one['node']}: {one['text']}; {one['remedy']} "
-                f"({one['rule']})"
-            )
-        return
-    for rule in found["rules"]:
-        _rule(rule)
-
-
-def _rule(rule: RuleSummary) -> None:
-    """A rule, how often it is broken, what to do, and the first places."""
-    count, places = rule["count"], rule["places"]
-    texts = {place["text"] for place in places}
-    fact = f": {places[0]['text']}" if len(texts) == 1 else ""
-    tables.wrapped(
-        f"{rule['severity']} {rule['rule']}, {count} place{'s' if count > 1 else ''}{fact}. "
-        f"To do: {rule['remedy']}."
-    )
-    for place in places:
-        own = f": {place['text']}" if len(texts) > 1 else ""
-        tables.wrapped(f"{short_name(place['node'])}{own}", indent="    ")
-    if more := count - len(places):
-        tables.say(f"    and {more} more (all of them: -v)")
-
-
-def certificate(check: Int8) -> None:
-    """One line per GEMM: what was planned, what ran, and its shares."""
-    from rich.table import Table
-
-    table = Table(title=tables.int8(check))
-    for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
-        table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
-    for name, gemm in check["gemms"].items():
-        table.add_row(
-            short_name(name),
-            gemm["planned"],
-            gemm["kernel"],
-            percent_cell(gemm["flops_share"]),
-            percent_cell(gemm["time_share"]),
-            gemm["reason"],
-            style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
-        )
-    tables.show(table)
 
 
 def _percent(share: float) -> str:

@@ -12,9 +12,11 @@ from qdeploy.calibrate.sample import Sample, measuring_sample
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
+from qdeploy.deploy.compilation import certify_compiled
 from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lower import lower
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
@@ -33,7 +35,7 @@ from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.schemas.built import Built
 from qdeploy.schemas.certificate import Certificate, Int8, Tally
-from qdeploy.schemas.manifest import Interface
+from qdeploy.schemas.manifest import EngineFields, Interface
 from qdeploy.schemas.reading import ReadingFields
 from qdeploy.types import Array, PathLike, Progress
 
@@ -140,13 +142,16 @@ def _write_engine(
     if not request.asked.dry_run:
         shape, how = request.asked.shape, request.asked.compilation
         fields = {**fields, **request.target.compile(work, fields, shape, how)}
-        engine = request.target.open(work, fields, threads=2)
+        engine = request.target.open_built(work, fields, threads=2)
+    if engine is not None:
         certificate["int8"] = _certificate(engine, request, fields, certificate)
+    _certify_compiled(work, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
     last = "certify" if sample is None else "measure"
     if sample is not None:
         report(last, 0, 1)
         fields["noise"] = measure_noise(request.model_dir, work, fields, sample, engine)
+    request.target.finish(work, engine)
     write_guides(work, fields, certificate)
     if model_digest(home) != digest:
         raise ModelError(f"{home} was replaced while this was built. Build again.")
@@ -155,6 +160,7 @@ def _write_engine(
     return {
         **fields,
         "int8": certificate.get("int8"),
+        "compiled": certificate.get("compiled"),
         "plan": summary(plan, planned["planned_share"]),
         "size_mb": size_mb(work),
     }
@@ -173,6 +179,20 @@ def _warn_of_unplanned(certificate: Certificate, planned: Tally) -> None:
             QDeployWarning,
             stacklevel=4,
         )
+
+
+def _certify_compiled(
+    work: Path, request: Request, fields: EngineFields, certificate: Certificate
+) -> None:
+    """Add what a compiler without a device made of the engine, where the target has one."""
+    planned = certificate["planned_gemms"]
+    names = {name: [TraceName(*mark) for mark in gemm["marks"]] for name, gemm in planned.items()}
+    found = request.target.compilation(work, fields, names, request.asked.compilation)
+    if found is None:
+        return
+    check = certificate["compiled"] = certify_compiled(found, certificate)
+    if check["fallbacks"]:
+        _warn_of_fallbacks(check, f"were not compiled as INT8 by {found.compiler}")
 
 
 def _probe(request: Request, manifest: Interface) -> dict[str, Array]:
@@ -196,20 +216,27 @@ def _certificate(
     int8 = certify(engine, planned, _probe(request, manifest))
     if not int8["fallbacks"]:
         return int8
-    worst = int8["fallbacks"][0]
-    text = (
-        f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
-        f"(first: {short_name(worst['site'])}: {worst['reason']})."
-    )
     if not request.target.compiles:
         raise VerificationError(
-            f"{text} Nothing was written; report this with the versions that `qdeploy doctor` "
-            "prints."
+            f"{_fallbacks(int8, 'would not run in INT8')} Nothing was written; report this with "
+            "the versions that `qdeploy doctor` prints."
         )
+    _warn_of_fallbacks(int8, "would not run in INT8")
+    return int8
+
+
+def _fallbacks(check: Int8, what: str) -> str:
+    worst = check["fallbacks"][0]
+    return (
+        f"{len(check['fallbacks'])} of {check['planned']} planned GEMMs {what} (first: "
+        f"{short_name(worst['site'])}: {worst['reason']})."
+    )
+
+
+def _warn_of_fallbacks(check: Int8, what: str) -> None:
     warnings.warn(
-        f"{text} The certificate names them; `qdeploy eval --require-int8 SHARE` makes a gate of "
-        "it.",
+        f"{_fallbacks(check, what)} The certificate names them; `qdeploy eval --require-int8 SHARE`"
+        " makes a gate of it.",
         QDeployWarning,
         stacklevel=2,
     )
-    return int8

@@ -36,7 +36,9 @@ _FILES = {
     "config.json": "configuration of the checkpoint, with its class names",
     SCRIPT: "answers without qdeploy",
     "plan.json": "how each tensor is quantized, and why",
-    "certificate.json": "which kernels ran in INT8",
+    "builder.log": "what the compiler said",
+    "layers.json": "layers of the compiled engine",
+    "certificate.json": "which kernels ran in INT8, or were compiled so",
     "qdeploy.json": "how the engine was made, and the sha256 of each file",
 }
 
@@ -80,6 +82,9 @@ def _how(manifest: EngineFields) -> str:
 
 def _runs_in(manifest: EngineFields) -> str:
     target = TARGETS[manifest["target"]]
+    if target.ahead_of_time and not manifest.get("dry_run"):
+        aimed = (manifest.get("builder") or {}).get("compute_capabilities") or []
+        return f"It runs in TensorRT-RTX, on RTX GPUs of compute capability {', '.join(aimed)}."
     if manifest.get("dry_run") and target.compiles:
         return (
             f"It is of a dry run: the graph is lowered for `{target.name}` and not compiled. Build "
@@ -101,9 +106,11 @@ def _table(
     yield f"| rows | of up to {manifest['max_length']} tokens |"
     yield f"| target | `{manifest['target']}`, the rest in {manifest['rest_precision']} |"
     yield f"| strategy | `{manifest['strategy']}`, scope `{manifest['scope']}` |"
-    int8 = certificate.get("int8")
-    if int8 is not None:
-        yield f"| INT8 | {_int8(int8)} |"
+    if (int8 := certificate.get("int8")) is not None:
+        yield f"| INT8 | {_int8(int8, 'ran in')} |"
+    if (compiled := certificate.get("compiled")) is not None:
+        by = f"{compiled['compiler']} for {', '.join(compiled['compute_capabilities'])}"
+        yield f"| compiled by {by} | {_int8(compiled, 'were compiled as')}; nothing ran |"
     if (noise := manifest.get("noise")) is not None:
         yield f"| noise | {_noise(noise)} |"
     calibration = manifest.get("calibration")
@@ -113,12 +120,12 @@ def _table(
     yield f"| size | {megabytes(size_mb)} MB of graph and weights |"
 
 
-def _int8(check: Int8) -> str:
+def _int8(check: Int8, done: str) -> str:
     """What the certificate found, in words of its own: shares of time differ from run to run."""
     if not check["planned"]:
         return "none: no GEMM is planned in INT8"
     return (
-        f"{check['executed']} of {check['planned']} planned GEMMs ran in INT8, which is "
+        f"{check['executed']} of {check['planned']} planned GEMMs {done} INT8, which is "
         f"{percent(check['flops_share'])} of the FLOPs of all products with weights"
     )
 

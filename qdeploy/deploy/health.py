@@ -22,15 +22,18 @@ class Health:
         works: an engine of this target runs here, in INT8.
         detail: the versions that work, or the reason that it does not.
         remedy: what to type; empty when it works.
+        builds: of targets that compile without a device, whether that works here.
     """
 
     works: bool
     detail: str
     remedy: str = ""
+    builds: bool | None = None
 
     def to_json(self) -> TargetHealth:
         """For the report of `doctor`."""
-        return {"works": self.works, "detail": self.detail, "remedy": self.remedy}
+        found: TargetHealth = {"works": self.works, "detail": self.detail, "remedy": self.remedy}
+        return found if self.builds is None else {**found, "builds": self.builds}
 
 
 def gpu_package() -> str:
@@ -47,3 +50,8 @@ def both_packages() -> str:
 def tensorrt_package() -> str:
     """What to type for TensorRT."""
     return f"Type: {install_command('tensorrt')}{_WHERE}"
+
+
+def rtx_package() -> str:
+    """What to type for TensorRT-RTX, which builds engines on machines without a GPU too."""
+    return f"Type: {install_command('tensorrt-rtx')}"

@@ -231,6 +231,7 @@ def _engine(directory: Path) -> InspectedEngine:
         "planned_gemms": certificate["planned_gemms"],
         "other_products": others,
         "int8": check,
+        "compiled": certificate.get("compiled"),
     }
 
 

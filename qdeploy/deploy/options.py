@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qdeploy import common_options as common
@@ -19,6 +20,8 @@ from qdeploy.types import OwnMetric, PathLike
 # Headings of help; a test holds those of targets against what the targets take.
 ENGINE = "What to build"
 TENSORRT = "Only with --target tensorrt"
+RTX = "Only with --target tensorrt-rtx"
+_CAPABILITY = re.compile(r"[1-9]\d?\.\d")
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
 AUTO, REMOVED, KEPT = "auto", "removed", "kept"  # padding
 Shape = tuple[int, int]  # rows and tokens of a run
@@ -56,13 +59,26 @@ class CompileOptions(Options):
     version_compatible: bool = option(
         False, "The engine runs under later versions of TensorRT too.", group=TENSORRT
     )
-    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=TENSORRT, negated=True)
+    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=BUILDER, negated=True)
+    compute_capability: Sequence[str] | str = option(
+        (),
+        "The GPUs that the engine is for: 8.6 is RTX 30, 8.9 RTX 40. All that take the strategy"
+        " when left out.",
+        group=RTX,
+        metavar="M.N,...",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, shape in (("--min-shape", self.min_shape), ("--max-shape", self.max_shape)):
             if shape is not None:
                 parse_shape(shape, name)
+        object.__setattr__(self, "compute_capability", _capabilities(self.compute_capability))
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The compute capabilities that were named, in rising order."""
+        return tuple(self.compute_capability)
 
     def profile(self, usual: Shape, longest: int) -> dict[str, Shape]:
         """Rows and tokens of the smallest, the usual and the largest run.
@@ -188,6 +204,23 @@ class BuildOptions(Options):
     def shape(self) -> Shape:
         """Rows and tokens of the runs that the engine is tuned for."""
         return parse_shape(self.opt_shape)
+
+
+def _capabilities(named: Sequence[str] | str) -> tuple[str, ...]:
+    """A list of compute capabilities, also as one text with commas; each once, in rising order.
+
+    Raises:
+        PlanError: one that is no pair of numbers.
+    """
+    listed = named.split(",") if isinstance(named, str) else named
+    found = {one.strip() for one in map(str, listed) if one.strip()}
+    for one in sorted(found):
+        if not _CAPABILITY.fullmatch(one):
+            raise PlanError(
+                f"--compute-capability {one!r} is none. Write major and minor number, as NVIDIA "
+                "lists them: 8.6 for an RTX 3050, 8.9 for an RTX 4090."
+            )
+    return tuple(sorted(found, key=lambda one: tuple(map(int, one.split(".")))))
 
 
 def parse_shape(text: str, flag: str = "--opt-shape") -> Shape:

@@ -110,12 +110,13 @@ def _unplanned(gemms: Mapping[str, CertifiedGemm]) -> list[Unplanned]:
     return sorted(found, key=lambda entry: -entry["flops_share"])
 
 
-def worded(check: Tally, *, measured: bool) -> Int8:
+def worded(check: Tally, *, measured: bool, compiler: str | None = None) -> Int8:
     """With the three figures as everything prints them: "summary" in a sentence, "short" in a cell;
     none stands for another.
 
     Args:
         measured: FLOPs are of a run; else they are estimates.
+        compiler: that lists the kernels, where nothing ran.
     """
     short = (
         f"{percent(check['planned_share'])}, {check['executed']}/{check['planned']}, "
@@ -132,20 +133,23 @@ def worded(check: Tally, *, measured: bool) -> Int8:
         "unplanned": check.get("unplanned", []),
         "gemms": check["gemms"],
         "flops_measured": measured,
-        "summary": _summary(check, measured=measured),
+        "summary": _summary(check, measured=measured, compiler=compiler),
         "short": short if check["planned"] else "none",
     }
 
 
-def _summary(check: Tally, *, measured: bool) -> str:
+def _summary(check: Tally, *, measured: bool, compiler: str | None) -> str:
     if not check["planned"]:
         return "no GEMM is planned in INT8"
+    done = "ran in" if compiler is None else "compiled as"
     text = (
         f"{percent(check['planned_share'])} of all constant-weight FLOPs planned, "
-        f"{check['executed']}/{check['planned']} planned GEMMs ran in INT8 "
+        f"{check['executed']}/{check['planned']} planned GEMMs {done} INT8 "
         f"({percent(check.get('executed_share'))} of the planned FLOPs), "
         f"INT8 share of all {percent(check['flops_share'])}"
     )
+    if compiler is not None:
+        text += f"; by {compiler}, and nothing ran"
     if (share := check.get("time_share")) is not None:
         text += f", {percent(share)} of kernel time"
     return text if measured else f"{text} (FLOPs estimated from the weights)"

@@ -23,7 +23,7 @@ Signature = tuple[int, int, int, int, int]
 
 SHA256, STAT = "sha256", "stat"
 WAYS = (SHA256, STAT)
-GRAPHS = ("model.onnx", "model.onnx.data", "model.plan")
+GRAPHS = ("model.onnx", "model.onnx.data", "model.plan", "kernels.cache")
 _KNOWN_MOST = 4096  # digests that are kept
 # Times of files tick every few milliseconds, on some file systems every two seconds: of a file that
 # is younger a change need not be seen by them, and its digest is not kept.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from qdeploy.schemas.certificate import Int8
+from qdeploy.schemas.certificate import Compiled, Int8
 from qdeploy.schemas.manifest import EngineFields
 
 
@@ -27,6 +27,7 @@ class Built(EngineFields):
     """
 
     int8: Int8 | None
+    compiled: Compiled | None
     plan: PlanSummary
     size_mb: float
 

@@ -107,13 +107,26 @@ class Int8(Tally, Told):
     """What ran of an engine, or of a foreign file."""
 
 
+class Compiled(Int8):
+    """What a compiler made of an engine where no device was at hand: nothing ran.
+
+    `executed` counts GEMMs that were compiled as planned. `compiler` is its name and version,
+    `compute_capabilities` the devices that it compiled for, `launches` the kernels of a run.
+    """
+
+    compiler: Text
+    compute_capabilities: list[Text]
+    launches: Count
+
+
 class Certificate(TypedDict):
-    """certificate.json; a dry run has no `int8`."""
+    """certificate.json; `int8` is of a run, which a dry run has not."""
 
     planned_gemms: dict[str, PlannedGemm]
     other_products: dict[str, OtherProduct]
     flops_measured: bool
     int8: NotRequired[Int8 | None]
+    compiled: NotRequired[Compiled | None]
 
 
 def require_possible(found: Certificate) -> None:
@@ -122,8 +135,13 @@ def require_possible(found: Certificate) -> None:
     Raises:
         ValueError: more GEMMs ran in INT8 than were to.
     """
-    int8 = found.get("int8")
-    if int8 and int8["executed"] > int8["planned"]:
-        raise ValueError(
-            f"{int8['executed']} GEMMs ran in INT8 of {int8['planned']} that were to - at `$.int8`"
-        )
+    checks: dict[str, Int8 | Compiled | None] = {
+        "int8": found.get("int8"),
+        "compiled": found.get("compiled"),
+    }
+    for key, check in checks.items():
+        if check and check["executed"] > check["planned"]:
+            raise ValueError(
+                f"{check['executed']} GEMMs are INT8 of {check['planned']} that were to be - at "
+                f"`$.{key}`"
+            )

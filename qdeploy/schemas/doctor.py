@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from qdeploy.schemas.manifest import Device
 
@@ -15,6 +15,7 @@ class TargetHealth(TypedDict):
     works: bool
     detail: str
     remedy: str
+    builds: NotRequired[bool]
 
 
 # Instructions that decide how fast INT8 GEMMs run on x86: None where nobody can tell.

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from typing_extensions import NotRequired, TypedDict
 
-from qdeploy.schemas.certificate import Int8, OtherProduct, PlannedGemm
+from qdeploy.schemas.certificate import Compiled, Int8, OtherProduct, PlannedGemm
 from qdeploy.schemas.fields import Count, Positive, Precision, Share, TaskName, TimeShare
 from qdeploy.schemas.manifest import (
     Calibration,
@@ -149,6 +149,7 @@ class InspectedEngine(SharedFacts, PlannedFacts, FloatCauses):
     planned_gemms: dict[str, PlannedGemm]
     other_products: dict[str, OtherProduct]
     int8: Int8 | None
+    compiled: Compiled | None
 
 
 class Place(TypedDict):

@@ -151,6 +151,8 @@ class Builder(TypedDict):
     """What compiled an engine."""
 
     tensorrt: NotRequired[str]
+    tensorrt_rtx: NotRequired[str]
+    compute_capabilities: NotRequired[list[str]]
     device: NotRequired[Device | None]
     shapes: NotRequired[Shapes | None]
     workspace_mb: NotRequired[int | None]

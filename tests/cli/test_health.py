@@ -54,7 +54,9 @@ def test_what_works_comes_first_and_then_what_does_not_with_its_remedy(
         "  ort-cpu  onnxruntime 1.31, INT8 kernel X.",
     ]
     text = " ".join(" ".join(lines).split())
-    assert text.index("These do not:") < text.index("ort-cuda: onnxruntime 1.31 is built without")
+    assert text.index("These do not work:") < text.index(
+        "ort-cuda: onnxruntime 1.31 is built without"
+    )
     assert "Type (on a machine with an NVIDIA GPU):" in text
     for part in (
         "CPU Test CPU",

@@ -38,7 +38,7 @@ class Package:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every package is there, and so is a GPU; what the test GEMM does is not."""
-    monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.api.package", lambda: Package)
+    monkeypatch.setattr(tensorrt_api.Library, "package", lambda self: Package)
     monkeypatch.setattr(ort, "get_available_providers", lambda: PROVIDERS)
     monkeypatch.setattr(trial, "device", lambda: FOUND)
     return monkeypatch
@@ -85,10 +85,10 @@ def test_no_gpu_is_told_apart_from_no_package(target: str, installed: pytest.Mon
 
 
 def test_missing_packages_name_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> Any:
+    def missing(self: tensorrt_api.Library) -> Any:
         raise TargetError("tensorrt cannot be imported: no module.")
 
-    monkeypatch.setattr("qdeploy.deploy.targets.tensorrt.api.package", missing)
+    monkeypatch.setattr(tensorrt_api.Library, "package", missing)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     commands = {
         "tensorrt": install_command("tensorrt"),
@@ -107,7 +107,7 @@ def test_a_folder_of_that_name_is_not_the_package(tmp_path: Path) -> None:
         pytest.skip("the package is here")
     (tmp_path / "tensorrt").mkdir()
     with importing(tmp_path), pytest.raises(TargetError, match="rename that one"):
-        tensorrt_api.package()
+        tensorrt_api.TENSORRT.package()
 
 
 def test_no_kernel_is_no_proof() -> None:

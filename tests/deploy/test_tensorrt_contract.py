@@ -38,7 +38,8 @@ FUNCTIONS = (
     "int getNvOnnxParserVersion",
     "int initLibNvInferPlugins",
 )
-API = Path(qdeploy.__file__).parent / "deploy" / "targets" / "tensorrt" / "api.py"
+HOME = Path(qdeploy.__file__).parent / "deploy" / "targets" / "tensorrt"
+FILES = ("api.py", "builder.py", "opened.py")  # those that both packages serve
 CUDA = Path(qdeploy.__file__).parent / "deploy" / "cuda.py"
 
 
@@ -116,8 +117,12 @@ def names_of(source: str, root: str = "api") -> set[str]:
     return found
 
 
+def source_of(*files: str) -> str:
+    return "\n".join((HOME / name).read_text("utf-8") for name in files or FILES)
+
+
 def test_names_are_found_in_the_code() -> None:
-    names = names_of(API.read_text("utf-8"))
+    names = names_of(source_of())
     assert len(names) > 40
     assert {
         "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
@@ -143,7 +148,7 @@ print(json.dumps([name for name in {sorted(names)!r} if not known(name)]))
 
 def test_every_name_exists_in_both_versions(bindings: Bindings) -> None:
     # `builder.log` and the like are no attributes of pybind classes: none is excepted
-    assert missing(bindings, names_of(API.read_text("utf-8"))) == []
+    assert missing(bindings, names_of(source_of())) == []
 
 
 def test_a_name_that_does_not_exist_is_seen(bindings: Bindings) -> None:
@@ -201,7 +206,7 @@ def test_the_reader_of_signatures_tells_right_from_wrong() -> None:
 
 
 def test_arguments_are_those_of_the_signatures(bindings: Bindings) -> None:
-    calls = calls_of(API.read_text("utf-8"))
+    calls = calls_of(source_of())
     assert len(calls) > 20
     names = sorted(calls)
     code = f"""
@@ -245,7 +250,8 @@ def test_types_of_tensors_become_numpys(bindings: Bindings) -> None:
 def test_without_a_driver_the_reason_is_said(bindings: Bindings, step: str) -> None:
     code = f"""
 from pathlib import Path
-from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan
+from qdeploy.deploy.targets.tensorrt.builder import Settings, build_plan
+from qdeploy.deploy.targets.tensorrt.opened import Opened
 from qdeploy.errors import TargetError
 try:
     {step}
@@ -257,12 +263,12 @@ except TargetError as error:
 
 def test_a_logger_and_a_profiler_of_our_own_are_taken(bindings: Bindings) -> None:
     code = """
-from qdeploy.deploy.targets.tensorrt.api import _last, _logger
-logger = _logger()
+from qdeploy.deploy.targets.tensorrt.api import TENSORRT
+logger = TENSORRT.logger()
 logger.log(trt.ILogger.Severity.ERROR, "broken")
 logger.log(trt.ILogger.Severity.INFO, "said")
 logger.log(trt.ILogger.Severity.VERBOSE, "chatter")
-print(json.dumps([list(logger.lines), _last(), logger is _logger()]))
+print(json.dumps([list(logger.lines), TENSORRT.last(), logger is TENSORRT.logger()]))
 """
     assert bindings.ask(code) == [["ERROR: broken", "INFO: said"], "ERROR: broken", True]
 

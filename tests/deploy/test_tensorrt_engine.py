@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from qdeploy.deploy.options import CompileOptions
+from qdeploy.deploy.targets.tensorrt import directory
 from qdeploy.deploy.targets.tensorrt import engine as engines
 from qdeploy.deploy.targets.tensorrt.engine import TensorRtEngine
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning, TargetError
@@ -97,7 +98,7 @@ class FakePlan:
 
     inputs, outputs = ("x",), ("y",)
 
-    def __init__(self, plan: bytes, *, host_code: bool = False) -> None:
+    def __init__(self, plan: bytes, *, host_code: bool = False, **_: object) -> None:
         self.host_code = host_code
         self.shape: tuple[int, ...] = ()
         self.pointers: dict[str, int] = {}
@@ -220,7 +221,7 @@ def test_a_missing_plan(tmp_path: Path) -> None:
 def test_version_compatible_plans_may_bring_code(plan: Path) -> None:
     for compatible in (True, False):
         manifest: Any = {"builder": {"version_compatible": compatible}, "cuda_graph": False}
-        engine: Any = engines.open_directory(plan.parent, manifest, threads=1)
+        engine: Any = directory.open_directory(plan.parent, manifest, threads=1)
         assert engine._opened.host_code == compatible
         assert not engine.graphs
 

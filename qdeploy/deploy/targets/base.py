@@ -11,13 +11,16 @@ from qdeploy.errors import TargetError, VerificationError
 from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import onnx_ir as ir
 
     from qdeploy.calibrate.plan import Plan
+    from qdeploy.deploy.compilation import Compilation
     from qdeploy.deploy.engine import Engine
     from qdeploy.deploy.health import Health
     from qdeploy.deploy.lowering.cost_model import Costs
-    from qdeploy.deploy.lowering.lowered import Lowered
+    from qdeploy.deploy.lowering.lowered import Lowered, TraceName
     from qdeploy.deploy.options import CompileOptions
     from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
@@ -70,6 +73,7 @@ class Target(ABC):
         rest_precisions: what GEMMs in float, attention and elementwise operators may be computed
             in; the first is the default.
         compiles: whether an engine is compiled at build time, for one kind of device.
+        ahead_of_time: whether that needs no device: it is then opened elsewhere.
         takes: what of `CompileOptions` it heeds.
         adds_int8: whether it has residual sums of rounded tensors.
         drops_padding: whether runs gain from `remove_padding`, whose shapes depend on the data.
@@ -82,6 +86,7 @@ class Target(ABC):
     pre_quant_scale: ClassVar[str] = "everywhere"
     rest_precisions: ClassVar[tuple[str, ...]] = ("f32",)
     compiles: ClassVar[bool] = False
+    ahead_of_time: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
     adds_int8: ClassVar[bool] = False
     drops_padding: ClassVar[bool] = False
@@ -153,6 +158,42 @@ class Target(ABC):
         """
         del directory, manifest, shape, how
         return {}
+
+    def runs_here(self) -> bool:
+        """Whether an engine that was compiled can be run at once; True where that needs no asking.
+
+        Targets that compile for a device at hand refuse before, in `require`.
+        """
+        return True
+
+    def open_built(self, directory: Path, manifest: EngineFields, threads: int) -> Engine | None:
+        """The engine that was just compiled; None where no device is at hand that runs it."""
+        return self.open(directory, manifest, threads)
+
+    def compilation(
+        self,
+        directory: Path,
+        manifest: EngineFields,
+        gemms: Mapping[str, Sequence[TraceName]],
+        how: CompileOptions,
+    ) -> Compilation | None:
+        """What a compiler without a device makes of an engine's graph; None where there is none.
+
+        Args:
+            directory: with its model.onnx.
+            manifest: of the engine.
+            gemms: GEMM name → the names that its lowering left.
+            how: as in `compile`.
+        """
+        del directory, manifest, gemms, how
+        return None
+
+    def finish(self, directory: Path, engine: Engine | None) -> None:  # noqa: B027  (most do not)
+        """Put in order what is no longer needed, or what was made since, when all is measured.
+
+        Args:
+            engine: of `open_built`.
+        """
 
     def broken_rules(self, model: ir.Model) -> list[BrokenRule]:
         """Where a graph breaks the rules that this target has for quantized ones."""

@@ -19,10 +19,12 @@ from qdeploy.deploy.health import ELSEWHERE, both_packages
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort.gpu import ONNX, OrtGpuEngine, require_provider
-from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
+from qdeploy.deploy.targets.tensorrt import directory as plans
 from qdeploy.deploy.targets.tensorrt import inspector
-from qdeploy.deploy.targets.tensorrt.api import Opened, package
-from qdeploy.deploy.targets.tensorrt.engine import PLAN, read_plan
+from qdeploy.deploy.targets.tensorrt.api import TENSORRT as LIBRARY
+from qdeploy.deploy.targets.tensorrt.directory import PLAN
+from qdeploy.deploy.targets.tensorrt.engine import read_plan
+from qdeploy.deploy.targets.tensorrt.opened import Opened
 from qdeploy.errors import TargetError
 from qdeploy.schemas.manifest import CompiledFields, EngineFields
 from qdeploy.types import Array
@@ -70,7 +72,7 @@ def require() -> None:
         TargetError: the provider, TensorRT 10, CUDA or a GPU is missing, with the way out.
     """
     try:
-        found = package()  # first: it loads the libraries that the provider links
+        found = LIBRARY.package()  # first: it loads the libraries that the provider links
         require_provider(TENSORRT)
         device()
     except TargetError as error:
@@ -90,15 +92,15 @@ def compile_directory(
     """Compile model.onnx to model.plan; the wrapper takes its place.
 
     Returns:
-        As `tensorrt_engine.compile_directory`, without "cuda_graph".
+        As `plans.compile_directory`, without "cuda_graph".
 
     Raises:
-        ModelError, TargetError: see `qdeploy.deploy.targets.tensorrt.api.build_plan`.
+        ModelError, TargetError: see `qdeploy.deploy.targets.tensorrt.builder.build_plan`.
     """
     import onnx_ir as ir  # which a machine that runs engines does without
 
     outside = wrapper(ir.load(directory / ONNX))
-    found = tensorrt_engine.compile_directory(directory, manifest, shape, how)
+    found = plans.compile_directory(directory, manifest, shape, how)
     ir.save(outside, directory / ONNX)
     return {"builder": found["builder"]}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.deploy.health import Health
-from qdeploy.deploy.targets.tensorrt import api
-from qdeploy.deploy.targets.tensorrt.engine import ONNX, compile_directory, open_directory
+from qdeploy.deploy.targets.tensorrt.api import TENSORRT
+from qdeploy.deploy.targets.tensorrt.directory import ONNX, compile_directory, open_directory
 from qdeploy.deploy.trial import BUILD, FEEDS, FIELDS, TRACE_NAMES, only, save_gemm, tried_on_gpu
 from qdeploy.errors import TargetError
 
@@ -19,7 +19,7 @@ def diagnose(install: str) -> Health:
         install: what to type where it does not work.
     """
     try:
-        version = f"tensorrt {api.package().__version__}"
+        version = f"tensorrt {TENSORRT.package().__version__}"
     except TargetError as error:
         return Health(False, str(error).removesuffix(f" {install}"), install)
     return tried_on_gpu(version, attempt, install)

@@ -9,18 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from qdeploy.deploy.cuda import Buffer, Graph, Stream, device
+from qdeploy.deploy.cuda import Buffer, Graph, Stream
 from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
-from qdeploy.deploy.health import ELSEWHERE
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.targets.tensorrt import inspector
-from qdeploy.deploy.targets.tensorrt.api import Opened, Settings, build_plan, package
+from qdeploy.deploy.targets.tensorrt.api import TENSORRT, Library
+from qdeploy.deploy.targets.tensorrt.opened import Opened
 from qdeploy.errors import ModelError, QDeployWarning, TargetError
-from qdeploy.schemas.manifest import CompiledFields, EngineFields
 from qdeploy.types import Array
-
-ONNX, PLAN, LOG, LAYERS = "model.onnx", "model.plan", "builder.log", "layers.json"
 
 
 class TensorRtEngine(Engine):
@@ -36,7 +32,14 @@ class TensorRtEngine(Engine):
     on_device = True
 
     def __init__(
-        self, path: Path, *, threads: int = 1, graphs: bool = True, host_code: bool = False
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        graphs: bool = True,
+        host_code: bool = False,
+        library: Library = TENSORRT,
+        kernels: bytes = b"",
     ) -> None:
         super().__init__()
         self._turn = threading.Lock()
@@ -44,7 +47,10 @@ class TensorRtEngine(Engine):
         self.threads = threads
         self.graphs = graphs
         self._host_code = host_code
-        self._opened = Opened(read_plan(path), host_code=host_code)
+        self._library, self._kernels = library, kernels
+        self._opened = Opened(
+            read_plan(path), host_code=host_code, library=library, kernels=kernels
+        )
         self._stream = Stream()
         self.input_names = self._opened.inputs
         self.output_names = self._opened.outputs
@@ -141,11 +147,21 @@ class TensorRtEngine(Engine):
         layers, kernels = self._profiled(feeds, iterations)
         return KernelTrace(inspector.of_gemms(layers, kernels, gemms), kernels)
 
+    def kernels(self) -> bytes:
+        """Of an ahead-of-time plan, the kernels that were compiled on this device so far."""
+        return self._opened.kernels()
+
     def _profiled(
         self, feeds: Mapping[str, Array], iterations: int
     ) -> tuple[list[inspector.Layer], list[KernelTime]]:
         # a graph's layers report no times
-        engine = TensorRtEngine(self.path, graphs=False, host_code=self._host_code)
+        engine = TensorRtEngine(
+            self.path,
+            graphs=False,
+            host_code=self._host_code,
+            library=self._library,
+            kernels=self._kernels,
+        )
         times = engine._opened.watch()
         for _ in range(iterations + 1):
             engine.run(feeds)
@@ -180,86 +196,3 @@ def read_plan(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}. Build it again.") from error
-
-
-def require() -> None:
-    """Refuse what cannot be compiled here.
-
-    Raises:
-        TargetError: TensorRT, CUDA or a GPU is missing, with the way out.
-    """
-    try:
-        package()
-        device()
-    except TargetError as error:
-        raise TargetError(f"{str(error).rstrip('.')}. {ELSEWHERE}") from None
-
-
-def compile_directory(
-    directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
-) -> CompiledFields:
-    """Compile model.onnx to model.plan, which takes its place.
-
-    Beside it builder.log, and layers.json: what the engine inspector says of it.
-
-    Returns:
-        {"builder": {"tensorrt", "device", "shapes", …}, "cuda_graph"} for the manifest.
-
-    Raises:
-        ModelError, TargetError: see `build_plan`.
-    """
-    shapes = how.profile(shape, int(manifest["max_length"]))
-    cache = None if how.timing_cache is None else Path(how.timing_cache)
-    settings = Settings(
-        shapes=dict.fromkeys(manifest["inputs"], (shapes["min"], shapes["opt"], shapes["max"])),
-        workspace_mb=how.workspace_mb,
-        timing_cache=cache.read_bytes() if cache is not None and cache.is_file() else b"",
-        version_compatible=how.version_compatible,
-        refit=how.refit,
-    )
-    built = build_plan(directory / ONNX, settings)
-    (directory / PLAN).write_bytes(built.plan)
-    (directory / LOG).write_text("\n".join(built.log) + "\n", "utf-8")
-    opened = Opened(built.plan, host_code=how.version_compatible)
-    (directory / LAYERS).write_text(opened.information(), "utf-8")
-    if cache is not None:
-        _keep_timings(cache, built.timing_cache)
-    for left in directory.glob(f"{ONNX}*"):
-        left.unlink()
-    return {
-        "cuda_graph": how.cuda_graph,
-        "builder": {
-            "tensorrt": package().__version__,
-            "device": device(),
-            "shapes": {
-                "min": list(shapes["min"]),
-                "opt": list(shapes["opt"]),
-                "max": list(shapes["max"]),
-            },
-            "workspace_mb": how.workspace_mb,
-            "version_compatible": how.version_compatible,
-            "refit": how.refit,
-        },
-    }
-
-
-def _keep_timings(cache: Path, timings: bytes) -> None:
-    """Write the timing cache whole, or warn: the engine is built by then."""
-    try:
-        written = cache.with_name(f"{cache.name}.part")
-        written.write_bytes(timings)
-        written.replace(cache)
-    except OSError as error:
-        text = f"The timing cache {cache} was not written: {error.strerror}."
-        warnings.warn(text, QDeployWarning, stacklevel=3)
-
-
-def open_directory(directory: Path, manifest: EngineFields, threads: int) -> TensorRtEngine:
-    """The engine of an engine directory; see `qdeploy.deploy.targets.registry.Target`."""
-    builder = manifest.get("builder")
-    return TensorRtEngine(
-        directory / PLAN,
-        threads=threads,
-        graphs=bool(manifest.get("cuda_graph", True)),
-        host_code=bool(builder and builder.get("version_compatible")),
-    )

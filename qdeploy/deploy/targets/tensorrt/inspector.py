@@ -35,7 +35,10 @@ _INT8_KERNEL = re.compile(r"i8i32|i8i8|(?<![a-z])imma(?![a-z])|i\d{4,}gemm_s8|s8
 _FLOAT_KERNEL = re.compile(
     r"f16f16|f32f32|tf32|e4m3|e5m2|s\d{4,}gemm|mixed|(?<![a-z])[hd]mma(?![a-z])"
 )
-_PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)|myl_[a-z]*fc")  # fc: Myelin's
+_PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)")
+# Myelin's own: names of operators joined ("__myl_FcAddErfCast"). Fc is a product, ErfCast none.
+_MYELIN_PRODUCT = re.compile(r"__myl_(?:[A-Z][a-z0-9]*)*?Fc(?![a-z])")
+_FUSED_LATER = "runtime_fusion"  # a type of layers of RTX, without a kernel until it is loaded
 _ATTENTION = "mha"  # fused attention, which may take the name of a product beside it
 
 
@@ -48,6 +51,7 @@ class _Entry(TypedDict, total=False):
     TacticName: str
     TacticValue: str
     Inputs: Sequence[Mapping[str, object] | str]
+    Constants: Sequence[Mapping[str, object] | str]
     Weights: Mapping[str, object] | str
 
 
@@ -79,7 +83,10 @@ class Layer:
         kernel = self.tactic.lower()
         if _ATTENTION in kernel or _ATTENTION in self.name.lower():
             return False
-        return self._plain or bool(_PRODUCT_KERNEL.search(kernel))
+        if _MYELIN_PRODUCT.search(self.tactic):
+            return True
+        myelin = self.tactic.startswith("__myl_")  # names such as "…ConcCast" are no products
+        return self._plain or (not myelin and bool(_PRODUCT_KERNEL.search(kernel)))
 
     @property
     def int8(self) -> bool:
@@ -161,20 +168,30 @@ def of_gemms(
 
 
 def _layer(entry: _Entry) -> Layer:
-    name = str(entry.get("Name", ""))
+    name, kind = str(entry.get("Name", "")), str(entry.get("LayerType", "?"))
     nodes = _ONNX_LAYER.findall(str(entry.get("Metadata", "")))
     tactic = entry.get("TacticName", entry.get("TacticValue", ""))
-    weights = entry.get("Weights")
     return Layer(
         name,
-        str(entry.get("LayerType", "?")),
-        str(tactic),
+        kind,
+        # what is fused on the device, when the plan is loaded, is told by the layer's own name
+        str(tactic) or (name if kind == _FUSED_LATER else ""),
         # what stands behind a bar is the node's own documentation
         tuple(node.split(" | ")[0].strip() for node in nodes) or _nodes_in(name),
         not nodes,
-        _types(entry),
-        str(weights.get("Type", "")) if isinstance(weights, Mapping) else "",
+        _types(entry.get("Inputs", ())),
+        _weights(entry),
     )
+
+
+def _weights(entry: _Entry) -> str:
+    """Type of a layer's weights: told by itself (10 and 11), or that of its first matrix (RTX)."""
+    weights = entry.get("Weights")
+    if isinstance(weights, Mapping):
+        return str(weights.get("Type", ""))
+    shapes = [(c, c["Dimensions"]) for c in entry.get("Constants", ()) if isinstance(c, Mapping)]
+    matrices = [c for c, shape in shapes if isinstance(shape, list) and len(shape) > 1]
+    return _types(matrices)[0] if matrices else ""
 
 
 def _nodes_in(name: str) -> tuple[str, ...]:
@@ -184,11 +201,10 @@ def _nodes_in(name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in re.split(r"\+|\.\.\.", inner) if part.strip())
 
 
-def _types(entry: _Entry) -> tuple[str, ...]:
-    """Types of a layer's inputs."""
+def _types(tensors: Sequence[Mapping[str, object] | str]) -> tuple[str, ...]:
     return tuple(
         next((str(value[key]) for key in _TYPE_KEYS if key in value), "?")
-        for value in entry.get("Inputs", ())
+        for value in tensors
         if isinstance(value, Mapping)
     )
 

@@ -10,12 +10,15 @@ from qdeploy.deploy.targets.base import HalfTarget, Snippet
 from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import onnx_ir as ir
 
     from qdeploy.calibrate.plan import Plan
+    from qdeploy.deploy.compilation import Compilation
     from qdeploy.deploy.engine import Engine
     from qdeploy.deploy.lowering.cost_model import Costs
-    from qdeploy.deploy.lowering.lowered import Lowered
+    from qdeploy.deploy.lowering.lowered import Lowered, TraceName
     from qdeploy.deploy.options import CompileOptions
     from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
@@ -43,7 +46,7 @@ class TensorRt(HalfTarget):
         return COSTS
 
     def require(self) -> None:
-        from qdeploy.deploy.targets.tensorrt.engine import require
+        from qdeploy.deploy.targets.tensorrt.directory import require
 
         require()
 
@@ -60,12 +63,27 @@ class TensorRt(HalfTarget):
     def compile(
         self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
     ) -> CompiledFields:
-        from qdeploy.deploy.targets.tensorrt.engine import compile_directory
+        from qdeploy.deploy.targets.tensorrt.directory import compile_directory
 
         return compile_directory(directory, manifest, shape, how)
 
+    def compilation(
+        self,
+        directory: Path,
+        manifest: EngineFields,
+        gemms: Mapping[str, Sequence[TraceName]],
+        how: CompileOptions,
+    ) -> Compilation | None:
+        """Of a dry run what TensorRT-RTX makes of it, where that is installed."""
+        from qdeploy.deploy.targets.tensorrt import proof
+
+        if not manifest.get("dry_run") or not proof.is_installed():
+            return None
+        layers = proof.compile_graph(directory, manifest, how, proof.PROOF)
+        return proof.compilation_of(layers, proof.PROOF, gemms)
+
     def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
-        from qdeploy.deploy.targets.tensorrt.engine import open_directory
+        from qdeploy.deploy.targets.tensorrt.directory import open_directory
 
         return open_directory(directory, manifest, threads)
 

@@ -1,0 +1,66 @@
+"""A graph of ours as a real TensorRT compiles it, on a machine without a GPU: TensorRT-RTX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qdeploy.deploy.compilation import Compilation
+from qdeploy.deploy.engine import KernelTrace
+from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.options import CompileOptions
+from qdeploy.deploy.targets.tensorrt import inspector
+from qdeploy.deploy.targets.tensorrt.api import RTX
+from qdeploy.deploy.targets.tensorrt.builder import build_plan
+from qdeploy.deploy.targets.tensorrt.directory import ONNX, profile_of
+from qdeploy.deploy.targets.tensorrt.dump import kernels_of, layers_json
+from qdeploy.schemas.manifest import EngineFields
+
+# Turing, the two Amperes, Ada and the two Blackwells; 1.7 knows no Hopper.
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+PROOF = ("8.6",)  # for which a dry run is compiled
+
+
+def is_installed() -> bool:
+    """Whether TensorRT-RTX is here."""
+    try:
+        RTX.package()
+    except Exception:  # what is wrong with it `doctor` says
+        return False
+    return True
+
+
+def compile_graph(
+    directory: Path, manifest: EngineFields, how: CompileOptions, capabilities: tuple[str, ...]
+) -> str:
+    """Layers of the engine that model.onnx becomes, JSON; the plan is not kept.
+
+    Raises:
+        ModelError, TargetError: see `build_plan`.
+    """
+    rows, tokens = manifest["opt_shape"]
+    _, settings = profile_of(manifest, (rows, tokens), how)
+    built = build_plan(directory / ONNX, replace(settings, capabilities=capabilities), RTX)
+    return layers_json(built.dump, RTX.title)
+
+
+def compilation_of(
+    layers: str, capabilities: Sequence[str], gemms: Mapping[str, Sequence[TraceName]]
+) -> Compilation:
+    """The kernels that stand for GEMMs in the layers of an engine.
+
+    Args:
+        layers: of `layers_json`.
+        capabilities: that it was compiled for.
+        gemms: GEMM name → the names that its lowering left.
+    """
+    found = inspector.layers(layers)
+    kernels = inspector.kernels(found, {})
+    return Compilation(
+        f"{RTX.title} {RTX.package().__version__}",
+        tuple(capabilities),
+        KernelTrace(inspector.of_gemms(found, kernels, gemms), kernels),
+        kernels_of(json.loads(layers)["Layers"]),
+    )

@@ -1,0 +1,1 @@
+"""TensorRT-RTX: TensorRT for RTX GPUs, compiled on any machine."""

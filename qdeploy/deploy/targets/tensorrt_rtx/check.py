@@ -1,0 +1,57 @@
+"""Whether `tensorrt-rtx` builds on this machine, and whether it runs, found out by trying."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from qdeploy.deploy.engine import KernelTime
+from qdeploy.deploy.health import Health
+from qdeploy.deploy.targets.tensorrt import proof
+from qdeploy.deploy.targets.tensorrt.api import RTX
+from qdeploy.deploy.targets.tensorrt.directory import LAYERS, ONNX
+from qdeploy.deploy.targets.tensorrt_rtx.directory import compile_directory, open_directory
+from qdeploy.deploy.trial import BUILD, FEEDS, FIELDS, TRACE_NAMES, only, save_gemm, tried_on_gpu
+from qdeploy.errors import TargetError
+from qdeploy.files.scratch import scratch
+
+
+def diagnose(install: str) -> Health:
+    """Build a plan of one GEMM, look for INT8 in its layers, and run it where there is a GPU.
+
+    Args:
+        install: what to type where it does not work.
+    """
+    try:
+        version = f"{RTX.title} {RTX.package().__version__}"
+    except TargetError as error:
+        return Health(False, str(error).removesuffix(f" {install}"), install, builds=False)
+    try:
+        with scratch("doctor") as folder:
+            kernel = compiled(folder)
+    except Exception as error:  # whatever it raises is the diagnosis
+        return Health(False, f"{version} built nothing: {error}", install, builds=False)
+    if not kernel.int8:
+        text = f"{version} compiles a quantized GEMM in float ({kernel.fallback_reason})."
+        return Health(False, text, install, builds=False)
+    found = tried_on_gpu(version, attempt, install)
+    text = f"{version} builds engines here, with INT8 GEMMs. "
+    text += "They run here: " if found.works else "They do not run here: "
+    return replace(found, detail=text + found.detail, builds=True)
+
+
+def compiled(folder: Path) -> KernelTime:
+    """What one quantized GEMM is compiled to."""
+    save_gemm(folder / ONNX)
+    compile_directory(folder, *BUILD)
+    layers = (folder / LAYERS).read_text("utf-8")
+    found = proof.compilation_of(layers, proof.CAPABILITIES, TRACE_NAMES)
+    return only(found.trace.gemms["gemm"])
+
+
+def attempt(folder: Path) -> KernelTime:
+    """The kernel of one quantized GEMM that ran."""
+    save_gemm(folder / ONNX)
+    built = compile_directory(folder, *BUILD)
+    engine = open_directory(folder, {**FIELDS, **built}, threads=1)
+    return only(engine.trace_gemms(TRACE_NAMES, FEEDS, 1).gemms["gemm"])
