@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) install -c constraints.txt -e '.[export,cpu,metrics,openvino,report,sweep,dev]'
+	$(PIP) install -c constraints.txt -e '.[export,cpu,metrics,openvino,tensorrt-rtx,report,sweep,dev]'
 	@touch $@
 
 install: $(INSTALLED)

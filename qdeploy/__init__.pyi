@@ -90,6 +90,7 @@ def build(
     refit: bool = ...,
     version_compatible: bool = ...,
     cuda_graph: bool = ...,
+    compute_capability: Sequence[str] | str = ...,
     measure: bool = ...,
     dry_run: bool = ...,
 ) -> BuiltForRows: ...

@@ -137,9 +137,14 @@ def test_the_training_script_is_imported_by_nothing() -> None:
     assert not importers("qdeploy.models.train_adapter")
 
 
-@pytest.mark.parametrize("package", ["tensorrt", "cuda"])
-def test_the_libraries_of_a_gpu_are_known_to_one_file_each(package: str) -> None:
-    assert len(importers(package)) == 1
+def test_the_libraries_of_a_gpu_are_known_to_one_file_each() -> None:
+    assert len(importers("cuda")) == 1
+    # both packages of TensorRT are imported by name, so that one code serves them
+    assert not importers("tensorrt") and not importers("tensorrt_rtx")
+    named = [file for file in FILES if "import_module(self.module)" in file.read_text("utf-8")]
+    assert [file.relative_to(ROOT) for file in named] == [
+        Path("deploy/targets/tensorrt/api.py"),
+    ]
 
 
 @pytest.mark.parametrize("package", ["onnx", "google.protobuf", "onnxruntime.quantization"])
@@ -206,7 +211,7 @@ def _modules(file: Path, known: Mapping[str, Path]) -> set[str]:
 
 def test_no_target_knows_another() -> None:
     targets = {path.name for path in (ROOT / "deploy" / "targets").iterdir() if path.is_dir()}
-    allowed = {("ort_tensorrt", "tensorrt")}
+    allowed = {("ort_tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt")}
     found = {
         (target, name.split(".")[3])
         for target in targets

@@ -57,12 +57,15 @@ class Grouped:
     Attributes:
         groups: channel indices of each group; together with `outlier_channels` a partition of C.
         affines: scale and zero point of each group.
-        outlier_channels: channels that stay in floating point.
+        outlier_channels: channels that stay in floating point, where the target does not split them
+            (`qdeploy.deploy.lowering.channel_splits`).
+        outlier_peaks: the largest magnitude that was seen of each; empty where that is not known.
     """
 
     groups: tuple[tuple[int, ...], ...]
     affines: tuple[Affine, ...]
     outlier_channels: tuple[int, ...] = ()
+    outlier_peaks: tuple[float, ...] = ()
     kind = "grouped"
 
 
@@ -216,7 +219,8 @@ def _treatment_of(site: SiteForm, path: Path) -> Treatment:
     if not isinstance(form, GroupedForm):
         return _WITHOUT_FIELDS[type(form).__struct_config__.tag]
     channels = sorted([c for group in form.groups for c in group] + form.outlier_channels)
-    if channels != list(range(len(channels))) or len(form.affines) != len(form.groups):
+    known = len(form.outlier_peaks) in (0, len(form.outlier_channels))
+    if channels != list(range(len(channels))) or len(form.affines) != len(form.groups) or not known:
         raise PlanError(
             f"{path} is damaged: the groups of {site.name} are no partition of its channels with a "
             f"scale each. {_AGAIN}"
@@ -225,6 +229,7 @@ def _treatment_of(site: SiteForm, path: Path) -> Treatment:
         tuple(map(tuple, form.groups)),
         tuple(map(_affine_of, form.affines)),
         tuple(form.outlier_channels),
+        tuple(form.outlier_peaks),
     )
 
 

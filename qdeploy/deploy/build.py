@@ -135,17 +135,11 @@ def _write_engine(
         _warn_of_unplanned(certificate, planned)
     fields = manifest_fields(manifest, request, digest, observed)
     fields |= {"data": reading, "dry_run": request.asked.dry_run, "noise": None}
-    fields["left_out"] = left_out
+    fields |= {"left_out": left_out}
     if forms is not None:
         fields["forms"] = forms
-    engine = None
-    if not request.asked.dry_run:
-        shape, how = request.asked.shape, request.asked.compilation
-        fields = {**fields, **request.target.compile(work, fields, shape, how)}
-        engine = request.target.open_built(work, fields, threads=2)
-    if engine is not None:
-        certificate["int8"] = _certificate(engine, request, fields, certificate)
-    _certify_compiled(work, request, fields, certificate)
+    fields, engine = _compiled(work, request, fields)
+    _certify(work, engine, request, fields, certificate)
     write_json(work / CERTIFICATE, certificate)
     last = "certify" if sample is None else "measure"
     if sample is not None:
@@ -181,10 +175,27 @@ def _warn_of_unplanned(certificate: Certificate, planned: Tally) -> None:
         )
 
 
-def _certify_compiled(
-    work: Path, request: Request, fields: EngineFields, certificate: Certificate
+def _compiled(
+    work: Path, request: Request, fields: EngineFields
+) -> tuple[EngineFields, Engine | None]:
+    """With what is to be said of its compilation, and the engine where it runs here."""
+    if request.asked.dry_run:
+        return fields, None
+    shape, how = request.asked.shape, request.asked.compilation
+    fields = {**fields, **request.target.compile(work, fields, shape, how)}
+    return fields, request.target.open_built(work, fields, threads=2)
+
+
+def _certify(
+    work: Path,
+    engine: Engine | None,
+    request: Request,
+    fields: EngineFields,
+    certificate: Certificate,
 ) -> None:
-    """Add what a compiler without a device made of the engine, where the target has one."""
+    """Add what ran, where the engine could be opened, and what a compiler without a device said."""
+    if engine is not None:
+        certificate["int8"] = _certificate(engine, request, fields, certificate)
     planned = certificate["planned_gemms"]
     names = {name: [TraceName(*mark) for mark in gemm["marks"]] for name, gemm in planned.items()}
     found = request.target.compilation(work, fields, names, request.asked.compilation)

@@ -21,6 +21,8 @@ from qdeploy.types import OwnMetric, PathLike
 ENGINE = "What to build"
 TENSORRT = "Only with --target tensorrt"
 RTX = "Only with --target tensorrt-rtx"
+BOTH = "Only with --target tensorrt or tensorrt-rtx"
+DEVICE = "Only with --target tensorrt or ort-tensorrt"
 _CAPABILITY = re.compile(r"[1-9]\d?\.\d")
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
 AUTO, REMOVED, KEPT = "auto", "removed", "kept"  # padding
@@ -43,7 +45,7 @@ class CompileOptions(Options):
     workspace_mb: int | None = option(
         None,
         "Scratch memory that kernels may use; all there is when left out.",
-        group=BUILDER,
+        group=DEVICE,
         number=int,
         least=1,
         metavar="MB",
@@ -51,15 +53,15 @@ class CompileOptions(Options):
     timing_cache: PathLike | None = option(
         None,
         "Keeps the timings of kernels from build to build.",
-        group=BUILDER,
+        group=DEVICE,
         is_path=True,
         metavar="FILE",
     )
-    refit: bool = option(False, "The engine's weights can be replaced.", group=BUILDER)
+    refit: bool = option(False, "The engine's weights can be replaced.", group=DEVICE)
     version_compatible: bool = option(
         False, "The engine runs under later versions of TensorRT too.", group=TENSORRT
     )
-    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=BUILDER, negated=True)
+    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=BOTH, negated=True)
     compute_capability: Sequence[str] | str = option(
         (),
         "The GPUs that the engine is for: 8.6 is RTX 30, 8.9 RTX 40. All that take the strategy"

@@ -45,6 +45,7 @@ class GroupedForm(msgspec.Struct, kw_only=True, tag_field="kind", tag="grouped")
     groups: Annotated[list[Annotated[list[Count], Meta(min_length=1)]], Meta(min_length=1)]
     affines: list[AffineForm]
     outlier_channels: list[Count] = []
+    outlier_peaks: list[Scale] = []
 
 
 class SiteForm(msgspec.Struct, kw_only=True):

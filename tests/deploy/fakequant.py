@@ -9,13 +9,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.structure import Structure
+from tests.deploy.seen import AS_PLANNED, seen_of
 
 Array = npt.NDArray[Any]
 
 
-def fake_quantized(model: ir.Model, plan: Plan, structure: Structure) -> ir.Model:
+def fake_quantized(
+    model: ir.Model, plan: Plan, structure: Structure, cuts: GemmConstraints = AS_PLANNED
+) -> ir.Model:
     """Each planned GEMM of a canonical graph reads its input rounded to int8 and back.
 
     Weights are rounded per group of input channels and output channel, on scales that FP16 holds.
@@ -31,20 +35,22 @@ def fake_quantized(model: ir.Model, plan: Plan, structure: Structure) -> ir.Mode
         weight = stored.numpy().T if gemm.transposed else stored.numpy()
         scale, kept, factor = np.ones(len(weight), np.float32), np.zeros(len(weight), bool), None
         groups: tuple[tuple[int, ...], ...] = (tuple(range(len(weight))),)
+        bounds = np.array(-128, np.float32), np.array(127, np.float32)
         if isinstance(treatment, PerTensor):
             scale[:] = treatment.affine.scale
             if treatment.pre_quant_scale:
                 factor = np.array(treatment.pre_quant_scale, np.float32)
         else:
             assert isinstance(treatment, Grouped)
-            groups = treatment.groups
-            kept[list(treatment.outlier_channels)] = True
-            for group, affine in zip(groups, treatment.affines, strict=True):
-                scale[list(group)] = affine.scale
+            seen = seen_of(treatment, cuts)
+            groups, kept, scale = seen.parts, seen.kept, seen.scale
+            bounds = seen.least.astype(np.float32), seen.most.astype(np.float32)
         rounded = weight / factor[:, None] if factor is not None else weight.copy()
         for group in groups:
             rounded[list(group)] = _rounded_weight(rounded[list(group)])
-        value = _rounded_input(editor, editor.values[gemm.input], scale, kept, factor, gemm.name)
+        value = _rounded_input(
+            editor, editor.values[gemm.input], scale, bounds, kept, factor, gemm.name
+        )
         constant = editor.constant(f"{gemm.name}.fake", rounded.T if gemm.transposed else rounded)
         node = nodes[gemm.node]
         for index, given in enumerate(node.inputs):
@@ -68,6 +74,7 @@ def _rounded_input(
     editor: GraphEditor,
     value: ir.Value,
     scale: Array,
+    bounds: tuple[Array, Array],
     kept: Array,
     factor: Array | None,
     name: str,
@@ -79,8 +86,8 @@ def _rounded_input(
     if factor is not None:
         source = op("Mul", value, editor.constant(f"{name}.factor", factor))
     steps = editor.constant(f"{name}.steps", scale)
-    low = editor.constant(f"{name}.low", np.array(-128, np.float32))
-    high = editor.constant(f"{name}.high", np.array(127, np.float32))
-    codes = op("Clip", op("Round", op("Div", source, steps)), low, high)
+    low = editor.constant(f"{name}.low", bounds[0])
+    high = editor.constant(f"{name}.high", bounds[1])
+    codes = op("Min", op("Max", op("Round", op("Div", source, steps)), low), high)
     result = op("Mul", codes, steps)
     return op("Where", editor.constant(f"{name}.kept", kept), source, result)

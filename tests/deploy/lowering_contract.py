@@ -19,6 +19,7 @@ import pytest
 
 from qdeploy.calibrate.affine import MIDDLE
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, Treatment
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.rules import ERROR
 from qdeploy.deploy.targets.registry import TARGETS
@@ -26,6 +27,7 @@ from qdeploy.errors import TargetError
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from tests.deploy.layer import numpy_layer, one_layer, scale_of_two, seen_by_layer
+from tests.deploy.seen import AS_PLANNED
 from tests.deploy.tolerances import TIES
 from tests.deploy.toys import fake_quantize, plan_of, rounded_weight
 from tests.deploy.treated_gemm import (
@@ -82,6 +84,7 @@ class LoweringContract(ABC):
         cannot: words of the error, by words of the treatment's name.
         never: operators that a planned GEMM does not leave in the graph.
         wrong: why a runtime computes a right graph wrongly, by treatment and form of the GEMM.
+        cuts: in which pieces it multiplies, as far as they change the rounding.
     """
 
     target: ClassVar[str]
@@ -92,6 +95,7 @@ class LoweringContract(ABC):
     cannot: ClassVar[dict[str, str]] = {}
     never: ClassVar[frozenset[str]] = frozenset()
     wrong: ClassVar[dict[tuple[str, str], str]] = {}
+    cuts: ClassVar[GemmConstraints] = AS_PLANNED
 
     @abstractmethod
     def outputs(self, model: ir.Model, path: Path, x: Array) -> list[Array]:
@@ -145,7 +149,7 @@ class LoweringContract(ABC):
         lowered = self.lower(model, plan, structure)
         self.check_traced(lowered, "gemm")
         assert not self.never & {node.op_type for node in lowered.model.graph}
-        expected, path = reference(-X, weight, treatment), tmp_path / "model.onnx"
+        expected, path = reference(-X, weight, treatment, self.cuts), tmp_path / "model.onnx"
         for found in self.outputs(lowered.model, path, X):
             assert share_that_differs(found, expected, self.tolerance) == 0
         self.check_kernels(lowered, plan, structure, path)
@@ -209,7 +213,9 @@ class LoweringContract(ABC):
         assert set(lowered.trace_names) == {"first", "second", "head"}
 
         def fake(name: str, value: Array) -> Array:
-            return fake_quantize(value, treatments[name]) if name in treatments else value
+            return (
+                fake_quantize(value, treatments[name], self.cuts) if name in treatments else value
+            )
 
         # in scope gemm the residual sum reads the tensor as it was before the GEMM's rounding
         expected = numpy_layer(X, arrays, fake, skip_too=False)
@@ -266,7 +272,7 @@ class LoweringContract(ABC):
         x = rows[None] if form == "MatMul" else rows
         structure = find_structure(one_gemm(ROUGH, form=form))
         plan = self.plan(structure, {g.input: treatment for g in structure.gemms})
-        seen = rounded_input(-rows, treatment)
+        seen = rounded_input(-rows, treatment, self.cuts)
         exact = seen @ ROUGH + BIAS
         errors = []
         for mean in ((), tuple(float(m) for m in seen.mean(axis=0))):

@@ -21,7 +21,7 @@ WIDE = tuple(range(32, C))
 GPU = Gpu("round figures", launch_us=2.0, bytes_us=1000.0, int8_us=10_000.0, half_us=5_000.0)
 COSTS = Costs(GemmConstraints(repeats=False, multiple=32, float_multiple=8), 1, 4, 3, 8)
 FACTORS = PerTensor(AFFINE, (1.0,) * C)
-TWO = Grouped((WIDE, tuple(range(32))), (AFFINE, AFFINE))
+TWO = Grouped((WIDE, tuple(range(32))), (AFFINE, Affine(0.2, 128)))
 OUTLIER = Grouped((tuple(range(1, C)),), (AFFINE,), outlier_channels=(0,))
 
 
@@ -66,6 +66,16 @@ def test_repeated_rows_cost_their_joining_and_no_product() -> None:
 def test_a_product_of_one_row_per_text_counts_texts() -> None:
     long, short = (extra_us(TWO, [gemm(rows=1)], (8, s), COSTS, GPU) for s in (128, 8))
     assert long == short < extra_us(TWO, [gemm()], (8, 8), COSTS, GPU)
+
+
+def test_channels_that_are_split_cost_a_kernel_and_their_rows() -> None:
+    costs = replace(lower_tensorrt.COSTS)
+    outputs = 8 * 128 * N
+    # 32 channels stand twice: 160 rows
+    expected = 2.0 + 2 * 8 * 128 * 32 / 1000 + 2 * outputs * 32 / 10_000
+    assert extra_us(TWO, [gemm()], (8, 128), costs, GPU) == pytest.approx(expected)
+    far = Grouped(TWO.groups, (AFFINE, Affine(2.0, 128)))  # 20 times: a product of its own
+    assert extra_us(far, [gemm()], (8, 128), costs, GPU) > 3 * 2.0
 
 
 def plan_with(treatment: Treatment, sqnr_db: float) -> Plan:

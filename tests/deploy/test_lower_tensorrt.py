@@ -23,7 +23,17 @@ from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from tests.deploy.tolerances import HALF
 from tests.deploy.toys import Toy, fake_quantize, plan_of, simulated
-from tests.deploy.treated_gemm import SIGNS, TREATMENTS, K, N, X, affine, one_gemm
+from tests.deploy.treated_gemm import (
+    SIGNS,
+    TREATMENTS,
+    K,
+    N,
+    X,
+    affine,
+    grouped,
+    one_gemm,
+    without,
+)
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +51,8 @@ def symmetric(plan: Plan) -> Plan:
 
 
 def test_what_is_cut_starts_and_ends_at_multiples() -> None:
-    model, _ = lowered(TREATMENTS["two groups, neighbours"])
+    # 16 times the range: too many columns, so a product of its own
+    model, _ = lowered(grouped(without(8, 9), (8, 9), times=(1, 16)))
     (cut,) = [node for node in model.graph if node.op_type == "Slice"]
     bounds = [value.const_value.numpy().item() for value in cut.inputs[1:3]]  # type: ignore[union-attr]
     assert bounds == [0, 32]
@@ -50,11 +61,11 @@ def test_what_is_cut_starts_and_ends_at_multiples() -> None:
     assert model.graph.initializers[slim[0]].const_value.shape == (32, N)  # type: ignore[union-attr]
 
 
-def test_outlier_channels_meet_a_float_gemm_of_eight_rows_and_zeroed_codes() -> None:
+def test_outlier_channels_of_unknown_range_meet_a_float_gemm_and_zeroed_codes() -> None:
     model, _ = lowered(TREATMENTS["outlier channels"])
     weights = {n: v.const_value.numpy() for n, v in model.graph.initializers.items()}  # type: ignore[union-attr]
     (slim,) = [w for n, w in weights.items() if n.endswith("weight_float.half")]
-    assert slim.shape == (8, N) and slim.dtype == np.float16
+    assert slim.shape == (16, N) and slim.dtype == np.float16
     (codes,) = [w for n, w in weights.items() if n.endswith("weight_int8")]
     assert not codes[[8, 9, 40]].any() and codes[[0, 1]].any()
 
@@ -79,10 +90,20 @@ def test_a_window_that_would_leave_the_tensor_is_a_gather() -> None:
     assert list(rows[:2]) == [40, 41] and set(rows[2:]) == {-1}
 
 
-def test_a_group_joins_no_other_as_repeated_rows() -> None:
-    model, trace_names = lowered(TREATMENTS["two groups, scattered"])
-    assert len(trace_names) == 2
-    assert "Concat" not in [node.op_type for node in model.graph]
+def test_groups_and_outlier_channels_join_one_product_in_further_columns() -> None:
+    treatment = grouped(
+        without(8, 9, 40), (8, 9), times=(1, 3), outlier_channels=(40,), outlier_peaks=(12.0,)
+    )
+    model, trace_names = lowered(treatment)
+    kinds = [node.op_type for node in model.graph]
+    assert len(trace_names) == 1 and kinds.count("MatMul") == 1
+    assert kinds.count("Gather") == 1 and "Concat" not in kinds and "Slice" not in kinds
+    codes = model.graph.initializers[trace_names[0].weight].const_value
+    assert codes is not None and codes.shape == (96, N)  # 64 + 2 · 2 + 3, and rows of zeros
+    rows = codes.numpy()
+    np.testing.assert_array_equal(rows[64:66], np.tile(rows[8], (2, 1)))
+    np.testing.assert_array_equal(rows[68:71], np.tile(rows[40], (3, 1)))
+    assert rows[40].any() and not rows[71:].any()
 
 
 # Residual sums

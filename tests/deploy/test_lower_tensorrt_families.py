@@ -15,6 +15,7 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.deploy.rules import ERROR
+from qdeploy.deploy.targets.tensorrt.lower import CUTS
 from qdeploy.deploy.targets.tensorrt.rules import broken_rules
 from qdeploy.files.artifact import read_json
 from tests.deploy.conftest import Source, sqnr_db
@@ -118,10 +119,11 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     monkeypatch.setattr(ToFp16, "apply", lambda self, model, plan, structure: None)
     plain = dry_run(where, tmp_path / "plain", **PLANS[plan_name])
     original, structure = where.graph()
-    fake = saved(fake_quantized(original, plan, structure), tmp_path / "fake.onnx")
+    fake = saved(fake_quantized(original, plan, structure, CUTS), tmp_path / "fake.onnx")
     found = normed(plain / "model.onnx", where, tmp_path / "a.onnx")
     expected = normed(fake, where, tmp_path / "b.onnx")
-    assert worst_db(expected, found) > 60
+    # a third of a value is rounded before it is rounded to a step: one code in 10⁵ is its neighbour
+    assert worst_db(expected, found) > (45 if plan_name in ("groups", "outliers") else 60)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -137,6 +139,6 @@ def test_the_graph_that_is_shipped_is_near_its_plan(
     directory = dry_run(where, tmp_path / "half")
     plan = Plan.from_json(read_json(directory / "plan.json"))
     original, structure = where.graph()
-    fake = saved(fake_quantized(original, plan, structure), tmp_path / "fake.onnx")
+    fake = saved(fake_quantized(original, plan, structure, CUTS), tmp_path / "fake.onnx")
     found = normed(directory / "model.onnx", where, tmp_path / "a.onnx")
     assert worst_db(normed(fake, where, tmp_path / "b.onnx"), found) > 18

@@ -13,6 +13,7 @@ from qdeploy.calibrate.plan import Plan
 from qdeploy.deploy.lowering.lowered import Lowered
 from qdeploy.deploy.tally import tally
 from qdeploy.deploy.targets.registry import TARGETS
+from qdeploy.deploy.targets.tensorrt.lower import CUTS as TENSORRT_CUTS
 from qdeploy.graph.structure import Structure
 from tests.deploy.lowering_contract import LoweringContract
 from tests.deploy.tolerances import HALF, HALF_LAYER, OPENVINO, ROUNDING
@@ -88,6 +89,7 @@ class TestTensorRt(LoweringContract):
     target, product = "tensorrt", "MatMul"
     tolerance, layer_tolerance = HALF, HALF_LAYER
     cannot = TestOrtCuda.cannot
+    cuts = TENSORRT_CUTS
 
     def outputs(self, model: ir.Model, path: Path, x: Array) -> list[Array]:
         return [simulated(model, path, x), in_half(model, path, x)]
@@ -97,6 +99,12 @@ class TestOrtTensorRt(TestTensorRt):
     """TensorRT's graphs."""
 
     target = "ort-tensorrt"
+
+
+class TestTensorRtRtx(TestTensorRt):
+    """TensorRT's graphs."""
+
+    target = "tensorrt-rtx"
 
 
 def in_half(model: ir.Model, path: Path, x: Array) -> Array:

@@ -29,7 +29,11 @@ GROUPS = {"groups": 3, "outlier_channels": 2}
 
 def built(where: Source, output: Path, strategy: str, **options: Any) -> dict[str, Any]:
     statistics = None if strategy == "fp16" else where.statistics
-    usual = {"target": "tensorrt-rtx", "compute_capability": "8.6", "measure": False}
+    usual: dict[str, Any] = {
+        "target": "tensorrt-rtx",
+        "compute_capability": "8.6",
+        "measure": False,
+    }
     build_engine(
         where.directory,
         output,

@@ -20,12 +20,14 @@ from qdeploy.calibrate.plan import (
     SitePlan,
     Treatment,
 )
+from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.ort.profile import find_kernels, optimized_graph
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.tally import tally
 from qdeploy.graph.structure import Structure
+from tests.deploy.seen import AS_PLANNED, seen_of
 
 Array = npt.NDArray[Any]
 OPSET = 21  # the first whose Q/DQ takes FP16 scales beside the FP32 ones
@@ -201,18 +203,14 @@ def certified(path: Path, gemms: dict[str, Any]) -> Any:
 # The numpy side: the definition of fake quantization, written without the project's own code.
 
 
-def fake_quantize(x: Array, treatment: Treatment) -> Array:
-    """x [..., C] rounded as the treatment says; FP32."""
+def fake_quantize(x: Array, treatment: Treatment, cuts: GemmConstraints = AS_PLANNED) -> Array:
+    """x [..., C] rounded as the treatment says, and the pieces that a target multiplies; FP32."""
     if isinstance(treatment, PerTensor):
         return _rounded(x, treatment.affine)
     if isinstance(treatment, Dynamic):
         return _rounded(x, dynamic_affine(x))
     assert isinstance(treatment, Grouped)
-    result = x.copy()
-    for group, affine in zip(treatment.groups, treatment.affines, strict=True):
-        channels = list(group)
-        result[..., channels] = _rounded(x[..., channels], affine)
-    return result
+    return seen_of(treatment, cuts).rounded(x)
 
 
 def dynamic_affine(x: Array) -> Affine:

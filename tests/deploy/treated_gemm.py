@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
+from qdeploy.deploy.lowering.groups import GemmConstraints
+from tests.deploy.seen import AS_PLANNED
 from tests.deploy.toys import Toy, fake_quantize
 
 Array = npt.NDArray[Any]
@@ -100,19 +102,21 @@ def two_gemms() -> ir.Model:
     return toy.model(toy.op("Neg", second, name="out", channels=K))
 
 
-def reference(x: Array, weight: Array, treatment: Treatment) -> Array:
+def reference(
+    x: Array, weight: Array, treatment: Treatment, cuts: GemmConstraints = AS_PLANNED
+) -> Array:
     """The definition: the rounded input times the weight."""
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
         factors = np.array(treatment.pre_quant_scale, np.float32)
         return fake_quantize(x * factors, treatment) @ (weight / factors[:, None]) + BIAS
-    result: Array = fake_quantize(x, treatment) @ weight + BIAS
+    result: Array = fake_quantize(x, treatment, cuts) @ weight + BIAS
     return result
 
 
-def rounded_input(x: Array, treatment: Treatment) -> Array:
+def rounded_input(x: Array, treatment: Treatment, cuts: GemmConstraints = AS_PLANNED) -> Array:
     """What the products see of x, in its own units."""
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
         factors = np.array(treatment.pre_quant_scale, np.float32)
         result: Array = fake_quantize(x * factors, treatment) / factors
         return result
-    return fake_quantize(x, treatment)
+    return fake_quantize(x, treatment, cuts)

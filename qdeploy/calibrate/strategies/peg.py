@@ -15,6 +15,7 @@ from itertools import product
 
 import numpy as np
 
+from qdeploy.calibrate.affine import SMALLEST_SCALE
 from qdeploy.calibrate.context import Context, assemble, is_gemm_input
 from qdeploy.calibrate.grouping import (
     OPTIMAL,
@@ -230,13 +231,19 @@ def _steps(context: Context, site: Site, candidate: _Candidate) -> Array:
     return steps
 
 
+def _peaks(context: Context, site: Site, chosen: _Candidate) -> tuple[float, ...]:
+    statistics, channels = context.statistics[site.tensor], list(chosen.outliers)
+    peaks = np.maximum(np.abs(statistics.minimum), np.abs(statistics.maximum))[channels]
+    return tuple(float(peak) for peak in np.maximum(peaks, SMALLEST_SCALE))
+
+
 def _site_plan(context: Context, site: Site, share: float, chosen: _Candidate) -> SitePlan:
     affines = tuple(context.affine(_bounds(context, site, group)) for group in chosen.groups)
     if len(affines) == 1 and not chosen.outliers:
         treatment: PerTensor | Grouped = PerTensor(affines[0])
         reason = "one scale suffices"
     else:
-        treatment = Grouped(chosen.groups, affines, chosen.outliers)
+        treatment = Grouped(chosen.groups, affines, chosen.outliers, _peaks(context, site, chosen))
         sizes = " + ".join(str(len(group)) for group in chosen.groups)
         reason = f"{len(affines)} groups ({sizes})"
         if chosen.outliers:

@@ -14,6 +14,7 @@ from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.options import ALL_SCOPE
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.embeddings import lower_tables
+from qdeploy.deploy.lowering.factors import Factor, corrected, mean_of
 from qdeploy.deploy.lowering.fake_quantize import rounded
 from qdeploy.deploy.lowering.groups import GemmConstraints, column_blocks, rows_of
 from qdeploy.deploy.lowering.lowered import Lowered, TraceName
@@ -26,20 +27,6 @@ from qdeploy.types import Array
 
 # Of a stored constant: weight that it was made of, type, shape, bytes.
 _Key: TypeAlias = tuple[str, str, tuple[int, ...], bytes]
-
-
-@dataclass(frozen=True)
-class _Factor:
-    """An operand and the weight it meets: codes with scales, or floats where scale is None.
-
-    Attributes:
-        shift: mean of what the rounding of the weight adds to each output, FP64 [N] or 0.
-    """
-
-    operand: Operand
-    weight: Array
-    scale: Array | None
-    shift: Array | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,12 +130,15 @@ class Lowering(ABC):
 
     def _lower_gemm(self, gemm: Gemm, treatment: Treatment, operands: list[Operand]) -> None:
         factors = [self._factor(gemm, treatment, operand) for operand in operands]
-        bias = self._bias(gemm, factors)
+        bias = None
+        if gemm.bias is not None:
+            bias = constant(self.editor.graph.initializers[gemm.bias])
+        bias = corrected(bias, gemm.n, factors)
         cut = self._cut(gemm)
         # Whole: the result takes the output's place, in whatever read it.
         if cut is None:
             output = self.editor.values[gemm.output]
-            result = self._product(gemm, factors, bias, gemm.name, slice(None))
+            result = self.whole(gemm, factors, bias)
             result.shape = output.shape
             self.editor.take_over(output, result)
             self.editor.values[gemm.output] = result
@@ -158,7 +148,7 @@ class Lowering(ABC):
         values = []
         for index, columns in enumerate(cut.blocks, 1):
             label = f"{gemm.name}/columns{index}"
-            inner = self._product(gemm, factors, bias, label, columns)
+            inner = self.product(gemm, factors, bias, label, columns)
             attributes = {a.name: a.value for a in cut.activation.attributes.values()}
             node = self.editor.node(
                 cut.activation.op_type,
@@ -169,6 +159,10 @@ class Lowering(ABC):
             )
             values.append(node.outputs[0])
         self._blocks[str(cut.activation.outputs[0].name)] = values
+
+    def whole(self, gemm: Gemm, factors: list[Factor], bias: Array | None) -> ir.Value:
+        """All columns of a GEMM."""
+        return self.product(gemm, factors, bias, gemm.name, slice(None))
 
     def _cut(self, gemm: Gemm) -> _Cut | None:
         """The column blocks that a GEMM is computed in; None where it stays whole.
@@ -196,9 +190,11 @@ class Lowering(ABC):
             return None
         assert isinstance(treatment, PerTensor | Grouped)
         blocks = column_blocks(treatment, gemm.n, self.pieces(gemm), self.cuts)
-        return _Cut(activation, blocks) if len(blocks) > 1 else None
+        if len(blocks) == 1 and np.array_equal(blocks[0], np.arange(gemm.n)):
+            return None
+        return _Cut(activation, blocks)
 
-    def _factor(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> _Factor:
+    def _factor(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> Factor:
         """The weight rows that an operand meets."""
         stored = constant(self.editor.graph.initializers[gemm.weight])
         assert stored is not None
@@ -210,41 +206,11 @@ class Lowering(ABC):
         part = rows_of(weight, operand.rows)
         # Outlier channels: rows in float, which shift no output.
         if operand.scale is None:
-            return _Factor(operand, part, None)
+            return Factor(operand, part, None)
         codes, scale = self.quantize(part)
-        mean = self._mean(gemm, treatment, operand)
+        mean = mean_of(self.plan.sites[gemm.input].mean, treatment, operand)
         shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
-        return _Factor(operand, codes, scale, shift)
-
-    def _mean(self, gemm: Gemm, treatment: Treatment, operand: Operand) -> Array | None:
-        """Mean of each column of an operand, FP64 [K']; None where the plan has none."""
-        mean = np.array(self.plan.sites[gemm.input].mean)
-        if not len(mean):
-            return None
-        if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
-            mean = mean * np.array(treatment.pre_quant_scale)
-        if not len(operand.rows):
-            return mean
-        # a row that stands m times meets an m-th of its channel each time
-        times = np.bincount(operand.rows[operand.rows >= 0], minlength=len(mean))
-        return (mean / np.maximum(times, 1))[operand.rows]
-
-    def _bias(self, gemm: Gemm, factors: list[_Factor]) -> Array | None:
-        """The bias less what rounding the weights adds to it on average, FP32 [N].
-
-        Σ_c E[x_c] · (Ŵ_cn − W_cn) from the calibration rows (Nagel et al. 2019, arXiv 1906.04721,
-        §4.2): it costs nothing at run time.
-        """
-        shift = np.zeros(gemm.n)
-        for factor in factors:
-            shift = shift + factor.shift
-        bias = None
-        if gemm.bias is not None:
-            bias = constant(self.editor.graph.initializers[gemm.bias])
-        if not np.any(shift):
-            return bias
-        corrected: Array = (0 if bias is None else bias.astype(np.float64)) - shift
-        return corrected.astype(np.float32)
+        return Factor(operand, codes, scale, shift)
 
     def _stored(self, gemm: Gemm, name: str, array: Array) -> ir.Value:
         """A constant made of a GEMM's weight; layers that share the weight share it too."""
@@ -257,10 +223,10 @@ class Lowering(ABC):
             self._shared[key] = self.editor.constant(name, array)
         return self._shared[key]
 
-    def _product(
+    def product(
         self,
         gemm: Gemm,
-        factors: list[_Factor],
+        factors: list[Factor],
         bias: Array | None,
         label: str,
         chosen: Array | slice,

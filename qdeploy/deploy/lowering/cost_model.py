@@ -86,12 +86,16 @@ def extra_us(
     parts = grouped_gemm(treatment, costs.cuts)
     slim = [len(padded(channels, 1, costs.cuts.multiple)[0]) for channels, _ in parts.slim]
     wide = 0 if parts.wide is None else len(parts.wide_rows())
+    if parts.split is not None:
+        wide = len(parts.split.source)
     outliers = 0
     if parts.outliers:
         outliers = len(padded(parts.outliers, 1, costs.cuts.float_multiple)[0])
     # One product is there in any case: the wide one, or else the first of the slim ones.
     further = len(slim) + bool(outliers) - (0 if wide else 1)
     total = 0.0
+    if parts.split is not None and parts.split.is_split:  # its gather keeps kernels apart
+        total += gpu.launch_us + 2 * shape[0] * shape[1] * (wide - parts.total) / gpu.bytes_us
     if parts.repeated:  # each is picked and rounded, and all are joined, int8 read and written
         total += (2 * len(parts.repeated) + 1) * gpu.launch_us
         total += 2 * shape[0] * shape[1] * wide / gpu.bytes_us

@@ -18,6 +18,7 @@ import numpy as np
 
 from qdeploy.calibrate.affine import LEVELS, Affine
 from qdeploy.calibrate.plan import Grouped, PerTensor
+from qdeploy.deploy.lowering.channel_splits import ChannelSplit, split_channels
 from qdeploy.types import Array
 
 Group = tuple[tuple[int, ...], Affine]
@@ -43,6 +44,8 @@ class GemmConstraints:
         float_multiple: the same, of the float product of outlier channels.
         second_norm: factors behind a LayerNormalization stand in one more of it; else in a
             multiplication, where that becomes part of the rounding.
+        splits: groups and outlier channels become further columns of one operand
+            (`channel_splits`), as long as those are few; symmetric scales only.
     """
 
     repeats: bool = True
@@ -50,6 +53,7 @@ class GemmConstraints:
     multiple: int = 1
     float_multiple: int = 1
     second_norm: bool = True
+    splits: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class GroupedGemm:
         repeated: groups that join it.
         slim: groups with a product of their own.
         outliers: channels in float.
+        split: takes the place of `wide` and `repeated`, where the target splits channels.
     """
 
     total: int
@@ -78,6 +83,7 @@ class GroupedGemm:
     repeated: tuple[Repeated, ...]
     slim: tuple[Group, ...]
     outliers: tuple[int, ...]
+    split: ChannelSplit | None = None
 
     def wide_rows(self) -> Array:
         """The weight row that each column of the wide operand meets; −1 for a row of zeros."""
@@ -88,8 +94,16 @@ class GroupedGemm:
         return np.concatenate([rows, *tiles])
 
 
-def grouped_gemm(treatment: Grouped, cuts: GemmConstraints = GemmConstraints()) -> GroupedGemm:
-    """Decide the form of every group."""
+def grouped_gemm(
+    treatment: Grouped, cuts: GemmConstraints = GemmConstraints(), *, picked: bool = False
+) -> GroupedGemm:
+    """Decide the form of every group.
+
+    Args:
+        picked: channels come as they are asked for (`column_blocks`), not all of them in order.
+    """
+    if cuts.splits:
+        return _split_gemm(treatment, cuts, picked=picked)
     pairs = sorted(zip(treatment.groups, treatment.affines, strict=True), key=_size)
     # Outlier channels count too: the wide operand is the whole tensor, and theirs meet zeros.
     total = sum(len(g) for g in treatment.groups) + len(treatment.outlier_channels)
@@ -108,6 +122,15 @@ def grouped_gemm(treatment: Grouped, cuts: GemmConstraints = GemmConstraints()) 
         coarse = Affine(float(np.float32(wide[1].scale * times)), wide[1].zero_point)
         repeated.append(Repeated(channels, coarse, times))
     return GroupedGemm(total, wide, tuple(repeated), tuple(slim), treatment.outlier_channels)
+
+
+def _split_gemm(treatment: Grouped, cuts: GemmConstraints, *, picked: bool) -> GroupedGemm:
+    total = sum(map(len, treatment.groups)) + len(treatment.outlier_channels)
+    multiple = cuts.multiple if picked or total % cuts.multiple == 0 else 1
+    split, slim, outliers = split_channels(treatment, total, multiple, whole=not picked)
+    if not picked and sum(map(len, (group for group, _ in slim))) > (1 - WIDE_SHARE) * total:
+        split, slim, outliers = split_channels(treatment, total, cuts.multiple, whole=False)
+    return GroupedGemm(total, None, (), tuple(slim), outliers, split)
 
 
 def repetitions(wide: Affine, other: Affine) -> int | None:
@@ -186,8 +209,9 @@ def column_blocks(
     """
     if isinstance(treatment, PerTensor):
         return np.array_split(np.arange(channels), pieces)
-    parts = grouped_gemm(treatment, cuts)
-    wide = [] if parts.wide is None else np.array_split(np.array(parts.wide[0]), pieces)
+    parts = grouped_gemm(treatment, cuts, picked=True)
+    wide = [] if parts.split is None else [parts.split.source]
+    wide += [] if parts.wide is None else np.array_split(np.array(parts.wide[0]), pieces)
     others = [part.channels for part in parts.repeated] + [group for group, _ in parts.slim]
     blocks = wide + [padded(group, cuts.least, cuts.multiple)[0] for group in others]
     if parts.outliers:

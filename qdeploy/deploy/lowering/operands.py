@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, Affine
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
+from qdeploy.deploy.lowering.channel_splits import ChannelSplit
 from qdeploy.deploy.lowering.groups import (
     GemmConstraints,
     Group,
@@ -143,12 +144,14 @@ class OperandWriter:
             whole = [self.quantized(value, name, treatment.affine) for value in values]
             return [replace(whole[0], value=self._joined([part.value for part in whole], name))]
         assert isinstance(treatment, Grouped)
-        parts = grouped_gemm(treatment, self.cuts)
+        parts = grouped_gemm(treatment, self.cuts, picked=True)
         least, multiple = self.cuts.least, self.cuts.multiple
         # `column_blocks` put the pieces of the widest group first, then one block per other group.
         others = len(parts.repeated) + len(parts.slim) + bool(parts.outliers)
         base, rest = values[: len(values) - others], iter(values[len(values) - others :])
         operands = []
+        if parts.split is not None:
+            operands.append(self._pieces(base[0], name, parts.split))
         if parts.wide is not None:
             wide = [self.quantized(value, f"{name}/wide", parts.wide[1]) for value in base]
             # Its blocks hold the widest group's channels alone: no rows of zeros, as `_wide` has.
@@ -184,6 +187,8 @@ class OperandWriter:
 
     def _grouped(self, value: ir.Value, name: str, parts: GroupedGemm) -> list[Operand]:
         operands = []
+        if parts.split is not None:
+            operands.append(self._split(value, name, parts.split))
         if parts.wide is not None:
             operands.append(self._wide(value, name, parts, parts.wide))
         for index, (channels, affine) in enumerate(parts.slim, len(operands) + 1):
@@ -197,6 +202,22 @@ class OperandWriter:
             picked, rows = window(parts.outliers, parts.total, 1, multiple)
             operands.append(Operand(rows, self._pick(value, picked, f"{name}/outliers")))
         return operands
+
+    def _split(self, value: ir.Value, name: str, split: ChannelSplit) -> Operand:
+        """All channels on one scale, those of large range in several columns."""
+        channels = value.shape[-1] if value.shape is not None else None
+        if not np.array_equal(split.source, np.arange(len(split.source))) or channels != len(
+            split.source
+        ):
+            value = self._pick(value, split.source, f"{name}/columns")
+        return self._pieces(value, name, split)
+
+    def _pieces(self, value: ir.Value, name: str, split: ChannelSplit) -> Operand:
+        """Codes of the columns of a split."""
+        if split.is_split:
+            value = self.elementwise("Mul", value, split.factors, f"{name}/pieces")
+            value = self.elementwise("Add", value, split.shifts, f"{name}/shifts")
+        return self.quantized(value, name, split.affine, split.rows)
 
     def _wide(self, value: ir.Value, name: str, parts: GroupedGemm, group: Group) -> Operand:
         """The first group at full width, with the codes of every group that joins it."""

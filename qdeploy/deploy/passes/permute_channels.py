@@ -117,7 +117,12 @@ def _renamed(treatment: Treatment, order: Array) -> Treatment:
 
     if isinstance(treatment, Grouped):
         groups = tuple(moved(group) for group in treatment.groups)
-        return replace(treatment, groups=groups, outlier_channels=moved(treatment.outlier_channels))
+        outliers = treatment.outlier_channels
+        by_place = sorted(range(len(outliers)), key=lambda index: place[outliers[index]])
+        peaks = treatment.outlier_peaks and tuple(treatment.outlier_peaks[i] for i in by_place)
+        return replace(
+            treatment, groups=groups, outlier_channels=moved(outliers), outlier_peaks=peaks
+        )
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
         return replace(
             treatment, pre_quant_scale=tuple(treatment.pre_quant_scale[int(c)] for c in order)

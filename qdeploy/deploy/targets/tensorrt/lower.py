@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.plan import PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.cost_model import Costs
+from qdeploy.deploy.lowering.factors import Factor
 from qdeploy.deploy.lowering.fp16_scales import half_scale
 from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
@@ -24,7 +25,9 @@ from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.types import Array
 
-CUTS = GemmConstraints(repeats=False, multiple=32, float_multiple=8, second_norm=False)
+CUTS = GemmConstraints(
+    repeats=False, multiple=32, float_multiple=16, second_norm=False, splits=True
+)
 # A multiplication in front of a rounding becomes part of its kernel. A further product is a
 # rounding, the GEMM and a sum: FP16 written by the GEMM, and read twice and written by the sum.
 COSTS = Costs(CUTS, factor_kernels=0, factor_bytes=0, product_kernels=3, product_bytes=8)
@@ -62,6 +65,44 @@ class _TensorRt(QdqLowering):
             for use in list(codes.uses()):
                 others = {u.node for u in value.uses()} - sums
                 self.editor.replace_uses(value, use.node.outputs[0], besides=others)
+
+    def whole(self, gemm: Gemm, factors: list[Factor], bias: Array | None) -> ir.Value:
+        """All columns of a GEMM; where its reader cuts them, from products of their own columns.
+
+        The compiler moves such a cut in front of the product, between the weight and its
+        DequantizeLinear, and multiplies in float (seen in TensorRT-RTX 1.7's layers). Products of
+        their own columns stay INT8, and it merges them again.
+        """
+        count = self._cut_by_reader(gemm)
+        # joined again for the reader, who cuts them as before
+        if count == 1:
+            return super().whole(gemm, factors, bias)
+        parts: list[ir.Value | None] = [
+            self.product(gemm, factors, bias, f"{gemm.name}/part_read{index}", columns)
+            for index, columns in enumerate(np.array_split(np.arange(gemm.n), count), 1)
+        ]
+        return self.editor.node("Concat", parts, f"{gemm.name}/join", axis=-1).outputs[0]
+
+    def _cut_by_reader(self, gemm: Gemm) -> int:
+        """Blocks of columns into which query, key and value of one GEMM are cut, as [3, heads,
+        width]; 1 where they are not."""
+        readers = [use.node for use in self.editor.values[gemm.output].uses()]
+        if len(readers) != 1 or readers[0].op_type != "Reshape":
+            return 1
+        reshaped = readers[0].outputs[0]
+        shape = [] if reshaped.shape is None else list(reshaped.shape)
+        cuts = [use.node for use in reshaped.uses()]
+        if not cuts or any(node.op_type not in ("Slice", "Split", "Gather") for node in cuts):
+            return 1
+        # the columns are the last axes; the first of those is the one that is cut
+        inner = 1
+        for size in reversed(shape):
+            if not isinstance(size, int):
+                return 1
+            inner *= size
+            if inner == gemm.n:
+                return size
+        return 1
 
     def quantize(self, weight: Array) -> tuple[Array, Array]:
         """Codes on the scales that FP16 holds, so that nothing is lost when they become FP16."""
