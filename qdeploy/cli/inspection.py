@@ -7,7 +7,7 @@ from pathlib import Path
 from qdeploy.cli import choices, tables
 from qdeploy.commands import command, free_place, quoted
 from qdeploy.figures import decibels, megabytes, percent_cell
-from qdeploy.names import short_name
+from qdeploy.names import eight_bits, short_name
 from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.inspection import (
     Contract,
@@ -53,7 +53,7 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
         if checked := found.get("contract"):
             _broken_rules(checked, verbose=verbose)
     if layers := found.get("layers"):
-        _layers(layers)
+        _layers(layers, eight_bits(str(found.get("strategy"))))
     _causes(found.get("float") or [])
     if verbose:
         _rest(found)
@@ -85,7 +85,7 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
     rows = [
         (
             "engine",
-            f"{found['strategy']} for {found['target']}, scope {found['scope']}; what is not INT8 "
+            f"{found['strategy']} for {found['target']}, scope {found['scope']}; the rest "
             f"in {found['rest_precision']}" + ("; a dry run: nothing was compiled" if dry else ""),
         ),
         ("model", _head(found)),
@@ -99,7 +99,8 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
             text += f"; tokens of a row: {tables.lengths(calibration)}"
         rows.append(("calibrated on", text))
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
-    rows.append(("INT8", str(check["summary"]) if check else f"{planned}; no kernel was looked at"))
+    ran = check["summary"] if check else f"{planned}; no kernel was looked at"
+    rows.append((eight_bits(found["strategy"]), ran))
     if (less := found["left_out"]) and (text := choices.left_out(less)):
         rows.append(("left out", text))
     if (noise := found["noise"]) is not None:
@@ -192,8 +193,8 @@ def _statistics(kept: list[KeptStatistics]) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _layers(rows: list[Layer]) -> None:
-    """One row per layer: GEMMs in INT8, and how many sites are rounded in which way."""
+def _layers(rows: list[Layer], precision: str) -> None:
+    """One row per layer: GEMMs in 8 bits, and how many sites are rounded in which way."""
     from rich.table import Table
 
     words = list(dict.fromkeys(word for row in rows for word in row["treatments"]))
@@ -201,7 +202,7 @@ def _layers(rows: list[Layer]) -> None:
     # where only inputs of GEMMs are rounded, the heading says so once
     suffix = ".input" if worst and all(name.endswith(".input") for name in worst) else ""
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for name in ("layer", "INT8", "FLOPs", *words):
+    for name in ("layer", precision, "FLOPs", *words):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
     if worst:
         table.add_column(f"  noisiest {'input' if suffix else 'site'}, expected dB")
@@ -216,7 +217,7 @@ def _layers(rows: list[Layer]) -> None:
     tables.say("")
     tables.show(table, width=tables.screen_width() - 1)
     if all(row["executed"] is None for row in rows):
-        tables.say("INT8 counts GEMMs that are planned so; nothing ran.")
+        tables.say(f"{precision} counts GEMMs that are planned so; nothing ran.")
 
 
 def _noisiest(found: SiteLevel | None, suffix: str) -> str:
@@ -231,7 +232,7 @@ def _causes(causes: list[FloatCause]) -> None:
     if causes:
         tables.say("")
     for cause in causes:
-        what = "FELL BACK to float" if cause["planned"] == "int8" else "In float"
+        what = "In float" if cause["planned"] == "float" else "FELL BACK to float"
         count = cause["count"]
         names = ", ".join(short_name(name) for name in cause["gemms"])
         more = count - len(cause["gemms"])
@@ -290,7 +291,7 @@ def certificate(check: Int8) -> None:
             percent_cell(gemm["flops_share"]),
             percent_cell(gemm["time_share"]),
             gemm["reason"],
-            style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
+            style="red" if gemm["planned"] != "float" and gemm["reason"] else None,
         )
     tables.show(table)
 

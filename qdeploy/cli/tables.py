@@ -18,6 +18,7 @@ from qdeploy.commands import command, free_place
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from qdeploy.schemas.certificate import Int8
     from qdeploy.schemas.manifest import (
         Lengths,
         ModelManifest,
@@ -60,9 +61,11 @@ def lengths(found: Lengths) -> str:
     return f"{text}; {cut} ({share}) cut at {found['max_length']}"
 
 
-def int8(check: Mapping[str, object] | None) -> str:
+def int8(check: Int8) -> str:
     """`INT8: 99.9 % of all constant-weight FLOPs planned, 36/36 …`, or that nothing was planned."""
-    return f"INT8: {check['summary'] if check else 'not looked at'}"
+    from qdeploy.deploy.tally import name_of
+
+    return f"{name_of(check)}: {check['summary']}"
 
 
 def noise(found: Noise) -> str:

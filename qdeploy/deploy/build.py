@@ -20,7 +20,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
-from qdeploy.deploy.tally import largest_unplanned, tally
+from qdeploy.deploy.tally import largest_unplanned, name_of, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
@@ -191,15 +191,15 @@ def _certificate(
     the engine stands, and says so. Elsewhere the lowered graph decides.
 
     Raises:
-        VerificationError: a planned GEMM does not run in INT8 on a target that has no choice.
+        VerificationError: a planned GEMM does not run in 8 bits on a target that has no choice.
     """
     int8 = certify(engine, planned, _probe(request, manifest))
     if not int8["fallbacks"]:
         return int8
     worst = int8["fallbacks"][0]
     text = (
-        f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in INT8 "
-        f"(first: {short_name(worst['site'])}: {worst['reason']})."
+        f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in "
+        f"{name_of(int8)} (first: {short_name(worst['site'])}: {worst['reason']})."
     )
     if not request.target.compiles:
         raise VerificationError(

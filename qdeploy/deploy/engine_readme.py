@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qdeploy.calibrate.run import texts_of_row
-from qdeploy.calibrate.strategies import FP16, FP32
+from qdeploy.calibrate.strategies import FP8, FP16, FP32
 from qdeploy.deploy.predict_script import SCRIPT
+from qdeploy.deploy.tally import name_of
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import decibels, megabytes, percent
 from qdeploy.head import (
@@ -36,7 +37,7 @@ _FILES = {
     "config.json": "configuration of the checkpoint, with its class names",
     SCRIPT: "answers without qdeploy",
     "plan.json": "how each tensor is quantized, and why",
-    "certificate.json": "which kernels ran in INT8",
+    "certificate.json": "which kernels ran in 8 bits",
     "qdeploy.json": "how the engine was made, and the sha256 of each file",
 }
 
@@ -75,7 +76,8 @@ def _kind(manifest: EngineFields, head: Head) -> str:
 
 
 def _how(manifest: EngineFields) -> str:
-    return "compiled" if manifest["strategy"] in (FP32, FP16) else "quantized to INT8"
+    known = {FP32: "compiled", FP16: "compiled", FP8: "quantized to FP8 (E4M3)"}
+    return known.get(manifest["strategy"], "quantized to INT8")
 
 
 def _runs_in(manifest: EngineFields) -> str:
@@ -103,7 +105,7 @@ def _table(
     yield f"| strategy | `{manifest['strategy']}`, scope `{manifest['scope']}` |"
     int8 = certificate.get("int8")
     if int8 is not None:
-        yield f"| INT8 | {_int8(int8)} |"
+        yield f"| {name_of(int8)} | {_int8(int8)} |"
     if (noise := manifest.get("noise")) is not None:
         yield f"| noise | {_noise(noise)} |"
     calibration = manifest.get("calibration")
@@ -118,8 +120,8 @@ def _int8(check: Int8) -> str:
     if not check["planned"]:
         return "none: no GEMM is planned in INT8"
     return (
-        f"{check['executed']} of {check['planned']} planned GEMMs ran in INT8, which is "
-        f"{percent(check['flops_share'])} of the FLOPs of all products with weights"
+        f"{check['executed']} of {check['planned']} planned GEMMs ran in {name_of(check)}, which "
+        f"is {percent(check['flops_share'])} of the FLOPs of all products with weights"
     )
 
 

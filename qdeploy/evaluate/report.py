@@ -7,6 +7,7 @@ import numpy as np
 from qdeploy.data.lengths import RowLengths
 from qdeploy.data.reading import Reading
 from qdeploy.data.rows import Rows, row_hashes
+from qdeploy.deploy.tally import name_of
 from qdeploy.evaluate.accuracy import Judged
 from qdeploy.evaluate.latency import LatencyProtocol, ratio_of_medians, summary
 from qdeploy.evaluate.loaded_engine import LoadedEngine
@@ -231,7 +232,7 @@ def suspicions(report: Evaluation, judged: Judged | None) -> list[str]:
 
 
 def _against_half(report: Evaluation) -> list[str]:
-    """On a GPU, whether INT8 gains anything over FP16, which takes no calibration."""
+    """On a GPU, whether 8 bits gain anything over FP16, which takes no calibration."""
     target, int8, base = report["target"], report["int8"], report["baseline"]
     if report["rest_precision"] != "f16" or not report["latency_ms"]:
         return []
@@ -240,12 +241,12 @@ def _against_half(report: Evaluation) -> list[str]:
     speedup = report["speedup"]
     if base is None or speedup is None or (base["strategy"], base["target"]) != (FP16, target):
         return [
-            "On a GPU INT8 has to beat FP16, and this report does not compare the two. Run eval "
-            f"with --baseline {FP16}, which builds the FP16 engine."
+            f"On a GPU {name_of(int8)} has to beat FP16, and this report does not compare the two. "
+            f"Run eval with --baseline {FP16}, which builds the FP16 engine."
         ]
     if speedup["ci95"][0] > 1:
         return []
     return [
-        f"INT8 is not faster than FP16 here: {factor(speedup['ratio'])} × "
+        f"{name_of(int8)} is not faster than FP16 here: {factor(speedup['ratio'])} × "
         f"({interval(speedup['ci95'], factor)}). Ship the FP16 engine, {base['engine']}."
     ]

@@ -29,12 +29,13 @@ class TensorRt(HalfTarget):
     """TensorRT, strongly typed."""
 
     name = "tensorrt"
-    description = "TensorRT 10 and 11: strongly typed int8 and FP16"
+    description = "TensorRT 10 and 11: strongly typed int8, FP8 and FP16"
     takes: ClassVar[tuple[str, ...]] = (
         *BUILDER_OPTIONS,
         *("version_compatible", "cuda_graph"),
     )
     adds_int8 = True
+    takes_fp8 = True
 
     @property
     def costs(self) -> Costs:
@@ -46,6 +47,11 @@ class TensorRt(HalfTarget):
         from qdeploy.deploy.targets.tensorrt.engine import require
 
         require()
+
+    def require_fp8(self) -> None:
+        from qdeploy.deploy.cuda import require_fp8
+
+        require_fp8()
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         from qdeploy.deploy.targets.tensorrt.lower import lower
