@@ -33,7 +33,7 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
     if manifest.get("forms"):
         tables.wrapped(_forms(manifest["forms"]))
     if (check := manifest.get("int8")) is not None:
-        tables.wrapped(tables.int8(check))
+        tables.wrapped(tables.int8(check, manifest["strategy"]))
     elif manifest.get("dry_run"):
         share = manifest["plan"]["planned_share"]
         name = eight_bits(manifest["strategy"])

@@ -58,7 +58,7 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
     if verbose:
         _rest(found)
         if (check := found.get("int8")) and check["gemms"]:
-            certificate(check)
+            certificate(check, str(found.get("strategy")))
     elif found["kind"] == "engine" and found["sites"]:
         tables.say("Every site and GEMM: add -v.")
 
@@ -276,11 +276,11 @@ def _rule(rule: RuleSummary) -> None:
         tables.say(f"    and {more} more (all of them: -v)")
 
 
-def certificate(check: Int8) -> None:
+def certificate(check: Int8, strategy: str) -> None:
     """One line per GEMM: what was planned, what ran, and its shares."""
     from rich.table import Table
 
-    table = Table(title=tables.int8(check))
+    table = Table(title=tables.int8(check, strategy))
     for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
         table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
     for name, gemm in check["gemms"].items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qdeploy.deploy.tally import name_of
 from qdeploy.figures import (
     accuracy,
     factor,
@@ -97,7 +96,7 @@ def _sections(report: Evaluation, figures: list[Figure]) -> list[Section]:
     if report["latency_ms"] is not None:
         sections.append(_latency(report, report["latency_ms"]))
     if report["int8"] and report["int8"].get("gemms"):
-        sections.append(_certificate(report["int8"]))
+        sections.append(_certificate(report["int8"], report["strategy"]))
     return [*sections, _protocol(report)]
 
 
@@ -188,7 +187,7 @@ def _traffic_row(name: str, padding: str, found: TrafficSpeed) -> Row:
     return Row((name, padding, p50, p95, speed(found["rows_per_s"])))
 
 
-def _certificate(check: Int8) -> Section:
+def _certificate(check: Int8, strategy: str) -> Section:
     rows = []
     for name, gemm in check["gemms"].items():
         failed = gemm["planned"] != "float" and gemm["reason"]
@@ -210,7 +209,7 @@ def _certificate(check: Int8) -> Section:
         for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason")
     )
     return Section(
-        f"{name_of(check)} certificate",
+        f"{eight_bits(strategy)} certificate",
         table=Table(columns, tuple(rows)),
         note="Read from the graph that the runtime executes, and from its profile. L0 is the "
         "first layer.",

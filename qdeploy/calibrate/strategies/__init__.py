@@ -43,7 +43,7 @@ _READ_BY = {
     "prescale": ("peg",),
     "noise_target": ("peg",),
     "float_sites": tuple(s for s in STRATEGIES if s not in _BASELINES),
-    "int8_residuals": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS | {FP8}),
+    "int8_residuals": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
     "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS | {FP8}),
     "weights": tuple(s for s in STRATEGIES if s not in _BASELINES),
     "scope": tuple(s for s in STRATEGIES if s not in _BASELINES),

@@ -84,6 +84,7 @@ class _TensorRtFp8(_TensorRt):
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
         super().__init__(model, plan, structure, tokens)
+        # the type of its zero point makes QuantizeLinear round to FP8
         self.writer = OperandWriter(self.editor, signed=True, cuts=self.cuts, e4m3=True)
 
     def quantize(self, weight: Array) -> tuple[Array, Array]:
