@@ -1,10 +1,10 @@
 """Accuracy of the GPU targets' graphs without a GPU: run on the CPU, on every QNLI row.
 
-    python benchmarks/simulated.py --data DIR
+    python benchmarks/simulated.py --data DIR [--only NAME --only NAME …]
 
 DIR is a GLUE QNLI directory. Builds dry runs of the embedded model, runs them as `qdeploy eval
 --simulate` does, and compares with FP32. Says nothing about speed. Writes
-benchmarks/results/simulated-DATE.json.
+benchmarks/results/simulated-DATE.json. `--only` names rows; the others are left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ TOKENS = 128  # of a row, as arXiv 2603.04308 evaluates QNLI
 RESULTS = Path(__file__).parent / "results"
 ENGINES: dict[str, dict[str, Any]] = {
     "fp16, tensorrt": {"strategy": "fp16"},
+    "fp8, tensorrt": {"strategy": "fp8"},
     "w8a8, tensorrt": {"strategy": "w8a8"},
     "peg, tensorrt": {"strategy": "peg"},
     "peg in slices, tensorrt": {"strategy": "peg", "prescale": "none"},
@@ -36,15 +37,20 @@ ENGINES: dict[str, dict[str, Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="GLUE QNLI directory")
+    parser.add_argument("--only", action="append", choices=ENGINES, help="rows; all without it")
     args = parser.parse_args()
+    chosen = args.only or list(ENGINES)
     warnings.simplefilter("ignore", QDeployWarning)
-    result = heading("python benchmarks/simulated.py --data DIR", 2) | {"engines": {}}
+    command = "python benchmarks/simulated.py --data DIR"
+    command += "".join(f" --only '{name}'" for name in args.only or ())
+    result = heading(command, 2) | {"engines": {}}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         qdeploy.export("embedded", work / "model")
         statistics = qdeploy.calibrate(work / "model", data=args.data, max_length=TOKENS)
         qdeploy.build(work / "model", work / "fp32", strategy="fp32")
-        for at, (name, options) in enumerate(ENGINES.items()):
+        for at, name in enumerate(chosen):
+            options = ENGINES[name]
             given = {} if options["strategy"] == "fp16" else {"statistics": statistics}
             engine, options = work / str(at), {"target": "tensorrt"} | options
             qdeploy.build(work / "model", engine, dry_run=True, **given, **options)

@@ -107,7 +107,8 @@ def require_int8() -> float | None:
     """--require-int8."""
     return option(
         None,
-        "Least share of the FLOPs of all constant-weight products that runs in INT8.",
+        "Least share of the FLOPs of all constant-weight products that runs in INT8 (strategy fp8:"
+        " in FP8).",
         group=GATES,
         number=float,
         least=0,

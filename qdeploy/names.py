@@ -26,6 +26,15 @@ _WORDS = (
 )
 
 
+def eight_bits(strategy: str) -> str:
+    """What the quantized GEMMs of a strategy multiply.
+
+    >>> eight_bits("fp8"), eight_bits("peg")
+    ('FP8', 'INT8')
+    """
+    return "FP8" if strategy == "fp8" else "INT8"
+
+
 def place_of(name: str) -> tuple[int | None, str]:
     """The layer that a name tells, and the name within it.
 

@@ -1,7 +1,8 @@
 """Affine 8-bit quantization: from a range to scale and zero point, and back (pure functions).
 
 Codes are always uint8, since that is what the CPU kernels take: the symmetric scheme, int8 with
-zero point 0, is the same numbers with 128 added. `signed` turns a code into the int8 form.
+zero point 0, is the same numbers with 128 added. `signed` turns a code into the int8 form. Of FP8
+only the scale is found here (`qdeploy.calibrate.e4m3` has the rest).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeploy.calibrate.schemes import SYMMETRIC
+from qdeploy.calibrate.schemes import E4M3, SYMMETRIC
 from qdeploy.errors import PlanError
 from qdeploy.types import Array
 
 LEVELS = 255  # steps between the codes 0 and 255
 PAIR_LIMIT = 128  # 255 · 128 ≤ 32,767 < 255 · 129: two int8 weights of one sign, in 16 bits
 MIDDLE = 128  # uint8 code that stands for int8 zero
+E4M3_LARGEST = 448.0  # of FP8
 # Smallest scale: a site that is constantly zero still needs scale > 0, and 1e-12 keeps 1/scale and
 # scale · 255 normal FP32 numbers.
 SMALLEST_SCALE = 1e-12
@@ -24,11 +26,11 @@ SMALLEST_SCALE = 1e-12
 
 @dataclass(frozen=True)
 class Affine:
-    """x ≈ scale · (code − zero_point), code in 0 … 255.
+    """x ≈ scale · (code − zero_point), code in 0 … 255; of FP8 scale · code.
 
     Attributes:
         scale: FP32 value, > 0.
-        zero_point: uint8 code of the real value 0.
+        zero_point: uint8 code of the real value 0; 0 of FP8.
     """
 
     scale: float
@@ -40,6 +42,7 @@ def affine_from_range(low: float, high: float, scheme: str) -> Affine:
 
     Zero is represented exactly (Jacob et al. 2018, arXiv 1712.05877, §2.1): padding and masked
     values must not turn into noise. Symmetric: scale = max|x| / 127, zero point 128 (int8 zero).
+    E4M3: scale = max|x| / 448.
 
     Raises:
         PlanError: a range that is not finite, or upside down.
@@ -50,6 +53,8 @@ def affine_from_range(low: float, high: float, scheme: str) -> Affine:
             "Does the model give NaN or infinity on the calibration rows?"
         )
     low, high = min(low, 0.0), max(high, 0.0)
+    if scheme == E4M3:
+        return Affine(_fp32(max(-low, high) / E4M3_LARGEST), 0)
     if scheme == SYMMETRIC:
         scale = max(-low, high) / 127
         return Affine(_fp32(scale), MIDDLE)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
-from qdeploy.calibrate.affine import LEVELS, Affine
+from qdeploy.calibrate.affine import E4M3_LARGEST, LEVELS, Affine
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.plan import PerTensor, Plan
 from qdeploy.calibrate.ranges import clipped_share
+from qdeploy.calibrate.schemes import ASYMMETRIC, E4M3
 from qdeploy.errors import PlanError, QDeployWarning
 from qdeploy.names import short_name
 
@@ -23,20 +24,24 @@ _REAL_SIDE = 0.05
 CLIPPED_LIMIT = 0.05
 
 
-def affine_range(affine: Affine) -> tuple[float, float]:
-    """The values that the codes 0 and 255 stand for."""
+def affine_range(affine: Affine, scheme: str = ASYMMETRIC) -> tuple[float, float]:
+    """The values that the outermost codes stand for."""
+    if scheme == E4M3:
+        return -E4M3_LARGEST * affine.scale, E4M3_LARGEST * affine.scale
     low = -affine.zero_point * affine.scale
     return low, low + LEVELS * affine.scale
 
 
-def check_signs(site: str, statistics: SiteStatistics, affine: Affine) -> None:
+def check_signs(
+    site: str, statistics: SiteStatistics, affine: Affine, scheme: str = ASYMMETRIC
+) -> None:
     """Stop a range that lost the negative or the positive side of a two-sided tensor.
 
     Raises:
         PlanError: naming the site and both ranges.
     """
     low, high = float(statistics.minimum.min()), float(statistics.maximum.max())
-    kept_low, kept_high = affine_range(affine)
+    kept_low, kept_high = affine_range(affine, scheme)
     lost_negative = low < -_REAL_SIDE * high and kept_low > -1e-3 * -low
     lost_positive = high > _REAL_SIDE * -low and kept_high < 1e-3 * high
     if lost_negative or lost_positive:
@@ -57,9 +62,10 @@ def check_plan(plan: Plan, statistics: Mapping[str, SiteStatistics]) -> None:
     for tensor, site in plan.sites.items():
         if not isinstance(site.treatment, PerTensor) or site.treatment.pre_quant_scale:
             continue
-        check_signs(site.name, statistics[tensor], site.treatment.affine)
-        low, high = affine_range(site.treatment.affine)
-        margin = site.treatment.affine.scale  # within a step of the edge nothing is lost
+        affine = site.treatment.affine
+        check_signs(site.name, statistics[tensor], affine, plan.activations)
+        low, high = affine_range(affine, plan.activations)
+        margin = affine.scale  # within a step of the edge nothing is lost
         share = clipped_share(statistics[tensor], low - margin, high + margin)
         if share > CLIPPED_LIMIT:
             clipped.append((share, site.name))

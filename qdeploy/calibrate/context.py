@@ -15,6 +15,7 @@ from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.options import GEMM_SCOPE, PlanOptions
 from qdeploy.calibrate.plan import (
     FLOAT,
+    FP8,
     INT8,
     Dynamic,
     Float,
@@ -25,8 +26,10 @@ from qdeploy.calibrate.plan import (
     Treatment,
 )
 from qdeploy.calibrate.ranges import Range
+from qdeploy.calibrate.schemes import E4M3
 from qdeploy.graph.constants import constant
 from qdeploy.graph.structure import GEMM_INPUT, Gemm, Site, Structure
+from qdeploy.schemas.fields import Precision
 from qdeploy.types import Array
 
 # A GEMM below this share of the GEMM FLOPs (pooler and classifier run on one token, or have a
@@ -110,24 +113,36 @@ def static_plan(context: Context, strategy: str, range_of: Callable[[Site], Rang
     return assemble(context, strategy, {plan.tensor: plan for plan in plans})
 
 
-def assemble(context: Context, strategy: str, sites: dict[str, SitePlan]) -> Plan:
+def assemble(
+    context: Context, strategy: str, sites: dict[str, SitePlan], activations: str | None = None
+) -> Plan:
     """The whole plan around the treatments of the sites.
 
-    A GEMM is int8 when its input is; embedding tables are always int8 here.
+    A GEMM is int8 when its input is, or FP8; embedding tables are always int8 here, but for FP8.
+
+    Args:
+        activations: how they are coded; as the options say when left out.
     """
+    activations = activations or context.options.scheme
+    tables = [t.name for t in context.structure.tables if t.rows * t.columns >= SMALL_TABLE]
     return Plan(
         strategy=strategy,
         scope=context.options.scope,
-        activations=context.options.scheme,
+        activations=activations,
         per_channel_weights=context.options.per_channel_weights,
         sites=sites,
-        gemms={g.name: _gemm_plan(context, g, sites) for g in context.structure.gemms},
-        tables=tuple(t.name for t in context.structure.tables if t.rows * t.columns >= SMALL_TABLE),
-        options=context.options.to_json(),
+        gemms={
+            gemm.name: _gemm_plan(context, gemm, sites, FP8 if activations == E4M3 else INT8)
+            for gemm in context.structure.gemms
+        },
+        tables=() if activations == E4M3 else tuple(tables),
+        options=context.options.to_json() | {"activations": activations},
     )
 
 
-def _gemm_plan(context: Context, gemm: Gemm, sites: Mapping[str, SitePlan]) -> GemmPlan:
+def _gemm_plan(
+    context: Context, gemm: Gemm, sites: Mapping[str, SitePlan], precision: Precision
+) -> GemmPlan:
     if gemm not in context.gemms:
         reason = f"below {100 * NEGLIGIBLE_FLOPS} % of the GEMM FLOPs: nothing to gain"
         return GemmPlan(gemm.name, gemm.weight, FLOAT, reason)
@@ -137,7 +152,7 @@ def _gemm_plan(context: Context, gemm: Gemm, sites: Mapping[str, SitePlan]) -> G
         reason = "input stays in float" if site is None else site.reason
         return GemmPlan(gemm.name, gemm.weight, FLOAT, reason)
     kind = "scale found at run time" if isinstance(treatment, Dynamic) else "static scale"
-    return GemmPlan(gemm.name, gemm.weight, INT8, kind)
+    return GemmPlan(gemm.name, gemm.weight, precision, kind)
 
 
 def is_gemm_input(site: Site) -> bool:

@@ -1,8 +1,9 @@
 """Expected quantization noise of a site, from statistics and weights alone.
 
-Rounding adds an error of variance step² / 12 to each element (Widrow 1956). Behind a GEMM the error
-of channel c is spread by the squared norm of the weight's row c; it is compared with the variance
-of the GEMM's own output, so that noise is a share and means the same at every depth.
+Rounding adds an error of variance step² / 12 to each element (Widrow 1956); that of FP8 goes with
+the element itself (`qdeploy.calibrate.e4m3.error_variance`). Behind a GEMM the error of channel c
+is spread by the squared norm of the weight's row c; it is compared with the variance of the GEMM's
+own output, so that noise is a share and means the same at every depth.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from qdeploy.calibrate.affine import quantize_weight
+from qdeploy.calibrate.e4m3 import error_variance
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.graph.structure import Gemm, Site, Structure
 from qdeploy.types import Array
@@ -64,6 +66,11 @@ class NoiseModel:
     def share(self, site: Site, steps: Array) -> float:
         """Noise share of a site quantized with a step (scale) per channel [C]; 0 = in float."""
         return float((self.channel_weight(site) * np.square(steps) / 12).sum())
+
+    def e4m3_share(self, site: Site, scale: float) -> float:
+        """Noise share of a site in FP8 with one scale."""
+        variance = error_variance(self._statistics[site.tensor].power, scale)
+        return float((self.channel_weight(site) * variance).sum())
 
     def _weight_steps(self, gemm: Gemm) -> float:
         weight = self._weights[gemm.weight]

@@ -18,6 +18,7 @@ SCHEMA = 1
 PLAN = "plan.json"
 _AGAIN = "Build the engine again."
 INT8: Final = "int8"
+FP8: Final = "fp8"
 FLOAT: Final = "float"
 
 
@@ -99,7 +100,7 @@ class SitePlan:
 
 @dataclass(frozen=True)
 class GemmPlan:
-    """One GEMM: its precision ("int8" or "float") and why."""
+    """One GEMM: its precision ("int8", "fp8" or "float") and why."""
 
     name: str
     weight: str
@@ -114,7 +115,7 @@ class Plan:
     Attributes:
         strategy: name of the strategy.
         scope: "gemm" or "all".
-        activations: "asymmetric" or "symmetric".
+        activations: "asymmetric" or "symmetric" of 8-bit integers, or "e4m3" of FP8.
         per_channel_weights: one scale per output channel, else per tensor.
         sites: plans by tensor name, in graph order.
         gemms: plans by GEMM name, in graph order.
@@ -135,6 +136,11 @@ class Plan:
     def int8_gemms(self) -> tuple[str, ...]:
         """Names of the GEMMs that must run as INT8 kernels."""
         return tuple(name for name, gemm in self.gemms.items() if gemm.precision == INT8)
+
+    @property
+    def quantized_gemms(self) -> tuple[str, ...]:
+        """Names of the GEMMs that must run in 8 bits, INT8 or FP8."""
+        return tuple(name for name, gemm in self.gemms.items() if gemm.precision != FLOAT)
 
     def treatment(self, tensor: str) -> Treatment:
         """What happens to a tensor; `Float` for one that is no site of this plan."""

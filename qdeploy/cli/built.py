@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qdeploy.cli import choices, tables
 from qdeploy.figures import milliseconds
+from qdeploy.names import eight_bits
 from qdeploy.schemas.autotune import Forms
 from qdeploy.schemas.built import BuiltForRows
 from qdeploy.text import beside
@@ -32,12 +33,14 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
     if manifest.get("forms"):
         tables.wrapped(_forms(manifest["forms"]))
     if compiled := manifest.get("compiled"):
-        tables.wrapped(tables.int8(compiled))
-    if manifest.get("int8"):
-        tables.wrapped(tables.int8(manifest["int8"]))
+        tables.wrapped(tables.int8(compiled, manifest["strategy"]))
+    if (check := manifest.get("int8")) is not None:
+        tables.wrapped(tables.int8(check, manifest["strategy"]))
     elif manifest.get("dry_run") and not compiled:
         share = manifest["plan"]["planned_share"]
-        tables.wrapped(f"INT8: {share} of all constant-weight FLOPs planned; nothing ran (dry run)")
+        name = eight_bits(manifest["strategy"])
+        text = f"{name}: {share} of all constant-weight FLOPs planned; nothing ran (dry run)"
+        tables.wrapped(text)
     if (less := manifest.get("left_out")) and (text := choices.left_out(less)):
         tables.wrapped(f"{text[0].upper()}{text[1:]}")
     if (noise := manifest.get("noise")) is not None:

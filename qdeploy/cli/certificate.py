@@ -8,11 +8,11 @@ from qdeploy.names import short_name
 from qdeploy.schemas.certificate import Int8
 
 
-def certificate(check: Int8) -> None:
+def certificate(check: Int8, strategy: str) -> None:
     """One line per GEMM: what was planned, what ran, and its shares."""
     from rich.table import Table
 
-    table = Table(title=tables.int8(check))
+    table = Table(title=tables.int8(check, strategy))
     for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason"):
         table.add_column(name, justify="right" if "%" in name else "left", overflow="fold")
     for name, gemm in check["gemms"].items():
@@ -23,6 +23,6 @@ def certificate(check: Int8) -> None:
             percent_cell(gemm["flops_share"]),
             percent_cell(gemm["time_share"]),
             gemm["reason"],
-            style="red" if gemm["planned"] == "int8" and gemm["reason"] else None,
+            style="red" if gemm["planned"] != "float" and gemm["reason"] else None,
         )
     tables.show(table)

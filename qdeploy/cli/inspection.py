@@ -8,7 +8,7 @@ from qdeploy.cli import choices, rules, tables
 from qdeploy.cli.certificate import certificate
 from qdeploy.commands import command, free_place, quoted
 from qdeploy.figures import decibels, megabytes
-from qdeploy.names import short_name
+from qdeploy.names import eight_bits, short_name
 from qdeploy.schemas.certificate import Compiled, Int8
 from qdeploy.schemas.inspection import (
     FloatCause,
@@ -61,7 +61,7 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
         if checked := found.get("contract"):
             rules.show(checked, verbose=verbose)
     if layers := found.get("layers"):
-        _layers(layers)
+        _layers(layers, eight_bits(str(found.get("strategy"))))
     _causes(found.get("float") or [])
     if verbose:
         _rest(found)
@@ -70,7 +70,7 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
             checks.append(found.get("compiled"))
         for check in checks:
             if check and check["gemms"]:
-                certificate(check)
+                certificate(check, str(found.get("strategy")))
     elif found["kind"] == "engine" and found["sites"]:
         tables.say("Every site and GEMM: add -v.")
 
@@ -97,7 +97,7 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
     rows = [
         (
             "engine",
-            f"{found['strategy']} for {found['target']}, scope {found['scope']}; what is not INT8 "
+            f"{found['strategy']} for {found['target']}, scope {found['scope']}; the rest "
             f"in {found['rest_precision']}" + ("; a dry run: nothing was compiled" if dry else ""),
         ),
         ("model", _head(found)),
@@ -115,7 +115,7 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
         rows.append(("compiled", str(compiled["summary"])))
     if check or not compiled:
         text = str(check["summary"]) if check else f"{planned}; no kernel was looked at"
-        rows.append(("INT8", text))
+        rows.append((eight_bits(found["strategy"]), text))
     if (less := found["left_out"]) and (text := choices.left_out(less)):
         rows.append(("left out", text))
     if (noise := found["noise"]) is not None:
@@ -208,8 +208,8 @@ def _statistics(kept: list[KeptStatistics]) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _layers(rows: list[Layer]) -> None:
-    """One row per layer: GEMMs in INT8, and how many sites are rounded in which way."""
+def _layers(rows: list[Layer], precision: str) -> None:
+    """One row per layer: GEMMs in 8 bits, and how many sites are rounded in which way."""
     from rich.table import Table
 
     words = list(dict.fromkeys(word for row in rows for word in row["treatments"]))
@@ -217,7 +217,7 @@ def _layers(rows: list[Layer]) -> None:
     # where only inputs of GEMMs are rounded, the heading says so once
     suffix = ".input" if worst and all(name.endswith(".input") for name in worst) else ""
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for name in ("layer", "INT8", "FLOPs", *words):
+    for name in ("layer", precision, "FLOPs", *words):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
     if worst:
         table.add_column(f"  noisiest {'input' if suffix else 'site'}, expected dB")
@@ -232,7 +232,7 @@ def _layers(rows: list[Layer]) -> None:
     tables.say("")
     tables.show(table, width=tables.screen_width() - 1)
     if all(row["executed"] is None for row in rows):
-        tables.say("INT8 counts GEMMs that are planned so; nothing ran.")
+        tables.say(f"{precision} counts GEMMs that are planned so; nothing ran.")
 
 
 def _noisiest(found: SiteLevel | None, suffix: str) -> str:
@@ -247,7 +247,7 @@ def _causes(causes: list[FloatCause]) -> None:
     if causes:
         tables.say("")
     for cause in causes:
-        what = "FELL BACK to float" if cause["planned"] == "int8" else "In float"
+        what = "In float" if cause["planned"] == "float" else "FELL BACK to float"
         count = cause["count"]
         names = ", ".join(short_name(name) for name in cause["gemms"])
         more = count - len(cause["gemms"])

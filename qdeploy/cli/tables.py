@@ -14,10 +14,12 @@ import click
 from qdeploy import figures
 from qdeploy.cli.streams import shown
 from qdeploy.commands import command, free_place
+from qdeploy.names import eight_bits
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from qdeploy.schemas.certificate import Int8
     from qdeploy.schemas.manifest import (
         Lengths,
         ModelManifest,
@@ -32,7 +34,7 @@ _SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 INT8 = "INT8: planned, ran, of all"
 _OF_A_SWEEP = (
     *("drop\npoints", "SQNR\ndB", "p50\nms", "×\nFP32", "size\nMB"),
-    "INT8 of\nall, %",
+    "8 bits\nof all, %",
 )
 
 
@@ -60,9 +62,9 @@ def lengths(found: Lengths) -> str:
     return f"{text}; {cut} ({share}) cut at {found['max_length']}"
 
 
-def int8(check: Mapping[str, object] | None) -> str:
+def int8(check: Int8, strategy: str) -> str:
     """`INT8: 99.9 % of all constant-weight FLOPs planned, 36/36 …`, or that nothing was planned."""
-    return f"INT8: {check['summary'] if check else 'not looked at'}"
+    return f"{eight_bits(strategy)}: {check['summary']}"
 
 
 def noise(found: Noise) -> str:

@@ -22,7 +22,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
-from qdeploy.deploy.tally import largest_unplanned, tally
+from qdeploy.deploy.tally import largest_unplanned, name_of, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
@@ -203,7 +203,7 @@ def _certify(
         return
     check = certificate["compiled"] = certify_compiled(found, certificate)
     if check["fallbacks"]:
-        _warn_of_fallbacks(check, f"were not compiled as INT8 by {found.compiler}")
+        _warn_of_fallbacks(check, f"were not compiled by {found.compiler} as")
 
 
 def _probe(request: Request, manifest: Interface) -> dict[str, Array]:
@@ -222,25 +222,25 @@ def _certificate(
     the engine stands, and says so. Elsewhere the lowered graph decides.
 
     Raises:
-        VerificationError: a planned GEMM does not run in INT8 on a target that has no choice.
+        VerificationError: a planned GEMM does not run in 8 bits on a target that has no choice.
     """
     int8 = certify(engine, planned, _probe(request, manifest))
     if not int8["fallbacks"]:
         return int8
     if not request.target.compiles:
         raise VerificationError(
-            f"{_fallbacks(int8, 'would not run in INT8')} Nothing was written; report this with "
+            f"{_fallbacks(int8, 'would not run in')} Nothing was written; report this with "
             "the versions that `qdeploy doctor` prints."
         )
-    _warn_of_fallbacks(int8, "would not run in INT8")
+    _warn_of_fallbacks(int8, "would not run in")
     return int8
 
 
 def _fallbacks(check: Int8, what: str) -> str:
     worst = check["fallbacks"][0]
     return (
-        f"{len(check['fallbacks'])} of {check['planned']} planned GEMMs {what} (first: "
-        f"{short_name(worst['site'])}: {worst['reason']})."
+        f"{len(check['fallbacks'])} of {check['planned']} planned GEMMs {what} {name_of(check)} "
+        f"(first: {short_name(worst['site'])}: {worst['reason']})."
     )
 
 

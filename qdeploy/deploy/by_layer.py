@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from qdeploy.calibrate.plan import INT8, Grouped, PerTensor, Treatment
+from qdeploy.calibrate.plan import FLOAT, Grouped, PerTensor, Treatment
 from qdeploy.names import place_of
 from qdeploy.schemas.certificate import CertifiedGemm
 from qdeploy.schemas.fields import Precision
@@ -65,8 +65,8 @@ def by_layer(
     Returns:
         [{"layer": its number as text, "embeddings" before the first, "head" behind the last,
         "all" where no name tells, or "other"; "gemms", "planned" and "executed" (None unless
-        `ran`) of products in INT8; "flops_share", "time_share" (None without times); "treatments":
-        {word of `rounding_of`: sites}; "noisiest": {"site", "sqnr_db"} or None}].
+        `ran`) of products in 8 bits; "flops_share", "time_share" (None without times);
+        "treatments": {word of `rounding_of`: sites}; "noisiest": {"site", "sqnr_db"} or None}].
     """
     labels = _labels([str(site["site"]) for site in sites])
     labels |= _labels([name for name in gemms if name not in others])
@@ -98,7 +98,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def _products(gemms: Sequence[CertifiedGemm], *, ran: bool) -> LayerProducts:
-    planned = [gemm for gemm in gemms if gemm["planned"] == INT8]
+    planned = [gemm for gemm in gemms if gemm["planned"] != FLOAT]
     times = [gemm["time_share"] for gemm in gemms if gemm["time_share"] is not None]
     return {
         "gemms": len(gemms),
@@ -126,14 +126,14 @@ def noisiest(sites: Iterable[RoundedSite], most: int) -> list[SiteLevel]:
 
 
 def causes_of_float(gemms: Mapping[str, CertifiedGemm]) -> list[FloatCause]:
-    """Products that do not run in INT8, by cause, the largest share of FLOPs first.
+    """Products that do not run in 8 bits, by cause, the largest share of FLOPs first.
 
     Returns:
         [{"planned", "reason", "count", "flops_share", "gemms": the first names}].
     """
     found: dict[tuple[Precision, str], list[str]] = {}
     for name, gemm in gemms.items():
-        if gemm["reason"] or gemm["planned"] != INT8:
+        if gemm["reason"] or gemm["planned"] == FLOAT:
             found.setdefault((gemm["planned"], gemm["reason"]), []).append(name)
     causes: list[FloatCause] = [
         {

@@ -88,7 +88,7 @@ def unplanned(product: Product) -> str:
         return f"{product.operator} is not known here, and is not judged: it counts as float"
     if product.operator in ("MatMul", "Gemm"):
         return f"a {product.operator} of a form that is not planned"
-    return f"{product.operator} is not planned in INT8"
+    return f"{product.operator} is not planned in 8 bits"
 
 
 def certify(

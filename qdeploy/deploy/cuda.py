@@ -17,6 +17,7 @@ from qdeploy.types import Array
 
 _Handle = TypeVar("_Handle")  # of a stream, an event or a graph; of memory its pointer
 
+FP8_FROM = (8, 9)  # compute capability
 _MEANING = {
     "cudaErrorInsufficientDriver": ": there is no NVIDIA driver, or one older than this CUDA",
     "cudaErrorNoDevice": ": there is no NVIDIA GPU",
@@ -76,6 +77,22 @@ def device() -> Device:
         "driver": call(cudart.cudaDriverGetVersion),
         "runtime": call(cudart.cudaRuntimeGetVersion),
     }
+
+
+def require_fp8() -> None:
+    """Refuse a first GPU without FP8: Ada (8.9) is the first kind whose tensor cores multiply it.
+
+    Raises:
+        TargetError: it is an older one, with the way out; or there is none.
+    """
+    found = device()
+    major, minor = map(int, found["compute_capability"].split("."))
+    if (major, minor) < FP8_FROM:
+        needed = ".".join(map(str, FP8_FROM))
+        raise TargetError(
+            f"{found['name']} has compute capability {major}.{minor}, and FP8 needs {needed} (Ada, "
+            "Hopper, Blackwell). Take --strategy peg, whose INT8 runs from 7.5 on."
+        )
 
 
 def used_memory_mb() -> float:

@@ -22,7 +22,8 @@ class KernelTime:
         ms: mean time per run, milliseconds.
         calls: times it ran per run of the engine.
         int8: whether it multiplies 8-bit integers.
-        fallback_reason: of a kernel that was to be INT8 and is not, why; else empty.
+        fallback_reason: of a kernel that was to be INT8 or FP8 and is not, why; else empty.
+        fp8: whether it multiplies FP8.
     """
 
     name: str
@@ -31,6 +32,7 @@ class KernelTime:
     calls: int
     int8: bool = False
     fallback_reason: str = ""
+    fp8: bool = False
 
 
 @dataclass(frozen=True)

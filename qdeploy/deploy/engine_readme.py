@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qdeploy.calibrate.run import texts_of_row
-from qdeploy.calibrate.strategies import FP16, FP32
+from qdeploy.calibrate.strategies import FP8, FP16, FP32
 from qdeploy.deploy.predict_script import SCRIPT
+from qdeploy.deploy.tally import name_of
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import decibels, megabytes, percent
 from qdeploy.head import (
@@ -38,7 +39,7 @@ _FILES = {
     "plan.json": "how each tensor is quantized, and why",
     "builder.log": "what the compiler said",
     "layers.json": "layers of the compiled engine",
-    "certificate.json": "which kernels ran in INT8, or were compiled so",
+    "certificate.json": "which kernels ran in 8 bits, or were compiled so",
     "qdeploy.json": "how the engine was made, and the sha256 of each file",
 }
 
@@ -77,7 +78,8 @@ def _kind(manifest: EngineFields, head: Head) -> str:
 
 
 def _how(manifest: EngineFields) -> str:
-    return "compiled" if manifest["strategy"] in (FP32, FP16) else "quantized to INT8"
+    known = {FP32: "compiled", FP16: "compiled", FP8: "quantized to FP8 (E4M3)"}
+    return known.get(manifest["strategy"], "quantized to INT8")
 
 
 def _runs_in(manifest: EngineFields) -> str:
@@ -107,7 +109,7 @@ def _table(
     yield f"| target | `{manifest['target']}`, the rest in {manifest['rest_precision']} |"
     yield f"| strategy | `{manifest['strategy']}`, scope `{manifest['scope']}` |"
     if (int8 := certificate.get("int8")) is not None:
-        yield f"| INT8 | {_int8(int8, 'ran in')} |"
+        yield f"| {name_of(int8)} | {_int8(int8, 'ran in')} |"
     if (compiled := certificate.get("compiled")) is not None:
         by = f"{compiled['compiler']} for {', '.join(compiled['compute_capabilities'])}"
         yield f"| compiled by {by} | {_int8(compiled, 'were compiled as')}; nothing ran |"
@@ -125,8 +127,8 @@ def _int8(check: Int8, done: str) -> str:
     if not check["planned"]:
         return "none: no GEMM is planned in INT8"
     return (
-        f"{check['executed']} of {check['planned']} planned GEMMs {done} INT8, which is "
-        f"{percent(check['flops_share'])} of the FLOPs of all products with weights"
+        f"{check['executed']} of {check['planned']} planned GEMMs {done} {name_of(check)}, which "
+        f"is {percent(check['flops_share'])} of the FLOPs of all products with weights"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qdeploy.calibrate.plan import INT8, SitePlan, read_plan
+from qdeploy.calibrate.plan import FLOAT, SitePlan, read_plan
 from qdeploy.deploy.by_layer import by_layer, causes_of_float, noisiest, rounding_of, treatment_text
 from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.int8_gate import check_share, shortfall
@@ -109,7 +109,7 @@ def _of_engine(source: Path, found: InspectedFile) -> InspectedFile:
         gemms = read_certificate(home)["planned_gemms"]
     except QDeployError:  # a damaged engine: the file is described all the same
         return found
-    planned = sum(gemm["precision"] == INT8 for gemm in gemms.values())
+    planned = sum(gemm["precision"] != FLOAT for gemm in gemms.values())
     if planned == check["planned"]:
         return found
     return {**found, "planned_gemms_of_engine": planned}

@@ -1,8 +1,8 @@
-"""The gate --require-int8: how much of the work INT8 kernels must do."""
+"""The gate --require-int8: how much of the work INT8 kernels must do; of FP8 engines, FP8 ones."""
 
 from __future__ import annotations
 
-from qdeploy.deploy.tally import largest_unplanned
+from qdeploy.deploy.tally import largest_unplanned, name_of
 from qdeploy.errors import PlanError
 from qdeploy.figures import percent
 from qdeploy.names import short_name
@@ -43,8 +43,8 @@ def shortfall(int8: Int8, share: float | None) -> str | None:
     )
     more = len(int8["fallbacks"]) - _SHOWN
     return (
-        f"INT8 kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, and "
-        f"--require-int8 asks for {100 * share:g} %: {int8['summary']}. Fell back: "
+        f"{name_of(int8)} kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, "
+        f"and --require-int8 asks for {100 * share:g} %: {int8['summary']}. Fell back: "
         f"{fallbacks or 'none'}{f'; and {more} more' if more > 0 else ''}. Not planned: "
         f"{largest_unplanned(int8.get('unplanned', ())) or 'none'}."
     )

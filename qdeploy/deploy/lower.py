@@ -60,7 +60,7 @@ def _quantized(
     request: Request, model: ir.Model, plan: Plan, structure: Structure, inputs: ModelInputs
 ) -> tuple[Lowered, dict[str, Any]]:
     """The lowered graph, and what was rewritten in FP32 before; `model` is consumed."""
-    if request.asked.strategy != FP16 and not (plan.int8_gemms or plan.tables or plan.sites):
+    if request.asked.strategy != FP16 and not (plan.quantized_gemms or plan.tables or plan.sites):
         return Lowered(model), {}
     passes = passes_for(inputs, fold=request.target.pre_quant_scale != EVERYWHERE)
     done = run_passes(passes, model, plan, structure, inputs)

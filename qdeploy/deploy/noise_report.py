@@ -96,7 +96,7 @@ def _sources(
 ) -> tuple[list[Source], Remedy | None]:
     """The noisiest sites on some rows, and those of them whose way back to float is measured."""
     plan = read_plan(engine_dir)
-    if not plan.int8_gemms and not plan.tables and not plan.sites:
+    if not plan.quantized_gemms and not plan.tables and not plan.sites:
         return [], None
     model, _ = load_model(model_dir)
     rows, tokens = manifest["opt_shape"]

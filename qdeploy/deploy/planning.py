@@ -52,7 +52,8 @@ def summary(plan: Plan, planned_share: float) -> PlanSummary:
     return {
         "sites": kinds,
         "int8_gemms": len(plan.int8_gemms),
-        "float_gemms": len(plan.gemms) - len(plan.int8_gemms),
+        "fp8_gemms": len(plan.quantized_gemms) - len(plan.int8_gemms),
+        "float_gemms": len(plan.gemms) - len(plan.quantized_gemms),
         "lowest_sqnr_db": min(levels) if levels else None,
         "planned_share": percent(planned_share),
     }

@@ -15,7 +15,7 @@ from qdeploy.calibrate.options import (
 from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.deploy.options import AUTO, REMOVED, BuildOptions, Shape, parse_shape
 from qdeploy.deploy.targets.base import HALF, Target
-from qdeploy.deploy.targets.registry import find_target
+from qdeploy.deploy.targets.registry import TARGETS, find_target
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
@@ -55,11 +55,11 @@ class Request:
             ModelError: not a model directory.
             OutputError: see `check_paths`.
         """
-        from qdeploy.calibrate.strategies import FP32, needs_statistics  # onnx-ir
+        from qdeploy.calibrate.strategies import FP8, FP32, needs_statistics  # onnx-ir
 
         target, calibrated = find_target(asked.target), needs_statistics(asked.strategy)
         plan = asked.plan.resolved(
-            target.activations if calibrated else ASYMMETRIC,
+            target.activations if calibrated and asked.strategy != FP8 else ASYMMETRIC,
             target.pre_quant_scale if asked.strategy == "peg" else NONE,
         )
         rest = target.choose_rest(asked.rest_precision)
@@ -104,7 +104,7 @@ class Request:
                 work here.
             PlanError: a timing cache that could not be written.
         """
-        from qdeploy.calibrate.strategies import FP16  # onnx-ir, which an engine does without
+        from qdeploy.calibrate.strategies import FP8, FP16  # onnx-ir, which an engine lacks
 
         target, compilation = self.target, self.asked.compilation
         if others := compilation.not_of(target.takes):
@@ -132,8 +132,26 @@ class Request:
             raise TargetError(
                 f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
             )
+        if self.asked.strategy == FP8:
+            self._check_fp8()
         if not self.asked.dry_run:
             target.require()
+            if self.asked.strategy == FP8:
+                target.require_fp8()
+
+    def _check_fp8(self) -> None:
+        """Refuse FP8 where the target has no kernels for it, or with options of INT8."""
+        from qdeploy.calibrate.strategies.fp8 import check_options
+
+        if not self.target.takes_fp8:
+            *able, last = (target.name for target in TARGETS.values() if target.takes_fp8)
+            raise TargetError(
+                f"{self.target.name} does not multiply FP8, so that --strategy fp8 would run in "
+                f"float there. Take --target {', '.join(able)} or {last}, or --strategy peg, which "
+                "runs in INT8."
+            )
+        check_options(self.plan)
+        self.target.check_fp8(self.asked.compilation)
 
 
 def _noise_target(model_dir: Path) -> float:

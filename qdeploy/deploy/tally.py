@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from qdeploy.calibrate.plan import INT8
+from qdeploy.calibrate.plan import FLOAT, FP8
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.figures import percent
 from qdeploy.names import short_name
@@ -21,8 +21,8 @@ from qdeploy.schemas.certificate import (
 )
 
 MISSING = "missing"
-_NOT_FOUND = "no kernel reads its int8 weight"
-_ONE_OF_SEVERAL = "not all of its parts run in INT8"
+_NOT_FOUND = "no kernel reads its {} weight"
+_ONE_OF_SEVERAL = "not all of its parts run in {}"
 
 
 def tally(
@@ -61,10 +61,11 @@ def tally(
     executed, flops, wanted, ms = 0, 0, 0, 0.0
     for name, gemm in planned.items():
         kernels = list(ran.get(name, ()))
-        reason = _fault(kernels) if gemm["precision"] == INT8 else gemm["reason"]
+        quantized = gemm["precision"] != FLOAT
+        reason = _fault(kernels, gemm["precision"]) if quantized else gemm["reason"]
         spent = sum(kernel.ms for kernel in kernels)
-        gemms[name] = certified(gemm, _kernel(kernels), reason, spent)
-        if gemm["precision"] != INT8:
+        gemms[name] = certified(gemm, _kernel(kernels, gemm["precision"]), reason, spent)
+        if not quantized:
             continue
         work = gemm["flops"] - gemm["float_flops"]
         wanted += work
@@ -78,7 +79,7 @@ def tally(
         spent = sum(kernel.ms for kernel in ran.get(name, ()))
         gemms[name] = certified(product, product["operator"], product["reason"], spent)
     return {
-        "planned": sum(gemm["precision"] == INT8 for gemm in planned.values()),
+        "planned": sum(gemm["precision"] != FLOAT for gemm in planned.values()),
         "executed": executed,
         "planned_share": _share(wanted, total),
         "executed_share": _share(flops, wanted) if wanted else None,
@@ -105,7 +106,7 @@ def _unplanned(gemms: Mapping[str, CertifiedGemm]) -> list[Unplanned]:
             "flops_share": gemm["flops_share"],
         }
         for name, gemm in gemms.items()
-        if gemm["planned"] != INT8
+        if gemm["planned"] == FLOAT
     ]
     return sorted(found, key=lambda entry: -entry["flops_share"])
 
@@ -141,18 +142,23 @@ def worded(check: Tally, *, measured: bool, compiler: str | None = None) -> Int8
 def _summary(check: Tally, *, measured: bool, compiler: str | None) -> str:
     if not check["planned"]:
         return "no GEMM is planned in INT8"
-    done = "ran in" if compiler is None else "compiled as"
+    name, done = name_of(check), "ran in" if compiler is None else "compiled as"
     text = (
         f"{percent(check['planned_share'])} of all constant-weight FLOPs planned, "
-        f"{check['executed']}/{check['planned']} planned GEMMs {done} INT8 "
+        f"{check['executed']}/{check['planned']} planned GEMMs {done} {name} "
         f"({percent(check.get('executed_share'))} of the planned FLOPs), "
-        f"INT8 share of all {percent(check['flops_share'])}"
+        f"{name} share of all {percent(check['flops_share'])}"
     )
     if compiler is not None:
         text += f"; by {compiler}, and nothing ran"
     if (share := check.get("time_share")) is not None:
         text += f", {percent(share)} of kernel time"
     return text if measured else f"{text} (FLOPs estimated from the weights)"
+
+
+def name_of(check: Tally) -> str:
+    """In what the planned GEMMs multiply, as texts say it: one plan has INT8 or FP8."""
+    return "FP8" if any(gemm["planned"] == FP8 for gemm in check["gemms"].values()) else "INT8"
 
 
 def largest_unplanned(unplanned: Iterable[Unplanned], most: int = 3) -> str:
@@ -166,16 +172,23 @@ def largest_unplanned(unplanned: Iterable[Unplanned], most: int = 3) -> str:
     return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
 
 
-def _kernel(kernels: Sequence[KernelTime]) -> str:
-    """The kernel that says most: the first float one of a fallback, else the first."""
+def _others(kernels: Sequence[KernelTime], precision: str) -> list[KernelTime]:
+    """Those that multiply in another precision than was planned."""
+    return [k for k in kernels if not (k.fp8 if precision == FP8 else k.int8)]
+
+
+def _kernel(kernels: Sequence[KernelTime], precision: str) -> str:
+    """The kernel that says most: the first other one of a fallback, else the first."""
     if not kernels:
         return MISSING
-    return next((k for k in kernels if not k.int8), kernels[0]).kernel
+    return (_others(kernels, precision) or kernels)[0].kernel
 
 
-def _fault(kernels: Sequence[KernelTime]) -> str:
-    """Why a planned GEMM is not INT8; empty where it is."""
+def _fault(kernels: Sequence[KernelTime], precision: str) -> str:
+    """Why a planned GEMM is not INT8, or FP8; empty where it is."""
     if not kernels:
-        return _NOT_FOUND
-    wrong = [kernel for kernel in kernels if not kernel.int8]
-    return wrong[0].fallback_reason or _ONE_OF_SEVERAL if wrong else ""
+        return _NOT_FOUND.format(precision)
+    wrong = _others(kernels, precision)
+    if not wrong:
+        return ""
+    return wrong[0].fallback_reason or _ONE_OF_SEVERAL.format(precision.upper())

@@ -15,6 +15,7 @@ from qdeploy.evaluate.size import engine_size
 from qdeploy.evaluate.suspicions import of_predictions
 from qdeploy.figures import factor, interval
 from qdeploy.files.artifact import package_versions
+from qdeploy.names import eight_bits
 from qdeploy.schemas.evaluation import (
     Baseline,
     ClassOrderFound,
@@ -231,8 +232,9 @@ def suspicions(report: Evaluation, judged: Judged | None) -> list[str]:
 
 
 def _against_half(report: Evaluation) -> list[str]:
-    """On a GPU, whether INT8 gains anything over FP16, which takes no calibration."""
+    """On a GPU, whether 8 bits gain anything over FP16, which takes no calibration."""
     target, int8, base = report["target"], report["int8"], report["baseline"]
+    name = eight_bits(report["strategy"])
     if report["rest_precision"] != "f16" or not report["latency_ms"]:
         return []
     if not int8 or not int8["planned"]:
@@ -240,12 +242,12 @@ def _against_half(report: Evaluation) -> list[str]:
     speedup = report["speedup"]
     if base is None or speedup is None or (base["strategy"], base["target"]) != (FP16, target):
         return [
-            "On a GPU INT8 has to beat FP16, and this report does not compare the two. Run eval "
-            f"with --baseline {FP16}, which builds the FP16 engine."
+            f"On a GPU {name} has to beat FP16, and this report does not compare the two. "
+            f"Run eval with --baseline {FP16}, which builds the FP16 engine."
         ]
     if speedup["ci95"][0] > 1:
         return []
     return [
-        f"INT8 is not faster than FP16 here: {factor(speedup['ratio'])} × "
+        f"{name} is not faster than FP16 here: {factor(speedup['ratio'])} × "
         f"({interval(speedup['ci95'], factor)}). Ship the FP16 engine, {base['engine']}."
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.figures import counted, interval, part, points, probability
 from qdeploy.head import EMBEDDINGS, METHODS, SPANS, TOKENS, cutting, default_prompt
+from qdeploy.names import eight_bits
 from qdeploy.report.evaluation import int8_text
 from qdeploy.report.figures import figures_of, is_loss
 from qdeploy.schemas.evaluation import Evaluation
@@ -56,7 +57,7 @@ def model_card(report: Evaluation, manifest: EngineManifest) -> str:
 
 
 def _title(report: Evaluation, manifest: EngineManifest) -> str:
-    precision = "INT8" if _quantized(report) else "ONNX"
+    precision = eight_bits(report["strategy"]) if _quantized(report) else "ONNX"
     return f"{markdown(_model(manifest))}, {precision} for `{report['target']}`"
 
 
@@ -67,7 +68,7 @@ def _model(manifest: EngineManifest) -> str:
 
 
 def _quantized(report: Evaluation) -> bool:
-    """Whether any GEMM is INT8; a simulation does not tell, and its strategy does."""
+    """Whether any GEMM is INT8 or FP8; a simulation does not tell, and its strategy does."""
     check = report["int8"]
     return bool(check["planned"]) if check else report["strategy"] not in ("fp32", "fp16")
 
@@ -78,7 +79,8 @@ def _short(source: str) -> str:
 
 
 def _front_matter(report: Evaluation, manifest: EngineManifest) -> str:
-    tags = ["onnx", *(("int8", "quantization") if _quantized(report) else ()), "qdeploy"]
+    own = (eight_bits(report["strategy"]).lower(), "quantization") if _quantized(report) else ()
+    tags = ["onnx", *own, "qdeploy"]
     lines = ["library_name: onnx", "tags:", *(f"- {tag}" for tag in tags)]
     kind = _PIPELINES.get(manifest["task"], manifest["task"])
     lines.append(f"pipeline_tag: {kind}")
@@ -115,7 +117,7 @@ def _what(report: Evaluation, manifest: EngineManifest) -> str:
     return (
         f"An engine for `{report['target']}`{how}: strategy `{report['strategy']}`, scope "
         f"`{report['scope']}`, everything else in {report['rest_precision']}. Model type "
-        f"{markdown(str(manifest.get('model_type', 'unknown')))}; {int8_text(report['int8'])}.\n"
+        f"{markdown(str(manifest.get('model_type', 'unknown')))}; {int8_text(report)}.\n"
     )
 
 

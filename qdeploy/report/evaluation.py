@@ -14,9 +14,16 @@ from qdeploy.figures import (
     row_tokens,
     speed,
 )
-from qdeploy.names import short_name
+from qdeploy.names import eight_bits, short_name
 from qdeploy.report.figure import Figure
-from qdeploy.report.figures import figures_of, load, measured, percentiles, runs, server_traffic
+from qdeploy.report.figures import (
+    figures_of,
+    load,
+    measured,
+    percentiles,
+    runs,
+    server_traffic,
+)
 from qdeploy.report.page import Card, Column, Page, Picture, Row, Section, Table
 from qdeploy.report.pictures import as_svg, intervals
 from qdeploy.report.quality_figures import drawn_drops, quality_headline
@@ -28,7 +35,8 @@ def page(report: Evaluation) -> Page:
     """The evaluation as a page."""
     figures = figures_of(report)
     return Page(
-        title=f"{report['engine']}: {measured(report)}, latency and INT8 kernels",
+        title=f"{report['engine']}: {measured(report)}, latency and "
+        f"{eight_bits(report['strategy'])} kernels",
         kicker=f"{report['engine']}: {report['strategy']}, scope {report['scope']}, "
         f"{report['target']}, rest in {report['rest_precision']}",
         headline=headline(report),
@@ -64,15 +72,16 @@ def headline(report: Evaluation) -> str:
     check = report["int8"]
     if check and check["planned"]:
         ran = f"{check['executed']} of {check['planned']}"
-        parts.append(f"{ran} planned GEMMs ran in INT8")
+        parts.append(f"{ran} planned GEMMs ran in {eight_bits(report['strategy'])}")
     else:
-        parts.append(int8_text(check))
+        parts.append(int8_text(report))
     return "; ".join(parts) + "."
 
 
-def int8_text(check: Int8 | None) -> str:
-    """Whether INT8 kernels ran, in a clause."""
-    return str(check["summary"]) if check else "INT8 was not looked at"
+def int8_text(report: Evaluation) -> str:
+    """Whether INT8 or FP8 kernels ran, in a clause."""
+    check = report["int8"]
+    return check["summary"] if check else f"{eight_bits(report['strategy'])} was not looked at"
 
 
 def _card(figure: Figure) -> Card:
@@ -87,7 +96,7 @@ def _sections(report: Evaluation, figures: list[Figure]) -> list[Section]:
     if report["latency_ms"] is not None:
         sections.append(_latency(report, report["latency_ms"]))
     if report["int8"] and report["int8"].get("gemms"):
-        sections.append(_certificate(report["int8"]))
+        sections.append(_certificate(report["int8"], report["strategy"]))
     return [*sections, _protocol(report)]
 
 
@@ -146,7 +155,7 @@ def _latency(report: Evaluation, latency: Latency) -> Section:
     note = (
         f"{protocol['batch_size']} rows of {protocol['seq_len']} tokens, {runs(protocol)}, "
         f"{protocol['threads']} threads; rounds of the engines "
-        "alternate; " + int8_text(report["int8"]) + "."
+        "alternate; " + int8_text(report) + "."
     )
     if report["cuda_graph"] is not None:
         note += f" Runs are launched {_LAUNCHES[report['cuda_graph']]}."
@@ -178,10 +187,10 @@ def _traffic_row(name: str, padding: str, found: TrafficSpeed) -> Row:
     return Row((name, padding, p50, p95, speed(found["rows_per_s"])))
 
 
-def _certificate(check: Int8) -> Section:
+def _certificate(check: Int8, strategy: str) -> Section:
     rows = []
     for name, gemm in check["gemms"].items():
-        failed = gemm["planned"] == "int8" and gemm["reason"]
+        failed = gemm["planned"] != "float" and gemm["reason"]
         rows.append(
             Row(
                 (
@@ -200,7 +209,7 @@ def _certificate(check: Int8) -> Section:
         for name in ("GEMM", "planned", "kernel", "FLOPs %", "time %", "reason")
     )
     return Section(
-        "INT8 certificate",
+        f"{eight_bits(strategy)} certificate",
         table=Table(columns, tuple(rows)),
         note="Read from the graph that the runtime executes, and from its profile. L0 is the "
         "first layer.",

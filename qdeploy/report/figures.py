@@ -25,9 +25,9 @@ from qdeploy.figures import (
     speed,
     tera,
 )
+from qdeploy.names import eight_bits
 from qdeploy.report.figure import Figure, Mood
 from qdeploy.report.quality_figures import quality_figures
-from qdeploy.schemas.certificate import Int8
 from qdeploy.schemas.evaluation import (
     GIVEN,
     SORTED,
@@ -127,7 +127,7 @@ def is_loss(base: Baseline) -> bool:
 
 
 def _latency(report: Evaluation) -> Iterator[Figure]:
-    """The latency, and what ran in INT8 beside it."""
+    """The latency, and what ran in 8 bits beside it."""
     latency, device, asked = report["latency_ms"], report["device_ms"], report["protocol"]
     if latency is not None:
         value = f"{milliseconds(latency['p50'])} ms"
@@ -136,7 +136,7 @@ def _latency(report: Evaluation) -> Iterator[Figure]:
         names, times = zip(*percentiles(latency)[1:], strict=True)
         yield Figure(", ".join(names), f"{', '.join(times)} ms")
     if latency is not None or report["int8"] is not None:
-        yield _int8(report["int8"])
+        yield _int8(report)
     if report["int8_peak"] is not None:
         yield _int8_peak(report["int8_peak"])
     if device is not None:
@@ -172,14 +172,16 @@ def runs(found: Ran | Protocol) -> str:
     return f"{before} in {found['seconds']:.1f} s{ended}"
 
 
-def _int8(check: Int8 | None) -> Figure:
+def _int8(report: Evaluation) -> Figure:
+    check, name = report["int8"], eight_bits(report["strategy"])
     if check is None:
-        return Figure("INT8", "not looked at")
+        return Figure(name, "not looked at")
     if not check["planned"]:
-        return Figure("INT8", check["summary"])
+        return Figure(name, check["summary"])
     whole = check["executed"] == check["planned"]
     headline = f"{check['executed']}/{check['planned']} GEMMs"
-    return Figure("INT8", check["summary"], mood="good" if whole else "bad", headline=headline)
+    mood: Mood = "good" if whole else "bad"
+    return Figure(name, check["summary"], mood=mood, headline=headline)
 
 
 def _int8_peak(peak: Int8Peak) -> Figure:

@@ -35,9 +35,9 @@ _COLUMNS = (
     Column("× FP32"),
     Column("memory, MB"),
     Column("size, MB"),
-    Column("INT8 planned, %"),
+    Column("8 bits planned, %"),
     Column("GEMMs that ran so"),
-    Column("INT8 of all FLOPs, %"),
+    Column("8 bits of all FLOPs, %"),
 )
 
 

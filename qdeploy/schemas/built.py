@@ -15,6 +15,7 @@ class PlanSummary(TypedDict):
 
     sites: dict[str, int]
     int8_gemms: int
+    fp8_gemms: int
     float_gemms: int
     lowest_sqnr_db: float | None
     planned_share: str

@@ -21,4 +21,4 @@ PairOfTexts = Annotated[list[str], Meta(min_length=2, max_length=2)]
 TaskName = Literal[
     "sequence-classification", "token-classification", "question-answering", "sentence-embedding"
 ]
-Precision = Literal["int8", "float"]
+Precision = Literal["int8", "fp8", "float"]

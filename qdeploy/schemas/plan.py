@@ -73,7 +73,7 @@ class PlanForm(msgspec.Struct, kw_only=True):
     schema: Positive
     strategy: Text
     scope: Text
-    activations: Literal["asymmetric", "symmetric"]
+    activations: Literal["asymmetric", "symmetric", "e4m3"]
     weights: Literal["per-channel", "per-tensor"]
     options: dict[str, Any]
     sites: list[SiteForm]

@@ -306,7 +306,7 @@ def test_an_unknown_strategy(synthetic: Synthetic) -> None:
     for call in (lambda: make_plan("pge", synthetic.context()), lambda: needs_statistics("pge")):
         with pytest.raises(PlanError, match=r"Unknown strategy 'pge'. Did you mean 'peg'"):
             call()
-    assert set(STATIC) | {"fp32", "fp16", "dynamic"} == set(STRATEGIES)
+    assert set(STATIC) | {"fp32", "fp16", "dynamic", "fp8"} == set(STRATEGIES)
 
 
 @pytest.mark.parametrize(

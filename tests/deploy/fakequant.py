@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan
+from qdeploy.calibrate.schemes import E4M3
 from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.structure import Structure
@@ -20,14 +21,14 @@ Array = npt.NDArray[Any]
 def fake_quantized(
     model: ir.Model, plan: Plan, structure: Structure, cuts: GemmConstraints = AS_PLANNED
 ) -> ir.Model:
-    """Each planned GEMM of a canonical graph reads its input rounded to int8 and back.
+    """Each planned GEMM of a canonical graph reads its input rounded to 8 bits and back.
 
     Weights are rounded per group of input channels and output channel, on scales that FP16 holds.
     """
     editor = GraphEditor(model)
     nodes = {str(node.name): node for node in model.graph}
     for gemm in structure.gemms:
-        if gemm.name not in plan.int8_gemms:
+        if gemm.name not in plan.quantized_gemms:
             continue
         treatment = plan.treatment(gemm.input)
         stored = model.graph.initializers[gemm.weight].const_value
@@ -47,10 +48,10 @@ def fake_quantized(
             bounds = seen.least.astype(np.float32), seen.most.astype(np.float32)
         rounded = weight / factor[:, None] if factor is not None else weight.copy()
         for group in groups:
-            rounded[list(group)] = _rounded_weight(rounded[list(group)])
-        value = _rounded_input(
-            editor, editor.values[gemm.input], scale, bounds, kept, factor, gemm.name
-        )
+            rounded[list(group)] = _rounded_weight(rounded[list(group)], plan.activations)
+        whole = (scale, bounds, kept, factor, gemm.name)
+        read = _rounded_e4m3 if plan.activations == E4M3 else _rounded_input
+        value = read(editor, editor.values[gemm.input], *whole)
         constant = editor.constant(f"{gemm.name}.fake", rounded.T if gemm.transposed else rounded)
         node = nodes[gemm.node]
         for index, given in enumerate(node.inputs):
@@ -62,12 +63,34 @@ def fake_quantized(
     return editor.finish()
 
 
-def _rounded_weight(weight: Array) -> Array:
-    scale = np.maximum(np.abs(weight).max(axis=0) / 127, np.finfo(np.float16).tiny)
+def _rounded_weight(weight: Array, scheme: str) -> Array:
+    largest = 448 if scheme == E4M3 else 127
+    scale = np.maximum(np.abs(weight).max(axis=0) / largest, np.finfo(np.float16).tiny)
     half = scale.astype(np.float16)
     half = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
-    result: Array = (np.rint(weight / half.astype(np.float32)) * half).astype(np.float32)
+    steps = weight / half.astype(np.float32)
+    ulp = np.exp2(np.maximum(np.frexp(steps)[1] - 1, -6) - 3.0) if scheme == E4M3 else 1.0
+    result: Array = (np.rint(steps / ulp) * ulp * half).astype(np.float32)
     return result
+
+
+def _rounded_e4m3(editor: GraphEditor, value: ir.Value, scale: Array, *rest: object) -> ir.Value:
+    """By its definition: rounded to an eighth of the power of two below, not below 2⁻⁹."""
+
+    def op(kind: str, *inputs: ir.Value | None) -> ir.Value:
+        return editor.node(kind, list(inputs), f"{rest[-1]}/fake_{kind}", like=value).outputs[0]
+
+    def number(name: str, array: Any) -> ir.Value:
+        return editor.constant(f"{rest[-1]}.{name}", np.array(array, np.float32))
+
+    steps = op("Div", value, number("steps", scale))
+    size = op("Max", op("Abs", steps), number("normal", 2.0**-6))
+    # where log₂ is off beside a power of two, both spacings round to it
+    power = op("Floor", op("Div", op("Log", size), number("log2", np.log(2))))
+    ulp = op("Pow", number("two", 2), op("Sub", power, number("mantissa", 3)))
+    codes = op("Mul", op("Round", op("Div", steps, ulp)), ulp)
+    codes = op("Clip", codes, number("low", -448), number("high", 448))
+    return op("Mul", codes, number("back", scale))
 
 
 def _rounded_input(

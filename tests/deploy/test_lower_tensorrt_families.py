@@ -27,6 +27,7 @@ from tests.tiny import FAMILIES, LAYERS
 Array = npt.NDArray[Any]
 PLANS: dict[str, dict[str, Any]] = {
     "w8a8": {"strategy": "w8a8"},
+    "fp8": {"strategy": "fp8"},
     "groups": {"strategy": "peg", "groups": 3},
     "outliers": {"strategy": "peg", "groups": 1, "outlier_channels": 2},
     "factors": {"strategy": "smoothquant", "alpha": 0.5},
@@ -114,7 +115,7 @@ def test_every_family_keeps_the_rules_and_computes_its_plan(
     model = ir.load(directory / "model.onnx")
     assert [v for v in broken_rules(model) if v.severity == ERROR] == []
     plan = Plan.from_json(read_json(directory / "plan.json"))
-    assert len(plan.int8_gemms) >= 4 * LAYERS
+    assert len(plan.quantized_gemms) >= 4 * LAYERS
 
     monkeypatch.setattr(ToFp16, "apply", lambda self, model, plan, structure: None)
     plain = dry_run(where, tmp_path / "plain", **PLANS[plan_name])

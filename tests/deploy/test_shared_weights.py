@@ -64,4 +64,4 @@ def test_convolutions_are_reported_and_the_head_is_not_quantized_alone(
     int8 = built["int8"]
     assert int8["flops_share"] == int8["planned_share"] < 0.01
     first = int8["unplanned"][0]
-    assert first["kernel"] == "Conv" and first["reason"] == "Conv is not planned in INT8"
+    assert first["kernel"] == "Conv" and first["reason"] == "Conv is not planned in 8 bits"

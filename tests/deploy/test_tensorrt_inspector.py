@@ -88,6 +88,13 @@ def layer(kind: str, tactic: str, *inputs: str, weights: str = "") -> inspector.
     return found
 
 
+def test_the_letters_of_a_product_within_other_words_are_none() -> None:
+    """ErfCast holds "fc": such a kernel stands behind a GEMM, and hid it."""
+    assert not layer("kgen", "__myl_MulAddDivCastErfCastAddMul_0x85fc_vec", "Half").multiplies
+    assert not layer("kgen", "__myl_MinMaxRounReplConcCast_0x2ac2", "Half").multiplies
+    assert layer("kgen", "__myl_AddFcMul_0x1", "Half").multiplies
+
+
 @pytest.mark.parametrize(
     "claimed",
     [
@@ -95,6 +102,7 @@ def layer(kind: str, tactic: str, *inputs: str, weights: str = "") -> inspector.
         layer("CaskGemmMatrixMultiply", "sm90_xmma_gemm_f16f16_f16f32_f32_tn", "Int8", "Int8"),
         layer("CaskGemmConvolution", "weird", "Half", "Int8 residual", weights="Int8"),
         layer("kgen", "__myl_FcDimMax_0x1", "Half"),  # "imma" within a word
+        layer("kgen", "__myl_MulAddDivCastErfCastAddMul_0x85fc_vec", "Int8"),  # "fc" within two
         layer("gemm", "cutlass_f16_i16832gemm_s8_f16_mixed", "Half"),
         layer("gemm", "sm80_xmma_gemm_i8i8_i8i32_f32", "Half", "Half"),  # nothing in int8 comes in
         layer("gemm", "0x1a2b", "Int8"),

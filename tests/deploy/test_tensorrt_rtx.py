@@ -23,7 +23,7 @@ from tests.deploy.test_tensorrt_contract import names_of, source_of
 from tests.tiny import FAMILIES
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-STRATEGIES = ("fp16", "w8a8", "peg")
+STRATEGIES = ("fp16", "w8a8", "peg", "fp8")
 GROUPS = {"groups": 3, "outlier_channels": 2}
 
 
@@ -48,7 +48,7 @@ def built(where: Source, output: Path, strategy: str, **options: Any) -> dict[st
 @pytest.mark.parametrize("capability", ["8.6", "8.9"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_planned_gemms_of_every_family_are_compiled_as_int8(
+def test_planned_gemms_of_every_family_are_compiled_so(
     family: str,
     strategy: str,
     capability: str,
@@ -56,6 +56,10 @@ def test_planned_gemms_of_every_family_are_compiled_as_int8(
     tmp_path: Path,
 ) -> None:
     options = {"compute_capability": capability}
+    if (strategy, capability) == ("fp8", "8.6"):
+        with pytest.raises(TargetError, match=r"FP8 needs 8\.9.*--strategy peg"):
+            built(source(family), tmp_path / "engine", strategy, **options)
+        return
     certificate = built(source(family), tmp_path / "engine", strategy, **options)
     check = certificate["compiled"]
     assert "int8" not in certificate  # nothing ran
@@ -63,7 +67,8 @@ def test_planned_gemms_of_every_family_are_compiled_as_int8(
     assert (check["planned"] > 0) == (strategy != "fp16")
     assert check["compute_capabilities"] == [capability]
     if check["planned"]:
-        assert "compiled as INT8" in check["summary"] and "nothing ran" in check["summary"]
+        name = "FP8" if strategy == "fp8" else "INT8"
+        assert f"compiled as {name}" in check["summary"] and "nothing ran" in check["summary"]
         assert "ran in" not in check["summary"]
 
 
@@ -100,6 +105,14 @@ def test_without_named_devices_it_is_for_all(
 ) -> None:
     check = built(source("bert"), tmp_path / "engine", "w8a8", compute_capability=())["compiled"]
     assert tuple(check["compute_capabilities"]) == proof.CAPABILITIES
+
+
+def test_fp8_is_for_the_devices_that_multiply_it(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    check = built(source("bert"), tmp_path / "engine", "fp8", compute_capability=())["compiled"]
+    assert check["compute_capabilities"] == ["8.9", "12.0", "12.1"]
+    assert check["executed"] == check["planned"] > 0
 
 
 def test_a_device_that_is_not_known_is_refused_and_leaves_nothing(

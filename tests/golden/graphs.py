@@ -31,11 +31,12 @@ PLANS: dict[str, dict[str, Any]] = {
     "dynamic": {"strategy": "dynamic"},
     "w8a8": {"strategy": "w8a8"},
     "w8a8-all": {"strategy": "w8a8", "scope": "all"},
+    "fp8": {"strategy": "fp8"},
     "peg": {"strategy": "peg"},
     "peg-outliers": {"strategy": "peg", "outlier_channels": 2, "groups": 1},
     "peg-all-k3": {"strategy": "peg", "scope": "all", "groups": 3},
 }
-_ONLY = {"fp32": ("ort-cpu",), "fp16": ("tensorrt",), "dynamic": ("ort-cpu",)}
+_ONLY = {"fp32": ("ort-cpu",), "fp16": ("tensorrt",), "fp8": ("tensorrt",), "dynamic": ("ort-cpu",)}
 _FEW = 8  # values of a constant that are written one by one
 _BETWEEN_TYPES = re.compile(r", (?=[a-z]+[0-9]*\[[^ ]*\] )")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")

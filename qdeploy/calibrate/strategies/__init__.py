@@ -13,7 +13,7 @@ from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.errors import PlanError, QDeployWarning, choose
 from qdeploy.options import defaults, flat
 
-FP32, FP16 = "fp32", "fp16"
+FP32, FP16, FP8 = "fp32", "fp16", "fp8"
 STRATEGIES = (
     FP32,
     FP16,
@@ -25,6 +25,7 @@ STRATEGIES = (
     "mixed",
     "smoothquant",
     "peg",
+    FP8,
 )
 STRATEGY_NAMES = (*STRATEGIES, "auto")  # what may be typed; auto is in `qdeploy.autotune.strategy`
 _BASELINES = frozenset({FP32, FP16})
@@ -43,7 +44,7 @@ _READ_BY = {
     "noise_target": ("peg",),
     "float_sites": tuple(s for s in STRATEGIES if s not in _BASELINES),
     "int8_residuals": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
-    "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
+    "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS | {FP8}),
     "weights": tuple(s for s in STRATEGIES if s not in _BASELINES),
     "scope": tuple(s for s in STRATEGIES if s not in _BASELINES),
 }
@@ -92,7 +93,7 @@ def _with_float(plan: Plan, context: Context) -> Plan:
     for name in chosen:
         tensor = by_name[choose("site of this plan", name, by_name, PlanError)]
         sites[tensor] = SitePlan(name, tensor, Float(), "named in --float-sites")
-    return assemble(context, plan.strategy, sites)
+    return assemble(context, plan.strategy, sites, plan.activations)
 
 
 def _warn_of_unread(strategy: str, options: PlanOptions) -> None:

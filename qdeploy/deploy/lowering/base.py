@@ -70,7 +70,7 @@ class Lowering(ABC):
 
         Args:
             operand: codes [B, S, K'].
-            codes: int8 weight [K', N].
+            codes: int8 or FP8 weight [K', N].
             scale: FP32 of the weight, [N] or scalar.
             bias: FP32 [N] to add, or None.
             label: name of the node.
@@ -86,7 +86,7 @@ class Lowering(ABC):
         # In graph order: when a site is lowered, what computes it is final, and `_blocks` holds the
         # blocks in which an earlier GEMM left it.
         lower_tables(self.editor, self.plan, self.structure)
-        planned = set(self.plan.int8_gemms)
+        planned = set(self.plan.quantized_gemms)
         for site in self.structure.sites:
             treatment = self.plan.treatment(site.tensor)
             if not isinstance(treatment, Float):
@@ -96,7 +96,7 @@ class Lowering(ABC):
         return self._lowered
 
     def quantize(self, weight: Array) -> tuple[Array, Array]:
-        """Codes, int8, and scales, FP32 [N] or scalar, of a weight, FP32 [K', N]."""
+        """Codes, int8 or FP8, and scales, FP32 [N] or scalar, of a weight, FP32 [K', N]."""
         return quantize_weight(
             weight, per_channel=self.plan.per_channel_weights, fits_16_bits=self.fits_16_bits
         )
@@ -182,7 +182,7 @@ class Lowering(ABC):
         tensor = activation.outputs[0]
         treatment = self.plan.treatment(str(tensor.name))
         gemms = self.structure.consumers(str(tensor.name))
-        planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.int8_gemms}
+        planned = {self._nodes[g.node] for g in gemms if g.name in self.plan.quantized_gemms}
         plain = isinstance(treatment, PerTensor) and not treatment.pre_quant_scale
         if not (plain or isinstance(treatment, Grouped)) or tensor.is_graph_output():
             return None
@@ -242,14 +242,14 @@ class Lowering(ABC):
             part = label if index == 1 else f"{label}/part{index}"
             if factor.scale is None:
                 stored = self._stored(gemm, f"{part}.weight_float", factor.weight[:, chosen])
-                operand = factor.operand.value
-                node = self.editor.node("MatMul", [operand, stored], part)
+                node = self.editor.node("MatMul", [factor.operand.value, stored], part)
                 floats += (str(node.name),)
                 product = node.outputs[0]
             else:
                 one = not self.plan.per_channel_weights
                 scale = factor.scale.reshape(()) if one else factor.scale[chosen]
-                codes = self._stored(gemm, f"{part}.weight_int8", factor.weight[:, chosen])
+                kind = self.plan.gemms[gemm.name].precision
+                codes = self._stored(gemm, f"{part}.weight_{kind}", factor.weight[:, chosen])
                 steps = self._stored(gemm, f"{part}.weight_scale", scale)
                 # into the first product alone, whose kernel adds it for nothing
                 first = added if index == 1 else None

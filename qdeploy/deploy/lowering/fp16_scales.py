@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from qdeploy.calibrate.affine import MIDDLE, Affine
+from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import FLOAT, Float, Grouped, PerTensor, Plan, SitePlan, Treatment
-from qdeploy.calibrate.schemes import SYMMETRIC
+from qdeploy.calibrate.schemes import E4M3, SYMMETRIC
 from qdeploy.errors import TargetError
 from qdeploy.graph.structure import Structure
 from qdeploy.types import Array
@@ -33,7 +33,7 @@ def fit_to_half(plan: Plan, structure: Structure, target: str) -> Plan:
             f"{target} has no ranges found at run time (strategy dynamic). Build w8a8 or peg, "
             "which calibrate."
         )
-    if plan.sites and plan.activations != SYMMETRIC:
+    if plan.sites and plan.activations not in (SYMMETRIC, E4M3):
         raise TargetError(
             f"{target} quantizes activations with zero point 0 only. Leave --activations out, or "
             "pass --activations symmetric."
@@ -75,7 +75,7 @@ def _fit_scale(affine: Affine) -> Affine | None:
     never_seen = affine.scale <= 1e-11  # constantly zero: any scale does
     if not never_seen and scale > _COARSER * affine.scale:
         return None
-    return Affine(float(scale), MIDDLE)
+    return Affine(float(scale), affine.zero_point)
 
 
 def half_scale(scale: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import MIDDLE, Affine
+from qdeploy.calibrate.e4m3 import E4M3_TYPE
 from qdeploy.calibrate.plan import Dynamic, Grouped, PerTensor, Treatment
 from qdeploy.deploy.lowering.channel_splits import ChannelSplit
 from qdeploy.deploy.lowering.groups import (
@@ -50,12 +51,16 @@ class OperandWriter:
         signed: symmetric ranges as int8 with zero point 0; else as uint8 with zero point 128, the
             same numbers.
         cuts: in which pieces the target multiplies.
+        e4m3: codes are FP8.
     """
 
-    def __init__(self, editor: GraphEditor, *, signed: bool, cuts: GemmConstraints) -> None:
+    def __init__(
+        self, editor: GraphEditor, *, signed: bool, cuts: GemmConstraints, e4m3: bool = False
+    ) -> None:
         self._editor = editor
         self.signed = signed
         self.cuts = cuts
+        self.e4m3 = e4m3
 
     def operands(self, value: ir.Value, name: str, treatment: Treatment) -> list[Operand]:
         """Everything that stands for `value` in a product."""
@@ -75,11 +80,7 @@ class OperandWriter:
     ) -> Operand:
         """Codes of a tensor on one scale."""
         scale = self._editor.constant(f"{name}.scale", np.array(affine.scale, np.float32))
-        # 128 in the middle of uint8 is 0 in the middle of int8: the same numbers in another type.
-        # Any other zero point has no int8 form that targets with symmetric ranges take.
-        signed = self.signed and affine.zero_point == MIDDLE
-        number = np.array(0, np.int8) if signed else np.array(affine.zero_point, np.uint8)
-        zero = self._editor.constant(f"{name}.zero_point", number)
+        zero = self._editor.constant(f"{name}.zero_point", self._zero_point(affine))
         assert zero.dtype is not None
         node = self._editor.node(
             "QuantizeLinear",
@@ -89,6 +90,15 @@ class OperandWriter:
             like=source,
         )
         return Operand(rows, node.outputs[0], scale, zero)
+
+    def _zero_point(self, affine: Affine) -> Array:
+        """The code of zero, whose type is that of all codes."""
+        if self.e4m3:
+            return np.zeros((), E4M3_TYPE)
+        # 128 in the middle of uint8 is 0 in the middle of int8: the same numbers in another type.
+        # Any other zero point has no int8 form that targets with symmetric ranges take.
+        signed = self.signed and affine.zero_point == MIDDLE
+        return np.array(0, np.int8) if signed else np.array(affine.zero_point, np.uint8)
 
     def dequantized(self, operand: Operand, name: str) -> ir.Value:
         """Values of an operand's codes."""

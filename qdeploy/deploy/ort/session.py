@@ -23,6 +23,15 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
+def as_written(options: ort.SessionOptions) -> ort.SessionOptions:
+    """Options under which Q/DQ pairs stay where they stand; the same object.
+
+    Else ONNX Runtime moves QuantizeLinear in front of Transpose, which takes no FP8 (opset 20).
+    """
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
 def open_session(
     path: Path, options: ort.SessionOptions, *, optimized: Path | None = None
 ) -> ort.InferenceSession:

@@ -16,7 +16,7 @@ import onnxruntime as ort
 
 from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
-from qdeploy.deploy.ort.session import open_session, session_options
+from qdeploy.deploy.ort.session import as_written, open_session, session_options
 from qdeploy.errors import ModelError, PlanError
 from qdeploy.graph.session import run_session
 
@@ -32,9 +32,8 @@ class SimulatedEngine(Engine):
             raise ModelError(
                 f"{path} does not exist: only the graph of a `build --dry-run` can be simulated."
             )
-        options = session_options(threads)
+        options = as_written(session_options(threads))
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
         self.path, self.threads = path, threads
         self._session = open_session(path, options)
         self.input_names = tuple(value.name for value in self._session.get_inputs())

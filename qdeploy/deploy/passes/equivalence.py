@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.deploy.certificate import probe_feeds
-from qdeploy.deploy.ort.session import open_session, session_options
+from qdeploy.deploy.ort.session import as_written, open_session, session_options
 from qdeploy.files.artifact import save_graph
 from qdeploy.files.scratch import scratch
 from qdeploy.graph.session import run_session
@@ -227,7 +227,11 @@ def run_each(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[Arra
     with scratch("equivalence") as folder:
         path = folder / "model.onnx"
         save_graph(model, path, "model.onnx.data")
-        session = open_session(path, session_options(threads=2))
+        options = session_options(threads=2)
+        stored = model.graph.initializers.values()
+        if any(value.dtype == ir.DataType.FLOAT8E4M3FN for value in stored):
+            options = as_written(options)
+        session = open_session(path, options)
         names = [value.name for value in session.get_inputs()]
         wanted = ({name: batch[name] for name in names} for batch in feeds)
         return [np.asarray(o) for inputs in wanted for o in run_session(session, inputs, path)]

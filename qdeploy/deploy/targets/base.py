@@ -76,6 +76,7 @@ class Target(ABC):
         ahead_of_time: whether that needs no device: it is then opened elsewhere.
         takes: what of `CompileOptions` it heeds.
         adds_int8: whether it has residual sums of rounded tensors.
+        takes_fp8: whether it multiplies E4M3 (strategy `fp8`).
         drops_padding: whether runs gain from `remove_padding`, whose shapes depend on the data.
         script: section of the template of `predict.py` that runs it; None where it has none.
     """
@@ -89,6 +90,7 @@ class Target(ABC):
     ahead_of_time: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
     adds_int8: ClassVar[bool] = False
+    takes_fp8: ClassVar[bool] = False
     drops_padding: ClassVar[bool] = False
     script: ClassVar[str | None] = None
 
@@ -137,6 +139,20 @@ class Target(ABC):
 
         Raises:
             TargetError: what the target needs is not here, with the way out.
+        """
+
+    def check_fp8(self, how: CompileOptions) -> None:  # noqa: B027
+        """Refuse FP8 for devices that are named and do not multiply it.
+
+        Raises:
+            TargetError: with the way out.
+        """
+
+    def require_fp8(self) -> None:  # noqa: B027
+        """Refuse, before any work, FP8 that the device at hand does not multiply.
+
+        Raises:
+            TargetError: the device has no such kernels, with the way out.
         """
 
     def fit(self, plan: Plan, structure: Structure) -> Plan:

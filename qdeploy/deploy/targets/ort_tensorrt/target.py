@@ -19,7 +19,7 @@ class OrtTensorRt(TensorRt):
     """ONNX Runtime's TensorRT provider."""
 
     name = "ort-tensorrt"
-    description = "ONNX Runtime, TensorRT provider (TensorRT 10): int8 and FP16"
+    description = "ONNX Runtime, TensorRT provider (TensorRT 10): int8, FP8 and FP16"
     takes = BUILDER_OPTIONS
 
     def require(self) -> None:

@@ -7,14 +7,14 @@ the ONNX nodes that they stand for in "Metadata" (detailed verbosity).
 
 A layer is called INT8 only where its kernel's name says that it sums products of int8, or where it
 is a plain product of two int8 tensors. One that reads int8 and does not say what it multiplies is
-not: the certificate then says so.
+not: the certificate then says so. The same holds of FP8, which is never called INT8.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -35,6 +35,9 @@ _INT8_KERNEL = re.compile(r"i8i32|i8i8|(?<![a-z])imma(?![a-z])|i\d{4,}gemm_s8|s8
 _FLOAT_KERNEL = re.compile(
     r"f16f16|f32f32|tf32|e4m3|e5m2|s\d{4,}gemm|mixed|(?<![a-z])[hd]mma(?![a-z])"
 )
+# The same of FP8: xmma ("gemm_e4m3e4m3_f32", "gemm_e4m3bf16_e4m3f32") and CUTLASS ("e4m3_e4m3").
+_FP8_KERNEL = re.compile(r"e4m3_?e4m3|e4m3f32")
+_OTHER_KERNEL = re.compile(r"f16f16|tf32|e5m2|i8i8|gemm_s8|mixed|(?<![a-z])[ihd]mma(?![a-z])")
 _PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)")
 # Myelin's own: names of operators joined ("__myl_FcAddErfCast"). Fc is a product, ErfCast none.
 _MYELIN_PRODUCT = re.compile(r"__myl_(?:[A-Z][a-z0-9]*)*?Fc(?![a-z])")
@@ -91,23 +94,42 @@ class Layer:
     @property
     def int8(self) -> bool:
         """Whether it is sure to multiply int8."""
-        kernel = self.tactic.lower()
-        if not self.multiplies or _FLOAT_KERNEL.search(kernel):
-            return False
-        if _INT8_KERNEL.search(kernel):
-            return not self.inputs or any(map(_is_int8, self.inputs))
-        operands = (*self.inputs[:1], self.weights or "".join(self.inputs[1:2]))
-        return self._plain and all(map(_is_int8, operands)) and len(operands) == 2
+        return self._multiplies_in(_INT8_KERNEL, _FLOAT_KERNEL, _is_int8)
+
+    @property
+    def fp8(self) -> bool:
+        """Whether it is sure to multiply FP8."""
+        return self._multiplies_in(_FP8_KERNEL, _OTHER_KERNEL, _is_fp8)
 
     @property
     def fallback_reason(self) -> str:
-        """Why it is not INT8; empty where it is."""
+        """Why it is not INT8; empty where it is. Of FP8 where it is not proved."""
         if self.int8:
             return ""
         types = ", ".join(self.inputs) or "unknown types"
-        if self.multiplies and any(map(_is_int8, self.inputs)):
-            return f"TensorRT reads {types}, and {self.tactic or self.kind} does not prove INT8"
+        if self.multiplies and not self.fp8:
+            for name, known in (("INT8", _is_int8), ("FP8", _is_fp8)):
+                if any(map(known, self.inputs)):
+                    unproved = f"{self.tactic or self.kind} does not prove {name}"
+                    return f"TensorRT reads {types}, and {unproved}"
         return f"TensorRT reads {types} ({self.tactic or self.kind})"
+
+    def _multiplies_in(
+        self, says: re.Pattern[str], denies: re.Pattern[str], known: Callable[[str], bool]
+    ) -> bool:
+        """Whether its kernel's name, or what it reads, proves a type.
+
+        Args:
+            says, denies: of names of kernels.
+            known: whether a type is that one.
+        """
+        kernel = self.tactic.lower()
+        if not self.multiplies or denies.search(kernel):
+            return False
+        if says.search(kernel):
+            return not self.inputs or any(map(known, self.inputs))
+        operands = (*self.inputs[:1], self.weights or "".join(self.inputs[1:2]))
+        return self._plain and all(map(known, operands)) and len(operands) == 2
 
     @property
     def _plain(self) -> bool:
@@ -209,8 +231,17 @@ def _types(tensors: Sequence[Mapping[str, object] | str]) -> tuple[str, ...]:
     )
 
 
+def _words(kind: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", kind.lower()))
+
+
 def _is_int8(kind: str) -> bool:
-    return bool({"int8", "i8"} & set(re.split(r"[^a-z0-9]+", kind.lower())))
+    return bool({"int8", "i8"} & _words(kind))
+
+
+def _is_fp8(kind: str) -> bool:
+    """E4M3, of which engines say FP8 alone; never E5M2."""
+    return bool({"fp8", "e4m3"} & _words(kind)) and "e5m2" not in kind.lower()
 
 
 def _plainly(name: str) -> str:
@@ -221,9 +252,8 @@ def _plainly(name: str) -> str:
 def _kernel(layer: Layer, times: Sequence[float]) -> KernelTime:
     ms = sum(times) / len(times) if times else 0.0
     kind = f"{layer.kind} {layer.tactic}".strip()
-    return KernelTime(
-        layer.name, kind, ms, 1, int8=layer.int8, fallback_reason=layer.fallback_reason
-    )
+    reason = layer.fallback_reason
+    return KernelTime(layer.name, kind, ms, 1, layer.int8, reason, fp8=layer.fp8)
 
 
 def _standing(found: Sequence[tuple[Layer, KernelTime]]) -> list[KernelTime]:

@@ -4,9 +4,9 @@ Strongly typed networks take every type from the graph: DequantizeLinear gives F
 scale is FP16. Activations are int8 with zero point 0 and one scale per tensor; a group of channels
 becomes a slice at multiples of 32 with a scale and a GEMM of its own, whose order the permutation
 in front made (`qdeploy.deploy.passes.permute_channels`), and outlier channels an FP16 GEMM of a
-multiple of 8 rows. Attention products stay in FP16: TensorRT's fused attention kernel takes them
-so. Query, key and value read one Q/DQ pair, so that their GEMMs can merge. Embedding tables are
-FP16.
+multiple of 8 rows. A plan of FP8 has the same form in FLOAT8E4M3FN. Attention products stay in
+FP16: TensorRT's fused attention kernel takes them so. Query, key and value read one Q/DQ pair, so
+that their GEMMs can merge. Embedding tables are FP16.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from qdeploy.calibrate.e4m3 import e4m3_scales, round_e4m3
 from qdeploy.calibrate.plan import PerTensor, Plan, Treatment
+from qdeploy.calibrate.schemes import E4M3
 from qdeploy.deploy.lowering.cost_model import Costs
 from qdeploy.deploy.lowering.factors import Factor
 from qdeploy.deploy.lowering.fp16_scales import half_scale
 from qdeploy.deploy.lowering.groups import GemmConstraints
 from qdeploy.deploy.lowering.lowered import Lowered
+from qdeploy.deploy.lowering.operands import OperandWriter
 from qdeploy.deploy.lowering.qdq import QdqLowering
 from qdeploy.deploy.passes.to_fp16 import ToFp16
 from qdeploy.graph.structure import Gemm, Structure
@@ -45,7 +48,8 @@ def lower(model: ir.Model, plan: Plan, structure: Structure, tokens: int = 1) ->
     Returns:
         The graph, FP16 inside, int64 inputs and FP32 outputs.
     """
-    return _TensorRt(model, plan, structure, tokens).run()
+    kind = _TensorRtFp8 if plan.activations == E4M3 else _TensorRt
+    return kind(model, plan, structure, tokens).run()
 
 
 class _TensorRt(QdqLowering):
@@ -114,3 +118,17 @@ class _TensorRt(QdqLowering):
     def finish(self) -> ir.Model:
         ToFp16().apply(self.editor.model, self.plan, self.structure)
         return self.editor.finish()
+
+
+class _TensorRtFp8(_TensorRt):
+    """The same with codes of FLOAT8E4M3FN, which have no zero point."""
+
+    def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
+        super().__init__(model, plan, structure, tokens)
+        # the type of its zero point makes QuantizeLinear round to FP8
+        self.writer = OperandWriter(self.editor, signed=True, cuts=self.cuts, e4m3=True)
+
+    def quantize(self, weight: Array) -> tuple[Array, Array]:
+        """Codes [K', N] on scales, FP32 [N] or [1], that FP16 holds."""
+        scale = half_scale(e4m3_scales(weight, per_channel=self.plan.per_channel_weights))
+        return round_e4m3(weight, scale), scale

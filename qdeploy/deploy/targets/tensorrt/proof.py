@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qdeploy.calibrate.strategies import FP8
 from qdeploy.deploy.compilation import Compilation
+from qdeploy.deploy.cuda import FP8_FROM
 from qdeploy.deploy.engine import KernelTrace
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.options import CompileOptions
@@ -20,7 +22,6 @@ from qdeploy.schemas.manifest import EngineFields
 
 # Turing, the two Amperes, Ada and the two Blackwells; 1.7 knows no Hopper.
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-PROOF = ("8.6",)  # for which a dry run is compiled
 
 
 def is_installed() -> bool:
@@ -30,6 +31,24 @@ def is_installed() -> bool:
     except Exception:  # what is wrong with it `doctor` says
         return False
     return True
+
+
+def capabilities_of(manifest: EngineFields, named: Sequence[str]) -> tuple[str, ...]:
+    """What an engine is compiled for: as named, else all that multiply what it multiplies."""
+    if named or manifest["strategy"] != FP8:
+        return tuple(named) or CAPABILITIES
+    return tuple(one for one in CAPABILITIES if multiplies_fp8(one))
+
+
+def first_of(manifest: EngineFields) -> tuple[str, ...]:
+    """What a dry run is compiled for: RTX 30, whose relatives make most of what is there; of FP8
+    RTX 40."""
+    return ("8.9",) if manifest["strategy"] == FP8 else ("8.6",)
+
+
+def multiplies_fp8(capability: str) -> bool:
+    """Whether devices of a compute capability ("8.6") have FP8 tensor cores."""
+    return tuple(map(int, capability.split("."))) >= FP8_FROM
 
 
 def compile_graph(

@@ -185,13 +185,14 @@ def _pairs(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
     if node.op_type in (DEQUANTIZE, *INTEGER) or node.domain == "com.microsoft":
         return
     for value in node.inputs:
-        if value is None or not value.is_initializer() or value.dtype != ir.DataType.INT8:
+        if value is None or not value.is_initializer() or value.dtype not in _CODES:
             continue
+        kind = value.dtype.name.lower()
         yield BrokenRule(
             "pair",
             ERROR,
             name,
-            f"it reads the int8 constant {value.name} without DequantizeLinear",
+            f"it reads the {kind} constant {value.name} without DequantizeLinear",
             "put DequantizeLinear between them, or store the constant in float",
         )
 

@@ -32,12 +32,13 @@ class TensorRt(HalfTarget):
     """TensorRT, strongly typed."""
 
     name = "tensorrt"
-    description = "TensorRT 10 and 11: strongly typed int8 and FP16"
+    description = "TensorRT 10 and 11: strongly typed int8, FP8 and FP16"
     takes: ClassVar[tuple[str, ...]] = (
         *BUILDER_OPTIONS,
         *("version_compatible", "cuda_graph"),
     )
     adds_int8 = True
+    takes_fp8 = True
 
     @property
     def costs(self) -> Costs:
@@ -49,6 +50,11 @@ class TensorRt(HalfTarget):
         from qdeploy.deploy.targets.tensorrt.directory import require
 
         require()
+
+    def require_fp8(self) -> None:
+        from qdeploy.deploy.cuda import require_fp8
+
+        require_fp8()
 
     def lower(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> Lowered:
         from qdeploy.deploy.targets.tensorrt.lower import lower
@@ -79,8 +85,9 @@ class TensorRt(HalfTarget):
 
         if not manifest.get("dry_run") or not proof.is_installed():
             return None
-        layers = proof.compile_graph(directory, manifest, how, proof.PROOF)
-        return proof.compilation_of(layers, proof.PROOF, gemms)
+        aimed = proof.first_of(manifest)
+        layers = proof.compile_graph(directory, manifest, how, aimed)
+        return proof.compilation_of(layers, aimed, gemms)
 
     def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.tensorrt.directory import open_directory

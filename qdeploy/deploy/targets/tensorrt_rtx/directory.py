@@ -12,7 +12,7 @@ from qdeploy.deploy.targets.tensorrt.builder import build_plan
 from qdeploy.deploy.targets.tensorrt.directory import PLAN, profile_of, write_built
 from qdeploy.deploy.targets.tensorrt.dump import layers_json
 from qdeploy.deploy.targets.tensorrt.engine import TensorRtEngine
-from qdeploy.deploy.targets.tensorrt.proof import CAPABILITIES
+from qdeploy.deploy.targets.tensorrt.proof import capabilities_of
 from qdeploy.errors import TargetError
 from qdeploy.schemas.manifest import CompiledFields, Device, EngineFields
 
@@ -44,7 +44,7 @@ def compile_directory(
         ModelError, TargetError: see `build_plan`.
     """
     shapes, settings = profile_of(manifest, shape, how)
-    capabilities = how.capabilities or CAPABILITIES
+    capabilities = capabilities_of(manifest, how.capabilities)
     built = build_plan(directory / "model.onnx", replace(settings, capabilities=capabilities), RTX)
     write_built(directory, built, layers_json(built.dump, RTX.title))
     return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from qdeploy.deploy.health import Health, rtx_package
 from qdeploy.deploy.targets.base import Snippet
 from qdeploy.deploy.targets.tensorrt.target import TensorRt
+from qdeploy.errors import TargetError
 from qdeploy.schemas.manifest import CompiledFields, EngineFields
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ class TensorRtRtx(TensorRt):
         from qdeploy.deploy.targets.tensorrt.api import RTX
 
         RTX.package()
+
+    def check_fp8(self, how: CompileOptions) -> None:
+        from qdeploy.deploy.targets.tensorrt.proof import multiplies_fp8
+
+        if older := [one for one in how.capabilities if not multiplies_fp8(one)]:
+            raise TargetError(
+                f"--compute-capability {', '.join(older)}: FP8 needs 8.9 or later (Ada, Blackwell)."
+                " Leave it out, or take --strategy peg, whose INT8 is compiled for 7.5 on."
+            )
+
+    def require_fp8(self) -> None:
+        """Nothing: it is compiled for devices that need not be here."""
 
     def compile(
         self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
@@ -66,7 +79,7 @@ class TensorRtRtx(TensorRt):
         from qdeploy.deploy.targets.tensorrt import proof
         from qdeploy.deploy.targets.tensorrt.directory import LAYERS
 
-        capabilities = how.capabilities or proof.CAPABILITIES
+        capabilities = proof.capabilities_of(manifest, how.capabilities)
         if not manifest.get("dry_run"):
             text = (directory / LAYERS).read_text("utf-8")
         elif proof.is_installed():
