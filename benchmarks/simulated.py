@@ -28,7 +28,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "fp8, tensorrt": {"strategy": "fp8"},
     "w8a8, tensorrt": {"strategy": "w8a8"},
     "peg, tensorrt": {"strategy": "peg"},
-    "peg in slices, tensorrt": {"strategy": "peg", "prescale": "none"},
+    "peg with groups alone, tensorrt": {"strategy": "peg", "prescale": "none"},
     "w8a8 with int8 residuals, tensorrt": {"strategy": "w8a8", "int8_residuals": True},
     "peg, ort-cuda": {"strategy": "peg", "target": "ort-cuda"},
 }
