@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from qdeploy.deploy.build import build_engine
+from qdeploy.deploy.compilation import certify_compiled
 from qdeploy.deploy.cuda import device
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.targets.registry import TARGETS
@@ -45,31 +47,36 @@ def built(where: Source, output: Path, strategy: str, **options: Any) -> dict[st
     return found
 
 
-@pytest.mark.parametrize("capability", ["8.6", "8.9"])
+def compiled_again(engine: Path, certificate: dict[str, Any], capability: str) -> dict[str, Any]:
+    """The certificate of a dry run's graph for another device."""
+    manifest = read_manifest(engine, "engine")
+    layers = proof.compile_graph(engine, manifest, CompileOptions(), (capability,))
+    gemms = certificate["planned_gemms"]
+    names = {name: [TraceName(*mark) for mark in gemm["marks"]] for name, gemm in gemms.items()}
+    found = proof.compilation_of(layers, (capability,), names)
+    told: Any = certify_compiled(found, certificate)  # type: ignore[arg-type]
+    return dict(told)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_planned_gemms_of_every_family_are_compiled_so(
-    family: str,
-    strategy: str,
-    capability: str,
-    source: Callable[[str], Source],
-    tmp_path: Path,
+    family: str, strategy: str, source: Callable[[str], Source], tmp_path: Path
 ) -> None:
-    options = {"compute_capability": capability}
-    if (strategy, capability) == ("fp8", "8.6"):
-        with pytest.raises(TargetError, match=r"FP8 needs 8\.9.*--strategy peg"):
-            built(source(family), tmp_path / "engine", strategy, **options)
-        return
-    certificate = built(source(family), tmp_path / "engine", strategy, **options)
+    engine = tmp_path / "engine"
+    first, other = ("8.9", "12.0") if strategy == "fp8" else ("8.6", "8.9")
+    certificate = built(source(family), engine, strategy, compute_capability=first, dry_run=True)
     check = certificate["compiled"]
     assert "int8" not in certificate  # nothing ran
     assert check["executed"] == check["planned"], check["fallbacks"]
     assert (check["planned"] > 0) == (strategy != "fp16")
-    assert check["compute_capabilities"] == [capability]
+    assert check["compute_capabilities"] == [first]
     if check["planned"]:
         name = "FP8" if strategy == "fp8" else "INT8"
         assert f"compiled as {name}" in check["summary"] and "nothing ran" in check["summary"]
         assert "ran in" not in check["summary"]
+    again = compiled_again(engine, certificate, other)
+    assert again["executed"] == again["planned"], again["fallbacks"]
 
 
 @pytest.mark.parametrize("capability", proof.CAPABILITIES)
@@ -110,6 +117,9 @@ def test_without_named_devices_it_is_for_all(
 def test_fp8_is_for_the_devices_that_multiply_it(
     source: Callable[[str], Source], tmp_path: Path
 ) -> None:
+    with pytest.raises(TargetError, match=r"FP8 needs 8\.9.*--strategy peg"):
+        built(source("bert"), tmp_path / "older", "fp8", compute_capability="8.6,8.9")
+    assert not (tmp_path / "older").exists()
     check = built(source("bert"), tmp_path / "engine", "fp8", compute_capability=())["compiled"]
     assert check["compute_capabilities"] == ["8.9", "12.0", "12.1"]
     assert check["executed"] == check["planned"] > 0
