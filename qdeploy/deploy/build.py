@@ -20,7 +20,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
-from qdeploy.deploy.tally import largest_unplanned, name_of, tally
+from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
@@ -28,7 +28,7 @@ from qdeploy.files.integrity import read_whole
 from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
-from qdeploy.names import short_name
+from qdeploy.names import eight_bits, short_name
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.schemas.built import Built
@@ -199,7 +199,8 @@ def _certificate(
     worst = int8["fallbacks"][0]
     text = (
         f"{len(int8['fallbacks'])} of {int8['planned']} planned GEMMs would not run in "
-        f"{name_of(int8)} (first: {short_name(worst['site'])}: {worst['reason']})."
+        f"{eight_bits(request.asked.strategy)} "
+        f"(first: {short_name(worst['site'])}: {worst['reason']})."
     )
     if not request.target.compiles:
         raise VerificationError(
