@@ -22,7 +22,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
-from qdeploy.deploy.tally import largest_unplanned, name_of, tally
+from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
@@ -30,7 +30,7 @@ from qdeploy.files.integrity import read_whole
 from qdeploy.files.publish import staged
 from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
-from qdeploy.names import short_name
+from qdeploy.names import eight_bits, short_name
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.options import given_or
 from qdeploy.schemas.built import Built
@@ -203,7 +203,8 @@ def _certify(
         return
     check = certificate["compiled"] = certify_compiled(found, certificate)
     if check["fallbacks"]:
-        _warn_of_fallbacks(check, f"were not compiled by {found.compiler} as")
+        name = eight_bits(request.asked.strategy)
+        _warn_of_fallbacks(check, f"were not compiled as {name} by {found.compiler}")
 
 
 def _probe(request: Request, manifest: Interface) -> dict[str, Array]:
@@ -227,19 +228,20 @@ def _certificate(
     int8 = certify(engine, planned, _probe(request, manifest))
     if not int8["fallbacks"]:
         return int8
+    what = f"would not run in {eight_bits(request.asked.strategy)}"
     if not request.target.compiles:
         raise VerificationError(
-            f"{_fallbacks(int8, 'would not run in')} Nothing was written; report this with "
+            f"{_fallbacks(int8, what)} Nothing was written; report this with "
             "the versions that `qdeploy doctor` prints."
         )
-    _warn_of_fallbacks(int8, "would not run in")
+    _warn_of_fallbacks(int8, what)
     return int8
 
 
 def _fallbacks(check: Int8, what: str) -> str:
     worst = check["fallbacks"][0]
     return (
-        f"{len(check['fallbacks'])} of {check['planned']} planned GEMMs {what} {name_of(check)} "
+        f"{len(check['fallbacks'])} of {check['planned']} planned GEMMs {what} "
         f"(first: {short_name(worst['site'])}: {worst['reason']})."
     )
 

@@ -131,6 +131,23 @@ def test_planned_gemms_run_in_int8(target: str, build: Build) -> None:
     assert read_json(build(target, "fp16") / "certificate.json")["int8"]["planned"] == 0
 
 
+@pytest.mark.parametrize("target", ["tensorrt", "ort-tensorrt"])
+def test_planned_gemms_run_in_fp8_where_the_gpu_has_it(target: str, build: Build) -> None:
+    try:
+        find_target(target).require()
+        find_target(target).require_fp8()
+    except TargetError as error:
+        pytest.skip(str(error))
+    engine, dry = build(target, "fp8"), build(target, "fp8", dry_run=True)
+    certificate = read_json(engine / "certificate.json")["int8"]
+    assert certificate["executed"] >= 0.9 * certificate["planned"] > 0, certificate["fallbacks"]
+    given = feeds(engine)
+    simulated = open_engine(dry, simulate=True)
+    # a step of FP8 is coarser than one of treated INT8, and flips as w8a8's do
+    level = sqnr_db(logits(simulated, given), logits(open_engine(engine), given))
+    assert level > LEAST_DB["w8a8"]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_bound_runs_leave_the_same_logits(target: str, build: Build) -> None:
     engine = open_engine(build(target, "w8a8", opt_shape="32x128"))
