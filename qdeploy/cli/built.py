@@ -33,6 +33,8 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
         tables.wrapped(_forms(manifest["forms"]))
     if compiled := manifest.get("compiled"):
         tables.wrapped(tables.int8(compiled))
+    if found := manifest.get("estimate"):
+        tables.wrapped(tables.estimate(found))
     if manifest.get("int8"):
         tables.wrapped(tables.int8(manifest["int8"]))
     elif manifest.get("dry_run") and not compiled:

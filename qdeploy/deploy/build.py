@@ -22,6 +22,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
+from qdeploy.deploy.roofline.summary import estimates
 from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
@@ -184,13 +185,19 @@ def _warn_of_unplanned(certificate: Certificate, planned: Tally) -> None:
 def _certify_compiled(
     work: Path, request: Request, fields: EngineFields, certificate: Certificate
 ) -> None:
-    """Add what a compiler without a device made of the engine, where the target has one."""
+    """Add what a compiler without a device made of the engine, where the target has one.
+
+    And an estimate of the engine's time.
+    """
     planned = certificate["planned_gemms"]
     names = {name: [TraceName(*mark) for mark in gemm["marks"]] for name, gemm in planned.items()}
     found = request.target.compilation(work, fields, names, request.asked.compilation)
     if found is None:
         return
     check = certificate["compiled"] = certify_compiled(found, certificate)
+    rows, tokens = request.asked.shape
+    shape = (rows, min(tokens, fields["max_length"]))
+    fields["estimate"] = estimates(found.layers, found.capabilities, shape)
     if check["fallbacks"]:
         _warn_of_fallbacks(check, f"were not compiled as INT8 by {found.compiler}")
 
