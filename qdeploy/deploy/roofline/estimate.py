@@ -47,7 +47,8 @@ class Shares:
 
 
 # `memory` and `cache` are round figures. The other three are fitted to NVIDIA's demoBERT on one
-# device, an A100, and held against four others: benchmarks/roofline.py, docs/gpu.md.
+# device, an A100. The form of the model was chosen after three tries, with the errors of four other
+# devices in view, so these are no forecast either: benchmarks/roofline.py, docs/gpu.md.
 FITTED = Shares(gemm=0.87, score_cycles=0.66, memory=0.8, cache=3.0, launch_cycles=7300)
 
 
