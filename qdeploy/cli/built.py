@@ -34,6 +34,8 @@ def show(manifest: BuiltForRows, directory: Path, model: Path) -> None:
         tables.wrapped(_forms(manifest["forms"]))
     if compiled := manifest.get("compiled"):
         tables.wrapped(tables.int8(compiled, manifest["strategy"]))
+    if found := manifest.get("estimate"):
+        tables.wrapped(tables.estimate(found))
     if (check := manifest.get("int8")) is not None:
         tables.wrapped(tables.int8(check, manifest["strategy"]))
     elif manifest.get("dry_run") and not compiled:

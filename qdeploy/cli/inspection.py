@@ -24,6 +24,7 @@ from qdeploy.schemas.manifest import Noise
 
 _LINES = (
     "compiled",
+    "estimate",
     "contract",
     "layers",
     "float",
@@ -113,6 +114,8 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
     if compiled := found.get("compiled"):
         rows.append(("compiled", str(compiled["summary"])))
+    if estimate := found.get("estimate"):
+        rows.append(("estimate", tables.estimate(estimate).removeprefix("Estimate ")))
     if check or not compiled:
         text = str(check["summary"]) if check else f"{planned}; no kernel was looked at"
         rows.append((eight_bits(found["strategy"]), text))

@@ -22,6 +22,7 @@ from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
+from qdeploy.deploy.roofline.summary import estimates
 from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
@@ -193,7 +194,8 @@ def _certify(
     fields: EngineFields,
     certificate: Certificate,
 ) -> None:
-    """Add what ran, where the engine could be opened, and what a compiler without a device said."""
+    """Add what ran, where the engine could be opened, and what a compiler without a device said,
+    with an estimate of the engine's time."""
     if engine is not None:
         certificate["int8"] = _certificate(engine, request, fields, certificate)
     planned = certificate["planned_gemms"]
@@ -202,6 +204,9 @@ def _certify(
     if found is None:
         return
     check = certificate["compiled"] = certify_compiled(found, certificate)
+    rows, tokens = request.asked.shape
+    shape = (rows, min(tokens, fields["max_length"]))
+    fields["estimate"] = estimates(found.layers, found.capabilities, shape)
     if check["fallbacks"]:
         name = eight_bits(request.asked.strategy)
         _warn_of_fallbacks(check, f"were not compiled as {name} by {found.compiler}")

@@ -22,12 +22,14 @@ class Compilation:
         capabilities: compute capabilities of the devices that it is for.
         trace: the kernels of each GEMM, and all; without times.
         launches: kernels of a run.
+        layers: of the engine, JSON, for an estimate of its time.
     """
 
     compiler: str
     capabilities: tuple[str, ...]
     trace: KernelTrace
     launches: int
+    layers: str = ""
 
 
 def certify_compiled(found: Compilation, planned: Certificate) -> Compiled:

@@ -232,6 +232,7 @@ def _engine(directory: Path) -> InspectedEngine:
         "other_products": others,
         "int8": check,
         "compiled": certificate.get("compiled"),
+        "estimate": manifest.get("estimate"),
     }
 
 

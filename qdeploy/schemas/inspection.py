@@ -10,6 +10,7 @@ from qdeploy.schemas.certificate import Compiled, Int8, OtherProduct, PlannedGem
 from qdeploy.schemas.fields import Count, Positive, Precision, Share, TaskName, TimeShare
 from qdeploy.schemas.manifest import (
     Calibration,
+    EstimateFields,
     HeadFacts,
     LeftOutFields,
     Noise,
@@ -150,6 +151,7 @@ class InspectedEngine(SharedFacts, PlannedFacts, FloatCauses):
     other_products: dict[str, OtherProduct]
     int8: Int8 | None
     compiled: Compiled | None
+    estimate: EstimateFields | None
 
 
 class Place(TypedDict):

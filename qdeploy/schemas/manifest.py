@@ -221,6 +221,17 @@ class LeftOutFields(TypedDict):
     unread_nodes: int
 
 
+class EstimateFields(TypedDict):
+    """An estimate of a run's time, by device; nothing in it is measured, and `note` says so.
+
+    `shape` are rows and tokens of the run; see `qdeploy.deploy.roofline.estimate`.
+    """
+
+    note: Text
+    shape: Shape
+    estimated_ms: dict[str, float]
+
+
 class EngineFields(Interface, CompiledFields, ChosenFields):
     """What `build` writes of an engine."""
 
@@ -234,6 +245,7 @@ class EngineFields(Interface, CompiledFields, ChosenFields):
     calibration: NotRequired[Calibration | None]
     options: NotRequired[dict[str, object]]
     left_out: NotRequired[LeftOutFields]
+    estimate: NotRequired[EstimateFields]
 
 
 class EngineManifest(Contents, EngineFields):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, SitePlan, Treatment
 from qdeploy.deploy.lowering.groups import GemmConstraints, grouped_gemm, padded
+from qdeploy.deploy.roofline.devices import device_named
 from qdeploy.graph.structure import Gemm, Structure
 from qdeploy.schemas.autotune import Forms
 
@@ -36,8 +37,9 @@ class Gpu:
     half_us: float
 
 
-# Data sheet: 300 GB/s; 242 TOPS INT8 and 121 TFLOPS FP16, dense. The launch is a round figure.
-L4 = Gpu("NVIDIA L4", launch_us=2.0, bytes_us=300e3, int8_us=242e6, half_us=121e6)
+_L4 = device_named("L4")
+# Figures of its data sheet; the launch is a round figure.
+L4 = Gpu(f"NVIDIA {_L4.name}", 2.0, _L4.bandwidth * 1e3, _L4.int8 * 1e6, _L4.fp16 * 1e6)
 
 
 @dataclass(frozen=True)

@@ -82,4 +82,5 @@ def compilation_of(
         tuple(capabilities),
         KernelTrace(inspector.of_gemms(found, kernels, gemms), kernels),
         kernels_of(json.loads(layers)["Layers"]),
+        layers,
     )

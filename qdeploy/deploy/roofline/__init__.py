@@ -1,0 +1,1 @@
+"""An estimate of a compiled engine's latency, by layer and device; nothing in it is measured."""

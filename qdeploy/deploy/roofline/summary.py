@@ -1,0 +1,41 @@
+"""The estimates that a build tells, of the devices that its engine is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qdeploy.deploy.roofline.devices import DEVICES, Device
+from qdeploy.deploy.roofline.estimate import estimate
+from qdeploy.deploy.roofline.geometry import works
+from qdeploy.schemas.manifest import EstimateFields
+
+NOTE = "an estimate from the layers of the compiled engine and NVIDIA's figures; not measured"
+# Where an engine is for none of the table or for most of it.
+USUAL = ("RTX 3050", "RTX 4090", "L4", "A100")
+
+
+def estimates(layers: str, capabilities: Sequence[str], shape: tuple[int, int]) -> EstimateFields:
+    """Milliseconds of a run by device, estimated.
+
+    Args:
+        layers: of the engine (`qdeploy.deploy.targets.tensorrt.dump.layers_json`).
+        capabilities: compute capabilities that it is for.
+        shape: rows and tokens of the run.
+    """
+    work = works(layers, *shape)
+    return {
+        "note": NOTE,
+        "shape": [*shape],
+        "estimated_ms": {
+            device.name: round(estimate(work, device).ms, 3) for device in told(capabilities)
+        },
+    }
+
+
+def told(capabilities: Sequence[str]) -> tuple[Device, ...]:
+    """The devices that are told of an engine: of its compute capabilities, and few."""
+    found = tuple(device for device in DEVICES if device.capability in capabilities)
+    usual = tuple(device for device in DEVICES if device.name in USUAL)
+    if len(found) > len(usual):
+        found = tuple(device for device in found if device in usual)
+    return found or usual
