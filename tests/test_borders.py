@@ -211,7 +211,10 @@ def _modules(file: Path, known: Mapping[str, Path]) -> set[str]:
 
 def test_no_target_knows_another() -> None:
     targets = {path.name for path in (ROOT / "deploy" / "targets").iterdir() if path.is_dir()}
-    allowed = {("ort_tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt")}
+    allowed = {
+        *(("ort_tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt")),
+        *(("ort_tensorrt_rtx", name) for name in ("ort_tensorrt", "tensorrt", "tensorrt_rtx")),
+    }
     found = {
         (target, name.split(".")[3])
         for target in targets

@@ -33,7 +33,7 @@ _WHY_SO_MANY = "Each group is a product of its own: more of them cost time and m
 ROUNDED, HOW = "What is rounded", "How it is rounded"
 PEG = "Only with --strategy peg"
 OTHERS = "Only with another --strategy, named first"
-BUILDER = "Only with --target tensorrt, tensorrt-rtx or ort-tensorrt"
+BUILDER = "Only with --target tensorrt, tensorrt-rtx, ort-tensorrt or ort-tensorrt-rtx"
 
 
 def scope_option() -> str:

@@ -11,12 +11,12 @@ from qdeploy import api
 from qdeploy.calibrate.options import BUILDER, HOW, OTHERS, PEG, ROUNDED
 from qdeploy.cli import built, options, sections
 from qdeploy.cli import output as talk
-from qdeploy.deploy.options import BOTH, DEVICE, ENGINE, RTX, TENSORRT, BuildOptions
+from qdeploy.deploy.options import DEVICE, ENGINE, GRAPHS, RTX, TENSORRT, BuildOptions
 from qdeploy.files.kept import note
 from qdeploy.options import DATA, OUTPUT
 
 # The order of the headings of `build --help`.
-HEADINGS = (ENGINE, DATA, ROUNDED, HOW, PEG, OTHERS, BUILDER, DEVICE, BOTH, TENSORRT, RTX, OUTPUT)
+HEADINGS = (ENGINE, DATA, ROUNDED, HOW, PEG, OTHERS, BUILDER, DEVICE, GRAPHS, TENSORRT, RTX, OUTPUT)
 
 
 @sections.command(headings=HEADINGS)

@@ -86,7 +86,8 @@ def _runs_in(manifest: EngineFields) -> str:
     target = TARGETS[manifest["target"]]
     if target.ahead_of_time and not manifest.get("dry_run"):
         aimed = (manifest.get("builder") or {}).get("compute_capabilities") or []
-        return f"It runs in TensorRT-RTX, on RTX GPUs of compute capability {', '.join(aimed)}."
+        where = target.description.split(":")[0]
+        return f"It runs in {where}, on RTX GPUs of compute capability {', '.join(aimed)}."
     if manifest.get("dry_run") and target.compiles:
         return (
             f"It is of a dry run: the graph is lowered for `{target.name}` and not compiled. Build "

@@ -55,3 +55,8 @@ def tensorrt_package() -> str:
 def rtx_package() -> str:
     """What to type for TensorRT-RTX, which builds engines on machines without a GPU too."""
     return f"Type: {install_command('tensorrt-rtx')}"
+
+
+def rtx_provider_package() -> str:
+    """What to type for ONNX Runtime's TensorRT-RTX provider, and what builds engines for it."""
+    return f"Type: {install_command('ort-tensorrt-rtx')}"

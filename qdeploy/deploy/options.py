@@ -20,8 +20,8 @@ from qdeploy.types import OwnMetric, PathLike
 # Headings of help; a test holds those of targets against what the targets take.
 ENGINE = "What to build"
 TENSORRT = "Only with --target tensorrt"
-RTX = "Only with --target tensorrt-rtx"
-BOTH = "Only with --target tensorrt or tensorrt-rtx"
+RTX = "Only with --target tensorrt-rtx or ort-tensorrt-rtx"
+GRAPHS = "Only with --target tensorrt, tensorrt-rtx or ort-tensorrt-rtx"
 DEVICE = "Only with --target tensorrt or ort-tensorrt"
 _CAPABILITY = re.compile(r"[1-9]\d?\.\d")
 _LARGEST_ROWS = 32  # of a run, where --max-shape is left out
@@ -61,7 +61,7 @@ class CompileOptions(Options):
     version_compatible: bool = option(
         False, "The engine runs under later versions of TensorRT too.", group=TENSORRT
     )
-    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=BOTH, negated=True)
+    cuda_graph: bool = option(True, "Launch a run as one CUDA graph.", group=GRAPHS, negated=True)
     compute_capability: Sequence[str] | str = option(
         (),
         "The GPUs that the engine is for: 8.6 is RTX 30, 8.9 RTX 40. All that take the strategy"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SHAPE = _ROWS, _CHANNELS = (256, 512)  # large enough for a GEMM that is worth an INT8 kernel
 TRACE_NAMES = {"gemm": [TraceName("weight", "gemm")]}
-_DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
+DRIVER = "Install an NVIDIA driver; `nvidia-smi` shows whether there is one."
 
 
 def tried_in_provider(provider: str, attempt: Callable[[Path], KernelTime], remedy: str) -> Health:
@@ -43,7 +43,7 @@ def tried_on_gpu(version: str, attempt: Callable[[Path], KernelTime], remedy: st
     try:
         version = f"{version}, {device()['name']}"
     except TargetError as error:
-        return Health(False, f"{version}, but {error}", _DRIVER)
+        return Health(False, f"{version}, but {error}", DRIVER)
     try:
         with scratch("doctor") as folder:
             kernel = attempt(folder)

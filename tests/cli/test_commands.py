@@ -11,6 +11,7 @@ import pytest
 from qdeploy import api
 from qdeploy.cli import cli, main, tables
 from qdeploy.cli.predict import _summary
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import GateError
 from qdeploy.schemas.manifest import Noise
 from tests.report.reports import evaluation
@@ -316,7 +317,7 @@ def test_calibrate_prints_the_path(
 def test_doctor_names_every_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for name in ("ort-cpu", "openvino", "ort-cuda", "ort-tensorrt", "tensorrt"):
+    for name in TARGETS:
         assert f"\n  {name} " in out or f"\n  {name}: " in out
     assert "INT8 " in out and "{" not in out
 

@@ -107,6 +107,12 @@ class TestTensorRtRtx(TestTensorRt):
     target = "tensorrt-rtx"
 
 
+class TestOrtTensorRtRtx(TestTensorRt):
+    """TensorRT's graphs."""
+
+    target = "ort-tensorrt-rtx"
+
+
 def in_half(model: ir.Model, path: Path, x: Array) -> Array:
     """y in ONNX's own reference, which computes each operator in its type."""
     reference = pytest.importorskip("onnx.reference")

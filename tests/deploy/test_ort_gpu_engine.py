@@ -20,7 +20,8 @@ from qdeploy.deploy.ort.gpu import OrtGpuEngine
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.targets.ort_tensorrt import engine as ort_tensorrt_engine
 from qdeploy.deploy.targets.ort_tensorrt.engine import OrtTensorRtEngine, wrapper
-from qdeploy.deploy.targets.tensorrt import engine as tensorrt_engine
+from qdeploy.deploy.targets.tensorrt import directory as plans
+from qdeploy.deploy.targets.tensorrt.api import Library
 from qdeploy.errors import ModelError, RunError, TargetError
 from qdeploy.evaluate.size import engine_size
 from qdeploy.files.artifact import read_json
@@ -168,7 +169,7 @@ def test_compiling_leaves_the_plan_and_its_wrapper(
         (directory / "model.plan").write_bytes(b"plan")
         return {"builder": {"tensorrt": "10.16"}, "cuda_graph": True}
 
-    monkeypatch.setattr(tensorrt_engine, "compile_directory", compile_plan)
+    monkeypatch.setattr(plans, "compile_directory", compile_plan)
     for path in lowered.glob("model.onnx*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     fields: Any = {}
@@ -221,7 +222,7 @@ def everything_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(ort_tensorrt_engine, "device", lambda: {"name": "Test GPU"})
         monkeypatch.setattr(ort_tensorrt_engine, "require_provider", lambda _: None)
         package = type("package", (), {"__version__": version})
-        monkeypatch.setattr(ort_tensorrt_engine, "package", lambda: package)
+        monkeypatch.setattr(Library, "package", lambda self: package)
 
     return make
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: what `ort-cuda` and `ort-tensorrt` share."""
+"""ONNX Runtime on a GPU: what the targets `ort-cuda` and `ort-tensorrt…` share."""
 
 from __future__ import annotations
 
@@ -158,15 +158,8 @@ class OrtGpuEngine(Engine):
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile
-        given = {
-            "device_id": "0",
-            "has_user_compute_stream": "1",
-            "user_compute_stream": str(self._stream.pointer),
-        }
-        providers = [(self.provider, given)]  # what it does not take runs on the CPU
         try:
-            # without this a provider that fails is replaced by another one, silently
-            session = ort.InferenceSession(self.path, options, providers, enable_fallback=0)
+            session = self._start(options)
         except Exception as error:  # onnxruntime raises classes of its own for each cause
             does_not = f"does not load in {self.provider}"
             raise refused(error, self.path, does_not, "Build it again here.") from error
@@ -177,6 +170,16 @@ class OrtGpuEngine(Engine):
                 "doctor` says what is here."
             )
         return session
+
+    def _start(self, options: ort.SessionOptions) -> ort.InferenceSession:
+        """A session on the provider; what that does not take runs on the CPU."""
+        providers = [(self.provider, {"device_id": "0", **self._on_stream()})]
+        # without this a provider that fails is replaced by another one, silently
+        return ort.InferenceSession(self.path, options, providers, enable_fallback=0)
+
+    def _on_stream(self) -> dict[str, str]:
+        """Options of a provider: runs are put into the stream of this engine."""
+        return {"has_user_compute_stream": "1", "user_compute_stream": str(self._stream.pointer)}
 
     def _refusing(self, work: Callable[[], _Result]) -> _Result:
         with running(self.path, self.provider):

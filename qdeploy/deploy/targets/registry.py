@@ -7,13 +7,17 @@ from qdeploy.deploy.targets.openvino.target import OpenVino
 from qdeploy.deploy.targets.ort_cpu.target import OrtCpu
 from qdeploy.deploy.targets.ort_cuda.target import OrtCuda
 from qdeploy.deploy.targets.ort_tensorrt.target import OrtTensorRt
+from qdeploy.deploy.targets.ort_tensorrt_rtx.target import OrtTensorRtRtx
 from qdeploy.deploy.targets.tensorrt.target import TensorRt
 from qdeploy.deploy.targets.tensorrt_rtx.target import TensorRtRtx
 from qdeploy.errors import TargetError, choose
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (OrtCpu(), OpenVino(), OrtCuda(), OrtTensorRt(), TensorRt(), TensorRtRtx())
+    for target in (
+        *(OrtCpu(), OpenVino(), OrtCuda(), OrtTensorRt(), OrtTensorRtRtx()),
+        *(TensorRt(), TensorRtRtx()),
+    )
 }
 REST_PRECISIONS = tuple(dict.fromkeys(p for t in TARGETS.values() for p in t.rest_precisions))
 TARGET_NAMES = (*TARGETS, "auto")  # what may be typed; auto is in `qdeploy.autotune.target`

@@ -56,13 +56,17 @@ class OrtTensorRtEngine(OrtGpuEngine):
         from qdeploy.deploy.ort.profile import providers_of
 
         providers = providers_of(self.events(feeds, iterations))
-        layers = inspector.layers(Opened(read_plan(self.path.parent / PLAN)).information())
+        layers = inspector.layers(self.layers())
         kernels = inspector.kernels(layers, {})
-        strays = sorted({f"{n} on {p}" for n, p in providers.items() if p != TENSORRT})
+        strays = sorted({f"{n} on {p}" for n, p in providers.items() if p != self.provider})
         if strays:
             reason = f"not all of the graph ran in TensorRT: {', '.join(strays)}"
             kernels = [replace(kernel, int8=False, fallback_reason=reason) for kernel in kernels]
         return KernelTrace(inspector.of_gemms(layers, kernels, gemms), kernels)
+
+    def layers(self) -> str:
+        """What the engine inspector tells of the plan's layers, JSON."""
+        return Opened(read_plan(self.path.parent / PLAN)).information()
 
 
 def require() -> None:
@@ -105,10 +109,14 @@ def compile_directory(
     return {"builder": found["builder"]}
 
 
-def wrapper(model: ir.Model) -> ir.Model:
+def wrapper(model: ir.Model, provider: str = TENSORRT, **more: str) -> ir.Model:
     """A graph with the inputs and outputs of another, and one node that stands for its plan.
 
     Source: ONNX Runtime, "EP Context Cache Feature Design".
+
+    Args:
+        provider: that made the plan, for the node.
+        more: attributes of the node that this provider reads beside those of the design.
     """
     import onnx_ir as ir
 
@@ -118,7 +126,8 @@ def wrapper(model: ir.Model) -> ir.Model:
         "main_context": 1,
         "embed_mode": 0,
         "ep_cache_context": PLAN,
-        "source": TENSORRT,
+        "source": provider,
+        **more,
     }
     node = ir.node(
         "EPContext", inputs, attributes, domain="com.microsoft", outputs=outputs, name="plan"

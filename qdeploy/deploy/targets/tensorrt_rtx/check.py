@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +23,21 @@ def diagnose(install: str) -> Health:
     Args:
         install: what to type where it does not work.
     """
+    return built_and(lambda version: tried_on_gpu(version, attempt, install), install)
+
+
+def built_and(runs: Callable[[str], Health], install: str) -> Health:
+    """Build a plan of one GEMM, look for INT8 in its layers, and say whether it runs here.
+
+    Args:
+        runs: of the builder's version, whether plans run here.
+        install: what to type where nothing is built.
+    """
     try:
         version = f"{RTX.title} {RTX.package().__version__}"
     except TargetError as error:
-        return Health(False, str(error).removesuffix(f" {install}"), install, builds=False)
+        detail = str(error).partition(" Type: ")[0]
+        return Health(False, detail, install, builds=False)
     try:
         with scratch("doctor") as folder:
             kernel = compiled(folder)
@@ -34,7 +46,7 @@ def diagnose(install: str) -> Health:
     if not kernel.int8:
         text = f"{version} compiles a quantized GEMM in float ({kernel.fallback_reason})."
         return Health(False, text, install, builds=False)
-    found = tried_on_gpu(version, attempt, install)
+    found = runs(version)
     text = f"{version} builds engines here, with INT8 GEMMs. "
     text += "They run here: " if found.works else "They do not run here: "
     return replace(found, detail=text + found.detail, builds=True)

@@ -65,6 +65,23 @@ def open_directory(directory: Path, manifest: EngineFields, threads: int) -> Ten
         TargetError: there is no GPU, or one of another kind than it was compiled for.
     """
     RTX.package()
+    require_aimed(manifest)
+    kept = directory / KERNELS
+    return TensorRtEngine(
+        directory / PLAN,
+        threads=threads,
+        graphs=bool(manifest.get("cuda_graph", True)),
+        library=RTX,
+        kernels=kept.read_bytes() if kept.is_file() else b"",
+    )
+
+
+def require_aimed(manifest: EngineFields) -> None:
+    """Refuse an engine whose devices are not here.
+
+    Raises:
+        TargetError: there is no GPU, or one of another kind than it was compiled for.
+    """
     builder = manifest.get("builder") or {}
     aimed = builder.get("compute_capabilities") or []
     try:
@@ -80,11 +97,3 @@ def open_directory(directory: Path, manifest: EngineFields, threads: int) -> Ten
             f"engine was compiled for {', '.join(aimed)}. Build it with --compute-capability "
             f"{found['compute_capability']}."
         )
-    kept = directory / KERNELS
-    return TensorRtEngine(
-        directory / PLAN,
-        threads=threads,
-        graphs=bool(manifest.get("cuda_graph", True)),
-        library=RTX,
-        kernels=kept.read_bytes() if kept.is_file() else b"",
-    )

@@ -47,6 +47,16 @@ class TensorRtRtx(TensorRt):
     def require_fp8(self) -> None:
         """Nothing: it is compiled for devices that need not be here."""
 
+    def aimed(self, manifest: EngineFields, how: CompileOptions) -> tuple[str, ...]:
+        """Compute capabilities of the devices that an engine is compiled for.
+
+        Raises:
+            TargetError: one that is named cannot be.
+        """
+        from qdeploy.deploy.targets.tensorrt.proof import capabilities_of
+
+        return capabilities_of(manifest, how.capabilities)
+
     def compile(
         self, directory: Path, manifest: EngineFields, shape: tuple[int, int], how: CompileOptions
     ) -> CompiledFields:
@@ -79,7 +89,7 @@ class TensorRtRtx(TensorRt):
         from qdeploy.deploy.targets.tensorrt import proof
         from qdeploy.deploy.targets.tensorrt.directory import LAYERS
 
-        capabilities = proof.capabilities_of(manifest, how.capabilities)
+        capabilities = self.aimed(manifest, how)
         if not manifest.get("dry_run"):
             text = (directory / LAYERS).read_text("utf-8")
         elif proof.is_installed():

@@ -1,0 +1,1 @@
+"""ONNX Runtime's TensorRT-RTX provider."""
