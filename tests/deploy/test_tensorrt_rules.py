@@ -71,7 +71,8 @@ def test_a_graph_that_keeps_the_rules() -> None:
 def test_each_rule(change: dict[str, Any], found: str) -> None:
     broken = broken_rules(gemm(**change))
     assert found in {v.rule for v in broken}
-    assert all(v.severity == "error" and v.text and v.remedy for v in broken)
+    assert all(v.text and v.remedy for v in broken)
+    assert all(v.severity == ("advice" if v.rule == "opset" else "error") for v in broken)
 
 
 @pytest.mark.parametrize("side", ["quantize", "quantize_weight"])
@@ -121,8 +122,8 @@ def test_axes_that_are_computed(computed: bool, found: list[tuple[str, str]]) ->
     assert rules(toy.model(toy.op("Unsqueeze", toy.x, axes, channels=K))) == found
 
 
-@pytest.mark.parametrize(("used", "found"), [(False, []), (True, [("one-output", "error")])])
-def test_more_outputs_of_a_normalization(used: bool, found: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize("used", [False, True])
+def test_more_outputs_of_a_normalization(used: bool) -> None:
     toy = Toy(("batch", "sequence", K))
     scale = toy.constant("scale", np.ones(K, np.float32))
     y = toy.op("LayerNormalization", toy.x, scale, name="norm", channels=K, outputs=2)
@@ -130,14 +131,18 @@ def test_more_outputs_of_a_normalization(used: bool, found: list[tuple[str, str]
     assert node is not None
     node.outputs[1].dtype = ir.DataType.FLOAT
     last = toy.op("Add", y, node.outputs[1], channels=K) if used else toy.op("Neg", y, channels=K)
-    assert rules(toy.model(last)) == found
+    model = toy.model(last)
+    assert rules(model) == [("one-output", "error")]  # the parser refuses both
+    if not used:  # named "", as ONNX leaves an output out
+        node.outputs[1].name = ""
+        assert rules(model) == []
 
 
 @pytest.mark.parametrize(("opset", "found"), [(8, 1), (9, 0), (25, 0), (26, 1)])
 def test_opsets(opset: int, found: int) -> None:
     toy = Toy(("batch", "sequence", K), opset)
     model = toy.model(toy.op("Neg", toy.op("Abs", toy.x, channels=K), channels=K))
-    assert rules(model) == [("opset", "error")] * found
+    assert rules(model) == [("opset", "advice")] * found
 
 
 def pair_without_zero(kind: ir.DataType | None) -> ir.Model:
@@ -193,7 +198,7 @@ def test_codes_that_leave_the_graph() -> None:
     toy = Toy(("batch", "sequence", K))
     pair = toy.constant("scale", np.float32(0.1)), toy.constant("zero", ZERO)
     codes = toy.op("QuantizeLinear", toy.x, *pair, channels=K, dtype=ir.DataType.INT8)
-    assert rules(toy.model(codes)) == [("pair", "error")]
+    assert rules(toy.model(codes)) == [("pair", "advice")]
 
 
 def test_branches_and_other_domains_are_judged_too() -> None:
@@ -259,7 +264,7 @@ def test_a_quantized_bias() -> None:
     stored, scale = toy.constant("bias", np.ones(N, np.int8)), toy.constant("s", np.float32(0.1))
     bias = toy.op("DequantizeLinear", stored, scale, name="dq_b")
     y = toy.op("Gemm", toy.x, weight, bias, channels=N)
-    assert ("float-bias", "error") in rules(toy.model(y))
+    assert ("float-bias", "advice") in rules(toy.model(y))
 
 
 def test_a_half_quantized_attention_product() -> None:

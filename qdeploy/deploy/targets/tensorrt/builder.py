@@ -116,4 +116,6 @@ def _use_timings(config: trt.IBuilderConfig, held: bytes) -> None:
 
 
 def _reason(error: trt.ParserError) -> str:
-    return f"{error.node_name() or 'graph'}: {error.desc()}"
+    """Node, operator, and what was asserted of it, which alone may say as little as "false"."""
+    node = " ".join(filter(None, (error.node_operator(), error.node_name()))) or "graph"
+    return f"{node}: {error.desc()}"

@@ -27,7 +27,7 @@ _FUSED_SUFFIX = re.compile(r"(_myl\d+)?(_\d+)?$")  # of names that TensorRT give
 _TYPE_KEYS = ("Format/Datatype", "DataType", "Datatype", "Format")  # of 10 first, then of 11
 # Types of layers that are one product and no more. Others ("fusion", "kgen", "Myelin") hold more,
 # and only the name of their kernel ("tactic") tells what.
-_PRODUCTS = ("gemm", "matrixmultiply", "matrix_multiply", "convolution", "caskgemm")
+_PRODUCTS = ("gemm", "matrixmultiply", "matrix_multiply", "convolution", "correlation", "caskgemm")
 # In names of kernels: cuBLAS and xmma ("gemm_i8i8_i8i32_f32"), tensor cores ("imma"), CUTLASS
 # ("i16832gemm_s8"), and pairs of types ("s8_s8").
 _INT8_KERNEL = re.compile(r"i8i32|i8i8|(?<![a-z])imma(?![a-z])|i\d{4,}gemm_s8|s8_?s8|int8_int8")
