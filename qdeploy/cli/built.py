@@ -69,7 +69,10 @@ def _measure(manifest: BuiltForRows, directory: Path, model: Path) -> None:
             options["model"] = model  # eval looks for it in these two places
     if manifest.get("label_fault") and not manifest.get("dry_run"):
         options["no_accuracy"] = True
-    tables.following("eval", directory, options=options)
+    elsewhere = manifest.get("compiled") and not manifest.get("int8")
+    note = "on a machine with a GPU that it was compiled for"
+    only = note if elsewhere and not manifest.get("dry_run") else ""
+    tables.following("eval", directory, options=options, note=only)
     if taken and not manifest.get("dry_run"):
         tables.say(f"      (move {base} away, and --baseline fp32 compares with FP32)")
 

@@ -108,14 +108,16 @@ class Request:
 
         target, compilation = self.target, self.asked.compilation
         if others := compilation.not_of(target.takes):
+            able = [name for name, one in TARGETS.items() if not compilation.not_of(one.takes)]
+            way = f", or take --target {' or '.join(able)}" if able else ""
             raise TargetError(
-                f"{', '.join(others)}: {target.name} has no use for that. Leave it out, or take "
-                "--target tensorrt."
+                f"{', '.join(others)}: {target.name} has no use for that. Leave it out{way}."
             )
         if self.plan.int8_residuals and not target.adds_int8:
+            able = [name for name, one in TARGETS.items() if one.adds_int8]
             raise TargetError(
-                f"--int8-residuals is of targets that add in INT8 (tensorrt); {target.name} does "
-                "not."
+                f"--int8-residuals is of targets that add in INT8 ({', '.join(able)}); "
+                f"{target.name} does not."
             )
         if self.asked.padding == REMOVED and not target.drops_padding:
             raise TargetError(

@@ -49,7 +49,9 @@ def test_fp16_is_of_gpu_targets(bert: Source, tmp_path: Path) -> None:
 
 
 def test_options_of_a_compiler_are_refused_elsewhere(bert: Source, tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="--max-shape, --refit: ort-cpu has no use for that"):
+    ways = r"Leave it out, or take --target ort-tensorrt or tensorrt\."
+    match = f"--max-shape, --refit: ort-cpu has no use for that. {ways}"
+    with pytest.raises(TargetError, match=match):
         build_engine(bert.directory, tmp_path / "engine", max_shape="8x64", refit=True)
     for target, flag in (("ort-cuda", "--no-cuda-graph"), ("ort-tensorrt", "--no-cuda-graph")):
         with pytest.raises(TargetError, match=f"{flag}: {target} has no use"):
