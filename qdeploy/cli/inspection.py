@@ -113,7 +113,8 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
         rows.append(("calibrated on", text))
     planned = f"{_percent(found['planned_share'])} of all constant-weight FLOPs planned"
     if compiled := found.get("compiled"):
-        rows.append(("compiled", str(compiled["summary"])))
+        launches = f"{compiled['launches']} kernels a run"
+        rows.append(("compiled", f"{compiled['summary']}; {launches}"))
     if estimate := found.get("estimate"):
         rows.append(("estimate", tables.estimate(estimate).removeprefix("Estimate ")))
     if check or not compiled:
