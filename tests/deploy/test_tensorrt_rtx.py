@@ -21,7 +21,7 @@ from qdeploy.deploy.targets.tensorrt import ahead_of_time, dump, proof
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_json, read_manifest
 from tests.deploy.conftest import Source
-from tests.deploy.test_tensorrt_contract import names_of, source_of
+from tests.deploy.test_tensorrt_contract import calls_of, fits, names_of, source_of
 from tests.tiny import FAMILIES
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
@@ -174,6 +174,26 @@ def test_every_name_that_is_used_is_of_the_package() -> None:
         for part in name.split("."):
             assert hasattr(value, part), name
             value = getattr(value, part)
+
+
+def test_arguments_are_those_of_the_signatures() -> None:
+    calls = calls_of(source_of() + Path(ahead_of_time.__file__).read_text("utf-8"))
+    assert "IRuntimeConfig.set_runtime_cache" in calls
+    for name in calls:
+        value: Any = rtx
+        for part in name.split("."):
+            value = getattr(value, part)
+        for call in calls[name]:
+            assert fits(value.__doc__, name.split(".")[-1], *call), (name, call)
+
+
+def test_properties_that_are_set_can_be_set() -> None:
+    for kind, name in (
+        ("IBuilderConfig", "num_compute_capabilities"),
+        ("IBuilderConfig", "profiling_verbosity"),
+        ("IRuntimeConfig", "dynamic_shapes_kernel_specialization_strategy"),
+    ):
+        assert vars(getattr(rtx, kind))[name].fset is not None
 
 
 def test_a_list_of_layers_in_another_form_is_an_error() -> None:
