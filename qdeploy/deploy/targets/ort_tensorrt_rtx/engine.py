@@ -79,17 +79,21 @@ class OrtTensorRtRtxEngine(OrtTensorRtEngine):
         return ort.InferenceSession(self.path, options, enable_fallback=0)
 
 
-def aimed(manifest: EngineFields, named: tuple[str, ...]) -> tuple[str, ...]:
-    """What an engine is compiled for: as named, else all that the provider takes.
+def check_devices(named: tuple[str, ...]) -> None:
+    """Refuse devices that the provider does.
 
     Raises:
-        TargetError: one that is named it refuses.
+        TargetError: with the way out.
     """
     if refused := [one for one in named if one not in CAPABILITIES]:
         raise TargetError(
             f"--compute-capability {', '.join(refused)}: ONNX Runtime's TensorRT-RTX provider "
             f"takes {', '.join(CAPABILITIES)}. Leave it out, or take --target tensorrt-rtx."
         )
+
+
+def aimed(manifest: EngineFields, named: tuple[str, ...]) -> tuple[str, ...]:
+    """What an engine is compiled for: as named, else all that the provider takes."""
     return tuple(one for one in capabilities_of(manifest, named) if one in CAPABILITIES)
 
 
