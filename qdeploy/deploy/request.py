@@ -134,6 +134,7 @@ class Request:
             raise TargetError(
                 f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
             )
+        target.check_devices(compilation)
         if self.asked.strategy == FP8:
             self._check_fp8()
         if not self.asked.dry_run:

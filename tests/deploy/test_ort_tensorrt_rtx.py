@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from qdeploy.deploy import trial
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.certificate import certify
 from qdeploy.deploy.cuda import device
@@ -145,7 +147,7 @@ def test_it_is_for_the_devices_that_the_provider_takes(bert: Source, tmp_path: P
     assert tuple(check["compute_capabilities"]) == provider.CAPABILITIES
     for capability in ("7.5", "8.0"):
         with pytest.raises(TargetError, match=f"{capability}: .*8\\.6.*--target tensorrt-rtx"):
-            built(bert, tmp_path / "refused", "w8a8", compute_capability=capability)
+            built(bert, tmp_path / "refused", "w8a8", compute_capability=capability, dry_run=True)
     assert not (tmp_path / "refused").exists()
 
 
@@ -229,6 +231,10 @@ def test_a_gpu_that_the_provider_does_not_take_is_named(monkeypatch: pytest.Monk
         with pytest.raises(TargetError, match=r"takes no GPU .*\(H100, 9\.0\).*8\.6, 8\.9"):
             provider.provider_device()
     assert len(seen) == 1  # ONNX Runtime takes a library once
+    provider.register.cache_clear()
+    again = f"EP library is already registered under {provider.PROVIDER}"
+    plugin(monkeypatch, again, [SimpleNamespace(ep_name=provider.PROVIDER)])
+    assert provider.provider_device().ep_name == provider.PROVIDER
 
 
 @pytest.mark.usefixtures("unregistered")
@@ -277,6 +283,48 @@ def test_a_session_is_on_the_provider_with_its_options(
     assert opened.graphs is graphs and opened.input_names == ("input_ids",)
     stream = {"has_user_compute_stream": "1", "user_compute_stream": "0"}
     assert given == [([one], {**stream, "enable_cuda_graph": "1" if graphs else "0"})]
+
+
+class FakeBuffer:
+    """Memory of the host."""
+
+    made: ClassVar[list[FakeBuffer]] = []
+
+    def __init__(self, size: int) -> None:
+        self.memory = np.zeros(size, np.uint8)
+        self.pointer = self.memory.ctypes.data
+        self.made.append(self)
+
+    def fill(self, array: Any, stream: Any) -> None:
+        self.memory[:] = np.frombuffer(array.tobytes(), np.uint8)
+
+
+class OnCpu(engine.OrtTensorRtRtxEngine):
+    """The engine with the provider that is here."""
+
+    provider, device = "CPUExecutionProvider", "cpu"
+
+    def _start(self, options: Any) -> Any:
+        return ort.InferenceSession(self.path, options, providers=[self.provider])
+
+
+def test_a_bound_run_reads_and_writes_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_gpu, "Stream", FakeStream)
+    monkeypatch.setattr(engine, "Buffer", FakeBuffer)
+    ir.save(trial.half_gemm(integer=True), tmp_path / "model.onnx")
+    opened = OnCpu(tmp_path / "model.onnx", graphs=False)
+    x = np.linspace(-1, 1, 256 * 512, dtype=np.float32).reshape(256, 512)
+    (expected,) = opened.run({"x": x}).values()
+    run = opened.bind({"x": x[:, ::-1]})
+    source, target = FakeBuffer.made
+    source.memory[:] = np.frombuffer(x.tobytes(), np.uint8)
+    target.memory[:] = 0
+    run()
+    np.testing.assert_array_equal(target.memory.view(np.float32).reshape(256, 512), expected)
+    opened.read_clock()
+    assert opened.device_times == [0.25]
 
 
 class FakeOpened:

@@ -17,9 +17,12 @@ import pytest
 import qdeploy
 from qdeploy.data.rows import read_rows
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.cuda import device, require_fp8
 from qdeploy.deploy.health import Health
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.targets.registry import find_target
+from qdeploy.deploy.targets.tensorrt.api import RTX as RTX_LIBRARY
+from qdeploy.deploy.targets.tensorrt.engine import TensorRtEngine
 from qdeploy.errors import ModelError, TargetError
 from qdeploy.files.artifact import read_json
 from tests.deploy.conftest import sqnr_db
@@ -29,12 +32,15 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning"),
 ]
-TARGETS = ("tensorrt", "ort-cuda", "ort-tensorrt")
-STRATEGIES = ("fp16", "w8a8", "peg")
+RTX = ("tensorrt-rtx", "ort-tensorrt-rtx")  # these build without a GPU as well
+TARGETS = ("tensorrt", "ort-cuda", "ort-tensorrt", *RTX)
+GRAPHS = ("tensorrt", *RTX)  # launch runs as one CUDA graph
+STRATEGIES = ("fp16", "w8a8", "fp8", "peg")
 # Order of sums and fused kernels: FP16 keeps 11 bits, and half a unit in the last place may flip a
 # code, which is a step of int8. On a CPU the same graphs in FP16 and in FP32 arithmetic are 70, 27
-# and 40 dB apart at the least; a GPU's other order is given seven to twenty more.
-LEAST_DB = {"fp16": 50.0, "w8a8": 20.0, "peg": 30.0}
+# and 40 dB apart at the least; a GPU's other order is given seven to twenty more. FP8 has no such
+# figure yet, and is given what INT8 is.
+LEAST_DB = {"fp16": 50.0, "w8a8": 20.0, "fp8": 20.0, "peg": 30.0}
 
 Build = Callable[..., Path]
 
@@ -64,6 +70,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def works_here(health: Callable[[str], Health], target: str, strategy: str) -> None:
+    """Skip where the target does not work, or has no FP8, with the reason."""
+    try:
+        find_target(target).require()
+        if strategy == "fp8":
+            require_fp8()
+    except TargetError as error:
+        pytest.skip(str(error))
+    if target in RTX and not (found := health(target)).works:
+        pytest.skip(found.detail)
+    if strategy == "fp8" and not find_target(target).takes_fp8:
+        pytest.skip(f"{target} does not multiply FP8")
+
+
 @pytest.fixture(scope="session")
 def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Build engines of the embedded model, each once; skips where the target is not here."""
@@ -73,10 +93,9 @@ def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         key = repr((target, strategy, sorted(options.items())))
         if key not in made:
             if not options.get("dry_run"):
-                try:
-                    find_target(target).require()
-                except TargetError as error:
-                    pytest.skip(str(error))
+                works_here(request.getfixturevalue("health"), target, strategy)
+            if target in RTX and not options.get("dry_run"):
+                options["compute_capability"] = device()["compute_capability"]
             if strategy != "fp16":
                 options["calibration_rows"] = 64
             model = request.getfixturevalue("model")  # not exported where all is skipped
@@ -124,9 +143,11 @@ def test_logits_are_those_of_the_simulated_graph(target: str, strategy: str, bui
         assert sqnr_db(logits(simulated, given), logits(opened, given)) > LEAST_DB[strategy]
 
 
+@pytest.mark.parametrize("strategy", ["w8a8", "fp8"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_planned_gemms_run_in_int8(target: str, build: Build) -> None:
-    certificate = read_json(build(target, "w8a8", opt_shape="32x128") / "certificate.json")["int8"]
+def test_planned_gemms_run_in_8_bits(target: str, strategy: str, build: Build) -> None:
+    engine = build(target, strategy, opt_shape="32x128")
+    certificate = read_json(engine / "certificate.json")["int8"]
     assert certificate["executed"] >= 0.9 * certificate["planned"] > 0, certificate["fallbacks"]
     assert read_json(build(target, "fp16") / "certificate.json")["int8"]["planned"] == 0
 
@@ -161,14 +182,48 @@ def test_bound_runs_leave_the_same_logits(target: str, build: Build) -> None:
     assert sqnr_db(before, logits(engine, given)) > 60
 
 
-def test_a_cuda_graph_changes_no_number(build: Build) -> None:
-    with_graph = open_engine(build("tensorrt", "w8a8", opt_shape="32x128"))
-    without = open_engine(build("tensorrt", "w8a8", opt_shape="32x128"))
+@pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
+def test_a_cuda_graph_changes_no_number(target: str, build: Build) -> None:
+    with_graph = open_engine(build(target, "w8a8", opt_shape="32x128"))
+    without = open_engine(build(target, "w8a8", opt_shape="32x128"))
     without.graphs = False
-    given = feeds(build("tensorrt", "w8a8", opt_shape="32x128"))
+    given = feeds(build(target, "w8a8", opt_shape="32x128"))
     for _ in range(3):
         np.testing.assert_array_equal(logits(with_graph, given), logits(without, given))
     assert with_graph.graphs is True
+
+
+def test_the_provider_of_rtx_records_the_graph_of_each_shape(build: Build) -> None:
+    with_graph = build("ort-tensorrt-rtx", "w8a8", opt_shape="32x128")
+    without = build("ort-tensorrt-rtx", "w8a8", opt_shape="32x128", cuda_graph=False)
+    engines = open_engine(with_graph), open_engine(without)
+    for rows, tokens in ((8, 64), (1, 128), (8, 64), (5, 33), (1, 128)):
+        one, other = (logits(engine, feeds(with_graph, rows, tokens)) for engine in engines)
+        assert sqnr_db(one, other) > 60
+
+
+def test_the_provider_of_rtx_runs_the_plan_of_rtx(build: Build) -> None:
+    own, provider = (build(target, "w8a8", opt_shape="32x128") for target in RTX)
+    one, other = (logits(open_engine(home), feeds(own)) for home in (own, provider))
+    assert sqnr_db(one, other) > 60
+
+
+def test_kernels_of_rtx_that_were_kept_change_no_number(build: Build) -> None:
+    home = build("tensorrt-rtx", "w8a8", opt_shape="32x128")
+    plan, kept = home / "model.plan", (home / "kernels.cache").read_bytes()
+    assert kept
+    given = feeds(home)
+    first, second = (
+        logits(TensorRtEngine(plan, library=RTX_LIBRARY, kernels=kernels), given)
+        for kernels in (b"", kept)
+    )
+    assert sqnr_db(first, second) > 60
+
+
+def test_kernels_that_are_damaged_are_compiled_anew(build: Build) -> None:
+    home = build("tensorrt-rtx", "w8a8", opt_shape="32x128")
+    engine = TensorRtEngine(home / "model.plan", library=RTX_LIBRARY, kernels=b"damaged" * 99)
+    assert np.isfinite(logits(engine, feeds(home))).all()
 
 
 def test_shapes_beyond_the_profile_are_refused_and_harm_nothing(build: Build) -> None:
@@ -207,5 +262,5 @@ def test_a_report_has_both_clocks_and_holds_against_fp16(target: str, build: Bui
     assert 0 < report["device_ms"]["p50"] <= 1.2 * report["latency_ms"]["p50"]
     assert report["baseline"]["device_ms"]["p50"] > 0
     assert report["memory_mb"]["device"] > 0
-    assert report["cuda_graph"] is (target == "tensorrt")
+    assert report["cuda_graph"] is (target in GRAPHS)
     assert report["baseline"]["sqnr_db"] > 10

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -79,14 +80,20 @@ class OrtGpuEngine(Engine):
         for name in self.output_names:
             binding.bind_output(name, self.device)
 
-        def run() -> None:
-            with self._turn:
-                self._stream.begin()
-                self._refusing(lambda: self._session.run_with_iobinding(binding))
-                self._stream.end()
-                self._stream.wait()
+        return partial(self._launch, binding)
 
-        return run
+    def _launch(self, binding: ort.IOBinding, held: object = None) -> None:
+        """One bound run between two events.
+
+        Args:
+            held: what the binding needs, and does not keep itself.
+        """
+        del held
+        with self._turn:
+            self._stream.begin()
+            self._refusing(lambda: self._session.run_with_iobinding(binding))
+            self._stream.end()
+            self._stream.wait()
 
     def read_clock(self) -> None:
         """Add the last bound run's time on the device to `device_times`."""

@@ -141,6 +141,13 @@ class Target(ABC):
             TargetError: what the target needs is not here, with the way out.
         """
 
+    def check_devices(self, how: CompileOptions) -> None:  # noqa: B027
+        """Refuse, before any work, devices that are named and never run its engines.
+
+        Raises:
+            TargetError: with the way out.
+        """
+
     def check_fp8(self, how: CompileOptions) -> None:  # noqa: B027
         """Refuse FP8 for devices that are named and do not multiply it.
 

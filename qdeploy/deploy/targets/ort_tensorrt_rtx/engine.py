@@ -7,11 +7,16 @@ file is loaded, and nothing could be said of it before.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
+from qdeploy.deploy.cuda import Buffer
+from qdeploy.deploy.engine import inputs_of
 from qdeploy.deploy.options import CompileOptions
 from qdeploy.deploy.ort.gpu import ONNX
 from qdeploy.deploy.targets.ort_tensorrt.engine import OrtTensorRtEngine, wrapper
@@ -28,6 +33,7 @@ from qdeploy.deploy.targets.tensorrt.proof import capabilities_of
 from qdeploy.deploy.targets.tensorrt_rtx import directory as plans
 from qdeploy.errors import TargetError
 from qdeploy.schemas.manifest import CompiledFields, EngineFields
+from qdeploy.types import Array
 
 
 class OrtTensorRtRtxEngine(OrtTensorRtEngine):
@@ -43,6 +49,24 @@ class OrtTensorRtRtxEngine(OrtTensorRtEngine):
         self.graphs = graphs
         super().__init__(path, threads=threads)
 
+    def bind(self, feeds: Mapping[str, Array]) -> Callable[[], None]:
+        """A run on inputs that lie on the device already, and whose outputs stay there.
+
+        The memory is qdeploy's own: onnxruntime without CUDA allocates none for a plugin.
+        """
+        given = {n: np.ascontiguousarray(a) for n, a in inputs_of(feeds, self.input_names).items()}
+        made = self.run(given)  # the outputs' shapes, and the kernels of this one
+        binding = self._session.io_binding()
+        held = []
+        for arrays, bind in ((given, binding.bind_input), (made, binding.bind_output)):
+            for name, array in arrays.items():
+                buffer = Buffer(array.nbytes)
+                buffer.fill(array, self._stream)
+                bind(name, self.device, 0, array.dtype, array.shape, buffer.pointer)
+                held.append(buffer)
+        self._stream.wait()
+        return partial(self._launch, binding, held)
+
     def layers(self) -> str:
         """What the engine inspector tells of the plan's layers on this device, JSON."""
         plan = read_plan(self.path.parent / PLAN)
@@ -55,17 +79,21 @@ class OrtTensorRtRtxEngine(OrtTensorRtEngine):
         return ort.InferenceSession(self.path, options, enable_fallback=0)
 
 
-def aimed(manifest: EngineFields, named: tuple[str, ...]) -> tuple[str, ...]:
-    """What an engine is compiled for: as named, else all that the provider takes.
+def check_devices(named: tuple[str, ...]) -> None:
+    """Refuse devices that the provider does.
 
     Raises:
-        TargetError: one that is named it refuses.
+        TargetError: with the way out.
     """
     if refused := [one for one in named if one not in CAPABILITIES]:
         raise TargetError(
             f"--compute-capability {', '.join(refused)}: ONNX Runtime's TensorRT-RTX provider "
             f"takes {', '.join(CAPABILITIES)}. Leave it out, or take --target tensorrt-rtx."
         )
+
+
+def aimed(manifest: EngineFields, named: tuple[str, ...]) -> tuple[str, ...]:
+    """What an engine is compiled for: as named, else all that the provider takes."""
     return tuple(one for one in capabilities_of(manifest, named) if one in CAPABILITIES)
 
 

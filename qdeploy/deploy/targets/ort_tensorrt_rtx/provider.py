@@ -60,6 +60,8 @@ def register() -> None:
         ort.register_execution_provider_library(PROVIDER, library.get_library_path())
     except Exception as error:  # onnxruntime raises classes of its own
         reason = _STATUS.sub("", reason_of(error)).rstrip(".")
+        if "already registered" in reason:  # by whoever else runs in this process
+            return
         of_driver = any(name in reason for name in _OF_DRIVER)
         more = " That library comes with the NVIDIA driver, which is not here." * of_driver
         raise TargetError(f"ONNX Runtime does not load {PROVIDER}: {reason}.{more}") from None

@@ -30,6 +30,11 @@ class OrtTensorRtRtx(TensorRtRtx):
             reason = str(error).partition(" Type: ")[0]
             raise TargetError(f"{reason} {rtx_provider_package()}") from None
 
+    def check_devices(self, how: CompileOptions) -> None:
+        from qdeploy.deploy.targets.ort_tensorrt_rtx.engine import check_devices
+
+        check_devices(how.capabilities)
+
     def aimed(self, manifest: EngineFields, how: CompileOptions) -> tuple[str, ...]:
         from qdeploy.deploy.targets.ort_tensorrt_rtx.engine import aimed
 

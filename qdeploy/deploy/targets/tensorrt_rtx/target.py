@@ -48,11 +48,7 @@ class TensorRtRtx(TensorRt):
         """Nothing: it is compiled for devices that need not be here."""
 
     def aimed(self, manifest: EngineFields, how: CompileOptions) -> tuple[str, ...]:
-        """Compute capabilities of the devices that an engine is compiled for.
-
-        Raises:
-            TargetError: one that is named cannot be.
-        """
+        """Compute capabilities of the devices that an engine is compiled for."""
         from qdeploy.deploy.targets.tensorrt.proof import capabilities_of
 
         return capabilities_of(manifest, how.capabilities)
