@@ -32,7 +32,9 @@ def inspect(ctx: click.Context, path: Path, target: str | None, require_int8: fl
     Of an engine: what it is, its INT8 kernels, and a row per layer. Of an ONNX file that anything
     made: which of its GEMMs ONNX Runtime's CPU provider runs in INT8, and why the others do not;
     with --target and a GPU target, what in it breaks that target's rules for quantized graphs, and
-    what to do. Exit code 1 where rules are broken. -v shows every site, GEMM and place."""
+    what to do. With TensorRT-RTX installed and a TensorRT target, also whether that compiler takes
+    it, and which products it compiles as INT8 or FP8. Exit code 1 where rules are broken. -v shows
+    every site, GEMM and place."""
     result, failure = talk.gated(
         partial(api.inspect, path, target=target, require_int8=require_int8)
     )

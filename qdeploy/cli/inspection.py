@@ -11,6 +11,7 @@ from qdeploy.figures import decibels, megabytes
 from qdeploy.names import eight_bits, short_name
 from qdeploy.schemas.certificate import Compiled, Int8
 from qdeploy.schemas.inspection import (
+    CompiledFile,
     FloatCause,
     InspectedEngine,
     InspectedFile,
@@ -61,6 +62,8 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
         tables.facts(_file(found, path))
         if checked := found.get("contract"):
             rules.show(checked, verbose=verbose)
+        if compiled := found.get("compiled"):
+            _compiled(compiled, verbose=verbose)
     if layers := found.get("layers"):
         _layers(layers, eight_bits(str(found.get("strategy"))))
     _causes(found.get("float") or [])
@@ -74,6 +77,19 @@ def show(found: Inspection, path: Path, *, verbose: bool = False) -> None:
                 certificate(check, str(found.get("strategy")))
     elif found["kind"] == "engine" and found["sites"]:
         tables.say("Every site and GEMM: add -v.")
+
+
+def _compiled(found: CompiledFile, *, verbose: bool) -> None:
+    """What a compiler makes of a file: products that are not in 8 bits, or all its reasons."""
+    _causes(found["in_float"])
+    if verbose:
+        for reason in found["refused"]:
+            tables.wrapped(f"  not compiled: {reason}")
+        for name, shapes in found["shapes"].items():
+            sizes = ", ".join("×".join(map(str, shape)) for shape in shapes)
+            tables.say(f"  compiled for {name} of {sizes}")
+        if found["products"] and found["products"]["gemms"]:
+            certificate(found["products"], "")
 
 
 def _rest(found: Inspection) -> None:
@@ -163,6 +179,8 @@ def _file(found: InspectedFile, path: Path) -> list[tuple[str, str]]:
     rows = [("file", str(path)), ("inputs", inputs), ("operators", text)]
     if check := found.get("int8"):
         rows.append(("INT8", f"on ONNX Runtime's CPU provider: {check['summary']}"))
+    if compiled := found.get("compiled"):
+        rows.append(("compiled", compiled["summary"]))
     if planned := found.get("planned_gemms_of_engine"):
         rows.append(
             (

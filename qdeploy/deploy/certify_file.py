@@ -54,7 +54,7 @@ def certify_file(path: Path) -> Int8:
     kernels: dict[str, list[KernelTime]] = {}
     for counted, weight, node in zip(count.products, weights, found, strict=True):
         product = counted.product
-        reason = _unplanned(product, weight)
+        reason = why_unplanned(product, weight)
         planned[product.name] = {
             "precision": FLOAT if reason else INT8,
             "reason": reason,
@@ -69,7 +69,7 @@ def certify_file(path: Path) -> Int8:
     return told
 
 
-def _unplanned(product: Product, weight: StoredWeight | None) -> str:
+def why_unplanned(product: Product, weight: StoredWeight | None) -> str:
     """Why a product as it is written is no INT8 one; empty where it is."""
     operator = product.node.op_type
     if operator in INT8_KERNELS:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdeploy import errors
 from qdeploy._package import PACKAGE
@@ -25,7 +25,7 @@ from qdeploy.machine.remedies import missing_package
 from qdeploy.onnx_file.check import check_file
 
 if TYPE_CHECKING:  # the process that looks starts with little
-    from qdeploy.schemas.inspection import InspectedFile
+    from qdeploy.schemas.inspection import CompiledFile, InspectedFile
 
 # Processor time and memory that a look takes at most: a start of the libraries (1 s, 0.1 GB), and
 # several times what encoders were seen to take (10 ms per MB; of a table that is stored in 8 bits
@@ -33,6 +33,9 @@ if TYPE_CHECKING:  # the process that looks starts with little
 SECONDS, SECONDS_PER_MB = 7, 0.5
 BYTES, BYTES_PER_BYTE = 1_500_000_000, 24
 MOST_SECONDS, MOST_BYTES = 120, 32_000_000_000  # of the largest encoders: 1.5·10⁹ weights in FP32
+# A compiler takes as many times that time and memory at most: TensorRT-RTX was seen to take 3 s and
+# 0.7 GB of 90 MB.
+COMPILE, COMPILING = "compile", 4
 # Packages are not looked for in the working directory, where the file may have brought some.
 _START = (
     "import sys; sys.path[:] = filter(None, sys.path); "
@@ -49,10 +52,51 @@ def look(path: Path, target: str | None) -> InspectedFile:
             memory than any honest file of its size.
         TargetError: of `describe.describe`.
     """
-    size = check_file(path)
+    answer, end = _asked(path, check_file(path), [target] if target else [])
+    if answer is None:
+        raise _stopped(path, end)
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["text"])
+    found: InspectedFile = answer["result"]
+    return found
+
+
+def look_compiled(path: Path, target: str) -> CompiledFile:
+    """What the compiler of a target makes of a file; whatever fails in it is a line of the result.
+
+    Args:
+        target: one whose `compiles_files` is true.
+    """
+    answer, end = _asked(path, check_file(path), [target, COMPILE], COMPILING)
+    if answer is not None and "result" in answer:
+        found: CompiledFile = answer["result"]
+        return found
+    reason = end if answer is None else str(answer["text"])
+    return {
+        "summary": f"not compiled: {reason}",
+        "compiler": "",
+        "shapes": {},
+        "refused": [reason],
+        "products": None,
+        "in_float": [],
+    }
+
+
+def _asked(
+    path: Path, size: int, what: list[str], times: int = 1
+) -> tuple[dict[str, Any] | None, str]:
+    """What a process of its own answers about a file.
+
+    Args:
+        what: words of `main` behind the size.
+        times: the limits of a look that it may take.
+
+    Returns:
+        The answer; or None, and how the process ended.
+    """
     with scratch("inspect") as folder:
         result = folder / "result.json"
-        words = [os.path.abspath(path), str(result), str(size), *([target] if target else [])]
+        words = [os.path.abspath(path), str(result), str(size), *what]
         command = [sys.executable, "-c", _START, *words]
         try:
             done = subprocess.run(
@@ -61,19 +105,17 @@ def look(path: Path, target: str | None) -> InspectedFile:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                timeout=_PATIENCE * _seconds(size),
+                timeout=_PATIENCE * _seconds(size, times),
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise _stopped(path, "it waits for something that does not come") from None
+            return None, "it waits for something that does not come"
         if done.returncode != 0 or not result.is_file():
-            raise _stopped(path, _end(done.returncode, size, done.stderr))
-        answer = json.loads(result.read_text("utf-8"))
-    if "error" in answer:
-        known = getattr(errors, answer["error"])
-        raise known(answer["text"].replace(words[0], str(path)))
-    found: InspectedFile = answer["result"]
-    return found
+            return None, _end(done.returncode, _seconds(size, times), done.stderr)
+        answer: dict[str, Any] = json.loads(result.read_text("utf-8"))
+    if "text" in answer:
+        answer["text"] = answer["text"].replace(words[0], str(path))
+    return answer, ""
 
 
 def _stopped(path: Path, fact: str) -> ModelError:
@@ -83,10 +125,10 @@ def _stopped(path: Path, fact: str) -> ModelError:
     )
 
 
-def _end(code: int, size: int, said: bytes) -> str:
+def _end(code: int, seconds: int, said: bytes) -> str:
     """How a process ended."""
     if code == -getattr(signal, "SIGXCPU", 0):
-        return f"more than {_seconds(size)} s of the processor were not enough"
+        return f"more than {seconds} s of the processor were not enough"
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"the process that did ended with {signal.Signals(-code).name}"
@@ -94,8 +136,8 @@ def _end(code: int, size: int, said: bytes) -> str:
     return f"the process that did ended with {lines[-1][:300]}"
 
 
-def _seconds(size: int) -> int:
-    return min(int(SECONDS + SECONDS_PER_MB * size / 1e6), MOST_SECONDS)
+def _seconds(size: int, times: int = 1) -> int:
+    return times * min(int(SECONDS + SECONDS_PER_MB * size / 1e6), MOST_SECONDS)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -106,16 +148,16 @@ def _environment(folder: Path) -> dict[str, str]:
     return os.environ | fixed | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _bound(size: int) -> None:
+def _bound(size: int, times: int = 1) -> None:
     """Set the limits of this process, where the system has such."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    memory = min(BYTES + BYTES_PER_BYTE * size, MOST_BYTES)
+    memory = min(times * (BYTES + BYTES_PER_BYTE * size), MOST_BYTES)
     limits = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: _seconds(size),
+        resource.RLIMIT_CPU: _seconds(size, times),
         resource.RLIMIT_DATA: memory,
         resource.RLIMIT_FSIZE: memory,
     }
@@ -126,17 +168,26 @@ def _bound(size: int) -> None:
             resource.setrlimit(kind, (soft, hard))
 
 
+def _found(path: Path, target: str | None = None, how: str = "") -> InspectedFile | CompiledFile:
+    """What a process was started for."""
+    if target is not None and how == COMPILE:
+        from qdeploy.deploy.targets.registry import TARGETS
+
+        return TARGETS[target].compile_file(path)
+    from qdeploy.deploy.describe import describe
+
+    return describe(path, target)
+
+
 def main(words: list[str]) -> None:
-    """Entry of the process: FILE RESULT SIZE [TARGET].
+    """Entry of the process: FILE RESULT SIZE [TARGET [COMPILE]].
 
     It writes {"result"} or {"error", "text"} as JSON.
     """
-    path, result, size, *target = words
-    _bound(int(size))
+    path, result, size, *what = words
+    _bound(int(size), COMPILING if COMPILE in what else 1)
     try:
-        from qdeploy.deploy.describe import describe
-
-        answer: dict[str, object] = {"result": describe(Path(path), target[0] if target else None)}
+        answer: dict[str, object] = {"result": _found(Path(path), *what)}
     except RecursionError:
         text = f"{path} holds chains of nodes that are longer than what is followed here."
         answer = {"error": "ModelError", "text": text}

@@ -56,7 +56,9 @@ def inspect_path(
         "int8" what ONNX Runtime's CPU provider makes of its GEMMs, as a certificate says it.
 
         With a target, under "contract": {"target", "errors", "advice": counts, "rules": see
-        `describe.by_rule`, "violations": [{"rule", "severity", "node", "text", "remedy"}]}.
+        `describe.by_rule`, "violations": [{"rule", "severity", "node", "text", "remedy"}]}. Beside
+        it, under "compiled", what a compiler of that target makes of the file, where one is
+        installed that needs no device.
 
     Raises:
         GateError: the target's rules are broken, or `require_int8` is not reached; its attribute
@@ -83,12 +85,16 @@ def inspect_path(
 
 def _described(source: Path, held: str | None) -> Inspection:
     # graphs are looked into with packages that an engine's plan and certificate do without
-    from qdeploy.deploy.foreign import look
+    from qdeploy.deploy.foreign import look, look_compiled
 
+    if held is not None:
+        path = source / GRAPH if source.is_dir() else source
+        judged = look(path, held)
+        if TARGETS[held].compiles_files:
+            judged["compiled"] = look_compiled(path, held)
+        return judged
     if not source.is_dir():
         return _of_engine(source, look(source, held))
-    if held is not None:
-        return look(source / GRAPH, held)
     if kind_of(source) == "engine":
         return read_whole(source, lambda: _engine(source))
     return read_whole(source, lambda: _model(source))

@@ -115,13 +115,13 @@ def count_products(path: Path, feeds: Mapping[str, Array]) -> Count:
         ModelError: the file cannot be read.
     """
     model = load_graph(path, "Take it anew from where it was made.")
-    changed = _prepare(model)
+    changed = prepare(model)
     products = find_products(model)
     tokens = _tokens(feeds)
     try:
         run = _profiled(model if changed else None, path, feeds)
     except (DataError, ModelError) as error:
-        estimates = (_estimate(product, tokens) for product in products)
+        estimates = (estimate(product, tokens) for product in products)
         return Count(model, tuple(estimates), measured=False, reason=str(error))
     counted = [_counted(product, run, tokens) for product in products]
     return Count(model, tuple(c for c in counted if c is not None))
@@ -151,7 +151,7 @@ def any_feeds(path: Path, *, batch: int = 1, sequence: int = 128) -> dict[str, A
     return found
 
 
-def _prepare(model: ir.Model) -> bool:
+def prepare(model: ir.Model) -> bool:
     """Inline functions and give every node a name of its own; whether anything changed."""
     changed = bool(model.functions)
     if changed:
@@ -207,10 +207,10 @@ def _counted(product: Product, run: _Run, tokens: int) -> CountedProduct | None:
     """None where no input makes it run: a branch that a constant switches off."""
     calls = run.calls.get(str(product.node.name), [])
     if not calls:
-        return _estimate(product, tokens) if product.optional else None
+        return estimate(product, tokens) if product.optional else None
     work = sum(_work(product, call, run) for call in calls)
     if not work:  # no rows on these inputs: other inputs have some
-        return _estimate(product, tokens)
+        return estimate(product, tokens)
     return CountedProduct(product, work, ran=True)
 
 
@@ -283,7 +283,7 @@ _FORMULAS: dict[str, Callable[[ir.Node, Shape, Sequence[Shape]], int]] = {
 }
 
 
-def _estimate(product: Product, tokens: int) -> CountedProduct:
+def estimate(product: Product, tokens: int) -> CountedProduct:
     """Every entry of the weight once per token."""
     return CountedProduct(product, 2 * tokens * product.entries, ran=False)
 

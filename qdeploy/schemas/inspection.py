@@ -189,9 +189,27 @@ class Contract(TypedDict):
     violations: list[FoundViolation]
 
 
+class CompiledFile(TypedDict):
+    """What a compiler makes of an ONNX file where no device is at hand: nothing ran.
+
+    `summary` is the sentence that everything prints. `compiler` is its name and version, empty
+    where it did not come that far. `shapes` are [least, usual, largest] of each input with free
+    axes. `refused` has every reason why the file does not compile. `products` are those with a
+    constant operand, None of what does not compile; `in_float` says why some are not in 8 bits.
+    """
+
+    summary: str
+    compiler: str
+    shapes: dict[str, list[list[Count]]]
+    refused: list[str]
+    products: Compiled | None
+    in_float: list[FloatCause]
+
+
 class InspectedFile(MayHaveFloatCauses):
     """An ONNX file: its kernels, or where it breaks a target's rules.
 
+    `compiled` stands beside `contract` where a compiler is installed that needs no device.
     `planned_gemms_of_engine` stands where the file is an engine's, which plans another number.
     """
 
@@ -199,6 +217,7 @@ class InspectedFile(MayHaveFloatCauses):
     inputs: dict[str, str]
     operators: dict[str, Count]
     contract: NotRequired[Contract]
+    compiled: NotRequired[CompiledFile]
     int8: NotRequired[Int8]
     layers: NotRequired[list[Layer]]
     planned_gemms_of_engine: NotRequired[Count]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.options import CompileOptions
     from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
+    from qdeploy.schemas.inspection import CompiledFile
 
 HALF = "f16"
 
@@ -210,6 +211,20 @@ class Target(ABC):
         """
         del directory, manifest, gemms, how
         return None
+
+    @property
+    def compiles_files(self) -> bool:
+        """Whether a compiler is installed that needs no device."""
+        return False
+
+    def compile_file(self, path: Path) -> CompiledFile:
+        """What that compiler makes of an ONNX file of anybody; `foreign` asks it.
+
+        Raises:
+            ModelError: not readable as ONNX.
+            TargetError: there is no such compiler for this target.
+        """
+        raise TargetError(f"{path}: no compiler of {self.name} does without a device.")
 
     def finish(self, directory: Path, engine: Engine | None) -> None:  # noqa: B027  (most do not)
         """Put in order what is no longer needed, or what was made since, when all is measured.

@@ -8,6 +8,7 @@ against the bindings of each version.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ class Library:
     title: str
     install: Callable[[], str]
     ahead_of_time: bool = False
+
+    def is_there(self) -> bool:
+        """Whether the package is installed, without its import."""
+        return importlib.util.find_spec(self.module) is not None
 
     def package(self) -> ModuleType:
         """The Python package.

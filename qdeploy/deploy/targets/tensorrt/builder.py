@@ -54,12 +54,24 @@ class Built:
     dump: str = ""
 
 
+class Refused(ModelError):
+    """The parser does not take a file.
+
+    Attributes:
+        reasons: one of each node that it does not take.
+    """
+
+    def __init__(self, text: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(f"{text}: {'; '.join(reasons)}")
+        self.reasons = reasons
+
+
 def build_plan(onnx_file: Path, settings: Settings, library: Library = TENSORRT) -> Built:
     """Compile an ONNX file.
 
     Raises:
         TargetError: no GPU or driver, or the builder found no engine.
-        ModelError: the parser refuses the file, with every reason.
+        Refused: the parser does not take the file, with every reason.
     """
     api = library.package()
     logger = library.logger()
@@ -70,8 +82,8 @@ def build_plan(onnx_file: Path, settings: Settings, library: Library = TENSORRT)
     network: trt.INetworkDefinition = builder.create_network(flags)
     parser: trt.OnnxParser = api.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_file)):
-        reasons = "; ".join(_reason(parser.get_error(i)) for i in range(parser.num_errors))
-        raise ModelError(f"{library.title} does not take {onnx_file}: {reasons}")
+        reasons = tuple(_reason(parser.get_error(i)) for i in range(parser.num_errors))
+        raise Refused(f"{library.title} does not take {onnx_file}", reasons)
     config: trt.IBuilderConfig = builder.create_builder_config()
     config.profiling_verbosity = api.ProfilingVerbosity.DETAILED
     config.clear_flag(api.BuilderFlag.TF32)  # what is FP32 in the graph is meant so
@@ -116,6 +128,7 @@ def _use_timings(config: trt.IBuilderConfig, held: bytes) -> None:
 
 
 def _reason(error: trt.ParserError) -> str:
-    """Node, operator, and what was asserted of it, which alone may say as little as "false"."""
+    """Node, operator, and what was asserted of it; "false" is all of some operators."""
     node = " ".join(filter(None, (error.node_operator(), error.node_name()))) or "graph"
-    return f"{node}: {error.desc()}"
+    said = error.desc()
+    return f"{node}: {'not imported' if said == 'false' else said}"

@@ -43,7 +43,12 @@ def capabilities_of(manifest: EngineFields, named: Sequence[str]) -> tuple[str, 
 def first_of(manifest: EngineFields) -> tuple[str, ...]:
     """What a dry run is compiled for: RTX 30, whose relatives make most of what is there; of FP8
     RTX 40."""
-    return ("8.9",) if manifest["strategy"] == FP8 else ("8.6",)
+    return first_of_kind(fp8=manifest["strategy"] == FP8)
+
+
+def first_of_kind(*, fp8: bool) -> tuple[str, ...]:
+    """The same of a graph of anybody."""
+    return ("8.9",) if fp8 else ("8.6",)
 
 
 def multiplies_fp8(capability: str) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qdeploy.deploy.options import CompileOptions
     from qdeploy.deploy.rules import BrokenRule
     from qdeploy.graph.structure import Structure
+    from qdeploy.schemas.inspection import CompiledFile
 
 
 # Of `CompileOptions`: those that TensorRT's builder heeds, whoever runs the plan.
@@ -88,6 +89,18 @@ class TensorRt(HalfTarget):
         aimed = proof.first_of(manifest)
         layers = proof.compile_graph(directory, manifest, how, aimed)
         return proof.compilation_of(layers, aimed, gemms)
+
+    @property
+    def compiles_files(self) -> bool:
+        from qdeploy.deploy.targets.tensorrt.api import RTX
+
+        return RTX.is_there()
+
+    def compile_file(self, path: Path) -> CompiledFile:
+        """By TensorRT-RTX."""
+        from qdeploy.deploy.targets.tensorrt.any_file import compile_file
+
+        return compile_file(path)
 
     def open(self, directory: Path, manifest: EngineFields, threads: int) -> Engine:
         from qdeploy.deploy.targets.tensorrt.directory import open_directory
