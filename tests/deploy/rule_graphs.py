@@ -303,6 +303,20 @@ def two_of_one_pair(g: Graph) -> ir.Value:
     )
 
 
+def float_stored(g: Graph, n: int, name: str = "w") -> ir.Value:
+    """A weight [K, n] that is stored in float, behind QuantizeLinear and DequantizeLinear."""
+    scale = g.constant(f"{name}.scale", np.full(n, 0.1, np.float32))
+    pair = scale, g.constant(f"{name}.zero", np.zeros(n, np.int8))
+    codes = g.op("QuantizeLinear", g.ones(K, n, name=name), *pair, axis=1, dtype=INT8)
+    return g.op("DequantizeLinear", codes, *pair, axis=1)
+
+
+def float_stored_heads(g: Graph) -> ir.Value:
+    """One product for query, key and value, whose weight is stored in float."""
+    product = g.quantized(float_stored(g, 3 * K), 3 * K)
+    return g.attention(*map(g.heads, g.parts(product)))
+
+
 def keys_and_values(g: Graph) -> ir.Value:
     """One product for two parts: it is not moved behind the cut."""
     both = g.quantized(g.weight(shape=(K, 2 * K)), 2 * K)

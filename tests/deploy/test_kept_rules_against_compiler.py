@@ -19,6 +19,8 @@ from tests.deploy.rule_graphs import (
     compiled,
     convolution,
     cut_by_split,
+    float_stored,
+    float_stored_heads,
     half,
     joined_tensors,
     keys_and_values,
@@ -85,6 +87,22 @@ KEPT: dict[str, tuple[ir.Model, Outcome]] = {
     ),
     "three parts without heads": (
         toy(lambda g: g.op("Sum", *g.parts(g.joined()))),
+        IS_INT8,
+    ),
+    "a pair before the cut into heads": (
+        toy(lambda g: g.op("Sum", *map(g.heads, g.parts(g.pair(g.joined(), "y"))))),
+        IS_INT8,
+    ),
+    "query, key and value of one product, whose weight is stored in float": (
+        toy(float_stored_heads),
+        IS_INT8,
+    ),
+    "a Concat of weights that are stored in float": (
+        toy(
+            lambda g: g.quantized(
+                g.op("Concat", float_stored(g, N), float_stored(g, N, "w2"), axis=1), 2 * N
+            )
+        ),
         IS_INT8,
     ),
     "three parts, one scale": (toy(lambda g: cut_by_split(g, scale=SCALE)), IS_INT8),

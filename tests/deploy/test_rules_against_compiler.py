@@ -252,6 +252,13 @@ BROKEN = [
         BUILDER,
         toy(lambda g: g.quantized(g.op("Concat", g.weight(), g.weight("w2"), axis=1), 2 * N)),
     ),
+    Case(
+        "computed-weight",
+        ERROR,
+        "Concat of two weights, no pair of x",
+        BUILDER,
+        toy(lambda g: g.product(g.x, g.op("Concat", g.weight(), g.weight("w2"), axis=1), 2 * N)),
+    ),
     Case("computed-weight", ADVICE, "Gather of columns", FLOAT, toy(gather_of(1, N))),
     Case(
         "computed-weight",

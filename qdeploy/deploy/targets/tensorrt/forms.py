@@ -44,7 +44,8 @@ def forms(node: ir.Node, opset: int) -> Iterator[BrokenRule]:
         return
     at = fixed.index(True)
     activation = pairs[1 - at]
-    if activation and not pairs[at] and (changed := _changed(node.inputs[at])):
+    changed = "" if pairs[at] else _changed(node.inputs[at])
+    if changed and (activation or changed == "Concat"):
         yield _computed_weight(node, changed)
     elif bool(activation) != bool(pairs[at]):
         yield _half(node, "weight" if activation else "activation")
@@ -74,7 +75,8 @@ def _half(node: ir.Node, which: str) -> BrokenRule:
 def _computed_weight(node: ir.Node, changed: str) -> BrokenRule:
     """A weight that something changes between its DequantizeLinear and the product.
 
-    A Concat of weights ends the build with an internal error; others cost INT8 alone.
+    A Concat of stored weights ends the build with an internal error, whatever the activation is;
+    others cost INT8 alone.
     """
     severity, end = (ERROR, "is refused") if changed == "Concat" else (ADVICE, "runs in float")
     return BrokenRule(
@@ -116,8 +118,9 @@ def _whole(node: ir.Node, read: Sequence[ir.Node], weight: ir.Node) -> Iterator[
             "it reads tensors of different scales, joined by Concat, so it runs in float",
             "give the tensors that are joined one scale, or quantize behind the Concat",
         )
-    scale = constant(weight.inputs[1])
-    if scale is not None and scale.size > 1 and _cut_into_heads(node):
+    # A weight that is stored in float, behind QuantizeLinear too, was not moved behind the cut.
+    stored, scale = (constant_tensor(value) for value in weight.inputs[:2])
+    if stored is not None and scale is not None and scale.size > 1 and _cut_into_heads(node):
         yield BrokenRule(
             "joined-heads",
             ADVICE,
@@ -146,7 +149,7 @@ def _fixed(value: ir.Value | None) -> bool:
 def _pairs(value: ir.Value | None) -> list[ir.Node]:
     """Every DequantizeLinear that a tensor is moved or joined from; none where some is float."""
     found: list[ir.Node] = []
-    pending = [value]
+    pending, joined = [value], False
     while pending:
         value = pending.pop()
         node = None if value is None else value.producer()
@@ -154,7 +157,8 @@ def _pairs(value: ir.Value | None) -> list[ir.Node]:
             return []
         if node.op_type == DEQUANTIZE:
             found.append(node)
-        elif node.op_type == "Concat" and not _fixed(value):
+        elif node.op_type == "Concat":
+            joined |= _fixed(value)
             pending += node.inputs
         elif node.op_type in _MOVES and not (node.op_type == "Gather" and _fixed(value)):
             pending.append(node.inputs[0])
@@ -162,6 +166,9 @@ def _pairs(value: ir.Value | None) -> list[ir.Node]:
             pending.append(scaled)
         else:
             return []
+    # weights that are stored in float and rounded by a QuantizeLinear are joined in time
+    if joined and any(constant_tensor(one.inputs[0]) is not None for one in found):
+        return []
     return found
 
 
