@@ -114,6 +114,10 @@ def test_without_named_devices_it_is_for_all(
     assert tuple(check["compute_capabilities"]) == proof.CAPABILITIES
 
 
+def test_the_devices_that_are_known_are_those_of_the_package() -> None:
+    assert set(proof.CAPABILITIES) <= set(proof.known_capabilities())
+
+
 def test_fp8_is_for_the_devices_that_multiply_it(
     source: Callable[[str], Source], tmp_path: Path
 ) -> None:
@@ -128,7 +132,9 @@ def test_fp8_is_for_the_devices_that_multiply_it(
 def test_a_device_that_is_not_known_is_refused_and_leaves_nothing(
     source: Callable[[str], Source], tmp_path: Path
 ) -> None:
-    with pytest.raises(TargetError, match="does not build for compute capability 9.0"):
+    with pytest.raises(
+        TargetError, match=r"9\.0: TensorRT-RTX does not build for that.*8\.9, 12\.0"
+    ):
         built(source("bert"), tmp_path / "engine", "w8a8", compute_capability="9.0")
     assert not (tmp_path / "engine").exists()
     with pytest.raises(PlanError, match=r"--compute-capability 'sm86' is none.*8\.6"):

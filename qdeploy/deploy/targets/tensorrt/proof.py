@@ -40,6 +40,15 @@ def capabilities_of(manifest: EngineFields, named: Sequence[str]) -> tuple[str, 
     return tuple(one for one in CAPABILITIES if multiplies_fp8(one))
 
 
+def known_capabilities() -> tuple[str, ...]:
+    """Those that the installed version builds for; of 1.7 where there is none."""
+    if not is_installed():
+        return CAPABILITIES
+    names = [name[2:] for name in vars(RTX.package().ComputeCapability) if name[:2] == "SM"]
+    found = [f"{name[:-1]}.{name[-1]}" for name in names if name.isdecimal()]
+    return tuple(sorted(found, key=lambda one: tuple(map(int, one.split(".")))))
+
+
 def first_of(manifest: EngineFields) -> tuple[str, ...]:
     """What a dry run is compiled for: RTX 30, whose relatives make most of what is there; of FP8
     RTX 40."""

@@ -49,7 +49,8 @@ def built_and(runs: Callable[[str], Health], install: str) -> Health:
     found = runs(version)
     text = f"{version} builds engines here, with INT8 GEMMs. "
     text += "They run here: " if found.works else "They do not run here: "
-    return replace(found, detail=text + found.detail, builds=True)
+    reason = found.detail.removeprefix(f"{version}, but ")
+    return replace(found, detail=text + reason, builds=True)
 
 
 def compiled(folder: Path) -> KernelTime:

@@ -35,6 +35,16 @@ class TensorRtRtx(TensorRt):
 
         RTX.package()
 
+    def check_devices(self, how: CompileOptions) -> None:
+        from qdeploy.deploy.targets.tensorrt.proof import known_capabilities
+
+        known = known_capabilities()
+        if others := [one for one in how.capabilities if one not in known]:
+            raise TargetError(
+                f"--compute-capability {', '.join(others)}: TensorRT-RTX does not build for that. "
+                f"It builds for {', '.join(known)}."
+            )
+
     def check_fp8(self, how: CompileOptions) -> None:
         from qdeploy.deploy.targets.tensorrt.proof import multiplies_fp8
 
