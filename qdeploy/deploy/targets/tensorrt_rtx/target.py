@@ -24,7 +24,7 @@ class TensorRtRtx(TensorRt):
     """TensorRT-RTX: the graphs of `tensorrt`, compiled without a GPU for those that are named."""
 
     name = "tensorrt-rtx"
-    description = "TensorRT-RTX 1.7: compiled on any machine, for RTX GPUs; int8 and FP16"
+    description = "TensorRT-RTX 1.7: compiled on any machine, for RTX GPUs; int8, FP8 and FP16"
     takes: ClassVar[tuple[str, ...]] = (
         *("min_shape", "max_shape", "compute_capability", "cuda_graph"),
     )
