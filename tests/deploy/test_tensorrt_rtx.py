@@ -79,6 +79,20 @@ def test_planned_gemms_of_every_family_are_compiled_so(
     assert again["executed"] == again["planned"], again["fallbacks"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["w8a8", "peg"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_on_every_device(
+    family: str, strategy: str, source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    engine = tmp_path / "engine"
+    options = GROUPS if strategy == "peg" else {}
+    certificate = built(source(family), engine, strategy, dry_run=True, **options)
+    for capability in proof.CAPABILITIES:
+        check = compiled_again(engine, certificate, capability)
+        assert check["executed"] == check["planned"] > 0, (capability, check["fallbacks"])
+
+
 @pytest.mark.parametrize("capability", proof.CAPABILITIES)
 def test_every_device_gets_int8(
     capability: str, source: Callable[[str], Source], tmp_path: Path
