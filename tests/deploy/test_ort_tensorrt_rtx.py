@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from qdeploy.deploy.targets.tensorrt_rtx import directory as plans
 from qdeploy.errors import ModelError, TargetError
 from qdeploy.evaluate.size import engine_size
 from qdeploy.files.artifact import read_json, read_manifest
+from qdeploy.machine.remedies import install_command
 from tests.deploy.conftest import Source
 from tests.deploy.test_ort_gpu_engine import FakeStream
 from tests.deploy.test_tensorrt_inspector import text as inspected
@@ -218,7 +220,8 @@ def test_a_plugin_without_a_driver_is_told_apart_from_none(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, provider.PACKAGE, None)
     provider.register.cache_clear()
     found = check.tried("Type: pip install all")
-    assert "cannot be imported" in found.detail and "ort-tensorrt-rtx" in found.remedy
+    assert "cannot be imported" in found.detail
+    assert install_command("ort-tensorrt-rtx") in found.remedy
 
 
 @pytest.mark.usefixtures("unregistered")
@@ -366,10 +369,11 @@ def test_wrapping_twice_changes_nothing(written: Path, tmp_path: Path) -> None:
 
 def test_a_machine_without_the_compiler_is_told_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(TargetError, match=r"tensorrt_rtx cannot be imported.*ort-tensorrt-rtx"):
+    command = install_command("ort-tensorrt-rtx")
+    with pytest.raises(TargetError, match=f"tensorrt_rtx cannot be imported.*{re.escape(command)}"):
         TARGETS[NAME].require()
     found = TARGETS[NAME].diagnose()
-    assert found.builds is False and "ort-tensorrt-rtx" in found.remedy
+    assert found.builds is False and command in found.remedy
 
 
 def test_where_its_gpu_is_the_wrapper_is_opened(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qdeploy.calibrate.strategies import FP8
 from qdeploy.deploy.compilation import Compilation
 from qdeploy.deploy.cuda import FP8_FROM
 from qdeploy.deploy.engine import KernelTrace
@@ -18,6 +17,7 @@ from qdeploy.deploy.targets.tensorrt.api import RTX
 from qdeploy.deploy.targets.tensorrt.builder import build_plan
 from qdeploy.deploy.targets.tensorrt.directory import ONNX, profile_of
 from qdeploy.deploy.targets.tensorrt.dump import kernels_of, layers_json
+from qdeploy.names import eight_bits
 from qdeploy.schemas.manifest import EngineFields
 
 # Turing, the two Amperes, Ada and the two Blackwells; 1.7 knows no Hopper.
@@ -35,9 +35,13 @@ def is_installed() -> bool:
 
 def capabilities_of(manifest: EngineFields, named: Sequence[str]) -> tuple[str, ...]:
     """What an engine is compiled for: as named, else all that multiply what it multiplies."""
-    if named or manifest["strategy"] != FP8:
+    if named or not _is_fp8(manifest):
         return tuple(named) or CAPABILITIES
     return tuple(one for one in CAPABILITIES if multiplies_fp8(one))
+
+
+def _is_fp8(manifest: EngineFields) -> bool:
+    return eight_bits(manifest["strategy"]) == "FP8"
 
 
 def known_capabilities() -> tuple[str, ...]:
@@ -52,7 +56,7 @@ def known_capabilities() -> tuple[str, ...]:
 def first_of(manifest: EngineFields) -> tuple[str, ...]:
     """What a dry run is compiled for: RTX 30, whose relatives make most of what is there; of FP8
     RTX 40."""
-    return first_of_kind(fp8=manifest["strategy"] == FP8)
+    return first_of_kind(fp8=_is_fp8(manifest))
 
 
 def first_of_kind(*, fp8: bool) -> tuple[str, ...]:
