@@ -24,6 +24,7 @@ class Profile(TypedDict, total=False):
 
     min_shape: str
     max_shape: str
+    compute_capability: list[str]
 
 
 def with_baseline(
@@ -82,7 +83,7 @@ def find_baseline(
         progress=None
         if progress is None
         else lambda stage, done, total: progress(f"baseline: {stage}", done, total),
-        **_profile(manifest),
+        **_profile(manifest, str(asked)),
     )
     note("baseline", f"{place} was written")
     return place
@@ -193,13 +194,17 @@ def _within(manifest: EngineManifest) -> tuple[int, int]:
     return rows, min(tokens, manifest["max_length"])
 
 
-def _profile(manifest: EngineManifest) -> Profile:
-    """The shapes that a compiled engine takes, for a baseline that takes the same."""
+def _profile(manifest: EngineManifest, strategy: str) -> Profile:
+    """Shapes and devices of a compiled engine, for a baseline that is of the same."""
     builder = manifest.get("builder")
     shapes = builder.get("shapes") if builder else None
-    if not shapes:
+    if not builder or not shapes:
         return {}
     found: Profile = {}
+    if devices := builder.get("compute_capabilities"):
+        # Turing has no FP32 products in TensorRT-RTX; an engine for it alone is refused with that
+        newer = [one for one in devices if strategy != "fp32" or int(one.partition(".")[0]) > 7]
+        found["compute_capability"] = newer or devices
     if (least := shapes.get("min")) is not None:
         found["min_shape"] = _shape(least)
     if (most := shapes.get("max")) is not None:

@@ -29,7 +29,7 @@ from qdeploy.data.tasks import find_task
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.request import check_paths, check_shape
 from qdeploy.deploy.targets.registry import find_target
-from qdeploy.errors import DataError, GateError, PlanError
+from qdeploy.errors import DataError, GateError, PlanError, TargetError
 from qdeploy.evaluate.judge import judge_of
 from qdeploy.evaluate.latency import median, ratio_of_medians
 from qdeploy.evaluate.loaded_engine import load_engine
@@ -46,7 +46,7 @@ from qdeploy.types import PathLike, Progress
 
 HELD_OUT = 512
 # Options of a build that hold for every candidate, and those that decide nothing about a plan.
-_SHARED = ("activations", "weights", "rest_precision", "padding")
+_SHARED = ("activations", "weights", "rest_precision", "padding", "compute_capability")
 _OWN = (
     *("strategy", "target", "opt_shape", "max_drop", "metric", "measure", "seed"),
     *("data", "task", "columns", "calibration_rows", "max_length", "statistics"),
@@ -186,6 +186,11 @@ def _shared(asked: BuildOptions) -> BuildOptions:
     """
     if asked.target == "auto":
         raise PlanError("--strategy auto compares plans on one target. Name it with --target.")
+    if not find_target(asked.target).runs_here():
+        raise TargetError(
+            f"--strategy auto times engines, and there is no GPU here that runs {asked.target}. "
+            "Take --strategy peg, or build where the GPU is."
+        )
     plain, given = defaults(BuildOptions), flat(asked)
     set_ = {name for name, value in given.items() if value != plain[name]}
     if decided := sorted(set_ - set(_SHARED) - set(_OWN)):

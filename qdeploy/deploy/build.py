@@ -206,7 +206,8 @@ def _certify(
     check = certificate["compiled"] = certify_compiled(found, certificate)
     rows, tokens = request.asked.shape
     shape = (rows, min(tokens, fields["max_length"]))
-    fields["estimate"] = estimates(found.layers, found.capabilities, shape)
+    if (told := estimates(found.layers, found.capabilities, shape)) is not None:
+        fields["estimate"] = told
     if check["fallbacks"]:
         name = eight_bits(request.asked.strategy)
         _warn_of_fallbacks(check, f"were not compiled as {name} by {found.compiler}")

@@ -32,7 +32,7 @@ _SHOWN = 12  # classes that are named
 _FILES = {
     "model.onnx": "graph",
     "model.onnx.data": "weights of the graph",
-    "model.plan": "engine, compiled for one kind of GPU",
+    "model.plan": "engine, compiled for the GPUs that `builder` in qdeploy.json names",
     "tokenizer.json": "tokenizer, for the package `tokenizers`",
     "config.json": "configuration of the checkpoint, with its class names",
     SCRIPT: "answers without qdeploy",
@@ -62,8 +62,7 @@ def readme(
         f"A {markdown(_kind(manifest, head))}, {_how(manifest)} by `qdeploy build`. "
         f"{_runs_in(manifest)}",
         "\n".join(_table(manifest, certificate, head, size_mb)),
-        "These figures are of the build. `qdeploy eval . --data ROWS` measures accuracy and speed "
-        "on your rows.",
+        _FIGURES if not (manifest.get("dry_run") and TARGETS[target].compiles) else _BUILT,
         "## Run it",
         "The commands below run in this directory.",
         *_ways(directory, manifest, head),
@@ -149,6 +148,11 @@ def _noise(noise: Noise) -> str:
 
 def _ways(directory: Path, manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
+    target = TARGETS[manifest["target"]]
+    if target.compiles and manifest.get("dry_run"):
+        yield "Nothing here runs as it is. This measures its accuracy, with the graph on the CPU:"
+        yield _code("sh", "qdeploy eval . --simulate --data ROWS")
+        return
     call, texts = METHODS[head.task], texts_of_row(manifest)
     rows = '[("first text", "second text")]' if texts == 2 else '["a text"]'
     note = "" if texts else '  # of pairs: [("first text", "second text")]'
@@ -158,7 +162,6 @@ def _ways(directory: Path, manifest: EngineFields, head: Head) -> Iterator[str]:
         f'import qdeploy\n\nengine = qdeploy.load(".")\nprint(engine.{call}({rows})){note}',
     )
     yield "`qdeploy predict . ROWS.csv` answers the rows of a file."
-    target = TARGETS[manifest["target"]]
     snippet = target.snippet()
     if target.script is not None:
         yield f"### With `{SCRIPT}`, without qdeploy"
@@ -180,10 +183,13 @@ def _ways(directory: Path, manifest: EngineFields, head: Head) -> Iterator[str]:
         yield _code(snippet.language, snippet.run)
         yield (
             "`model.plan` takes int64 inputs [rows, tokens] and gives FP32 logits. It runs with "
-            "the version of TensorRT that compiled it (`builder` in `qdeploy.json`)."
+            "the version of TensorRT that compiled it (`builder` in `qdeploy.json`). The command is"
+            " of NVIDIA's own package, which has more than the one for Python."
         )
 
 
+_BUILT = "These figures are of the build."
+_FIGURES = f"{_BUILT} `qdeploy eval . --data ROWS` measures accuracy and speed on your rows."
 _SAME = "Its answers are those of `qdeploy.load`. Copy what you need of it."
 _NO_ANSWER = (
     "Pairs are a question and its context. Set `NO_ANSWER = 0.0` in it where no answer may be one "

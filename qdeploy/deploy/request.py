@@ -135,6 +135,7 @@ class Request:
                 f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
             )
         target.check_devices(compilation)
+        target.check_strategy(self.asked.strategy, compilation)
         if self.asked.strategy == FP8:
             self._check_fp8()
         if not self.asked.dry_run:

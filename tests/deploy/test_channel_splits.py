@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qdeploy.calibrate.affine import Affine
 from qdeploy.calibrate.plan import Grouped
 from qdeploy.deploy.lowering.channel_splits import MOST_SHARE, ChannelSplit, split_channels
+from qdeploy.deploy.lowering.groups import GemmConstraints, grouped_gemm
 
 Array = npt.NDArray[Any]
 
@@ -114,6 +115,14 @@ def test_columns_are_a_multiple(whole: bool) -> None:
     assert (split.rows == -1).sum() == 28
     codes = codes_of(split, np.zeros((1, 64)))
     assert not codes[:, split.rows == -1].any()
+
+
+def test_a_product_of_an_odd_width_is_filled_up_where_it_is_picked() -> None:
+    cuts = GemmConstraints(repeats=False, multiple=32, splits=True)
+    split = grouped_gemm(grouped(0.5, 1.0, width=60), cuts).split
+    assert split is not None and len(split.source) == 64
+    split = grouped_gemm(grouped(0.5, 0.5, width=60), cuts).split  # nothing to pick
+    assert split is not None and len(split.source) == 60
 
 
 def test_scales_are_those_that_fp16_holds() -> None:

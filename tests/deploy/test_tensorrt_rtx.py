@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import qdeploy
+from qdeploy.autotune.baseline import find_baseline
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.compilation import certify_compiled
 from qdeploy.deploy.cuda import device
@@ -143,6 +145,63 @@ def test_fp8_is_for_the_devices_that_multiply_it(
     assert check["executed"] == check["planned"] > 0
 
 
+def test_fp32_is_for_the_devices_that_have_its_products(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    where = source("bert")
+    build_engine(where.directory, tmp_path / "all", strategy="fp32", target="tensorrt-rtx")
+    builder = read_manifest(tmp_path / "all", "engine")["builder"]
+    assert builder is not None and "7.5" not in builder["compute_capabilities"]
+    with pytest.raises(TargetError, match=r"7\.5: TensorRT-RTX has no FP32 products there.*fp16"):
+        build_engine(
+            where.directory,
+            tmp_path / "older",
+            strategy="fp32",
+            target="tensorrt-rtx",
+            compute_capability="7.5,8.6",
+        )
+
+
+@pytest.mark.parametrize(("word", "devices"), [("fp32", ["8.9"]), ("fp16", ["7.5", "8.9"])])
+def test_a_baseline_is_for_the_engines_devices(
+    word: str, devices: list[str], source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    where = source("bert")
+    built(where, tmp_path / "engine", "w8a8", compute_capability="7.5,8.9")
+    found = find_baseline(tmp_path / "engine", word, model=where.directory)
+    builder = read_manifest(found, "engine")["builder"]
+    assert builder is not None and builder["compute_capabilities"] == devices
+
+
+def test_a_search_that_times_engines_needs_the_gpu(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    if TARGETS["tensorrt-rtx"].runs_here():
+        pytest.skip("there is a GPU here")
+    options: dict[str, Any] = {"target": "tensorrt-rtx", "strategy": "auto"}
+    with pytest.raises(TargetError, match=r"times engines.*no GPU here.*--strategy peg"):
+        qdeploy.build(source("bert").directory, tmp_path / "e", **options)
+    assert not (tmp_path / "e").exists()
+
+
+def test_devices_without_figures_get_no_estimate(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    for capability, told in (("12.0", False), ("8.9", True)):
+        home = tmp_path / capability
+        built(source("bert"), home, "w8a8", compute_capability=capability)
+        assert bool(read_manifest(home, "engine").get("estimate")) == told
+
+
+def test_a_readme_of_a_dry_run_has_commands_that_work(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    built(source("bert"), tmp_path / "e", "w8a8", dry_run=True)
+    readme = (tmp_path / "e" / "README.md").read_text("utf-8")
+    assert "qdeploy eval . --simulate" in readme
+    assert "model.plan" not in readme and "qdeploy.load" not in readme
+
+
 def test_a_device_that_is_not_known_is_refused_and_leaves_nothing(
     source: Callable[[str], Source], tmp_path: Path
 ) -> None:
@@ -228,12 +287,17 @@ def test_names_with_brackets_braces_and_line_ends_are_read() -> None:
         "{ Name: a, b{1}, Dimensions: [-1,384], Strides: [384,1], StrideOrder: [1,0], "
         "Datatype: Int8, Format: (Linear) Row major linear format }"
     )
+    jump = (
+        f"Name: b, LayerType: cjmp, Inputs: [ {tensor}], Constants: [], Outputs: [], TacticName: , "
+        "StreamId: 0, JumpTargetThen: t_0, JumpTargetElse: e_1, Metadata: [ONNX Layer: if]"
+    )
     line = (
         f"Name: x, LayerType: y, z, LayerType: gemm, Inputs: [ {tensor}, {tensor}], Constants: [], "
         f"Outputs: [ {tensor}], TacticName: , StreamId: 0, Metadata: [ONNX Layer: p | q]"
     )
-    text = f"Layers:\n{line}\n[ONNX Layer: r]\n\nI/O Tensors:\n Name: input_ids"
-    (entry,) = json.loads(dump.layers_json(text, "T"))["Layers"]
+    text = f"Layers:\n{jump}\n{line}\n[ONNX Layer: r]\n\nI/O Tensors:\n Name: input_ids"
+    branch, entry = json.loads(dump.layers_json(text, "T"))["Layers"]
+    assert branch["LayerType"] == "cjmp" and dump.kernels_of([branch]) == 0
     assert entry["Name"] == "x, LayerType: y, z" and entry["LayerType"] == "gemm"
     assert [t["Dimensions"] for t in entry["Inputs"]] == [[-1, 384]] * 2
     assert entry["Inputs"][0]["Name"] == "a, b{1}"

@@ -126,8 +126,9 @@ def grouped_gemm(
 
 def _split_gemm(treatment: Grouped, cuts: GemmConstraints, *, picked: bool) -> GroupedGemm:
     total = sum(map(len, treatment.groups)) + len(treatment.outlier_channels)
-    multiple = cuts.multiple if picked or total % cuts.multiple == 0 else 1
-    split, slim, outliers = split_channels(treatment, total, multiple, whole=not picked)
+    split, slim, outliers = split_channels(treatment, total, cuts.multiple, whole=not picked)
+    if not picked and not split.is_split:  # nothing is picked: as wide as the tensor is
+        split, slim, outliers = split_channels(treatment, total, 1, whole=True)
     if not picked and sum(map(len, (group for group, _ in slim))) > (1 - WIDE_SHARE) * total:
         split, slim, outliers = split_channels(treatment, total, cuts.multiple, whole=False)
     return GroupedGemm(total, None, (), tuple(slim), outliers, split)

@@ -10,18 +10,22 @@ from qdeploy.deploy.roofline.geometry import works
 from qdeploy.schemas.manifest import EstimateFields
 
 NOTE = "an estimate from the layers of the compiled engine and NVIDIA's figures; not measured"
-# Where an engine is for none of the table or for most of it.
+# Where an engine is for most of the table.
 USUAL = ("RTX 3050", "RTX 4090", "L4", "A100")
 
 
-def estimates(layers: str, capabilities: Sequence[str], shape: tuple[int, int]) -> EstimateFields:
-    """Milliseconds of a run by device, estimated.
+def estimates(
+    layers: str, capabilities: Sequence[str], shape: tuple[int, int]
+) -> EstimateFields | None:
+    """Milliseconds of a run by device, estimated; None where the table has no such device.
 
     Args:
         layers: of the engine (`qdeploy.deploy.targets.tensorrt.dump.layers_json`).
         capabilities: compute capabilities that it is for.
         shape: rows and tokens of the run.
     """
+    if not told(capabilities):
+        return None
     work = works(layers, *shape)
     return {
         "note": NOTE,
@@ -38,4 +42,4 @@ def told(capabilities: Sequence[str]) -> tuple[Device, ...]:
     usual = tuple(device for device in DEVICES if device.name in USUAL)
     if len(found) > len(usual):
         found = tuple(device for device in found if device in usual)
-    return found or usual
+    return found

@@ -22,13 +22,17 @@ from qdeploy.errors import TargetError
 _LINE = re.compile(
     r"Name: (?P<name>.*), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*)\], "
     r"Constants: \[(?P<constants>.*)\], Outputs: \[(?P<outputs>.*)\], "
-    r"TacticName: (?P<tactic>.*), StreamId: \d+(, EventId: \d+)?, Metadata:(?P<nodes>.*)"
+    r"TacticName: (?P<tactic>.*), StreamId: \d+(, \w+: [^,]*)*?, Metadata:(?P<nodes>.*)"
 )
 _TENSOR = re.compile(
     r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[-\d,]*)\], "
     r"Strides: \[(?P<strides>[-\d,]*)\], StrideOrder: \[[\d,]*\], "
     r"Datatype: (?P<type>\w+), Format: (?P<format>[^}]*?) ?\}"
 )
+
+
+# Layers that launch nothing: sizes of shapes, order of streams, jumps between branches.
+_IDLE = ("shape_call", "signal", "wait", "jmp", "cjmp")
 
 
 class Tensor(TypedDict):
@@ -81,7 +85,7 @@ def _entry(line: str, title: str) -> Entry:
     if match is None:
         raise TargetError(
             f"{title} lists layers in a form that is not known here ({line[:80]}…). Use the "
-            "version that docs/install.md names."
+            "version that constraints.txt names."
         )
     return {
         "Name": match["name"],
@@ -113,4 +117,4 @@ def _numbers(text: str) -> list[int]:
 
 def kernels_of(entries: Sequence[Entry]) -> int:
     """How many of the layers launch a kernel: all but waits, signals and the sizes of shapes."""
-    return sum(entry["LayerType"] not in ("shape_call", "signal", "wait") for entry in entries)
+    return sum(entry["LayerType"] not in _IDLE for entry in entries)

@@ -21,6 +21,8 @@ from qdeploy.names import eight_bits
 from qdeploy.schemas.manifest import EngineFields
 
 # Turing, the two Amperes, Ada and the two Blackwells; 1.7 knows no Hopper.
+FP32 = "fp32"  # a strategy, whose room an engine does without
+_FP32_FROM = (8, 0)
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
@@ -35,9 +37,11 @@ def is_installed() -> bool:
 
 def capabilities_of(manifest: EngineFields, named: Sequence[str]) -> tuple[str, ...]:
     """What an engine is compiled for: as named, else all that multiply what it multiplies."""
-    if named or not _is_fp8(manifest):
-        return tuple(named) or CAPABILITIES
-    return tuple(one for one in CAPABILITIES if multiplies_fp8(one))
+    if named:
+        return tuple(named)
+    if manifest["strategy"] == FP32:
+        return tuple(one for one in CAPABILITIES if multiplies_fp32(one))
+    return tuple(one for one in CAPABILITIES if not _is_fp8(manifest) or multiplies_fp8(one))
 
 
 def _is_fp8(manifest: EngineFields) -> bool:
@@ -67,6 +71,11 @@ def first_of_kind(*, fp8: bool) -> tuple[str, ...]:
 def multiplies_fp8(capability: str) -> bool:
     """Whether devices of a compute capability ("8.6") have FP8 tensor cores."""
     return tuple(map(int, capability.split("."))) >= FP8_FROM
+
+
+def multiplies_fp32(capability: str) -> bool:
+    """Whether TensorRT-RTX has FP32 products for a device: it refuses them for Turing (7.5)."""
+    return tuple(map(int, capability.split("."))) >= _FP32_FROM
 
 
 def compile_graph(

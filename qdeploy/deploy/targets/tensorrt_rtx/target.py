@@ -45,6 +45,16 @@ class TensorRtRtx(TensorRt):
                 f"It builds for {', '.join(known)}."
             )
 
+    def check_strategy(self, strategy: str, how: CompileOptions) -> None:
+        from qdeploy.deploy.targets.tensorrt.proof import FP32, multiplies_fp32
+
+        older = [one for one in how.capabilities if not multiplies_fp32(one)]
+        if strategy == FP32 and older:
+            raise TargetError(
+                f"--compute-capability {', '.join(older)}: TensorRT-RTX has no FP32 products there."
+                " Take --strategy fp16, or leave that device out."
+            )
+
     def check_fp8(self, how: CompileOptions) -> None:
         from qdeploy.deploy.targets.tensorrt.proof import multiplies_fp8
 
