@@ -106,7 +106,7 @@ def scaled(
 
     try:
         multiply(by_row[:1])
-    except Exception:
+    except Exception:  # of torch or the device, which have row-wise scales since later versions
         multiply(by_tensor[:1])  # what this raises is the reason
         return "_scaled_mm, scalar scales", lambda: multiply(by_tensor)
     return "_scaled_mm, row-wise scales", lambda: multiply(by_row)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
+from qdeploy.deploy.targets.registry import find_target
 from qdeploy.errors import ModelError, nearest
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
@@ -202,9 +203,9 @@ def _profile(manifest: EngineManifest, strategy: str) -> Profile:
         return {}
     found: Profile = {}
     if devices := builder.get("compute_capabilities"):
-        # Turing has no FP32 products in TensorRT-RTX; an engine for it alone is refused with that
-        newer = [one for one in devices if strategy != "fp32" or int(one.partition(".")[0]) > 7]
-        found["compute_capability"] = newer or devices
+        # where none has the strategy's products, the build says so
+        able = find_target(manifest["target"]).devices_of(strategy, devices)
+        found["compute_capability"] = list(able) or devices
     if (least := shapes.get("min")) is not None:
         found["min_shape"] = _shape(least)
     if (most := shapes.get("max")) is not None:

@@ -79,6 +79,15 @@ def device() -> Device:
     }
 
 
+def version_of(capability: str) -> tuple[int, ...]:
+    """A compute capability as numbers, which are in order.
+
+    >>> version_of("12.0") > version_of("8.9")
+    True
+    """
+    return tuple(map(int, capability.split(".")))
+
+
 def require_fp8() -> None:
     """Refuse a first GPU without FP8: Ada (8.9) is the first kind whose tensor cores multiply it.
 
@@ -86,11 +95,11 @@ def require_fp8() -> None:
         TargetError: it is an older one, with the way out; or there is none.
     """
     found = device()
-    major, minor = map(int, found["compute_capability"].split("."))
-    if (major, minor) < FP8_FROM:
+    capability = found["compute_capability"]
+    if version_of(capability) < FP8_FROM:
         needed = ".".join(map(str, FP8_FROM))
         raise TargetError(
-            f"{found['name']} has compute capability {major}.{minor}, and FP8 needs {needed} (Ada, "
+            f"{found['name']} has compute capability {capability}, and FP8 needs {needed} (Ada, "
             "Hopper, Blackwell). Take --strategy peg, whose INT8 runs from 7.5 on."
         )
 

@@ -62,7 +62,7 @@ def readme(
         f"A {markdown(_kind(manifest, head))}, {_how(manifest)} by `qdeploy build`. "
         f"{_runs_in(manifest)}",
         "\n".join(_table(manifest, certificate, head, size_mb)),
-        _FIGURES if not (manifest.get("dry_run") and TARGETS[target].compiles) else _BUILT,
+        _BUILT if _uncompiled(manifest) else _FIGURES,
         "## Run it",
         "The commands below run in this directory.",
         *_ways(directory, manifest, head),
@@ -70,6 +70,11 @@ def readme(
         "\n".join(_files(directory)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _uncompiled(manifest: EngineFields) -> bool:
+    """Whether it is a dry run for a target that runs what it compiles alone."""
+    return bool(manifest.get("dry_run")) and TARGETS[manifest["target"]].compiles
 
 
 def _kind(manifest: EngineFields, head: Head) -> str:
@@ -83,11 +88,11 @@ def _how(manifest: EngineFields) -> str:
 
 def _runs_in(manifest: EngineFields) -> str:
     target = TARGETS[manifest["target"]]
-    if target.ahead_of_time and not manifest.get("dry_run"):
+    if target.ahead_of_time and not _uncompiled(manifest):
         aimed = (manifest.get("builder") or {}).get("compute_capabilities") or []
         where = target.description.split(":")[0]
         return f"It runs in {where}, on RTX GPUs of compute capability {', '.join(aimed)}."
-    if manifest.get("dry_run") and target.compiles:
+    if _uncompiled(manifest):
         return (
             f"It is of a dry run: the graph is lowered for `{target.name}` and not compiled. Build "
             "it again, without `--dry-run`, on a machine with the GPU."
@@ -148,8 +153,7 @@ def _noise(noise: Noise) -> str:
 
 def _ways(directory: Path, manifest: EngineFields, head: Head) -> Iterator[str]:
     """Three ways to run it, or those that there are."""
-    target = TARGETS[manifest["target"]]
-    if target.compiles and manifest.get("dry_run"):
+    if _uncompiled(manifest):
         yield "Nothing here runs as it is. This measures its accuracy, with the graph on the CPU:"
         yield _code("sh", "qdeploy eval . --simulate --data ROWS")
         return
@@ -162,6 +166,7 @@ def _ways(directory: Path, manifest: EngineFields, head: Head) -> Iterator[str]:
         f'import qdeploy\n\nengine = qdeploy.load(".")\nprint(engine.{call}({rows})){note}',
     )
     yield "`qdeploy predict . ROWS.csv` answers the rows of a file."
+    target = TARGETS[manifest["target"]]
     snippet = target.snippet()
     if target.script is not None:
         yield f"### With `{SCRIPT}`, without qdeploy"

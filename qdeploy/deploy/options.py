@@ -13,6 +13,7 @@ from qdeploy.calibrate.options import (
     CalibrationOptions,
     PlanOptions,
 )
+from qdeploy.deploy.cuda import version_of
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.options import OUTPUT, Options, defaults, flat, nested, option, specs
 from qdeploy.types import OwnMetric, PathLike
@@ -222,7 +223,7 @@ def _capabilities(named: Sequence[str] | str) -> tuple[str, ...]:
                 f"--compute-capability {one!r} is none. Write major and minor number, as NVIDIA "
                 "lists them: 8.6 for an RTX 3050, 8.9 for an RTX 4090."
             )
-    return tuple(sorted(found, key=lambda one: tuple(map(int, one.split(".")))))
+    return tuple(sorted(found, key=version_of))
 
 
 def parse_shape(text: str, flag: str = "--opt-shape") -> Shape:

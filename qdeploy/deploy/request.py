@@ -135,9 +135,9 @@ class Request:
                 f"{target.name} has no FP16 engine: the strategy fp16 is of GPU targets. Take fp32."
             )
         target.check_devices(compilation)
-        target.check_strategy(self.asked.strategy, compilation)
         if self.asked.strategy == FP8:
             self._check_fp8()
+        target.check_strategy(self.asked.strategy, compilation)
         if not self.asked.dry_run:
             target.require()
             if self.asked.strategy == FP8:
@@ -155,7 +155,6 @@ class Request:
                 "runs in INT8."
             )
         check_options(self.plan)
-        self.target.check_fp8(self.asked.compilation)
 
 
 def _noise_target(model_dir: Path) -> float:

@@ -79,7 +79,8 @@ def split_channels(
         treatment: symmetric.
         total: channels of the input.
         multiple: the number of columns is one of it, where channels are picked.
-        whole: the first columns are all channels in order, those elsewhere with rows of zeros.
+        whole: the first columns are all channels in order, those elsewhere with rows of zeros;
+            where no channel is split, they are the tensor as it is.
 
     Returns:
         The columns; the groups, and the outlier channels, that keep a product of their own.
@@ -111,8 +112,9 @@ def split_channels(
         room -= needed - 1
         times[channel] = needed
     columns = list(_columns(times, total, whole=whole))
-    # filled up with the first channel, which meets zeros there
-    columns += [(columns[0][0], -1, 1, 0)] * (-len(columns) % multiple)
+    if not whole or max(times.values()) > 1:
+        # filled up with the first channel, which meets zeros there
+        columns += [(columns[0][0], -1, 1, 0)] * (-len(columns) % multiple)
     source, rows, count, index = (np.array(one) for one in zip(*columns, strict=True))
     split = ChannelSplit(Affine(step, MIDDLE), source, rows, count, index)
     return split, left_groups, tuple(sorted(left_outliers))

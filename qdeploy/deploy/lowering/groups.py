@@ -127,8 +127,6 @@ def grouped_gemm(
 def _split_gemm(treatment: Grouped, cuts: GemmConstraints, *, picked: bool) -> GroupedGemm:
     total = sum(map(len, treatment.groups)) + len(treatment.outlier_channels)
     split, slim, outliers = split_channels(treatment, total, cuts.multiple, whole=not picked)
-    if not picked and not split.is_split:  # nothing is picked: as wide as the tensor is
-        split, slim, outliers = split_channels(treatment, total, 1, whole=True)
     if not picked and sum(map(len, (group for group, _ in slim))) > (1 - WIDE_SHARE) * total:
         split, slim, outliers = split_channels(treatment, total, cuts.multiple, whole=False)
     return GroupedGemm(total, None, (), tuple(slim), outliers, split)

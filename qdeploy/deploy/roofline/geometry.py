@@ -14,11 +14,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qdeploy.deploy.targets.tensorrt.dump import Entry, Tensor
+from qdeploy.deploy.targets.tensorrt.dump import IDLE, Entry, Tensor
+from qdeploy.deploy.targets.tensorrt.inspector import MYELIN_PRODUCT
 
-IDLE = ("shape_call", "signal", "wait")  # layers that launch nothing
 _ATTENTION = re.compile(r"mha")
-_PRODUCT = re.compile(r"(?:[A-Z][a-z0-9]*)*?Fc(?![a-z])")
 _BYTES = {"double": 8, "int64": 8, "float": 4, "int32": 4, "half": 2, "bfloat16": 2, "bool": 1}
 
 
@@ -92,7 +91,7 @@ class _Run:
             kind, written = "attention", self._queries(inputs, sizes)
             products = self._attention(inputs, sizes, written, entry["Outputs"][0])
             self._keep(entry["Outputs"], written)
-        elif entry["LayerType"] == "gemm" or _PRODUCT.search(called.partition("__myl_")[2]):
+        elif entry["LayerType"] == "gemm" or MYELIN_PRODUCT.search(called):
             kind, products = "gemm", self._products(entry, sizes)
             written = sum(product.count * product.m * product.n for product in products)
             self._keep(entry["Outputs"], written // max(len(entry["Outputs"]), 1))

@@ -24,15 +24,14 @@ def estimates(
         capabilities: compute capabilities that it is for.
         shape: rows and tokens of the run.
     """
-    if not told(capabilities):
+    devices = told(capabilities)
+    if not devices:
         return None
     work = works(layers, *shape)
     return {
         "note": NOTE,
         "shape": [*shape],
-        "estimated_ms": {
-            device.name: round(estimate(work, device).ms, 3) for device in told(capabilities)
-        },
+        "estimated_ms": {device.name: round(estimate(work, device).ms, 3) for device in devices},
     }
 
 

@@ -149,15 +149,13 @@ class Target(ABC):
             TargetError: with the way out.
         """
 
+    def devices_of(self, strategy: str, devices: Sequence[str]) -> tuple[str, ...]:
+        """Of compute capabilities ("8.6") those that have a strategy's products."""
+        del strategy
+        return tuple(devices)
+
     def check_strategy(self, strategy: str, how: CompileOptions) -> None:  # noqa: B027
         """Refuse a strategy that devices which are named do not have.
-
-        Raises:
-            TargetError: with the way out.
-        """
-
-    def check_fp8(self, how: CompileOptions) -> None:  # noqa: B027
-        """Refuse FP8 for devices that are named and do not multiply it.
 
         Raises:
             TargetError: with the way out.

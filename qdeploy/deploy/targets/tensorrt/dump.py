@@ -32,7 +32,7 @@ _TENSOR = re.compile(
 
 
 # Layers that launch nothing: sizes of shapes, order of streams, jumps between branches.
-_IDLE = ("shape_call", "signal", "wait", "jmp", "cjmp")
+IDLE = ("shape_call", "signal", "wait", "jmp", "cjmp")
 
 
 class Tensor(TypedDict):
@@ -117,4 +117,4 @@ def _numbers(text: str) -> list[int]:
 
 def kernels_of(entries: Sequence[Entry]) -> int:
     """How many of the layers launch a kernel: all but waits, signals and the sizes of shapes."""
-    return sum(entry["LayerType"] not in _IDLE for entry in entries)
+    return sum(entry["LayerType"] not in IDLE for entry in entries)

@@ -40,7 +40,7 @@ _FP8_KERNEL = re.compile(r"e4m3_?e4m3|e4m3f32")
 _OTHER_KERNEL = re.compile(r"f16f16|tf32|e5m2|i8i8|gemm_s8|mixed|(?<![a-z])[ihd]mma(?![a-z])")
 _PRODUCT_KERNEL = re.compile(r"gemm|imma|hmma|fprop|conv(?!ert)")
 # Myelin's own: names of operators joined ("__myl_FcAddErfCast"). Fc is a product, ErfCast none.
-_MYELIN_PRODUCT = re.compile(r"__myl_(?:[A-Z][a-z0-9]*)*?Fc(?![a-z])")
+MYELIN_PRODUCT = re.compile(r"__myl_(?:[A-Z][a-z0-9]*)*?Fc(?![a-z])")
 _FUSED_LATER = "runtime_fusion"  # a type of layers of RTX, without a kernel until it is loaded
 _ATTENTION = "mha"  # fused attention, which may take the name of a product beside it
 
@@ -86,7 +86,7 @@ class Layer:
         kernel = self.tactic.lower()
         if _ATTENTION in kernel or _ATTENTION in self.name.lower():
             return False
-        if _MYELIN_PRODUCT.search(self.tactic):
+        if MYELIN_PRODUCT.search(self.tactic):
             return True
         myelin = self.tactic.startswith("__myl_")  # names such as "…ConcCast" are no products
         return self._plain or (not myelin and bool(_PRODUCT_KERNEL.search(kernel)))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qdeploy.deploy.compilation import Compilation
-from qdeploy.deploy.cuda import FP8_FROM
+from qdeploy.deploy.cuda import FP8_FROM, version_of
 from qdeploy.deploy.engine import KernelTrace
 from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.options import CompileOptions
@@ -21,9 +21,9 @@ from qdeploy.names import eight_bits
 from qdeploy.schemas.manifest import EngineFields
 
 # Turing, the two Amperes, Ada and the two Blackwells; 1.7 knows no Hopper.
-FP32 = "fp32"  # a strategy, whose room an engine does without
-_FP32_FROM = (8, 0)
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+# By strategy, the first device that has its products: FP32's are refused for Turing.
+_FROM = {"fp8": FP8_FROM, "fp32": (8, 0)}
 
 
 def is_installed() -> bool:
@@ -35,17 +35,14 @@ def is_installed() -> bool:
     return True
 
 
+def devices_of(strategy: str, devices: Sequence[str]) -> tuple[str, ...]:
+    """Of compute capabilities ("8.6") those that have a strategy's products in TensorRT-RTX."""
+    return tuple(one for one in devices if version_of(one) >= _FROM.get(strategy, (0,)))
+
+
 def capabilities_of(manifest: EngineFields, named: Sequence[str]) -> tuple[str, ...]:
     """What an engine is compiled for: as named, else all that multiply what it multiplies."""
-    if named:
-        return tuple(named)
-    if manifest["strategy"] == FP32:
-        return tuple(one for one in CAPABILITIES if multiplies_fp32(one))
-    return tuple(one for one in CAPABILITIES if not _is_fp8(manifest) or multiplies_fp8(one))
-
-
-def _is_fp8(manifest: EngineFields) -> bool:
-    return eight_bits(manifest["strategy"]) == "FP8"
+    return tuple(named) or devices_of(manifest["strategy"], CAPABILITIES)
 
 
 def known_capabilities() -> tuple[str, ...]:
@@ -54,28 +51,18 @@ def known_capabilities() -> tuple[str, ...]:
         return CAPABILITIES
     names = [name[2:] for name in vars(RTX.package().ComputeCapability) if name[:2] == "SM"]
     found = [f"{name[:-1]}.{name[-1]}" for name in names if name.isdecimal()]
-    return tuple(sorted(found, key=lambda one: tuple(map(int, one.split(".")))))
+    return tuple(sorted(found, key=version_of))
 
 
 def first_of(manifest: EngineFields) -> tuple[str, ...]:
     """What a dry run is compiled for: RTX 30, whose relatives make most of what is there; of FP8
     RTX 40."""
-    return first_of_kind(fp8=_is_fp8(manifest))
+    return first_of_kind(fp8=eight_bits(manifest["strategy"]) == "FP8")
 
 
 def first_of_kind(*, fp8: bool) -> tuple[str, ...]:
     """The same of a graph of anybody."""
     return ("8.9",) if fp8 else ("8.6",)
-
-
-def multiplies_fp8(capability: str) -> bool:
-    """Whether devices of a compute capability ("8.6") have FP8 tensor cores."""
-    return tuple(map(int, capability.split("."))) >= FP8_FROM
-
-
-def multiplies_fp32(capability: str) -> bool:
-    """Whether TensorRT-RTX has FP32 products for a device: it refuses them for Turing (7.5)."""
-    return tuple(map(int, capability.split("."))) >= _FP32_FROM
 
 
 def compile_graph(

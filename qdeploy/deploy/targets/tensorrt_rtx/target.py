@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from qdeploy.deploy.options import CompileOptions
 
 
+# By strategy, why a device does not have it, and the way out.
+_WITHOUT = {
+    "fp8": (
+        "FP8 needs 8.9 or later (Ada, Blackwell). Leave it out, or take --strategy peg, whose INT8"
+        " is compiled for 7.5 on."
+    ),
+    "fp32": (
+        "TensorRT-RTX has no FP32 products there. Take --strategy fp16, or leave that device out."
+    ),
+}
+
+
 class TensorRtRtx(TensorRt):
     """TensorRT-RTX: the graphs of `tensorrt`, compiled without a GPU for those that are named."""
 
@@ -45,24 +57,16 @@ class TensorRtRtx(TensorRt):
                 f"It builds for {', '.join(known)}."
             )
 
+    def devices_of(self, strategy: str, devices: Sequence[str]) -> tuple[str, ...]:
+        from qdeploy.deploy.targets.tensorrt.proof import devices_of
+
+        return devices_of(strategy, devices)
+
     def check_strategy(self, strategy: str, how: CompileOptions) -> None:
-        from qdeploy.deploy.targets.tensorrt.proof import FP32, multiplies_fp32
-
-        older = [one for one in how.capabilities if not multiplies_fp32(one)]
-        if strategy == FP32 and older:
-            raise TargetError(
-                f"--compute-capability {', '.join(older)}: TensorRT-RTX has no FP32 products there."
-                " Take --strategy fp16, or leave that device out."
-            )
-
-    def check_fp8(self, how: CompileOptions) -> None:
-        from qdeploy.deploy.targets.tensorrt.proof import multiplies_fp8
-
-        if older := [one for one in how.capabilities if not multiplies_fp8(one)]:
-            raise TargetError(
-                f"--compute-capability {', '.join(older)}: FP8 needs 8.9 or later (Ada, Blackwell)."
-                " Leave it out, or take --strategy peg, whose INT8 is compiled for 7.5 on."
-            )
+        able = self.devices_of(strategy, how.capabilities)
+        if older := [one for one in how.capabilities if one not in able]:
+            why = _WITHOUT[strategy]
+            raise TargetError(f"--compute-capability {', '.join(older)}: {why}")
 
     def require_fp8(self) -> None:
         """Nothing: it is compiled for devices that need not be here."""
