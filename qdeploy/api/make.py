@@ -66,6 +66,7 @@ def calibrate(
     model_dir: PathLike,
     options: CalibrationOptions | None = None,
     *,
+    second_moments: bool = False,
     ray_address: str | None = None,
     progress: Progress | None = None,
     **fields: object,
@@ -75,6 +76,8 @@ def calibrate(
     Args:
         model_dir: model directory.
         options: see below; each may be a keyword instead.
+        second_moments: gather the second moments of GEMM inputs too, FP32 [C, C] each, for
+            `build(weight_rounding="compensated")`.
         ray_address: address of a Ray cluster, or `"auto"`: its nodes observe a shard each.
         progress: see the module.
 
@@ -87,7 +90,8 @@ def calibrate(
         DataError: rows that cannot be read.
         TargetError: no cluster answers at `ray_address`.
     """
-    from qdeploy.calibrate.run import Observer, calibrate_model, observe_directory
+    from qdeploy.calibrate.observe import Observer, observe_directory
+    from qdeploy.calibrate.run import calibrate_model
 
     observer: Observer = observe_directory
     if ray_address is not None:
@@ -95,7 +99,14 @@ def calibrate(
         from qdeploy.sweep.shards import observer_on
 
         observer = observer_on(Connection(ray_address))
-    return calibrate_model(model_dir, options, progress=progress, observer=observer, **fields)
+    return calibrate_model(
+        model_dir,
+        options,
+        second_moments=second_moments,
+        progress=progress,
+        observer=observer,
+        **fields,
+    )
 
 
 @explained()

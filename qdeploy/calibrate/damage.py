@@ -20,6 +20,8 @@ def digest_of(site: SiteStatistics) -> str:
     arrays = [site.minimum, site.maximum, site.sums, site.histogram]
     if site.tokens is not None:
         arrays += [site.tokens.count, site.tokens.energy, site.tokens.peak]
+    if site.products is not None:
+        arrays.append(site.products)
     for array in arrays:
         digest.update(f"{array.shape}".encode())
         digest.update(np.ascontiguousarray(array, np.float64).tobytes())
@@ -56,6 +58,8 @@ def fault_of_site(site: SiteStatistics) -> str:
         t = site.tokens.count.size
         shapes += [("tokens", site.tokens.count, (t,))]
         shapes += [("tokens", a, (t, c)) for a in (site.tokens.energy, site.tokens.peak)]
+    if site.products is not None:
+        shapes.append(("products", site.products, (c, c)))
     for what, array, shape in shapes:
         if array.dtype.kind not in "iuf" or array.shape != shape:
             return f"its {what} has the shape {array.shape}, and {shape} was expected"

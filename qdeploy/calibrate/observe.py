@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.tokens import class_names, classify
+from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import ModelError, StatisticsError
-from qdeploy.graph.session import run_session, session_of
-from qdeploy.graph.structure import Site, Structure
+from qdeploy.graph.session import blaming, run_session, session_of
+from qdeploy.graph.sites import find_structure
+from qdeploy.graph.structure import GEMM_INPUT, Site, Structure
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.types import Array
 
 Feeds = Mapping[str, Array]
+# Observes the model of a directory on batches, with second moments or without: statistics by tensor
+# name.
+Observer = Callable[[Path, Iterable[Feeds], bool], dict[str, SiteStatistics]]
 
 
 def open_observed(model: ir.Model, sites: Iterable[Site], threads: int) -> ort.InferenceSession:
@@ -44,12 +50,33 @@ def open_observed(model: ir.Model, sites: Iterable[Site], threads: int) -> ort.I
     return session
 
 
+def observe_directory(
+    model_dir: Path, batches: Iterable[Feeds], products: bool = False
+) -> dict[str, SiteStatistics]:
+    """Statistics of a model directory's model on some batches, in one pass on this machine.
+
+    Args:
+        model_dir: model directory.
+        batches: see `observe`.
+        products: see `observe`.
+
+    Raises:
+        ModelError, StatisticsError: see `load_model` and `observe`.
+    """
+    model, _ = load_model(model_dir)
+    specials = TextEncoder.from_directory(model_dir).special_tokens
+    structure = find_structure(model, model_dir / GRAPH)
+    with blaming(model_dir / GRAPH):
+        return observe(model, structure, batches, specials=specials, products=products)
+
+
 def observe(
     model: ir.Model,
     structure: Structure,
     batches: Iterable[Feeds],
     *,
     specials: Mapping[str, int] | None = None,
+    products: bool = False,
     threads: int = 2,
 ) -> dict[str, SiteStatistics]:
     """Statistics of every site, by tensor name; memory does not grow with the number of batches.
@@ -59,6 +86,7 @@ def observe(
         structure: its sites.
         batches: int64 [B, S] feeds with an `attention_mask`; masked tokens are left out.
         specials: ids of the special tokens by name; their values are told apart (`tokens`).
+        products: gather second moments of the inputs of GEMMs, FP32 [C, C] each, too.
         threads: of the run.
 
     Raises:
@@ -70,7 +98,10 @@ def observe(
         model, structure.sites, batches, specials=names, threads=threads
     ):
         known = 0 if classes is None else len(class_names(names))
-        target = collected.setdefault(site.tensor, SiteStatistics.empty(rows.shape[1], known))
+        if site.tensor not in collected:
+            wanted = products and GEMM_INPUT in site.roles and site.channels > 1
+            collected[site.tensor] = SiteStatistics.empty(rows.shape[1], known, products=wanted)
+        target = collected[site.tensor]
         try:
             target.update(rows, classes)
         except StatisticsError as error:

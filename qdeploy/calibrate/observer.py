@@ -26,6 +26,8 @@ class SiteStatistics:
         exponent: the half-width is a power of two, so that widening joins pairs of bins exactly
             and two half passes merge into the same bits as one pass.
         tokens: the same by class of token; None where rows of the tensor are no tokens.
+        products: FP32 [C, C], the sum of x xᵀ, for `qdeploy.calibrate.compensated`; None where it
+            was not asked for.
     """
 
     count: int
@@ -35,9 +37,12 @@ class SiteStatistics:
     histogram: Array
     exponent: int
     tokens: TokenStatistics | None = None
+    products: Array | None = None
 
     @classmethod
-    def empty(cls, channels: int, token_classes: int = 0) -> SiteStatistics:
+    def empty(
+        cls, channels: int, token_classes: int = 0, *, products: bool = False
+    ) -> SiteStatistics:
         """Nothing seen yet; `token_classes` is T, 0 where rows of the tensor are no tokens."""
         return cls(
             count=0,
@@ -47,6 +52,7 @@ class SiteStatistics:
             histogram=np.zeros(BINS, np.int64),
             exponent=_NARROWEST,
             tokens=TokenStatistics.empty(token_classes, channels) if token_classes else None,
+            products=np.zeros((channels, channels), np.float32) if products else None,
         )
 
     @property
@@ -78,6 +84,15 @@ class SiteStatistics:
         result: Array = np.maximum(self.power - self.mean**2, 0.0)
         return result
 
+    @property
+    def covariance(self) -> Array | None:
+        """Covariance of the channels, FP64 [C, C]; None where products were not asked for."""
+        if self.products is None:
+            return None
+        mean = self.mean
+        found: Array = self.products.astype(np.float64) / max(self.count, 1) - np.outer(mean, mean)
+        return found
+
     def update(self, x: Array, classes: Array | None = None) -> None:
         """Take in FP32 values [rows, C].
 
@@ -99,6 +114,8 @@ class SiteStatistics:
         square = x * x
         for row, values in zip(self.sums, (x, square, square * x, square * square), strict=True):
             row += values.sum(axis=0, dtype=np.float64)
+        if self.products is not None:
+            self.products += x.T @ x
         self._widen(exponent_for(float(max(-low.min(), high.max()))))
         factor = np.float32(2.0 ** (-self.exponent) * (BINS // 2))
         index = np.floor(x.ravel() * factor).astype(np.int32) + BINS // 2
@@ -120,6 +137,10 @@ class SiteStatistics:
         np.minimum(self.minimum, other.minimum, out=self.minimum)
         np.maximum(self.maximum, other.maximum, out=self.maximum)
         self.sums += other.sums
+        if self.products is not None and other.products is not None:
+            self.products += other.products
+        else:
+            self.products = None
         self._widen(other.exponent)
         self.histogram += widen(other.histogram, self.exponent - other.exponent)
         if self.tokens is not None and other.tokens is not None:

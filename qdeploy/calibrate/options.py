@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 GEMM_SCOPE, ALL_SCOPE = "gemm", "all"
 SCOPES = (GEMM_SCOPE, ALL_SCOPE)
 WEIGHTS = ("per-channel", "per-tensor")
+NEAREST, COMPENSATED = "nearest", "compensated"
 MIXED_SETS = ("ffn", "auto")
 AUTO, NONE = "auto", "none"
 FOLDED, EVERYWHERE = "folded", "everywhere"
@@ -76,6 +77,13 @@ class PlanOptions(Options):
         choices=SCHEMES,
     )
     weights: str = option("per-channel", "Scales of the int8 weights.", group=HOW, choices=WEIGHTS)
+    weight_rounding: str = option(
+        NEAREST,
+        "Each weight to the nearest code; or compensated: what one rounding adds to the outputs is"
+        " taken back by those that follow (GPTQ). Costs build time and memory alone.",
+        group=PEG,
+        choices=(NEAREST, COMPENSATED),
+    )
     cpu: str = option(
         ANY_CPU,
         "any: no INT8 product can saturate on a processor without VNNI (AVX2, the first AVX-512)."

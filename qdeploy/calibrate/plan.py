@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from qdeploy.files.artifact import read_json
 from qdeploy.schemas.checked import check
 from qdeploy.schemas.fields import Precision
 from qdeploy.schemas.plan import AffineForm, GroupedForm, PerTensorForm, PlanForm, SiteForm
+from qdeploy.types import Array
 
 SCHEMA = 1
 PLAN = "plan.json"
@@ -89,6 +90,8 @@ class SitePlan:
             GEMM's output); None where the tensor stays in float.
         mean: of each channel [C], for the biases of the GEMMs behind it (`Lowering`); empty for no
             correction. Not part of plan.json.
+        covariance: of the channels, FP64 [C, C], for the rounding of the weights behind it
+            (`qdeploy.calibrate.compensated`); None rounds to nearest. Not part of plan.json.
     """
 
     name: str
@@ -97,6 +100,7 @@ class SitePlan:
     reason: str
     sqnr_db: float | None = None
     mean: tuple[float, ...] = field(default=(), compare=False)
+    covariance: Array | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -213,8 +217,10 @@ def read_plan(directory: Path) -> Plan:
 
 def _site_json(site: SitePlan) -> dict[str, object]:
     treatment = {_JSON_NAMES.get(key, key): part for key, part in asdict(site.treatment).items()}
-    fields = asdict(site) | {"treatment": {"kind": site.treatment.kind} | treatment}
-    del fields["mean"]
+    fields = asdict(replace(site, covariance=None)) | {
+        "treatment": {"kind": site.treatment.kind} | treatment
+    }
+    del fields["mean"], fields["covariance"]
     return fields
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdeploy.calibrate.model import load_model, model_digest
-from qdeploy.calibrate.observe import observe
-from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.calibrate.observe import Observer, observe_directory
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
@@ -27,7 +26,6 @@ from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError, ModelError, QDeployWarning, StatisticsError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.kept import note
-from qdeploy.graph.session import blaming
 from qdeploy.graph.sites import find_structure
 from qdeploy.head import SPANS
 from qdeploy.onnx_file.check import GRAPH
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from qdeploy.data.tasks import Columns
 
 Feeds = Mapping[str, Array]
-# Observes the model of a directory on batches: statistics by tensor name.
-Observer = Callable[[Path, Iterable[Feeds]], dict[str, SiteStatistics]]
 DEFAULT_DATA = "qnli-mini"
 FOLDER = "statistics"
 # Tokens of one batch, and pairs of tokens for attention, whose tensors are observed too. Constant,
@@ -49,23 +45,11 @@ BATCH_TOKENS = 1024
 BATCH_PAIRS = 256 * BATCH_TOKENS
 
 
-def observe_directory(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
-    """Statistics of a model directory's model on some batches, in one pass on this machine.
-
-    Raises:
-        ModelError, StatisticsError: see `load_model` and `observe`.
-    """
-    model, _ = load_model(model_dir)
-    specials = TextEncoder.from_directory(model_dir).special_tokens
-    structure = find_structure(model, model_dir / GRAPH)
-    with blaming(model_dir / GRAPH):
-        return observe(model, structure, batches, specials=specials)
-
-
 def calibrate_model(
     model_dir: PathLike,
     options: CalibrationOptions | None = None,
     *,
+    second_moments: bool = False,
     progress: Progress | None = None,
     observer: Observer = observe_directory,
     **fields: object,
@@ -103,12 +87,12 @@ def calibrate_model(
     if text is not None:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
-    kept = _kept(directory, path, origin)
+    kept = _kept(directory, path, origin, second_moments)
     report("read calibration rows", 1, 1)
     if kept is None:
         report("calibrate", 0, len(encoded))
         batches = _batches(encoder, encoded, progress)
-        _save(Statistics(origin, observer(directory, batches)), path)
+        _save(Statistics(origin, observer(directory, batches, second_moments)), path)
     elif origin.reading not in (None, kept.origin.reading):  # the same rows under another name
         _save(Statistics(replace(kept.origin, reading=origin.reading), kept.sites), path)
     note_reading(directory, reading)
@@ -226,11 +210,17 @@ def reading_of(model_dir: Path, asked: CalibrationOptions) -> ReadingFields | No
 _SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")
 
 
-def _kept(directory: Path, path: Path, origin: Origin) -> Statistics | None:
-    """The statistics of this model and these rows that are kept there, whole; or None."""
+def _kept(directory: Path, path: Path, origin: Origin, products: bool) -> Statistics | None:
+    """The statistics of this model and these rows that are kept there, whole; or None.
+
+    Args:
+        products: they are to have second moments.
+    """
     try:
         found = Statistics.load(path)
         if any(getattr(found.origin, name) != getattr(origin, name) for name in _SAME):
+            return None
+        if products and not found.has_products:
             return None
         found.require_sites(find_structure(load_model(directory)[0], directory / GRAPH))
     except StatisticsError:

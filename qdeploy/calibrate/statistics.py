@@ -88,6 +88,8 @@ class Statistics:
             arrays[f"{name}/sums"] = site.sums
             arrays[f"{name}/histogram"] = site.histogram
             arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
+            if site.products is not None:  # symmetric: one half says it all
+                arrays[f"{name}/products"] = site.products[np.triu_indices(site.channels)]
             if site.tokens is not None:
                 arrays[f"{name}/tokens"] = site.tokens.count
                 arrays[f"{name}/by_token"] = np.stack([site.tokens.energy, site.tokens.peak])
@@ -169,6 +171,11 @@ class Statistics:
                 f"{_REMEDY}"
             )
 
+    @property
+    def has_products(self) -> bool:
+        """Whether second moments were gathered with it."""
+        return any(site.products is not None for site in self.sites.values())
+
     def require_sites(self, structure: Structure) -> None:
         """Refuse statistics that are not of every site of a model.
 
@@ -214,6 +221,9 @@ def _site(arrays: NpzFile, name: str) -> SiteStatistics:
     tokens = None
     if f"{name}/tokens" in arrays.files:
         tokens = TokenStatistics(arrays[f"{name}/tokens"], *arrays[f"{name}/by_token"])
+    products = None
+    if f"{name}/products" in arrays.files:
+        products = _symmetric(arrays[f"{name}/products"], minimum.size)
     found = SiteStatistics(
         count=count,
         minimum=minimum,
@@ -222,10 +232,23 @@ def _site(arrays: NpzFile, name: str) -> SiteStatistics:
         histogram=arrays[f"{name}/histogram"],
         exponent=exponent,
         tokens=tokens,
+        products=products,
     )
     if fault := fault_of_site(found):
         raise ValueError(f"{name}: {fault}")
     return found
+
+
+def _symmetric(half: Array, channels: int) -> Array:
+    """The matrix [C, C] of an upper triangle.
+
+    Raises:
+        ValueError: it has another size.
+    """
+    found = np.zeros((channels, channels), half.dtype)
+    found[np.triu_indices(channels)] = half
+    mirrored: Array = found + np.triu(found, 1).T
+    return mirrored
 
 
 def _origin_of(form: StatisticsOrigin) -> Origin:

@@ -11,11 +11,19 @@ from qdeploy import api
 from qdeploy.calibrate.options import CalibrationOptions
 from qdeploy.cli import options, sections, tables
 from qdeploy.cli import output as talk
+from qdeploy.options import DATA
 
 
 @sections.command()
 @click.argument("model_dir", type=options.PATH)
 @options.of(CalibrationOptions, omit=("statistics",))
+@sections.option(
+    "--second-moments",
+    group=DATA,
+    is_flag=True,
+    help="Gather second moments of GEMM inputs too, for build --weight-rounding compensated: a"
+    " matrix of channels by channels for each.",
+)
 @options.ray_address
 @options.reporting
 def calibrate(model_dir: Path, **settings: Any) -> None:

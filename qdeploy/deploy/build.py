@@ -25,7 +25,7 @@ from qdeploy.deploy.request import Request
 from qdeploy.deploy.roofline.summary import estimates
 from qdeploy.deploy.saturation import pair_sums, processors_of
 from qdeploy.deploy.tally import largest_unplanned, tally
-from qdeploy.errors import ModelError, QDeployWarning, VerificationError
+from qdeploy.errors import ModelError, QDeployWarning, StatisticsError, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.files.integrity import read_whole
@@ -85,16 +85,25 @@ def build_engine(
 def _observed(request: Request, progress: Progress | None) -> Statistics | None:
     """The statistics that a plan is made from, calibrated here where none were named."""
     rows, found = request.asked.calibration, None
+    compensated = request.compensates
     if needs_statistics(request.asked.strategy):
         if rows.statistics is None:
-            path = calibrate_model(request.model_dir, rows, progress=progress)
+            path = calibrate_model(
+                request.model_dir, rows, second_moments=compensated, progress=progress
+            )
         else:
             path = Path(rows.statistics)
             _warn_of_unread(data=rows.data, columns=rows.columns, max_length=rows.max_length)
         found = path
     if progress is not None:
         progress("plan", 0, 1)
-    return None if found is None else Statistics.load(found)
+    statistics = None if found is None else Statistics.load(found)
+    if statistics is not None and compensated and not statistics.has_products:
+        raise StatisticsError(
+            f"{found} has no second moments, which --weight-rounding compensated needs. Leave "
+            "--statistics out, or make them with `qdeploy calibrate MODEL_DIR --second-moments`."
+        )
+    return statistics
 
 
 def _warn_of_unread(**rows: object) -> None:

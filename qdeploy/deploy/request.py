@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qdeploy.calibrate.options import (
     ANY_CPU,
+    COMPENSATED,
     EVERYWHERE,
     NATIVE,
     NOISE_TARGET,
@@ -93,6 +94,11 @@ class Request:
         if self.asked.padding != AUTO:
             return self.asked.padding == REMOVED
         return self.asked.strategy == FP16 or needs_statistics(self.asked.strategy)
+
+    @property
+    def compensates(self) -> bool:
+        """Whether second moments are needed."""
+        return self.asked.strategy == "peg" and self.plan.weight_rounding == COMPENSATED
 
     @property
     def drops_padding(self) -> bool:

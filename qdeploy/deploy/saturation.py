@@ -135,12 +135,28 @@ def _as_multiplied(product: Product, codes: Array) -> Array | None:
     return np.moveaxis(codes, -2, 0).reshape(codes.shape[-2], -1)
 
 
+def _unsigned(codes: ir.Value | None) -> bool:
+    """Whether computed codes are known to be uint8."""
+    node = None if codes is None else codes.producer()
+    if node is not None and node.op_type == "QuantizeLinear":
+        zero = node.inputs[2] if len(node.inputs) > 2 else None
+        return zero is None or zero.dtype == ir.DataType.UINT8
+    if node is not None and node.op_type == "DynamicQuantizeLinear":
+        return True
+    return codes is not None and codes.dtype == ir.DataType.UINT8
+
+
 def _both_computed(graph: ir.Graph, stored: Container[ir.Node]) -> Iterator[PairSums]:
     """Products of two tensors that both are computed in 8 bits, as of attention."""
     for node in graph:
         if node in stored or node.op_type not in _MULTIPLY:
             continue
-        sources = [None if value is None else value.producer() for value in node.inputs[:2]]
-        rounded = all(source is not None and source.op_type == _BACK for source in sources)
-        if node.op_type != "MatMul" or rounded:
+        at = 3 if node.op_type == "QLinearMatMul" else 1
+        second = node.inputs[at]
+        if node.op_type == "MatMul":
+            sources = [None if value is None else value.producer() for value in node.inputs]
+            if not all(source is not None and source.op_type == _BACK for source in sources):
+                continue
+            second = None if sources[1] is None else sources[1].inputs[0]
+        if not _unsigned(second):
             yield PairSums(str(node.name or node.outputs[0].name), None, 0, 0)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy.calibrate.model import model_digest
+from qdeploy.calibrate.observe import Observer, observe_directory
 from qdeploy.calibrate.options import CalibrationOptions
-from qdeploy.calibrate.run import Observer, calibrate_model, observe_directory
+from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.data.embedded import refuse_embedded
 from qdeploy.data.lengths import cut_text, difference_text, row_limit

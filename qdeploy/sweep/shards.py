@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from qdeploy.calibrate.observe import Observer, observe_directory
 from qdeploy.calibrate.observer import SiteStatistics
-from qdeploy.calibrate.run import Observer, observe_directory
 from qdeploy.calibrate.statistics import merge_sites
 from qdeploy.errors import QDeployError, TargetError
 from qdeploy.sweep.connection import Connection
@@ -24,13 +24,15 @@ RETRIES = 2  # of a shard whose node or worker died
 def observer_on(connection: Connection) -> Observer:
     """What observes batches on a cluster, for `calibrate_model`: one shard per node."""
 
-    def observe(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
+    def observe(
+        model_dir: Path, batches: Iterable[Feeds], products: bool = False
+    ) -> dict[str, SiteStatistics]:
         ray = connection.ray
         kit, name = connection.kit(directory_files(model_dir))
         spread = ray.remote(max_retries=RETRIES, num_cpus=1, scheduling_strategy="SPREAD")
         task = spread(_observe)
         shards = split(list(batches), max(len(connection.nodes()), 1))
-        running = [task.remote(kit, name, shard) for shard in shards]
+        running = [task.remote(kit, name, shard, products) for shard in shards]
         collected: dict[str, SiteStatistics] = {}
         try:
             for found in running:
@@ -54,5 +56,7 @@ def split(batches: list[Feeds], shards: int) -> list[list[Feeds]]:
     return [batches[start::shards] for start in range(min(shards, len(batches)))]
 
 
-def _observe(kit: bytes, name: str, batches: list[Feeds]) -> dict[str, SiteStatistics]:
-    return observe_directory(unpack_once(kit, name), batches)
+def _observe(
+    kit: bytes, name: str, batches: list[Feeds], products: bool
+) -> dict[str, SiteStatistics]:
+    return observe_directory(unpack_once(kit, name), batches, products)

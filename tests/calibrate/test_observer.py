@@ -132,6 +132,21 @@ def test_nan_and_infinity_are_refused(bad: float) -> None:
     assert_same(found, seen(values(0, 10, 3)))  # and nothing of the batch was taken in
 
 
+def test_second_moments_are_those_of_the_values() -> None:
+    x, y = values(1, 30, 5), values(2, 11, 5)
+    found = SiteStatistics.empty(5, products=True)
+    found.update(x)
+    other = SiteStatistics.empty(5, products=True)
+    other.update(y)
+    found.merge(other)
+    covariance = found.covariance
+    assert covariance is not None
+    exact = np.cov(np.concatenate([x, y]).T.astype(np.float64), bias=True)
+    np.testing.assert_allclose(covariance, exact, rtol=1e-4, atol=1e-4)
+    found.merge(seen(x))  # of which nobody gathered them
+    assert found.products is None and found.covariance is None
+
+
 def test_other_channels_are_refused() -> None:
     with pytest.raises(StatisticsError, match=r"Statistics of 4 channels cannot be merged into 3"):
         seen(values(0, 5, 3)).merge(seen(values(0, 5, 4)))

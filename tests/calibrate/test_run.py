@@ -18,6 +18,7 @@ from qdeploy.calibrate.run import calibrate_model
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.rows import read_rows, row_hashes
 from qdeploy.errors import DataError, ModelError, PlanError, QDeployWarning
+from qdeploy.graph.sites import find_structure
 from tests import manifests
 from tests.calibrate.encoder import encoder, model_directory, sign
 
@@ -87,7 +88,7 @@ def test_long_rows_are_observed_in_small_batches(rows: str, tmp_path: Path) -> N
     path.write_text("question\tsentence\n" + "".join(f"who?\t{text}\n" for text in texts))
     shapes: list[tuple[int, ...]] = []
 
-    def observer(_: Path, batches: Any) -> dict[str, Any]:
+    def observer(_: Path, batches: Any, products: bool) -> dict[str, Any]:
         shapes.extend(batch["input_ids"].shape for batch in batches)
         return {}
 
@@ -139,12 +140,26 @@ def test_found_again_without_a_second_pass(
     def observed(*_: Any, **__: Any) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr(run, "observe", observed)
+    monkeypatch.setattr("qdeploy.calibrate.observe.observe", observed)
     assert calibrate_model(model_dir, data=rows, calibration_rows=8) == path
     assert path.stat().st_mtime_ns == before
     for count, seed in ((7, 0), (8, 1)):
         with pytest.raises(AssertionError, match=r"a second pass"):
             calibrate_model(model_dir, data=rows, calibration_rows=count, seed=seed)
+
+
+def test_second_moments_are_added_once(model_dir: Path, rows: str) -> None:
+    path = calibrate_model(model_dir, data=rows, calibration_rows=8)
+    assert not Statistics.load(path).has_products
+    assert calibrate_model(model_dir, data=rows, calibration_rows=8, second_moments=True) == path
+    found = Statistics.load(path)
+    structure = find_structure(load_model(model_dir)[0])
+    wide = {site.tensor for site in structure.sites if site.channels > 1}
+    inputs = {gemm.input for gemm in structure.gemms} & wide
+    assert {name for name, site in found.sites.items() if site.products is not None} == inputs
+    before = path.stat().st_mtime_ns
+    calibrate_model(model_dir, data=rows, calibration_rows=8)  # more than was asked for
+    assert path.stat().st_mtime_ns == before
 
 
 def test_damaged_statistics_are_made_anew(model_dir: Path, rows: str) -> None:

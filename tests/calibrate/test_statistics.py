@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qdeploy.calibrate.observe import observe
+from qdeploy.calibrate.observer import SiteStatistics
 from qdeploy.calibrate.statistics import Origin, Statistics
 from qdeploy.errors import StatisticsError
 from tests.calibrate.conftest import Synthetic
@@ -36,6 +37,27 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         assert found.sites[name].histogram.dtype == np.int64
         found.sites[name].update(values(9, 3, site.channels))  # and they go on
     assert [p.name for p in tmp_path.iterdir()] == ["s.npz"]
+
+
+def test_second_moments_are_saved_and_held_against_their_digest(tmp_path: Path) -> None:
+    site = SiteStatistics.empty(4, products=True)
+    site.update(values(3, 20, 4))
+    path, statistics = tmp_path / "s.npz", Statistics(ORIGIN, {"x": site})
+    statistics.save(path)
+    found = Statistics.load(path)
+    assert found.has_products and not made().has_products
+    assert site.products is not None and found.sites["x"].products is not None
+    np.testing.assert_array_equal(found.sites["x"].products, site.products)
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    kept["x/products"] = kept["x/products"] * 2
+    np.savez_compressed(path, allow_pickle=False, **kept)
+    with pytest.raises(StatisticsError, match="are not those that were observed"):
+        Statistics.load(path)
+    kept["x/products"] = kept["x/products"][:-1]
+    np.savez_compressed(path, allow_pickle=False, **kept)
+    with pytest.raises(StatisticsError, match="is not a file of statistics"):
+        Statistics.load(path)
 
 
 def test_merged_statistics_are_those_of_one_pass(synthetic: Synthetic) -> None:

@@ -44,9 +44,12 @@ def test_means_go_with_the_factors(bert: Source) -> None:
     """What corrects a bias is the mean of what the GEMM then reads."""
     model, structure = bert.graph()
     plan = with_pre_quant_scales(structure)
-    sites = {
-        t: replace(s, mean=(2.0,) * structure.by_tensor[t].channels) for t, s in plan.sites.items()
-    }
+    sites = {}
+    for tensor, site in plan.sites.items():
+        channels = structure.by_tensor[tensor].channels
+        sites[tensor] = replace(
+            site, mean=(2.0,) * channels, covariance=4 * np.ones((channels, channels))
+        )
     folded = FoldScales().apply(model, replace(plan, sites=sites), structure)
     for tensor, site in folded.plan.sites.items():
         before = plan.treatment(tensor)
@@ -54,6 +57,8 @@ def test_means_go_with_the_factors(bert: Source) -> None:
         factors = before.pre_quant_scale if tensor in structure.linear_sources else ()
         expected = 2 * np.array(factors) if factors else 2.0
         np.testing.assert_allclose(site.mean, expected)
+        assert site.covariance is not None
+        np.testing.assert_allclose(site.covariance, np.outer(site.mean, site.mean))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -260,13 +260,20 @@ def test_bound_follows_the_size_of_the_outputs(
 def test_means_move_with_their_channels(bert: Source) -> None:
     model, structure = bert.graph()
     plan = plan_of(structure, grouped_inputs(structure))
-    sites = {
-        tensor: replace(site, mean=tuple(map(float, range(structure.by_tensor[tensor].channels))))
-        for tensor, site in plan.sites.items()
-    }
+    sites = {}
+    for tensor, site in plan.sites.items():
+        mean = np.arange(structure.by_tensor[tensor].channels, dtype=np.float64)
+        sites[tensor] = replace(
+            site, mean=tuple(map(float, mean)), covariance=np.add.outer(1000 * mean, mean)
+        )
     moved, orders = permuted(model, replace(plan, sites=sites), structure)
     found = {tuple(map(int, site.mean)) for site in moved.sites.values()}
     assert orders and {tuple(order) for order in orders.values()} <= found
+    for site in moved.sites.values():
+        assert site.covariance is not None
+        np.testing.assert_array_equal(
+            site.covariance, np.add.outer(1000 * np.array(site.mean), site.mean)
+        )
 
 
 def test_structure_survives_a_permutation(bert: Source) -> None:

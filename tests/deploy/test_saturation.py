@@ -100,10 +100,12 @@ def test_an_order_that_is_not_known_is_judged_by_the_largest_codes() -> None:
     assert (found.largest, found.fits) == (200, False)
 
 
-def test_two_computed_operands_prove_nothing() -> None:
+def test_two_computed_operands_prove_nothing_unless_both_are_uint8() -> None:
     toy = Toy((2, 8, 8))
-    x = toy.dequantized(toy.x, "x", np.float32(0.1), np.uint8(128))
-    model = toy.model(toy.op("MatMul", x, x, name="p"))
+    unsigned = toy.dequantized(toy.x, "x", np.float32(0.1), np.uint8(128))
+    signed = toy.dequantized(toy.x, "y", np.float32(0.1), np.int8(0))
+    plain = toy.op("MatMul", unsigned, unsigned, name="u8")
+    model = toy.model(toy.op("Add", plain, toy.op("MatMul", unsigned, signed, name="p")))
     found = processors_of(pair_sums(model))
     assert not found["proved"]
     assert found["saturating"] == [{"gemm": "p", "largest_pair": None, "columns_over": 0}]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qdeploy.calibrate.observe import observe_directory
 from qdeploy.calibrate.observer import SiteStatistics
-from qdeploy.calibrate.run import Feeds, calibrate_model, observe_directory
+from qdeploy.calibrate.run import Feeds, calibrate_model
 from qdeploy.calibrate.statistics import Statistics, merge_sites
 from qdeploy.sweep.shards import split
 
@@ -39,7 +40,9 @@ def test_ranges_of_any_number_of_shards(
     seen: list[int] = []
     whole: dict[str, SiteStatistics] = {}
 
-    def observer(model_dir: Path, batches: Iterable[Feeds]) -> dict[str, SiteStatistics]:
+    def observer(
+        model_dir: Path, batches: Iterable[Feeds], products: bool
+    ) -> dict[str, SiteStatistics]:
         feeds = list(batches)
         whole.update(observe_directory(model_dir, feeds))
         collected: dict[str, SiteStatistics] = {}

@@ -26,7 +26,14 @@ from qdeploy.calibrate.grouping import (
     spans,
 )
 from qdeploy.calibrate.noise import decibels
-from qdeploy.calibrate.options import AUTO, FOLDED, GEMM_SCOPE, NONE, PlanOptions
+from qdeploy.calibrate.options import (
+    AUTO,
+    COMPENSATED,
+    FOLDED,
+    GEMM_SCOPE,
+    NONE,
+    PlanOptions,
+)
 from qdeploy.calibrate.plan import Grouped, PerTensor, Plan, SitePlan
 from qdeploy.calibrate.pre_quant_scale import best_smoothing
 from qdeploy.calibrate.sharing import plan_sites
@@ -66,7 +73,8 @@ def plan(context: Context) -> Plan:
     """
     _check_groups(context)
     sites = plan_sites(context, _treat)
-    if context.options.groups == AUTO and context.options.scope == GEMM_SCOPE:
+    automatic = context.options.groups == AUTO and context.options.scope == GEMM_SCOPE
+    if automatic or context.options.weight_rounding == COMPENSATED:
         sites = [_with_mean(context, site) for site in sites]
     return assemble(context, "peg", {site.tensor: site for site in sites})
 
@@ -85,9 +93,12 @@ def _check_groups(context: Context) -> None:
 
 
 def _with_mean(context: Context, site: SitePlan) -> SitePlan:
-    """With what corrects the biases behind it (Nagel et al. 2019, arXiv 1906.04721, §4.2)."""
-    mean = context.statistics[site.tensor].mean
-    return replace(site, mean=tuple(float(value) for value in mean))
+    """With what corrects the biases behind it (Nagel et al. 2019, arXiv 1906.04721, §4.2), and
+    where it is asked for the rounding of the weights."""
+    seen = context.statistics[site.tensor]
+    mean = tuple(float(value) for value in seen.mean)
+    compensated = context.options.weight_rounding == COMPENSATED
+    return replace(site, mean=mean, covariance=seen.covariance if compensated else None)
 
 
 def _treat(context: Context, site: Site) -> SitePlan:

@@ -14,7 +14,13 @@ from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.calibrate.options import ALL_SCOPE
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.embeddings import lower_tables
-from qdeploy.deploy.lowering.factors import Factor, corrected, mean_of
+from qdeploy.deploy.lowering.factors import (
+    Factor,
+    compensated_or,
+    corrected,
+    covariance_of,
+    mean_of,
+)
 from qdeploy.deploy.lowering.fake_quantize import rounded
 from qdeploy.deploy.lowering.groups import GemmConstraints, column_blocks, rows_of
 from qdeploy.deploy.lowering.lowered import Lowered, TraceName
@@ -62,6 +68,10 @@ class Lowering(ABC):
         self._shared: dict[_Key, ir.Value] = {}  # constants of weights by content
         self._blocks: dict[str, list[ir.Value]] = {}  # by tensor: its `column_blocks`, computed
 
+    @property
+    def _fits(self) -> bool:
+        return self.fits_16_bits and self.plan.any_cpu
+
     @abstractmethod
     def int8_product(
         self, operand: Operand, codes: ir.Value, scale: ir.Value, bias: ir.Value | None, label: str
@@ -100,8 +110,12 @@ class Lowering(ABC):
         return quantize_weight(
             weight,
             per_channel=self.plan.per_channel_weights,
-            fits_16_bits=self.fits_16_bits and self.plan.any_cpu,
+            fits_16_bits=self._fits,
         )
+
+    def compensated(self, codes: Array, weight: Array, scale: Array, covariance: Array) -> Array:
+        """The codes of `quantize`, or better ones for inputs of that covariance, [K', K']."""
+        return compensated_or(codes, weight, scale, covariance, fits_16_bits=self._fits)
 
     def finish(self) -> ir.Model:
         """The graph, when all sites are lowered."""
@@ -210,7 +224,13 @@ class Lowering(ABC):
         if operand.scale is None:
             return Factor(operand, part, None)
         codes, scale = self.quantize(part)
-        mean = mean_of(self.plan.sites[gemm.input].mean, treatment, operand)
+        site = self.plan.sites[gemm.input]
+        # layers that share a weight share its codes, and differ in what they meet
+        if site.covariance is not None and self._readers[gemm.weight] == 1:
+            codes = self.compensated(
+                codes, part, scale, covariance_of(site.covariance, treatment, operand)
+            )
+        mean = mean_of(site.mean, treatment, operand)
         shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
         return Factor(operand, codes, scale, shift)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeploy.calibrate.plan import PerTensor, Treatment
+from qdeploy.calibrate.compensated import compensated, output_noise
+from qdeploy.calibrate.plan import Grouped, PerTensor, Treatment
 from qdeploy.deploy.lowering.operands import Operand
 from qdeploy.types import Array
 
@@ -42,6 +43,44 @@ def mean_of(means: Sequence[float], treatment: Treatment, operand: Operand) -> A
     # a row that stands m times meets an m-th of its channel each time
     times = np.bincount(operand.rows[operand.rows >= 0], minlength=len(mean))
     return (mean / np.maximum(times, 1))[operand.rows]
+
+
+def covariance_of(covariance: Array, treatment: Treatment, operand: Operand) -> Array:
+    """Covariance of the columns of an operand with the noise of their rounding, FP64 [K', K'].
+
+    Args:
+        covariance: of the channels of the site, [C, C].
+    """
+    steps = np.zeros(len(covariance))
+    if isinstance(treatment, PerTensor):
+        steps[:] = treatment.affine.scale
+        if treatment.pre_quant_scale:
+            covariance = covariance * np.outer(treatment.pre_quant_scale, treatment.pre_quant_scale)
+    if isinstance(treatment, Grouped):
+        for group, affine in zip(treatment.groups, treatment.affines, strict=True):
+            steps[list(group)] = affine.scale
+    noisy = covariance + np.diag(steps**2 / 12)  # of a uniform error of one step
+    rows = operand.rows
+    if not len(rows):
+        return noisy
+    times = np.bincount(rows[rows >= 0], minlength=len(noisy))
+    share = np.where(rows >= 0, 1 / np.maximum(times, 1)[rows], 0.0)
+    found: Array = noisy[np.ix_(rows, rows)] * np.outer(share, share)
+    return found
+
+
+def compensated_or(
+    nearest: Array, weight: Array, scale: Array, covariance: Array, *, fits_16_bits: bool
+) -> Array:
+    """Codes whose error is made up for, where that adds less to the outputs than the nearest.
+
+    Args:
+        nearest: codes, int8 [K', N].
+        weight, scale, covariance, fits_16_bits: of `qdeploy.calibrate.compensated`.
+    """
+    codes = compensated(weight, scale, covariance, fits_16_bits=fits_16_bits)
+    noises = [output_noise(c * scale - weight, covariance) for c in (codes, nearest)]
+    return codes if noises[0] < noises[1] else nearest
 
 
 def corrected(bias: Array | None, columns: int, factors: Sequence[Factor]) -> Array | None:

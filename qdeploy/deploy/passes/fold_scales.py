@@ -98,7 +98,11 @@ def _fold(
 def _without_scales(site: SitePlan, treatment: PerTensor) -> SitePlan:
     """A site whose scales are in the weights: its means are those of what is then read."""
     mean = tuple(m * f for m, f in zip(site.mean, treatment.pre_quant_scale, strict=False))
-    return replace(site, treatment=replace(treatment, pre_quant_scale=()), mean=mean)
+    covariance = site.covariance
+    if covariance is not None:
+        covariance = covariance * np.outer(treatment.pre_quant_scale, treatment.pre_quant_scale)
+    plain = replace(treatment, pre_quant_scale=())
+    return replace(site, treatment=plain, mean=mean, covariance=covariance)
 
 
 def _own(constants: Mapping[str, ir.Value], *gemms: Gemm) -> bool:

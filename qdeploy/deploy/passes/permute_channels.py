@@ -104,7 +104,9 @@ def channel_order(treatments: list[Grouped]) -> Array:
 
 def _reordered(site: SitePlan, order: Array) -> SitePlan:
     mean = tuple(site.mean[int(c)] for c in order) if site.mean else ()
-    return replace(site, treatment=_renamed(site.treatment, order), mean=mean)
+    covariance = None if site.covariance is None else site.covariance[np.ix_(order, order)]
+    treatment = _renamed(site.treatment, order)
+    return replace(site, treatment=treatment, mean=mean, covariance=covariance)
 
 
 def _renamed(treatment: Treatment, order: Array) -> Treatment:
