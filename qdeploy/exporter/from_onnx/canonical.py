@@ -21,6 +21,7 @@ from onnx_ir.passes.common import (
 
 from qdeploy.exporter.canonical import name_nodes, strip
 from qdeploy.exporter.fold import fold_constants
+from qdeploy.exporter.from_onnx.edit import hushed
 from qdeploy.exporter.from_onnx.gelu import fuse_gelus
 from qdeploy.exporter.from_onnx.guards import drop_guards
 from qdeploy.exporter.from_onnx.inputs import prepare_inputs
@@ -28,13 +29,13 @@ from qdeploy.exporter.from_onnx.layer_norm import fuse_layer_norms
 from qdeploy.exporter.from_onnx.masks import choose_masks
 from qdeploy.exporter.from_onnx.names import name_parameters, scope_nodes
 from qdeploy.exporter.from_onnx.observe import Observed, observe, set_shapes
-from qdeploy.exporter.from_onnx.opset import to_opset
+from qdeploy.exporter.from_onnx.opset import lower_opset, to_opset
 from qdeploy.exporter.from_onnx.refuse import check_encoder, check_float, table_rows
 from qdeploy.exporter.from_onnx.shapes import simplify_shapes
 from qdeploy.exporter.from_onnx.single import to_single
 from qdeploy.exporter.from_onnx.unfuse import unfuse
 
-_ROUNDS = 2  # sizes that a Reshape of sizes made are constants in the second
+_MOST_ROUNDS = 5  # each round may open the branch of an If, whose sizes the next one sees
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def prepare(model: ir.Model, origin: str, config: Mapping[str, object]) -> Prepa
     set_shapes(model, observe(model, vocabulary, origin))
     to_opset(model, origin)
     fused = unfuse(model, origin)
+    lower_opset(model)
     observed = observe(model, vocabulary, origin)
     return Prepared(model, inputs, vocabulary, halved, tuple(fused), observed)
 
@@ -91,7 +93,11 @@ def plain(model: ir.Model) -> ir.Model:
 def finish(prepared: Prepared, origin: str) -> None:
     """Bring a prepared graph with its canonical outputs into canonical form, in place."""
     model = prepared.model
-    for _ in range(_ROUNDS):
+    before = -1
+    for _ in range(_MOST_ROUNDS):
+        if len(model.graph) == before:
+            break
+        before = len(model.graph)
         observed = observe(model, prepared.vocabulary, origin)
         set_shapes(model, observed)
         simplify_shapes(model, observed)
@@ -118,8 +124,10 @@ def _fold(model: ir.Model) -> None:
     from onnxscript import optimizer
 
     # not `optimizer.optimize`: its rules take an addition of 1e-12 for one of nothing
-    optimizer.fold_constants(model, should_fold=_folds)
+    with hushed():
+        optimizer.fold_constants(model, should_fold=_folds)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    IdentityEliminationPass()(model)
+    if len(list(model.graphs())) == 1:  # it cannot move values out of the body of an If
+        IdentityEliminationPass()(model)
     CommonSubexpressionEliminationPass()(model)
     RemoveUnusedNodesPass()(model)

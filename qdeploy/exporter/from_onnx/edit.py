@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -79,6 +81,18 @@ class Edit:
         """Sort the graph, and drop nodes and constants that nothing reads."""
         TopologicalSortPass()(self.model)
         RemoveUnusedNodesPass()(self.model)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Hold back what onnxscript logs of nodes that it leaves alone."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def is_standard(node: ir.Node, *kinds: str) -> bool:

@@ -35,7 +35,7 @@ class Observed:
 
     Attributes:
         shapes: of each tensor by name, its sizes; None where they follow no function.
-        values: of int64 tensors with up to one dimension, by name: each number.
+        values: of int64 and bool tensors with up to one dimension, by name: each number.
         types: element types.
     """
 
@@ -68,9 +68,9 @@ def observe(model: ir.Model, vocabulary: int, origin: str) -> Observed:
             continue
         shapes[name] = tuple(fit(sizes) for sizes in zip(*(a.shape for a in arrays), strict=True))
         types[name] = ir.DataType.from_numpy(arrays[0].dtype)
-        short = arrays[0].dtype == np.int64 and arrays[0].ndim <= 1
+        short = arrays[0].dtype in (np.int64, np.bool_) and arrays[0].ndim <= 1
         if short and len({array.shape for array in arrays}) == 1:
-            flat = zip(*(array.reshape(-1).tolist() for array in arrays), strict=True)
+            flat = zip(*(array.reshape(-1).astype(int).tolist() for array in arrays), strict=True)
             values[name] = tuple(fit(numbers) for numbers in flat)
     return Observed(shapes, values, types)
 

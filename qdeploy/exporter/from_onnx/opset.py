@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-
 import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError
-from qdeploy.exporter.from_onnx.edit import SCOPES, STANDARD
+from qdeploy.exporter.from_onnx.edit import SCOPES, STANDARD, hushed
 
 # The first with Gelu as one operator; `trace` exports checkpoints with the same.
 OPSET = 20
 LEAST = 11
 # Operators that ONNX Runtime's optimizers write under ONNX's name before ONNX had them.
 _EARLY = {"LayerNormalization": 17, "Gelu": 20, "SimplifiedLayerNormalization": 99}
+# Operators that came after opset 20, or mean something else since; `unfuse` knows two more.
+_LATER = ("RotaryEmbedding", "GroupNormalization", "TensorScatter", "Swish", "BitCast", "CumProd")
 _ASIDE = "qdeploy.aside"
 
 
 def to_opset(model: ir.Model, origin: str) -> None:
-    """Convert a graph to opset 20, in place; a later one stays.
+    """Convert a graph to opset 20, in place; of a later one see `lower_opset`.
 
     1. Assumes a graph without functions.
     2. Recognizes operators of ONNX; of other domains none is changed.
@@ -35,6 +35,7 @@ def to_opset(model: ir.Model, origin: str) -> None:
             "again, or pass the checkpoint itself."
         )
     if found >= OPSET:
+        _check_later(model, origin, found)
         return
     aside = [
         node
@@ -63,18 +64,34 @@ def to_opset(model: ir.Model, origin: str) -> None:
     model.opset_imports.update(others)
 
 
+def lower_opset(model: ir.Model) -> None:
+    """Say opset 20 of a graph of a later one, whose operators were not other ones then."""
+    model.opset_imports[""] = OPSET
+
+
+def _check_later(model: ir.Model, origin: str, found: int) -> None:
+    """Refuse operators that opset 20 does not have, or has with another meaning.
+
+    Raises:
+        CheckpointError: naming one.
+    """
+    for node in model.graph.all_nodes():
+        if node.domain in STANDARD and node.op_type in _LATER:
+            raise CheckpointError(
+                f"{origin} has the operator {node.op_type} of opset {found}, which opset {OPSET} "
+                f"does not have. Export the checkpoint again with opset {OPSET}, or pass the "
+                "checkpoint itself."
+            )
+
+
 def _convert(model: ir.Model, origin: str, found: int) -> None:
     from onnxscript import version_converter
 
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        version_converter.convert_version(model, OPSET, fallback=True)
+        with hushed():
+            version_converter.convert_version(model, OPSET, fallback=True)
     except Exception as error:  # ONNX's own converter raises RuntimeError and others
         raise _refused(origin, found, error) from error
-    finally:
-        logger.setLevel(level)
     if model.opset_imports.get("") != OPSET:
         raise _refused(origin, found, None)
 

@@ -18,7 +18,7 @@ from qdeploy.exporter.from_onnx.observe import Observed, Size
 # no minimum, no division, whose result at small sizes says nothing of large ones.
 _LINEAR = (
     *("Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity"),
-    *("Add", "Sub", "Mul", "Neg", "ConstantOfShape", "Equal", "Where", "Expand", "Flatten"),
+    *("Add", "Sub", "Mul", "Neg", "ConstantOfShape", "Where", "Expand", "Flatten", "Not", "And"),
 )
 _CONSTANT, _BATCH, _SEQUENCE = (0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)
 
@@ -27,8 +27,8 @@ def simplify_shapes(model: ir.Model, observed: Observed) -> None:
     """Rewrite integers that are functions of the batch's shape alone, in place.
 
     1. Assumes inputs [batch, sequence], `input_ids` among them.
-    2. Recognizes int64 values with up to one dimension, made of shapes and constants by linear
-       operators, that something else reads.
+    2. Recognizes int64 and bool values with up to one dimension, made of shapes and constants by
+       linear operators and comparisons that batches do not change, that something else reads.
     3. Guarantees the same numbers for every batch: each is a constant, the batch or the sequence.
     4. Leaves those with a number of another kind (2·sequence − 1) as they are.
     """
@@ -45,7 +45,13 @@ def simplify_shapes(model: ir.Model, observed: Observed) -> None:
             continue
         wanted = _known(numbers) or _inferred(value, numbers)
         if wanted is not None:
-            new = sizes.vector(wanted) if rank == 1 else sizes.scalar(wanted[0])
+            new = (
+                sizes.truth(wanted, rank)
+                if observed.types[str(value.name)] == ir.DataType.BOOL
+                else sizes.vector(wanted)
+                if rank == 1
+                else sizes.scalar(wanted[0])
+            )
             value.replace_all_uses_with(new)
     edit.finish()
 
@@ -82,12 +88,39 @@ def _shape_values(graph: ir.Graph, observed: Observed) -> dict[ir.Value, None]:
             continue
         if is_standard(node, "Shape"):
             found[node.outputs[0]] = None
-        elif is_standard(node, *_LINEAR) and len(node.outputs) == 1:
+        elif is_standard(node, *_LINEAR) or (
+            is_standard(node, "Equal") and _is_decided(node, observed)
+        ):
             read = [value for value in node.inputs if value is not None]
             computed = [value for value in read if array_of(value) is None]
             if computed and all(value in found for value in computed):
                 found[node.outputs[0]] = None
     return found
+
+
+def _is_decided(node: ir.Node, observed: Observed) -> bool:
+    """Whether a comparison of sizes has one result for every batch: of S and −1, not of B and S."""
+    pairs: list[list[Size | None]] = []
+    for value in node.inputs:
+        array = array_of(value)
+        if array is not None:
+            pairs.append([(int(number), 0, 0, 0) for number in array.reshape(-1)])
+        else:
+            pairs.append(list(observed.values.get(str(getattr(value, "name", "")), (None,))))
+    longest = max(len(numbers) for numbers in pairs)
+    one, other = (n * longest if len(n) == 1 else n for n in pairs)
+    return len(one) == len(other) and all(map(_never_varies, one, other))
+
+
+def _never_varies(one: Size | None, other: Size | None) -> bool:
+    if one is None or other is None:
+        return False
+    gap = [a - b for a, b in zip(one, other, strict=True)]
+    for signed in (gap, [-number for number in gap]):
+        # batch and sequence are 1 or more
+        if min(signed[1:]) >= 0 and sum(signed) > 0:
+            return True
+    return not any(gap)
 
 
 class _Sizes:
@@ -114,6 +147,11 @@ class _Sizes:
                 made.shape, made.type = ir.Shape([]), ir.TensorType(ir.DataType.INT64)
             self._made[key] = made
         return self._made[key]
+
+    def truth(self, numbers: tuple[Size, ...], rank: int) -> ir.Value:
+        """bool [N], or of one element []."""
+        array = np.array([number[0] for number in numbers], np.bool_)
+        return self._edit.constant("sizes/truth", array if rank else array.reshape(()))
 
     def _vector(self, numbers: tuple[Size, ...]) -> ir.Value:
         if all(number[1:] == _CONSTANT for number in numbers):

@@ -14,7 +14,11 @@ import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.from_onnx.edit import STANDARD, Edit, array_of
-from qdeploy.exporter.from_onnx.unfuse_attention import attention, multi_head_attention
+from qdeploy.exporter.from_onnx.unfuse_attention import (
+    attention,
+    multi_head_attention,
+    standard_attention,
+)
 
 MICROSOFT = "com.microsoft"
 _EPSILON = 1e-12  # of ONNX Runtime's fused normalizations, where none is set
@@ -23,6 +27,8 @@ _QUICK = 1.702  # the factor of QuickGelu, where none is set
 
 # ONNX Runtime's own, under the name of ONNX.
 _EARLY = ("SimplifiedLayerNormalization",)
+# ONNX's own of opset 23, which are functions of older operators.
+_LATE = ("Attention", "RMSNormalization")
 
 # Makes the outputs of a fused node, None for those that nothing reads.
 Rule: TypeAlias = Callable[[Edit, ir.Node], list[ir.Value | None]]
@@ -46,8 +52,11 @@ def unfuse(model: ir.Model, origin: str) -> list[str]:
         CheckpointError: an operator that has no rule, or a form of one.
     """
     edit, found = Edit(model), dict[str, None]()
-    for node in [n for n in model.graph if n.domain not in STANDARD or n.op_type in _EARLY]:
-        rule = RULES.get(node.op_type) if node.domain in (MICROSOFT, *STANDARD) else None
+    for node in [
+        n for n in model.graph if n.domain not in STANDARD or n.op_type in (*_EARLY, *_LATE)
+    ]:
+        rules = {MICROSOFT: RULES} | dict.fromkeys(STANDARD, _STANDARD_RULES)
+        rule = rules.get(node.domain, {}).get(node.op_type)
         if rule is None:
             raise CheckpointError(
                 f"{origin} has the operator {node.domain}::{node.op_type}, which cannot be written "
@@ -193,9 +202,13 @@ def _turned(edit: Edit, node: ir.Node, value: ir.Value) -> ir.Value:
     return edit.add("Transpose", [value], node, perm=order)
 
 
+_STANDARD_RULES: Mapping[str, Rule] = {
+    "SimplifiedLayerNormalization": _simplified,
+    "RMSNormalization": _simplified,
+    "Attention": standard_attention,
+}
 RULES: Mapping[str, Rule] = {
     "SkipLayerNormalization": _skip_layer_norm,
-    "SimplifiedLayerNormalization": _simplified,
     "EmbedLayerNormalization": _embed_layer_norm,
     "BiasGelu": _gelu("none"),
     "Gelu": _gelu("none"),

@@ -103,6 +103,38 @@ def multi_head_attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
     return [_attend(edit, node, made, known, _given(node, 4), _given(node, 5))]
 
 
+def standard_attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
+    """ONNX's own of opset 23: query, key, value [B, heads, S, d], mask of bool or scores.
+
+    Raises:
+        CheckpointError: a decoder's form, or another layout.
+    """
+    query, key, value, mask = (_given(node, at) for at in range(4))
+    cached = any(_given(node, at) is not None for at in range(4, len(node.inputs)))
+    if cached or node.attributes.get_int("is_causal", False):
+        raise CheckpointError(
+            f"{node.name} is the attention of a decoder, and qdeploy exports encoders. Pass the "
+            "file of an encoder such as BERT."
+        )
+    depth = None if query is None or query.shape is None else query.shape[-1]
+    plain = not node.attributes.get_float("softcap", 0.0) and key is not None
+    if not plain or not isinstance(depth, int) or query is None or len(query.shape or ()) != 4:
+        raise CheckpointError(f"{node.name} is an Attention in a form that is not known. {_REMEDY}")
+    turned = edit.add("Transpose", [key], node, perm=[0, 1, 3, 2])
+    scores = edit.add("MatMul", [query, turned], node)
+    scale = node.attributes.get_float("scale", 0.0) or 1 / math.sqrt(depth)
+    factor = edit.constant(f"{node.name}/scale", np.array(scale, np.float32))
+    scores = edit.add("Mul", [scores, factor], node)
+    if mask is not None and mask.dtype == ir.DataType.BOOL:
+        lowest = float(np.finfo(np.float32).min)
+        numbers = [edit.constant("mask/number", np.array(n, np.float32)) for n in (0.0, lowest)]
+        mask = edit.add("Where", [mask, *numbers], node)
+    if mask is not None:
+        scores = edit.add("Add", [scores, mask], node)
+    weights = edit.add("Softmax", [scores], node, axis=-1)
+    return [edit.add("MatMul", [weights, value], node)]
+
+
 def _attend(
     edit: Edit,
     node: ir.Node,
