@@ -48,14 +48,19 @@ def name_parameters(model: ir.Model) -> None:
     4. Leaves names that say the module already.
     """
     edit, taken = Edit(model), dict[str, ir.Value]()
-    for node, at, word in list(_owned(model.graph)):
-        value, module = node.inputs[at], module_of(node)
+    shared = {
+        value
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+        and len(value.const_value.shape) == 1
+        and len({use.node for use in value.uses()}) > 1
+    }
+    for node, at, word, owner in list(_owned(model.graph)):
+        value, module = node.inputs[at], module_of(owner)
         assert value is not None
-        vector = value.const_value is not None and len(value.const_value.shape) == 1
-        shared = vector and len({use.node for use in value.uses()}) > 1
-        name = f"{module}.{word}" if module else str(value.name)
-        if shared:
-            own = taken.get(name) if module else None
+        name = f"{module or str(owner.name).strip('/').replace('/', '.')}.{word}"
+        if value in shared:
+            own = taken.get(name)
             if own is None or not _equal(own, value):
                 own = edit.constant(name, value.const_value.numpy())  # type: ignore[union-attr]
                 taken[name] = own
@@ -74,19 +79,20 @@ def module_of(node: ir.Node) -> str:
     return found[-1] if found else ""
 
 
-def _owned(graph: ir.Graph) -> Iterator[tuple[ir.Node, int, str]]:
+def _owned(graph: ir.Graph) -> Iterator[tuple[ir.Node, int, str, ir.Node]]:
+    """Readers of weights, the input, torch's word for it, and the node whose weight it is."""
     for node in graph:
         if not is_standard(node, *_OWNED, "Add"):
             continue
         for at, word in _OWNED.get(node.op_type, ()):
             if at < len(node.inputs) and _is_float(node.inputs[at]):
-                yield node, at, word
+                yield node, at, word, node
         if node.op_type == "Add":
             for at, value in enumerate(node.inputs):
                 other = node.inputs[1 - at]
                 product = None if other is None else other.producer()
                 if _is_float(value) and product is not None and is_standard(product, "MatMul"):
-                    yield node, at, "bias"
+                    yield node, at, "bias", product
 
 
 def _is_float(value: ir.Value | None) -> bool:
