@@ -33,7 +33,9 @@ def scope_nodes(graph: ir.Graph) -> None:
     "['', 'bert.layer.0.dense', 'MatMul']"
     """
     for node in graph:
-        path, _, operator = str(node.name or "").strip("/").rpartition("/")
+        # ONNX Runtime calls a fused node "fused /bert/pooler/dense/Gemm"
+        called = str(node.name or "").rpartition(" ")[2]
+        path, _, operator = called.strip("/").rpartition("/")
         if path and SCOPES not in node.metadata_props:
             node.metadata_props[SCOPES] = str(["", path.replace("/", "."), operator])
 
