@@ -7,6 +7,8 @@ out is held against the checkpoint's own export.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def test_torchscript_has_the_structure_of_the_checkpoint(
     assert manifest["source"]["sha256"] == sha256_file(file)
     assert manifest["source"]["onnx"]["opset"] == opset
     for name in ("labels", "max_length", "pad_token_id", "inputs", "outputs", "vocabulary"):
-        assert manifest[name] == done.manifest[name], name  # type: ignore[literal-required]
+        assert manifest[name] == done.manifest[name], name
     names, kinds, blocks = structure(tmp_path / "out")
     wanted, wanted_kinds, wanted_blocks = structure(done.model_dir)
     assert names == wanted
@@ -205,6 +207,32 @@ def test_layout_of_the_hub(tmp_path: Path, exported: Exports) -> None:
     shutil.copy(done.checkpoint / "model.safetensors", home)
     assert onnx_file_of(home) is None
     assert onnx_file_of(file) == file
+
+
+def test_a_file_that_says_one_size_takes_any(tmp_path: Path, exported: Exports) -> None:
+    """As ONNX Runtime's `make_dynamic_shape_fixed` leaves it: the nodes take other sizes still."""
+    done = exported()
+    file = foreign.torchscript(done.checkpoint, tmp_path / "model.onnx")
+    model = ir.load(file)
+    for value in model.graph.inputs:
+        value.shape = ir.Shape([1, 64])
+    model.graph.outputs[0].shape = ir.Shape([1, 2])
+    ir.save(model, file)
+    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=done.checkpoint)
+    assert manifest["verification"]["shapes"] == [[1, 8], [2, 37], [8, 128]]
+    assert structure(tmp_path / "out") == structure(done.model_dir)
+
+
+def test_torch_is_not_needed(tmp_path: Path, exported: Exports) -> None:
+    done = exported()
+    file = foreign.torchscript(done.checkpoint, tmp_path / "model.onnx")
+    words = (str(file), str(tmp_path / "out"), str(done.checkpoint))
+    code = (
+        "import sys; sys.modules['torch'] = None; import qdeploy; "
+        "qdeploy.export(sys.argv[1], sys.argv[2], tokenizer=sys.argv[3])"
+    )
+    subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
+    assert (tmp_path / "out" / "qdeploy.json").is_file()
 
 
 def test_names_and_types_of_other_exporters(tmp_path: Path, exported: Exports) -> None:

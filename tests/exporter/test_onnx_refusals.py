@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -33,7 +34,7 @@ def home(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "bert"))
 
 
-def refused(home: Path, tmp_path: Path, match: str, kind: type[QDeployError], **more: str) -> None:
+def refused(home: Path, tmp_path: Path, match: str, kind: type[QDeployError], **more: Any) -> None:
     with pytest.raises(kind, match=match):
         qdeploy.export(home, tmp_path / "out", **more)
     assert not (tmp_path / "out").exists()
@@ -179,9 +180,9 @@ def test_a_rewrite_that_is_wrong_is_found(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The written graph is held against the file: a step that changes one weight is caught."""
-    from qdeploy.exporter.from_onnx import convert
+    from qdeploy.exporter.from_onnx import canonical, convert
 
-    finish = convert.finish
+    finish = canonical.finish
 
     def wrong(prepared: object, origin: str) -> None:
         finish(prepared, origin)  # type: ignore[arg-type]

@@ -81,9 +81,23 @@ def prepare(model: ir.Model, origin: str, config: Mapping[str, object]) -> Prepa
     return Prepared(model, inputs, vocabulary, halved, tuple(fused), observed)
 
 
+def is_fixed(model: ir.Model) -> bool:
+    """Whether a file says one size of its inputs, whatever its nodes take."""
+    stored = set(model.graph.initializers.values())
+    return any(
+        isinstance(size, int)
+        for value in model.graph.inputs
+        if value not in stored
+        for size in value.shape or ()
+    )
+
+
 def plain(model: ir.Model) -> ir.Model:
-    """A file's graph in FP32 and otherwise as it stands, in place, to compare with."""
+    """A file's graph in FP32 and of any size, in place, to compare with; its nodes stay."""
     InlinePass()(model)
+    for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]:
+        if not value.is_initializer():  # what a file says of sizes binds ONNX Runtime
+            value.shape = ir.Shape([None, None]) if value.is_graph_input() else None
     for value in [v for v in model.graph.inputs if v.is_initializer()]:
         model.graph.inputs.remove(value)
     to_single(model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qdeploy.exporter.from_onnx.canonical import plain
+from qdeploy.exporter.from_onnx.canonical import is_fixed, plain
 from qdeploy.exporter.from_onnx.convert import REMEDY, Converted, convert, seen_parts
 from qdeploy.exporter.from_onnx.facts import hidden_size, labels_of, longest_row
 from qdeploy.exporter.from_onnx.source import OnnxSource, find_source
@@ -138,12 +138,14 @@ def _verified(
     batches: Batches = list(batches_of(tokenizer, interface, rows, rng))
     file, more = made.source.file, dict[str, object]()
     with scratch("export") as folder:
+        given = load_graph(file, REMEDY)
         if made.prepared.halved:
             more["max_rel_diff_fp16"] = compare_half(
                 work / GRAPH, made.file(file), made.names, batches
             )
+        if made.prepared.halved or is_fixed(given):
             file = folder / GRAPH
-            save_graph(plain(load_graph(made.source.file, REMEDY)), file, f"{GRAPH}.data")
+            save_graph(plain(given), file, f"{GRAPH}.data")
         agreement = verify_file(
             work / GRAPH,
             made.file(file),
