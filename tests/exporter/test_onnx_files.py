@@ -28,13 +28,16 @@ SLOW = pytest.mark.slow
 FAMILIES = (
     *("bert", "distilbert", "roberta", "electra", "mpnet", "albert", "deberta-v2", "modernbert"),
 )
+# An ALBERT's own export leaves its Gelu written out, and DeBERTa's normalizes a constant.
+FOLDED = ("albert", "deberta-v2")
 FAST = {("bert", 11, 32), ("bert", 14, 32), ("bert", 17, 256)}
 CASES = [
     pytest.param(family, opset, hidden, marks=() if (family, opset, hidden) in FAST else SLOW)
     for family in FAMILIES
     for opset in (11, 12, 14, 17, 18)
     for hidden in (32, 256)
-    if (family, opset) != ("modernbert", 11)  # torch has no scaled rotation below 12
+    # torch writes Min and Clip of int64, or no attention at all, which opset 11 does not have
+    if opset > 11 or family not in ("deberta-v2", "modernbert", "mpnet")
 ]
 
 
@@ -64,7 +67,7 @@ def test_torchscript_has_the_structure_of_the_checkpoint(
     wanted, wanted_kinds, wanted_blocks = structure(done.model_dir)
     assert names == wanted
     assert blocks == wanted_blocks
-    if family != "albert":  # whose export leaves a Gelu written out, where the file's is one
+    if family not in FOLDED:
         assert kinds == wanted_kinds
     graph = ir.load(tmp_path / "out" / "model.onnx").graph
     assert graph.opset_imports == {"": 20}
@@ -157,7 +160,7 @@ def test_a_session_that_saved_its_graph(family: str, tmp_path: Path, exported: E
     names, kinds, _ = structure(tmp_path / "out")
     wanted, wanted_kinds, _ = structure(done.model_dir)
     assert names == wanted
-    if family != "albert":
+    if family not in FOLDED:
         assert kinds == wanted_kinds
 
 

@@ -7,6 +7,7 @@ zero, every layer reads one. Lowering changes layers one by one, so each gets it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnx_ir as ir
 
 from qdeploy.exporter.from_onnx.edit import SCOPES, Edit, is_standard
 
+_AGAIN = re.compile(r"_\d+$")
 # Inputs of an operator that are its own, and what torch calls them.
 _OWNED = {
     "Gemm": ((1, "weight"), (2, "bias")),
@@ -32,12 +34,22 @@ def scope_nodes(graph: ir.Graph) -> None:
     >>> node.metadata_props[SCOPES]
     "['', 'bert.layer.0.dense', 'MatMul']"
     """
-    for node in graph:
-        # ONNX Runtime calls a fused node "fused /bert/pooler/dense/Gemm"
-        called = str(node.name or "").rpartition(" ")[2]
-        path, _, operator = called.strip("/").rpartition("/")
-        if path and SCOPES not in node.metadata_props:
-            node.metadata_props[SCOPES] = str(["", path.replace("/", "."), operator])
+    paths = {node: _path(node) for node in graph if SCOPES not in node.metadata_props}
+    known = {path for path, _ in paths.values()}
+    for node, (path, operator) in paths.items():
+        # TorchScript calls the second run of one module `query_1`: layers of an ALBERT share it
+        first = _AGAIN.sub("", path)
+        if path:
+            module = first if first in known else path
+            node.metadata_props[SCOPES] = str(["", module, operator])
+
+
+def _path(node: ir.Node) -> tuple[str, str]:
+    """The module that a node's name says, "" where it says none, and the rest of the name."""
+    # ONNX Runtime calls a fused node "fused /bert/pooler/dense/Gemm"
+    called = str(node.name or "").rpartition(" ")[2]
+    path, _, operator = called.strip("/").rpartition("/")
+    return path.replace("/", "."), operator
 
 
 def name_parameters(model: ir.Model) -> None:

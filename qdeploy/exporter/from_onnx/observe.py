@@ -151,14 +151,27 @@ def run(model: ir.Model, batches: Sequence[Mapping[str, Array]], origin: str) ->
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise CheckpointError(
+                f"ONNX Runtime {onnxruntime.__version__} does not load {origin}: "
+                f"{_said(error)} Export the checkpoint again with opset 14 or later, or pass the "
+                "checkpoint itself."
+            ) from error
+        try:
             return [session.run(None, dict(batch)) for batch in batches]
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise CheckpointError(
                 f"{origin} does not run on batches of other sizes: "
-                f"{' '.join(str(error).split())[:_REASON]} Sizes of the batch it was exported "
-                "with are fixed inside, or an operator is not known. Export the checkpoint again "
-                "with dynamic axes for batch and sequence, or pass the checkpoint itself."
+                f"{_said(error)} "
+                "Sizes of the batch it was exported with are fixed inside. Export the checkpoint "
+                "again with dynamic axes for batch and sequence, or pass the checkpoint itself."
             ) from error
+
+
+def _said(error: Exception) -> str:
+    """What ONNX Runtime says of a graph, without the name of a file that is gone."""
+    text = " ".join(str(error).split()).rpartition("failed:")[2]
+    return text[:_REASON].rstrip(".") + "."
 
 
 def _watching(model: ir.Model, names: Sequence[str]) -> ir.Model:
