@@ -94,11 +94,11 @@ def torchscript(
     return file
 
 
-def dynamo(checkpoint: Path, file: Path, *, opset: int = 18) -> Path:
-    """What torch's second exporter writes, with torch's own attention."""
+def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "sdpa") -> Path:
+    """What torch's second exporter writes, by default with torch's own attention."""
     import torch
 
-    model, feeds = _loaded(checkpoint, "sequence-classification", "sdpa")
+    model, feeds = _loaded(checkpoint, "sequence-classification", attention)
     dynamic = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -28,6 +28,7 @@ SLOW = pytest.mark.slow
 FAMILIES = (
     *("bert", "distilbert", "roberta", "electra", "mpnet", "albert", "deberta-v2", "modernbert"),
 )
+OWN_ATTENTION = ("deberta-v2", "mpnet")  # which torch's does not compute
 # An ALBERT's own export leaves its Gelu written out, and DeBERTa's normalizes a constant.
 FOLDED = ("albert", "deberta-v2")
 FAST = {("bert", 11, 32), ("bert", 14, 32), ("bert", 17, 256)}
@@ -100,11 +101,15 @@ def test_heads(task: str, hidden: int, tmp_path: Path) -> None:
         for family in FAMILIES
         for opset in (18, 23)
         for hidden in (32, 256)
+        if (family, opset) != ("modernbert", 23)  # ONNX Runtime 1.31 does not run what torch writes
     ],
 )
 def test_dynamo(family: str, opset: int, hidden: int, tmp_path: Path, exported: Exports) -> None:
     done = exported(family, hidden=hidden)
-    file = foreign.dynamo(done.checkpoint, tmp_path / "model.onnx", opset=opset)
+    attention = "eager" if family in OWN_ATTENTION else "sdpa"
+    file = foreign.dynamo(
+        done.checkpoint, tmp_path / "model.onnx", opset=opset, attention=attention
+    )
     manifest = qdeploy.export(file, tmp_path / "out", tokenizer=done.checkpoint)
     assert manifest["verification"]["max_rel_diff"] < 1e-5
     assert structure(tmp_path / "out")[0] == structure(done.model_dir)[0]
@@ -165,11 +170,13 @@ def test_a_session_that_saved_its_graph(family: str, tmp_path: Path, exported: E
 
 
 @pytest.mark.parametrize(
-    "family", ["bert", *(pytest.param(f, marks=SLOW) for f in FAMILIES if f != "bert")]
+    "family",
+    [
+        "bert",
+        *(pytest.param(f, marks=SLOW) for f in FAMILIES if f not in ("bert", *OWN_ATTENTION)),
+    ],
 )
 def test_torchs_attention_loses_its_guards(family: str, tmp_path: Path, exported: Exports) -> None:
-    if family in ("deberta-v2", "mpnet"):
-        pytest.skip("the family has no other attention than its own")
     done = exported(family)
     file = foreign.torchscript(done.checkpoint, tmp_path / "model.onnx", attention="sdpa")
     qdeploy.export(file, tmp_path / "out", tokenizer=done.checkpoint)

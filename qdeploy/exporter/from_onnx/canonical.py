@@ -29,7 +29,7 @@ from qdeploy.exporter.from_onnx.layer_norm import fuse_layer_norms
 from qdeploy.exporter.from_onnx.masks import choose_masks
 from qdeploy.exporter.from_onnx.names import name_parameters, scope_nodes
 from qdeploy.exporter.from_onnx.observe import Observed, observe, set_shapes
-from qdeploy.exporter.from_onnx.opset import lower_opset, to_opset
+from qdeploy.exporter.from_onnx.opset import check_opset, lower_opset, to_opset
 from qdeploy.exporter.from_onnx.refuse import check_encoder, check_float, table_rows
 from qdeploy.exporter.from_onnx.shapes import simplify_shapes
 from qdeploy.exporter.from_onnx.single import to_single
@@ -67,6 +67,7 @@ def prepare(model: ir.Model, origin: str, config: Mapping[str, object]) -> Prepa
     """
     InlinePass()(model)
     check_float(model, origin)
+    check_opset(model, origin)
     inputs = prepare_inputs(model, origin, config)
     check_encoder(model, origin)
     vocabulary = table_rows(model, origin)

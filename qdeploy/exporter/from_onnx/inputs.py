@@ -36,7 +36,7 @@ def prepare_inputs(model: ir.Model, origin: str, config: Mapping[str, object]) -
         config: content of config.json.
 
     Returns:
-        Canonical name → name in the file, in the graph's order.
+        Canonical name → name in the file, also of inputs that the graph has no longer.
 
     Raises:
         CheckpointError: a decoder, an input that is not known, no ids, or no mask.
@@ -68,12 +68,29 @@ def prepare_inputs(model: ir.Model, origin: str, config: Mapping[str, object]) -
     for value in list(graph.inputs):
         _retype(edit, value, _canonical(str(value.name), origin))
     _compute_positions(edit, config)
+    _drop_unread(graph, origin)
     order = list(_NAMES)
     values = sorted(graph.inputs, key=lambda value: order.index(str(value.name)))
     graph.inputs.clear()
     graph.inputs.extend(values)
     edit.finish()
-    return {str(value.name): found[str(value.name)] for value in graph.inputs}
+    return found
+
+
+def _drop_unread(graph: ir.Graph, origin: str) -> None:
+    """Drop inputs that no node reads, as types of a model that has one type.
+
+    Raises:
+        CheckpointError: the mask is one of them.
+    """
+    for value in [value for value in graph.inputs if not value.uses()]:
+        if value.name == "attention_mask":
+            raise CheckpointError(
+                f"{origin} does not read its attention_mask, so that the logits of a row depend on "
+                "how far it is padded. Pass the file of an encoder such as BERT, RoBERTa, DeBERTa "
+                "or ModernBERT."
+            )
+        graph.inputs.remove(value)
 
 
 def _canonical(name: str, origin: str) -> str:

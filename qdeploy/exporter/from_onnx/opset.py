@@ -26,16 +26,10 @@ def to_opset(model: ir.Model, origin: str) -> None:
     4. Leaves what stands there already.
 
     Raises:
-        CheckpointError: opset 10 or below, or an operator that ONNX cannot convert.
+        CheckpointError: an operator that ONNX cannot convert.
     """
-    found = model.opset_imports.get("", model.opset_imports.get("ai.onnx", OPSET))
-    if found < LEAST:
-        raise CheckpointError(
-            f"{origin} is of opset {found}, and {LEAST} or later is needed. Export the checkpoint "
-            "again, or pass the checkpoint itself."
-        )
+    found = opset_of(model)
     if found >= OPSET:
-        _check_later(model, origin, found)
         return
     aside = [
         node
@@ -69,12 +63,25 @@ def lower_opset(model: ir.Model) -> None:
     model.opset_imports[""] = OPSET
 
 
-def _check_later(model: ir.Model, origin: str, found: int) -> None:
-    """Refuse operators that opset 20 does not have, or has with another meaning.
+def opset_of(model: ir.Model) -> int:
+    """The opset of ONNX's own operators."""
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", OPSET))
+
+
+def check_opset(model: ir.Model, origin: str) -> None:
+    """Refuse opsets before 11, and operators that opset 20 does not have or has in another meaning.
 
     Raises:
-        CheckpointError: naming one.
+        CheckpointError: naming the opset, or an operator.
     """
+    found = opset_of(model)
+    if found < LEAST:
+        raise CheckpointError(
+            f"{origin} is of opset {found}, and {LEAST} or later is needed. Export the checkpoint "
+            "again, or pass the checkpoint itself."
+        )
+    if found <= OPSET:
+        return
     for node in model.graph.all_nodes():
         if node.domain in STANDARD and node.op_type in _LATER:
             raise CheckpointError(

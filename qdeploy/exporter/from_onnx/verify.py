@@ -88,7 +88,8 @@ class File:
         types = {value.name: value.type for value in session.get_inputs()}
         fixed = {value.name: value.shape for value in session.get_inputs()}
         batch, length = feeds["input_ids"].shape
-        given = dict(feeds) | {"position_ids": np.tile(np.arange(length), (batch, 1))}
+        positions = np.tile(np.arange(length), (batch, 1))
+        given = {"position_ids": positions, "token_type_ids": positions * 0} | dict(feeds)
         named = {
             name: given[canonical].astype(_NUMPY.get(types[name], np.int64))
             for canonical, name in self.inputs.items()
