@@ -118,17 +118,29 @@ def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "s
     return file
 
 
-def optimized(source: Path, file: Path, *, level: int = 0, half: bool = False) -> Path:
+def optimized(
+    source: Path, file: Path, *, level: int = 0, half: bool = False, separate: bool = False
+) -> Path:
     """What ONNX Runtime's optimizer of transformers writes.
 
     Args:
         level: of the session that runs before the fusions; Optimum's O2 has 1.
         half: in FP16, with inputs and outputs as they were.
+        separate: attention without its products (MultiHeadAttention).
     """
     from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    options = FusionOptions("bert")
+    options.use_multi_head_attention = separate
 
     model = optimizer.optimize_model(
-        str(source), model_type="bert", num_heads=HEADS, hidden_size=32, opt_level=level
+        str(source),
+        model_type="bert",
+        num_heads=HEADS,
+        hidden_size=32,
+        opt_level=level,
+        optimization_options=options,
     )
     if half:
         model.convert_float_to_float16(keep_io_types=True)

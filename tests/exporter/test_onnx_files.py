@@ -154,6 +154,16 @@ def test_fusions_of_the_optimizer_are_undone(
     assert domains == {""}
 
 
+@pytest.mark.parametrize("family", ["bert", pytest.param("roberta", marks=SLOW)])
+def test_attention_without_its_products(family: str, tmp_path: Path, exported: Exports) -> None:
+    done = exported(family)
+    source = foreign.torchscript(done.checkpoint, tmp_path / "source.onnx")
+    file = foreign.optimized(source, tmp_path / "model.onnx", separate=True)
+    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=done.checkpoint)
+    assert "MultiHeadAttention" in manifest["source"]["onnx"]["unfused"]
+    assert structure(tmp_path / "out") == structure(done.model_dir)
+
+
 @pytest.mark.parametrize(
     "family", ["bert", *(pytest.param(f, marks=SLOW) for f in FAMILIES if f != "bert")]
 )

@@ -163,8 +163,9 @@ def run(model: ir.Model, batches: Sequence[Mapping[str, Array]], origin: str) ->
             raise CheckpointError(
                 f"{origin} does not run on batches of other sizes: "
                 f"{_said(error)} "
-                "Sizes of the batch it was exported with may be fixed inside. Export the checkpoint "
-                "again with dynamic axes for batch and sequence, or pass the checkpoint itself."
+                "Sizes of the batch it was exported with may be fixed inside. Export the "
+                "checkpoint again with dynamic axes for batch and sequence, or pass the checkpoint "
+                "itself."
             ) from error
 
 
