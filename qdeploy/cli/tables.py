@@ -41,7 +41,7 @@ _OF_A_SWEEP = (
 
 def model(manifest: ModelManifest, directory: Path) -> None:
     """The result of `export`."""
-    check, source = manifest.get("verification", {}), manifest["source"]
+    check, source = manifest.get("verification", {}), manifest.get("source", {})
     say(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
