@@ -1,0 +1,174 @@
+"""ONNX files of tiny checkpoints, made with their makers' own tools."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.tiny import HEADS, no_progress_bar
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_CLASSES = {
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "sentence-embedding": "AutoModel",
+}
+OUTPUTS = {
+    "sequence-classification": ["logits"],
+    "token-classification": ["logits"],
+    "question-answering": ["start_logits", "end_logits"],
+    "sentence-embedding": ["last_hidden_state"],
+}
+
+
+def _loaded(checkpoint: Path, task: str, attention: str) -> tuple[Any, dict[str, Any]]:
+    import transformers
+
+    kind = getattr(transformers, _CLASSES[task])
+    with no_progress_bar():
+        model = kind.from_pretrained(checkpoint, attn_implementation=attention).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    given = tokenizer(
+        ["one text", "another text that is longer"],
+        ["first", "second"],
+        padding=True,
+        return_tensors="pt",
+    )
+    feeds = {name: given[name] for name in _INPUTS if name in given}
+    return (_vectors_of(model) if task == "sentence-embedding" else model), feeds
+
+
+def _vectors_of(model: Any) -> Any:
+    """The encoder with its last vectors alone: the first exporter cannot call it otherwise."""
+    import torch
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = model
+
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
+            read = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            return self.encoder(input_ids, attention_mask, **read).last_hidden_state
+
+    return Encoder().eval()
+
+
+def torchscript(
+    checkpoint: Path,
+    file: Path,
+    task: str = "sequence-classification",
+    *,
+    opset: int = 14,
+    attention: str = "eager",
+    fixed: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> Path:
+    """What torch's first exporter writes, as Optimum uses it.
+
+    Args:
+        fixed: without dynamic axes.
+        names: of inputs and outputs, in the place of transformers' own.
+    """
+    import torch
+
+    model, feeds = _loaded(checkpoint, task, attention)
+    called = {name: (names or {}).get(name, name) for name in (*feeds, *OUTPUTS[task])}
+    axes = {called[name]: {0: "batch_size", 1: "sequence_length"} for name in feeds}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer speaks of every size that it reads
+        torch.onnx.export(
+            model,
+            (),
+            str(file),
+            kwargs=feeds,
+            dynamo=False,
+            opset_version=opset,
+            input_names=[called[name] for name in feeds],
+            output_names=[called[name] for name in OUTPUTS[task]],
+            dynamic_axes=None if fixed else axes,
+        )
+    return file
+
+
+def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "sdpa") -> Path:
+    """What torch's second exporter writes, by default with torch's own attention."""
+    import torch
+
+    model, feeds = _loaded(checkpoint, "sequence-classification", attention)
+    dynamic = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (),
+            str(file),
+            kwargs=feeds,
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes={name: {0: dynamic, 1: dynamic} for name in feeds},
+            input_names=list(feeds),
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )
+    return file
+
+
+def optimized(
+    source: Path, file: Path, *, level: int = 0, half: bool = False, separate: bool = False
+) -> Path:
+    """What ONNX Runtime's optimizer of transformers writes.
+
+    Args:
+        level: of the session that runs before the fusions; Optimum's O2 has 1.
+        half: in FP16, with inputs and outputs as they were.
+        separate: attention without its products (MultiHeadAttention).
+    """
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    options = FusionOptions("bert")
+    options.use_multi_head_attention = separate
+
+    model = optimizer.optimize_model(
+        str(source),
+        model_type="bert",
+        num_heads=HEADS,
+        hidden_size=32,
+        opt_level=level,
+        optimization_options=options,
+    )
+    if half:
+        model.convert_float_to_float16(keep_io_types=True)
+    model.save_model_to_file(str(file))
+    return file
+
+
+def extended(source: Path, file: Path) -> Path:
+    """What a session of ONNX Runtime saves of its own optimizations."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(file)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    return file
+
+
+def dynamic_int8(source: Path, file: Path) -> Path:
+    """What ONNX Runtime's dynamic quantization writes."""
+    import logging
+
+    from onnxruntime.quantization import quantize_dynamic
+
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(str(source), str(file))
+    finally:
+        logging.disable(logging.NOTSET)
+    return file
