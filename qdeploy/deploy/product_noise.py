@@ -1,11 +1,11 @@
-"""What each INT8 product of a quantized file costs: the noise of the outputs if it alone is rounded.
+"""What each INT8 product of a quantized file costs: the noise of the outputs if it alone is so.
 
 The FP32 graph is run with one of its products replaced at a time: input, weight and output rounded
 as the quantized file rounds them. So every figure is of one product, with exact inputs, and none
 has the noise of those before it. Which product of the FP32 file a quantized one is, the numbers of
-their weights say: names, order and layout may be others. each number has to be within
-a step of its code. Where they do not say it (weights that were scaled, reordered or merged, or that stand in another number of products), nothing is guessed,
-and the product is named with the reason.
+their weights say: names, order and layout may be others, and each number has to be within a step of
+its code. Where they do not say it (weights that were scaled, reordered or merged, or that stand in
+another number of products), nothing is guessed, and the product is named with the reason.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from qdeploy.deploy.stored_weights import weight_of
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.products import Product, find_products
 from qdeploy.graph.session import run_session, session_of
+from qdeploy.machine.threads import usable_cores
 from qdeploy.onnx_file.check import load_graph
 from qdeploy.schemas.comparison import ProductNoise, ProductsNoise
 from qdeploy.sqnr import logit_sqnr_db
@@ -41,6 +42,7 @@ from qdeploy.types import Array
 
 # A number is half a step from its code, and a whole one where rounding was chosen with care (GPTQ,
 # AdaRound); a few may be clipped. Other weights, and the same ones scaled, are many steps away.
+_FLOAT = ("MatMul", "Gemm")  # products of FP32 that can be replaced
 _STEP, _CLIPPED, _COLUMNS = 1.01, 0.02, 64
 _CHOSEN = "qdeploy.rounded"  # the input that says which products are rounded
 _REMEDY = "Take it anew from where it was made."
@@ -68,11 +70,12 @@ def product_noise(
     """
     exact = load_graph(against, _REMEDY)
     quantized = load_graph(path, _REMEDY)
-    prepare(exact), prepare(quantized)
+    for model in (exact, quantized):
+        prepare(model)
     found = list(rounded_products(quantized))
     known = [one for one in found if isinstance(one, RoundedProduct)]
     left_out = [one for one in found if not isinstance(one, RoundedProduct)]
-    pairs, unmatched = match(known, find_products(exact))
+    pairs, unmatched = match(known, find_products(exact), exact.graph)
     left_out += unmatched
     rows = sum(len(next(iter(batch.values()))) for batch in batches)
     empty: ProductsNoise = {
@@ -84,7 +87,7 @@ def product_noise(
     if not pairs:
         return empty
     names = [str(value.name) for value in exact.graph.outputs]
-    session = session_of(_switched(exact, pairs), session_options(_threads()))
+    session = session_of(_switched(exact, pairs), session_options(usable_cores()))
 
     def run(chosen: Array) -> list[dict[str, Array]]:
         outputs = (run_session(session, {**b, _CHOSEN: chosen}, against) for b in batches)
@@ -111,9 +114,13 @@ def product_noise(
 
 
 def match(
-    rounded: Sequence[RoundedProduct], exact: Sequence[Product]
+    rounded: Sequence[RoundedProduct], exact: Sequence[Product], graph: ir.Graph
 ) -> tuple[list[tuple[RoundedProduct, Product]], list[tuple[str, str]]]:
     """Pair products by the numbers of their weights; those of equal weights in their order.
+
+    Args:
+        rounded: of the quantized file.
+        exact: of the FP32 file; only those of `graph` itself are replaced, none in a body.
 
     Returns:
         The pairs, and (name, reason) of each product that has no partner.
@@ -121,8 +128,8 @@ def match(
     by_shape: dict[tuple[int, ...], list[tuple[Product, Array]]] = defaultdict(list)
     for product in exact:
         weight = weight_of(product)
-        top = product.node.graph is not None and isinstance(product.node.graph, ir.Graph)
-        if weight is None or not top or product.optional or product.node.op_type not in _FLOAT:
+        known = product.node.op_type in _FLOAT and product.node.graph is graph
+        if weight is None or not known:
             continue
         try:
             numbers = matrix_of(product, weight.floats())
@@ -149,9 +156,6 @@ def match(
         left_out += [(one.name, reason) for one in ones]
     order = {one.name: at for at, one in enumerate(rounded)}
     return sorted(pairs, key=lambda pair: order[pair[0].name]), left_out
-
-
-_FLOAT = ("MatMul", "Gemm", "FusedMatMul")
 
 
 def is_rounded(rounded: RoundedProduct, exact: Array) -> bool:
@@ -253,12 +257,6 @@ def _joined(
         for side, found in zip(sides, both, strict=True):
             side.append(found[name] if kept is None else found[name][kept])
     return np.concatenate(sides[0]), np.concatenate(sides[1])
-
-
-def _threads() -> int:
-    from qdeploy.machine.threads import usable_cores
-
-    return usable_cores()
 
 
 def noise_of_request(path: Path, request: Path) -> ProductsNoise:

@@ -114,7 +114,7 @@ def matrix_of(product: Product, array: Array) -> Array:
 
 def _rounded(product: Product) -> RoundedProduct:
     node = product.node
-    if node.op_type not in _OPERANDS or node.attributes.get_int("transA", 0):
+    if node.op_type not in _OPERANDS or node.attributes.get_int("transA", 0) == 1:
         raise NotUnderstood(f"{node.op_type} multiplies several things at once")
     at = next(at for at in product.operands if at not in product.constants)
     if at != 0 or len(product.constants) != 1:

@@ -1,0 +1,83 @@
+"""The engine that the FP32 file would have given, from rows that are not compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdeploy.against.options import AgainstOptions
+from qdeploy.data.mini import NAME as MINI
+from qdeploy.data.reading import Reading
+from qdeploy.data.rows import read_rows
+from qdeploy.deploy.build import build_engine
+from qdeploy.errors import DataError, PlanError
+from qdeploy.files.artifact import kind_of, read_manifest
+from qdeploy.files.output import check_output
+from qdeploy.schemas.comparison import RebuiltFacts
+from qdeploy.types import Progress
+
+TARGET = "ort-cpu"  # what both files run on
+_ROWS = 128  # that calibrate, and half of the rows at most
+
+
+def check_rebuild(against: Path, engine_dir: Path) -> None:
+    """Refuse before any work what cannot be rebuilt.
+
+    Raises:
+        PlanError: `against` is no model directory.
+        OutputError: the engine directory is there already.
+    """
+    if kind_of(against) != "model":
+        raise PlanError(
+            f"--rebuild builds from a model directory, and --against is {against}. Make one with "
+            "`qdeploy export CHECKPOINT MODEL_DIR`, and name it with --against."
+        )
+    check_output(engine_dir, "engine", force=False)
+
+
+def rebuild(
+    against: Path,
+    engine_dir: Path,
+    reading: Reading,
+    asked: AgainstOptions,
+    progress: Progress | None,
+) -> RebuiltFacts:
+    """Build the engine; which rows calibrated it, its manifest says.
+
+    Args:
+        against: model directory.
+        reading: of the rows that are compared.
+
+    Raises:
+        DataError: too few rows to have some for each.
+        PlanError, OutputError: see `qdeploy.deploy.build.build_engine`.
+    """
+    source = reading.source or MINI
+    rows = len(read_rows(source, task=reading.task, columns=reading.columns))
+    if rows < 2:
+        raise DataError(
+            f"{source} has {rows} row, and --rebuild calibrates on other rows than those "
+            "that are compared. Give more rows with --data."
+        )
+    build_engine(
+        against,
+        engine_dir,
+        strategy=asked.strategy,
+        target=TARGET,
+        data=source,
+        task=reading.task,
+        columns=reading.columns,
+        max_length=asked.max_length,
+        calibration_rows=min(_ROWS, rows // 2),
+        seed=asked.seed,
+        progress=progress,
+    )
+    manifest = read_manifest(engine_dir, "engine")
+    found = manifest.get("calibration")
+    return {
+        "engine": str(engine_dir),
+        "strategy": manifest["strategy"],
+        "target": manifest["target"],
+        "calibration_rows": 0 if found is None else found["rows"],
+        "calibration": "" if found is None else found["data"],
+        "source": manifest["source"],
+    }
