@@ -2,11 +2,11 @@
 
     python benchmarks/foreign_files.py --data DIR --limit 1000
 
-DIR is a GLUE QNLI directory. The embedded checkpoint is exported by Optimum (TorchScript), quantized
-by each maker's own tool in an environment of its own, and every file goes through
-`qdeploy inspect FILE --against FP32`; the last row is qdeploy's `peg`, built from the same model. A
-tool that does not install, or fails, is a row with the reason. What a run has made in --work, the
-next one keeps. Writes benchmarks/results/foreign-files-DATE.json and the same as Markdown.
+DIR is a GLUE QNLI directory. The embedded checkpoint is exported by Optimum (TorchScript), and
+quantized by each maker's own tool in an environment of its own. Every file goes through
+`qdeploy inspect FILE --against FP32`; the last row is qdeploy's `peg`, built from the same model.
+A tool that does not install, or fails, is a row with the reason. What a run has made in --work,
+the next one keeps. Writes benchmarks/results/foreign-files-DATE.json and the same as Markdown.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/foreign_files_build.py NAME HUB_DIR FEEDS OUTPUT_DIR
 
-HUB_DIR is laid out as on the hub: config.json, the tokenizer, onnx/model.onnx; with NAME `export` it
-holds the checkpoint, and the FP32 file is what is made. FEEDS are calibration batches (.npz, names
-`<batch>/<input>`). Runs in the tool's environment, so it imports nothing of qdeploy. Prints one line
-of JSON: file, seconds, versions.
+HUB_DIR is laid out as on the hub: config.json, the tokenizer, onnx/model.onnx; with NAME `export`
+it holds the checkpoint, and the FP32 file is what is made. FEEDS are calibration batches (.npz,
+names `<batch>/<input>`). Runs in the tool's environment, so it imports nothing of qdeploy. Prints
+one line of JSON: file, seconds, versions.
 """
 
 from __future__ import annotations
