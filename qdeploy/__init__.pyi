@@ -174,6 +174,7 @@ def export(
     progress: Progress | None = ...,
     task: str | None = ...,
     pooling: str | None = ...,
+    tokenizer: PathLike | None = ...,
     allow_pickle: bool = ...,
     trust_remote_code: bool = ...,
     seed: int = ...,

@@ -35,24 +35,26 @@ def export(
     progress: Progress | None = None,
     **fields: object,
 ) -> ModelManifest:
-    """Export a checkpoint to a model directory with a verified FP32 ONNX graph.
+    """Export a checkpoint, or an ONNX file, to a model directory with a verified FP32 ONNX graph.
 
     Args:
         checkpoint: Hugging Face or sentence-transformers directory, hub id, PEFT adapter directory,
-            or `"embedded"`.
+            or `"embedded"`; or an ONNX file of a fine-tuned encoder, or a directory that has one
+            in the place of weights (`model.onnx`, `onnx/model.onnx`).
         model_dir: directory to write.
         options: see below; each may be a keyword instead.
         force: replace `model_dir` when it is one that qdeploy wrote.
         progress: see the module.
 
     Returns:
-        The manifest of the model directory; `verification.max_abs_diff` is against torch, and
-        `max_rel_diff` the same over the largest output.
+        The manifest of the model directory; `verification.max_abs_diff` is against torch, or
+            against the ONNX file, and `max_rel_diff` the same over the largest output.
 
     Raises:
-        CheckpointError: the checkpoint cannot be exported.
-        VerificationError: the graph's logits differ from torch's by more than FP32 rounding
-            explains.
+        CheckpointError: the checkpoint or the ONNX file cannot be exported.
+        ModelError: the ONNX file breaks a rule of ONNX.
+        VerificationError: the graph's logits differ from torch's, or the file's, by more than FP32
+            rounding explains.
         OutputError: `model_dir` exists or cannot be written.
     """
     from qdeploy.exporter.entry import export_model

@@ -28,7 +28,8 @@ def export(checkpoint: str, model_dir: Path, **settings: Any) -> None:
     """Export a checkpoint to verified FP32 ONNX.
 
     CHECKPOINT is a Hugging Face or sentence-transformers directory, a hub id, a PEFT adapter
-    directory (merged into its base), or `embedded`. MODEL_DIR is written.
+    directory (merged into its base), or `embedded`; or an ONNX file of a fine-tuned encoder, or a
+    directory with model.onnx or onnx/model.onnx in the place of weights. MODEL_DIR is written.
     """
     with talk.progress() as progress:
         result = api.export(checkpoint, model_dir, progress=progress, **settings)

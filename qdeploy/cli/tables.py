@@ -41,12 +41,13 @@ _OF_A_SWEEP = (
 
 def model(manifest: ModelManifest, directory: Path) -> None:
     """The result of `export`."""
-    check = manifest.get("verification", {})
+    check, source = manifest.get("verification", {}), manifest["source"]
     say(f"{directory}: {manifest.get('model_type')}, {manifest.get('task')}")
     if "max_abs_diff" in check:
         part = f", {check['max_rel_diff']:.1e} of the largest" if "max_rel_diff" in check else ""
-        say(f"Logits against torch: max |difference| {check['max_abs_diff']:.1e}{part}")
-    own = manifest.get("source", {}).get("id") != "embedded"
+        what = "Outputs against the file" if "onnx" in source else "Logits against torch"
+        say(f"{what}: max |difference| {check['max_abs_diff']:.1e}{part}")
+    own = source.get("id") != "embedded"
     following(
         *("build", directory, free_place(directory, "peg")),
         note="--data FILE calibrates it on rows of your own, which fits better" if own else "",

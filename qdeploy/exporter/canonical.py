@@ -16,13 +16,16 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
 from qdeploy.exporter.fold import fold_constants
 from qdeploy.types import Array
+
+if TYPE_CHECKING:  # ONNX files are exported without it
+    import torch
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 _DIMENSIONS = ("batch", "sequence")
@@ -39,8 +42,8 @@ def clean(model: ir.Model, source: torch.nn.Module) -> ir.Model:
     fold_constants(model.graph)
     _name_dimensions(model.graph)
     _name_initializers(model.graph, {n: p.detach() for n, p in source.named_parameters()})
-    _name_nodes(model.graph)
-    _strip(model)
+    name_nodes(model.graph)
+    strip(model)
     return model
 
 
@@ -136,7 +139,7 @@ def scopes(node: ir.Node) -> list[str]:
     return [path for path in found if not path.startswith("_")] or [""]
 
 
-def _name_nodes(graph: ir.Graph) -> None:
+def name_nodes(graph: ir.Graph) -> None:
     counts: Counter[str] = Counter()
     for node in graph:
         if SCOPES not in node.metadata_props:
@@ -156,7 +159,7 @@ def _inherit_scopes(node: ir.Node) -> None:
             return
 
 
-def _strip(model: ir.Model) -> None:
+def strip(model: ir.Model) -> None:
     # Not `ClearMetadataAndDocStringPass`: it takes the scopes of nodes, and leaves what values say.
     model.metadata_props.clear()
     model.graph.metadata_props.clear()

@@ -19,7 +19,7 @@ from qdeploy.types import Json
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 # Any of these lets transformers build a tokenizer.
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
@@ -152,7 +152,7 @@ def _with_adapter(
     base = _base_of(adapter, adapter_config, consent)
     parts = _parts(adapter, allow_pickle=consent["allow_pickle"])
     config_directory = adapter if (adapter / CONFIG).is_file() else base
-    tokenizer = adapter if _has_tokenizer(adapter) else base
+    tokenizer = adapter if has_tokenizer(adapter) else base
     _check_tokenizer(tokenizer)
     return Checkpoint(
         name=name,
@@ -259,15 +259,16 @@ def _check_model_type(path: Path, config: dict[str, Json], *, trust_remote_code:
     )
 
 
-def _has_tokenizer(directory: Path) -> bool:
-    return any((directory / name).is_file() for name in _TOKENIZER_FILES)
+def has_tokenizer(directory: Path) -> bool:
+    """Whether transformers can make a tokenizer of what a directory holds."""
+    return any((directory / name).is_file() for name in TOKENIZER_FILES)
 
 
 def _check_tokenizer(directory: Path) -> None:
     # transformers would build an empty tokenizer in silence and every text would become [UNK]
-    if not _has_tokenizer(directory):
+    if not has_tokenizer(directory):
         raise CheckpointError(
-            f"{directory} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there. Save "
+            f"{directory} has no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there. Save "
             "the one the model was trained with: `tokenizer.save_pretrained(...)` into that "
             "directory."
         )

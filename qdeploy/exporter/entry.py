@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qdeploy.errors import CheckpointError
+from qdeploy.exporter.from_onnx.source import onnx_file_of
 from qdeploy.exporter.options import ExportOptions
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
@@ -22,12 +24,31 @@ def export_model(
     progress: Progress | None = None,
     **fields: object,
 ) -> ModelManifest:
-    """Export a checkpoint; see `qdeploy.exporter.export.export_checkpoint`.
+    """Export a checkpoint, or an ONNX file, for which torch is not needed.
+
+    See `qdeploy.exporter.export.export_checkpoint` and
+    `qdeploy.exporter.from_onnx.export.export_onnx`.
 
     Raises:
-        MachineError: torch or transformers is not installed, with the command that installs them.
+        PackageError: torch or transformers is not installed, with the command that installs them.
+        CheckpointError: a tokenizer for a checkpoint, which has its own.
     """
     asked = given_or(ExportOptions, options, fields)
+    file = None if str(checkpoint) == embedded.NAME else onnx_file_of(checkpoint)
+    if file is not None:
+        require("onnxscript", "transformers", "onnxruntime")
+        check_output(Path(model_dir), "model", force=force)
+        from qdeploy.exporter.from_onnx.export import export_onnx
+
+        report = progress or (lambda stage, done, total: None)
+        return export_onnx(
+            str(checkpoint), file, Path(model_dir), asked, force=force, progress=report
+        )
+    if asked.tokenizer is not None:
+        raise CheckpointError(
+            f"--tokenizer is for ONNX files, and {checkpoint} is none: a checkpoint has its "
+            "tokenizer in its directory. Leave it out, or save the tokenizer there."
+        )
     require("torch", "transformers")
     # before the seconds that PyTorch takes
     named = str(checkpoint) == embedded.NAME

@@ -91,7 +91,7 @@ def export_checkpoint(
     report("load weights", 0, 1)
     model = load_model(found, kind)  # first, since loading a tokenizer reads config.json too
     tokenizer = load_tokenizer(found)
-    check_vocabulary(tokenizer, model, found)
+    check_vocabulary(tokenizer, embedding_rows(model), found.tokenizer)
     if kind.name != EMBEDDINGS:
         _warn_of_nameless_classes(found, model)
         _warn_of_equal_classes(found, model)
@@ -99,8 +99,9 @@ def export_checkpoint(
     report("load weights", 1, 1)
     report("trace", 0, 1)
     inputs, longest = model_inputs(tokenizer, model), _longest(found, tokenizer, model)
-    padding = pad_token_id(tokenizer, model)
-    check_types(tokenizer, inputs, model)
+    configured = getattr(model.config, "pad_token_id", None)
+    padding = pad_token_id(tokenizer, embedding_rows(model), configured)
+    check_types(tokenizer, inputs, getattr(model.config, "type_vocab_size", None))
     whole = model if found.parts is None else SentenceEncoder(model, found.parts).eval()
     check_runs(whole, inputs, kind.outputs, longest=longest)
     graph = clean(trace(whole, inputs, kind.outputs, longest=longest), whole)

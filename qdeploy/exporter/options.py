@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from qdeploy import common_options as common
 from qdeploy.errors import CheckpointError
 from qdeploy.options import Options, option
+from qdeploy.types import PathLike
 
 HEAD, TRUST = "What the model is for", "What the checkpoint may do"
 
@@ -29,6 +30,13 @@ class ExportOptions(Options):
         group=HEAD,
         choices="qdeploy.sentence_layout:POOLING_MODES",
         error=CheckpointError,
+    )
+    tokenizer: PathLike | None = option(
+        None,
+        "Directory with the tokenizer and config.json of an ONNX file. Beside the file, or above"
+        " its onnx/, when left out.",
+        group=HEAD,
+        metavar="DIR",
     )
     allow_pickle: bool = option(
         False, "Read pickled weights, which can run code of their author.", group=TRUST

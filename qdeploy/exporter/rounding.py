@@ -9,12 +9,11 @@ has to be as near to that as torch's own FP32 is, within `ROUNDINGS` times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from qdeploy.errors import VerificationError
 from qdeploy.exporter.quiet import quiet
@@ -96,11 +95,39 @@ def agreement(model: PreTrainedModel, cases: Sequence[Case]) -> Agreement:
     Raises:
         VerificationError: a logit differs by more than the model's own rounding explains.
     """
+    return agreement_with(cases, Second("torch", "torch in FP64", lambda: _in_double(model, cases)))
+
+
+@dataclass(frozen=True)
+class Second:
+    """What computes the same outputs once more, to tell rounding from a fault.
+
+    Attributes:
+        first: words for what gave `Case.expected`.
+        name: words for what gives the second ones.
+        outputs: gives them, one for each case.
+    """
+
+    first: str
+    name: str
+    outputs: Callable[[], list[Array]]
+
+
+def agreement_with(cases: Sequence[Case], second: Second) -> Agreement:
+    """The same against any reference.
+
+    Args:
+        cases: at least one.
+        second: only asked where a case is beyond `TOLERANCE`.
+
+    Raises:
+        VerificationError: an output differs by more than the reference's own rounding explains.
+    """
     sizes: dict[str, float] = {}
     for case in cases:  # of all batches: one logit of one row may be near zero by chance
         sizes[case.name] = max(case.size, sizes.get(case.name, 0.0))
     alike = all(case.difference <= TOLERANCE * min(1.0, sizes[case.name]) for case in cases)
-    rounding = None if alike else _check_rounding(model, cases, sizes)
+    rounding = None if alike else _check_rounding(second, cases, sizes)
     absolute = max(case.difference for case in cases)
     relative = max(case.difference / (sizes[case.name] or 1.0) for case in cases)
     return Agreement(absolute, relative, rounding)
@@ -124,11 +151,9 @@ def check_comparable(case: Case) -> None:
         )
 
 
-def _check_rounding(
-    model: PreTrainedModel, cases: Sequence[Case], sizes: Mapping[str, float]
-) -> float:
-    """Compare torch and the graph with torch in FP64; return torch's own relative distance."""
-    exact = _in_double(model, cases)
+def _check_rounding(second: Second, cases: Sequence[Case], sizes: Mapping[str, float]) -> float:
+    """Compare both with the second reference; return the first one's own relative distance."""
+    exact = second.outputs()
     by = [sizes[case.name] or 1.0 for case in cases]
     own = max(
         _distance(case.expected, right) / s for case, right, s in zip(cases, exact, by, strict=True)
@@ -138,10 +163,10 @@ def _check_rounding(
         distance = _distance(case.found, right) / size
         if not distance <= bound:  # so that NaN fails as well
             raise VerificationError(
-                f"{case.name} of the exported graph differs from torch by {case.difference:.2e} "
-                f"({case.where}), {case.difference / size:.1e} of the largest; against torch in "
-                f"FP64 by {distance:.1e}, where torch's own FP32 differs by {own:.1e}, and at most "
-                f"{bound:.1e} was expected. {REPORT}"
+                f"{case.name} of the exported graph differs from {second.first} by "
+                f"{case.difference:.2e} ({case.where}), {case.difference / size:.1e} of the "
+                f"largest; against {second.name} by {distance:.1e}, where {second.first} itself "
+                f"differs by {own:.1e}, and at most {bound:.1e} was expected. {REPORT}"
             )
     return own
 
@@ -152,6 +177,8 @@ def _distance(found: Array, right: Array) -> float:
 
 def _in_double(model: PreTrainedModel, cases: Sequence[Case]) -> list[Array]:
     """Each case's output in FP64. The model is converted and back, which loses nothing."""
+    import torch
+
     outputs: list[Array] = []
     try:
         model.double()

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
@@ -106,21 +104,22 @@ def embedding_rows(model: PreTrainedModel) -> int:
         ) from None
 
 
-def check_vocabulary(
-    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, checkpoint: Checkpoint
-) -> None:
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, rows: int, directory: Path) -> None:
     """Compare the tokenizer with the embedding table: every token needs a row there.
 
     A regular or a framing token without a row is an error. Tokens that were added and never got
     one are a warning: texts without them are right, and `predict` names the token in the others.
 
+    Args:
+        rows: of the table; see `embedding_rows`.
+        directory: of the tokenizer, for the text.
+
     Raises:
         CheckpointError: the tokenizer is of another model, or no text can be encoded.
     """
-    rows = embedding_rows(model)
     if tokenizer.vocab_size > rows:
         raise CheckpointError(
-            f"The tokenizer of {checkpoint.tokenizer} has {tokenizer.vocab_size} tokens, and the "
+            f"The tokenizer of {directory} has {tokenizer.vocab_size} tokens, and the "
             f"model embeds {rows}: it is the tokenizer of another model. Save the right one there "
             "with `tokenizer.save_pretrained(...)`."
         )
@@ -132,7 +131,7 @@ def check_vocabulary(
         f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     )
     fact = (
-        f"{len(names)} tokens of {checkpoint.tokenizer} have no row in the model's table of {rows} "
+        f"{len(names)} tokens of {directory} have no row in the model's table of {rows} "
         f"embeddings: {listed}."
     )
     framing = [n for n in names if n in {getattr(tokenizer, key, None) for key in _FRAMING}]
@@ -150,18 +149,19 @@ def check_vocabulary(
     )
 
 
-def check_types(
-    tokenizer: PreTrainedTokenizerFast, inputs: Sequence[str], model: PreTrainedModel
-) -> None:
+def check_types(tokenizer: PreTrainedTokenizerFast, inputs: Sequence[str], kinds: object) -> None:
     """Refuse token types that the model has no row for.
+
+    Args:
+        inputs: names of the model's inputs.
+        kinds: `type_vocab_size` of config.json, or None.
 
     Raises:
         CheckpointError: naming `type_vocab_size`.
     """
-    kinds = getattr(model.config, "type_vocab_size", None)
     if "token_type_ids" not in inputs or not isinstance(kinds, int):
         return
-    encoded = tokenizer("one text", "another text")
+    encoded = tokenizer("one text", "another text", return_token_type_ids=True)
     largest = max(encoded["token_type_ids"])
     if largest >= kinds:
         raise CheckpointError(
@@ -201,6 +201,8 @@ def length_limit(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> 
     behind the padding index (seen by the position table's own `padding_idx`), and not more than the
     tokenizer's `model_max_length`.
     """
+    import torch
+
     positions = getattr(model.config, "max_position_embeddings", None)
     limit = int(tokenizer.model_max_length)
     if positions is None or positions <= 0:  # relative positions alone
@@ -215,14 +217,17 @@ def length_limit(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> 
     return min(positions, limit)
 
 
-def pad_token_id(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
+def pad_token_id(tokenizer: PreTrainedTokenizerFast, rows: int, configured: object) -> int:
     """The padding token: the tokenizer's, else the model's, else 0.
+
+    Args:
+        rows: of the table; see `embedding_rows`.
+        configured: `pad_token_id` of config.json, or None.
 
     Raises:
         CheckpointError: it has no row in the embedding table.
     """
-    rows = embedding_rows(model)
-    for value in (tokenizer.pad_token_id, getattr(model.config, "pad_token_id", None)):
+    for value in (tokenizer.pad_token_id, configured):
         if isinstance(value, int) and value >= rows:
             raise CheckpointError(
                 f"The padding token {value} has no row in the model's table of {rows} embeddings. "

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from qdeploy.errors import VerificationError
 from qdeploy.exporter import sample_texts
@@ -71,9 +70,9 @@ def verify_logits(
         VerificationError: the graph does not run, or a logit is not finite, or differs by more
             than the model's own rounding explains.
     """
-    session = _session(path)
+    session = open_graph(path)
     rng = np.random.default_rng(seed)
-    batches = list(_cases(model, tokenizer, interface, rng))
+    batches = list(batches_of(tokenizer, interface, embedding_rows(model), rng))
     cases: list[Case] = []
     for done, (kind, feeds) in enumerate(batches, 1):
         cases += _compare(model, session, kind, feeds, interface.outputs)
@@ -81,7 +80,12 @@ def verify_logits(
     return agreement(model, cases)
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def open_graph(path: Path) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime's CPU provider.
+
+    Raises:
+        VerificationError: it does not load.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -95,15 +99,17 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def _cases(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    interface: Interface,
-    rng: np.random.Generator,
+def batches_of(
+    tokenizer: PreTrainedTokenizerFast, interface: Interface, rows: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Batches of real and random rows at each shape: what they are, and int64 [B, S] by input.
+
+    Args:
+        rows: of the table of tokens.
+    """
     for at, (batch, length) in enumerate(interface.shapes()):
         yield "real text", _real(tokenizer, interface, batch, length, start=at)
-        yield "random tokens", _random(model, interface, batch, length, rng)
+        yield "random tokens", _random(rows, interface, batch, length, rng)
 
 
 def _real(
@@ -116,23 +122,24 @@ def _real(
         truncation=True,
         max_length=length,
         return_attention_mask=True,
+        return_token_type_ids="token_type_ids" in interface.inputs,
     )
     rows = {name: encoded[name] for name in interface.inputs}
     return {name: _padded(name, rows[name], length, interface) for name in interface.inputs}
 
 
 def _random(
-    model: PreTrainedModel, interface: Interface, batch: int, length: int, rng: np.random.Generator
+    rows: int, interface: Interface, batch: int, length: int, rng: np.random.Generator
 ) -> dict[str, Array]:
     """Random ids, the first row full and the others of random lengths."""
     lengths = [length, *rng.integers(1, length + 1, batch - 1).tolist()]
-    allowed = np.delete(np.arange(embedding_rows(model)), interface.pad_token_id)
-    rows: dict[str, list[list[int]]] = {
+    allowed = np.delete(np.arange(rows), interface.pad_token_id)
+    given: dict[str, list[list[int]]] = {
         "input_ids": [rng.choice(allowed, n).tolist() for n in lengths],
         "attention_mask": [[1] * n for n in lengths],
         "token_type_ids": [[0] * (n // 2) + [1] * (n - n // 2) for n in lengths],
     }
-    return {name: _padded(name, rows[name], length, interface) for name in interface.inputs}
+    return {name: _padded(name, given[name], length, interface) for name in interface.inputs}
 
 
 def _padded(name: str, rows: Sequence[Sequence[int]], length: int, interface: Interface) -> Array:
@@ -150,6 +157,8 @@ def _compare(
     feeds: dict[str, Array],
     outputs: Sequence[str],
 ) -> list[Case]:
+    import torch
+
     batch, length = feeds["input_ids"].shape
     where = f"{kind}, batch {batch}, sequence {length}"
     with quiet(), torch.no_grad():
@@ -194,7 +203,11 @@ def verify_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path, inputs: Seq
             side = tokenizer.truncation_side
             ours.enable_truncation(limit, strategy="longest_first", direction=side)
         with quiet():
-            options = {"truncation": truncate, "max_length": limit if truncate else None}
+            options = {
+                "truncation": truncate,
+                "max_length": limit if truncate else None,
+                "return_token_type_ids": "token_type_ids" in inputs,
+            }
             both, single = tokenizer(firsts, seconds, **options), tokenizer(firsts, **options)
         _compare_tokens(pairs, both, ours.encode_batch(list(pairs)), inputs)
         _compare_tokens(firsts, single, ours.encode_batch(firsts), inputs)

@@ -18,6 +18,7 @@ from qdeploy.schemas.fields import (
     Text,
     Token,
 )
+from qdeploy.schemas.onnx_source import OnnxFile
 from qdeploy.schemas.reading import ReadingFields
 
 
@@ -63,11 +64,15 @@ class HeadFacts(TypedDict):
 
 
 class Source(TypedDict):
-    """Where a directory was made from: a folder, or else what a hub or the package names."""
+    """Where a directory was made from: a folder, a file, or else what a hub or the package names.
+
+    `onnx` is there where it was an ONNX file, whose digest `sha256` then is.
+    """
 
     path: NotRequired[Text | None]
     id: NotRequired[Text | None]
     sha256: str
+    onnx: NotRequired[OnnxFile]
 
 
 class Interface(TypedDict):
@@ -88,8 +93,13 @@ class Interface(TypedDict):
 
 
 class Verification(TypedDict):
-    """What was compared with torch and transformers, and how far it agrees."""
+    """What was compared with torch and transformers, and how far it agrees.
 
+    Of an ONNX file the outputs are compared with that file instead, in ONNX Runtime; of one in
+    FP16 with its weights in FP32, and `max_rel_diff_fp16` is against the file as it stands.
+    """
+
+    max_rel_diff_fp16: NotRequired[float]
     max_abs_diff: NotRequired[float]
     max_rel_diff: NotRequired[float]
     fp32_rounding: NotRequired[float]

@@ -14,6 +14,7 @@ from qdeploy.exporter.checkpoint import find_checkpoint
 from qdeploy.exporter.tokenizer import (
     check_types,
     check_vocabulary,
+    embedding_rows,
     length_limit,
     load_tokenizer,
     model_inputs,
@@ -57,9 +58,9 @@ def test_inputs_are_those_that_both_sides_know() -> None:
 
 def test_padding_token() -> None:
     model, tokenizer = model_of("bert"), tiny_tokenizer("roberta")
-    assert pad_token_id(tokenizer, model) == 1
+    assert pad_token_id(tokenizer, embedding_rows(model), model.config.pad_token_id) == 1
     tokenizer.pad_token = None
-    assert pad_token_id(tokenizer, model) == 0
+    assert pad_token_id(tokenizer, embedding_rows(model), model.config.pad_token_id) == 0
 
 
 def test_vocabulary_file_is_converted(damaged: Path, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_tokenizer_of_another_model(bert: Path) -> None:
     model.resize_token_embeddings(100)
     checkpoint = find_checkpoint(bert)
     with pytest.raises(CheckpointError, match=r"has \d+ tokens, and the model embeds 100"):
-        check_vocabulary(load_tokenizer(checkpoint), model, checkpoint)
+        check_vocabulary(load_tokenizer(checkpoint), embedding_rows(model), checkpoint.tokenizer)
 
 
 def test_saved_file_holds_no_padding_and_no_truncation(bert: Path, tmp_path: Path) -> None:
@@ -117,17 +118,17 @@ def test_saved_file_holds_no_padding_and_no_truncation(bert: Path, tmp_path: Pat
 def test_added_tokens_without_a_row_are_named(bert: Path) -> None:
     checkpoint = find_checkpoint(bert)
     tokenizer, model = load_tokenizer(checkpoint), model_of("bert")
-    check_vocabulary(tokenizer, model, checkpoint)
+    check_vocabulary(tokenizer, embedding_rows(model), checkpoint.tokenizer)
     tokenizer.add_tokens([f"<t{at}>" for at in range(512 - len(tokenizer) + 7)])
     with pytest.warns(
         QDeployWarning, match="7 tokens of .* have no row in .* 512 emb.* and 2 more"
     ):
-        check_vocabulary(tokenizer, model, checkpoint)
+        check_vocabulary(tokenizer, embedding_rows(model), checkpoint.tokenizer)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(515)
     with pytest.raises(CheckpointError, match=r"<t\d+> stands in every batch, so none can run"):
-        check_vocabulary(tokenizer, model, checkpoint)
+        check_vocabulary(tokenizer, embedding_rows(model), checkpoint.tokenizer)
     with pytest.raises(CheckpointError, match="padding token 515 has no row"):
-        pad_token_id(tokenizer, model)
+        pad_token_id(tokenizer, embedding_rows(model), model.config.pad_token_id)
 
 
 def test_types_are_left_out_where_the_model_has_one(tmp_path: Path) -> None:
@@ -144,11 +145,11 @@ def test_types_that_the_model_has_no_row_for() -> None:
         tokenizer_object=Tokenizer.from_str(text),
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
-    check_types(tokenizer, ("token_type_ids",), model_of("bert"))
+    check_types(tokenizer, ("token_type_ids",), model_of("bert").config.type_vocab_size)
     with pytest.raises(
         CheckpointError, match=r"types up to 2, and the model embeds 2 \(type_vocab"
     ):
-        check_types(other, ("token_type_ids",), model_of("bert"))
+        check_types(other, ("token_type_ids",), model_of("bert").config.type_vocab_size)
 
 
 def test_mask_is_taken_from_a_tokenizer_that_does_not_list_it() -> None:

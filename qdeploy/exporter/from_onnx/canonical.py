@@ -1,0 +1,125 @@
+"""A file's graph in canonical form, step by step; each step is one file of this room.
+
+Order matters. Functions are inlined first, so that every step sees all nodes. Shapes are seen
+before anything is decided by them (`observe`), and again after sizes were simplified. Gelus,
+normalizations and masks are recognised once constants are folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    IdentityEliminationPass,
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
+
+from qdeploy.exporter.canonical import name_nodes, strip
+from qdeploy.exporter.fold import fold_constants
+from qdeploy.exporter.from_onnx.gelu import fuse_gelus
+from qdeploy.exporter.from_onnx.guards import drop_guards
+from qdeploy.exporter.from_onnx.inputs import prepare_inputs
+from qdeploy.exporter.from_onnx.layer_norm import fuse_layer_norms
+from qdeploy.exporter.from_onnx.masks import choose_masks
+from qdeploy.exporter.from_onnx.names import name_parameters, scope_nodes
+from qdeploy.exporter.from_onnx.observe import Observed, observe, set_shapes
+from qdeploy.exporter.from_onnx.opset import to_opset
+from qdeploy.exporter.from_onnx.refuse import check_encoder, check_float, table_rows
+from qdeploy.exporter.from_onnx.shapes import simplify_shapes
+from qdeploy.exporter.from_onnx.single import to_single
+from qdeploy.exporter.from_onnx.unfuse import unfuse
+
+_ROUNDS = 2  # sizes that a Reshape of sizes made are constants in the second
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph before its outputs are chosen.
+
+    Attributes:
+        model: the graph.
+        inputs: canonical name → name in the file.
+        vocabulary: rows of the table of tokens.
+        halved: the file was in FP16 or BF16.
+        fused: operators of ONNX Runtime's optimizer that were written out.
+        observed: shapes of its tensors.
+    """
+
+    model: ir.Model
+    inputs: Mapping[str, str]
+    vocabulary: int
+    halved: bool
+    fused: tuple[str, ...]
+    observed: Observed
+
+
+def prepare(model: ir.Model, origin: str, config: Mapping[str, object]) -> Prepared:
+    """Bring a file's graph into FP32, opset 20 and operators of ONNX, with known shapes, in place.
+
+    Raises:
+        CheckpointError: see the steps.
+    """
+    InlinePass()(model)
+    check_float(model, origin)
+    inputs = prepare_inputs(model, origin, config)
+    check_encoder(model, origin)
+    vocabulary = table_rows(model, origin)
+    halved = to_single(model)
+    scope_nodes(model.graph)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    set_shapes(model, observe(model, vocabulary, origin))
+    to_opset(model, origin)
+    fused = unfuse(model, origin)
+    observed = observe(model, vocabulary, origin)
+    return Prepared(model, inputs, vocabulary, halved, tuple(fused), observed)
+
+
+def plain(model: ir.Model) -> ir.Model:
+    """A file's graph in FP32 and otherwise as it stands, in place, to compare with."""
+    InlinePass()(model)
+    for value in [v for v in model.graph.inputs if v.is_initializer()]:
+        model.graph.inputs.remove(value)
+    to_single(model)
+    return model
+
+
+def finish(prepared: Prepared, origin: str) -> None:
+    """Bring a prepared graph with its canonical outputs into canonical form, in place."""
+    model = prepared.model
+    for _ in range(_ROUNDS):
+        observed = observe(model, prepared.vocabulary, origin)
+        set_shapes(model, observed)
+        simplify_shapes(model, observed)
+        _fold(model)
+    set_shapes(model, observe(model, prepared.vocabulary, origin))
+    fuse_layer_norms(model)
+    fuse_gelus(model)
+    drop_guards(model)
+    choose_masks(model)
+    fold_constants(model.graph)
+    CommonSubexpressionEliminationPass()(model)
+    name_parameters(model)
+    set_shapes(model, observe(model, prepared.vocabulary, origin))
+    name_nodes(model.graph)
+    strip(model)
+
+
+def _folds(node: ir.Node) -> bool | None:
+    """True of what the library leaves to keep files small, and files of ours may not have."""
+    return True if node.op_type == "ConstantOfShape" else None
+
+
+def _fold(model: ir.Model) -> None:
+    from onnxscript import optimizer
+
+    # not `optimizer.optimize`: its rules take an addition of 1e-12 for one of nothing
+    optimizer.fold_constants(model, should_fold=_folds)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    IdentityEliminationPass()(model)
+    CommonSubexpressionEliminationPass()(model)
+    RemoveUnusedNodesPass()(model)

@@ -1,0 +1,106 @@
+"""What config.json, tokenizer and graph say of a file's model, for its manifest."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qdeploy.errors import CheckpointError, QDeployWarning
+from qdeploy.exporter.from_onnx.inputs import counts_positions
+from qdeploy.exporter.from_onnx.outputs import Output, task_by_outputs
+from qdeploy.exporter.sentence_parts import SentenceParts
+from qdeploy.exporter.tasks import TASKS, Task, task_of
+from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS, unique
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_LONGEST = 512  # tokens, where neither config.json nor tokenizer says
+_NO_LIMIT = 1 << 20  # what transformers writes into a tokenizer without a limit is larger
+_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
+
+
+def task_of_file(
+    name: str,
+    config: Mapping[str, object],
+    outputs: Sequence[Output],
+    asked: str | None,
+    parts: SentenceParts | None,
+) -> Task:
+    """What the head is for: as asked, by config.json, or by the outputs.
+
+    Raises:
+        CheckpointError: nothing says it.
+    """
+    vectors = task_by_outputs(outputs) == EMBEDDINGS
+    try:
+        return task_of(name, config, None, asked, embeds=parts is not None or vectors)
+    except CheckpointError:
+        found = task_by_outputs(outputs)
+        # a base model's config.json names no head; one for logits has an output of that name
+        named = any(o.name in ("logits", "start_logits") for o in outputs)
+        if asked is not None or found is None or (config.get("architectures") and not named):
+            raise
+        return next(task for task in TASKS if task.name == found)
+
+
+def labels_of(config: Mapping[str, object], task: str, classes: int, origin: str) -> list[str]:
+    """Class names by index; none of embeddings, start and end of answers.
+
+    Raises:
+        CheckpointError: config.json names another number of classes than the graph has.
+    """
+    if task == EMBEDDINGS:
+        return []
+    given = config.get("id2label")
+    pairs = given.items() if isinstance(given, dict) else ()
+    named = {str(key): str(value) for key, value in pairs}
+    if task not in (SEQUENCES, TOKENS):
+        return [named.get(str(at), f"LABEL_{at}") for at in range(2)]
+    if not named:
+        warnings.warn(
+            f"config.json of {origin} names no classes, so they are called LABEL_0 and so on. "
+            "Write id2label into it.",
+            QDeployWarning,
+            stacklevel=3,
+        )
+        return [f"LABEL_{at}" for at in range(classes)]
+    if sorted(named, key=_order) != [str(at) for at in range(classes)]:
+        raise CheckpointError(
+            f"config.json of {origin} names {len(named)} classes ({', '.join(sorted(named)[:5])}), "
+            f"and the graph gives {classes} logits. It is the config.json of another model: pass "
+            "the right one with --tokenizer, or correct id2label (counted from 0)."
+        )
+    return list(unique([named[str(at)] for at in range(classes)]))
+
+
+def _order(key: str) -> tuple[int, str]:
+    return (int(key), "") if key.isdigit() else (_NO_LIMIT, key)
+
+
+def longest_row(config: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> int:
+    """Tokens that the model takes: by config.json, and not more than the tokenizer's limit."""
+    limit = int(tokenizer.model_max_length)
+    positions = config.get("max_position_embeddings", config.get("n_positions"))
+    if not isinstance(positions, int) or positions <= 0:
+        return limit if limit < _NO_LIMIT else _LONGEST
+    padding = config.get("pad_token_id")
+    if counts_positions(config) and isinstance(padding, int):
+        positions -= padding + 1
+    return min(positions, limit)
+
+
+def hidden_size(config: Mapping[str, object], model: ir.Model) -> int:
+    """Channels: by config.json, else those of the last normalization."""
+    for name in _SIZES:
+        size = config.get(name)
+        if isinstance(size, int):
+            return size
+    norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
+    scale = norms[-1].inputs[1] if norms else None
+    if scale is None or scale.const_value is None:
+        raise CheckpointError("config.json does not say hidden_size. Write it there.")
+    return scale.const_value.size
