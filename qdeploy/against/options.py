@@ -46,7 +46,7 @@ class AgainstOptions(Options):
     rebuild: PathLike | None = option(
         None,
         "Build an engine for ort-cpu from the FP32 model into this directory, on rows that are not"
-        " compared, and put it beside the two, timed too. It takes a model directory as --against.",
+        " compared, and put it beside the two, timed too.",
         group=AGAINST,
         is_path=True,
         metavar="ENGINE_DIR",

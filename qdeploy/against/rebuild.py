@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from qdeploy.against.options import AgainstOptions
@@ -12,6 +14,7 @@ from qdeploy.deploy.build import build_engine
 from qdeploy.errors import DataError, PlanError
 from qdeploy.files.artifact import kind_of, read_manifest
 from qdeploy.files.output import check_output
+from qdeploy.files.scratch import scratch
 from qdeploy.schemas.comparison import RebuiltFacts
 from qdeploy.types import Progress
 
@@ -23,28 +26,29 @@ def check_rebuild(against: Path, engine_dir: Path) -> None:
     """Refuse before any work what cannot be rebuilt.
 
     Raises:
-        PlanError: `against` is no model directory.
+        PlanError: `against` is an engine.
         OutputError: the engine directory is there already.
     """
-    if kind_of(against) != "model":
+    if kind_of(against) == "engine":
         raise PlanError(
-            f"--rebuild builds from a model directory, and --against is {against}. Make one with "
-            "`qdeploy export CHECKPOINT MODEL_DIR`, and name it with --against."
+            f"--rebuild builds from an FP32 file or a model directory, and --against is the engine "
+            f"{against}. Name the model that it was built from with --against."
         )
     check_output(engine_dir, "engine", force=False)
 
 
 def rebuild(
     against: Path,
-    engine_dir: Path,
+    tokenizer: Path,
     reading: Reading,
     asked: AgainstOptions,
     progress: Progress | None,
 ) -> RebuiltFacts:
-    """Build the engine; which rows calibrated it, its manifest says.
+    """Build the engine of `asked.rebuild`; which rows calibrated it, its manifest says.
 
     Args:
-        against: model directory.
+        against: model directory, or an FP32 file, which is exported first.
+        tokenizer: directory of the file's tokenizer.
         reading: of the rows that are compared.
 
     Raises:
@@ -58,19 +62,22 @@ def rebuild(
             f"{source} has {rows} row, and --rebuild calibrates on other rows than those "
             "that are compared. Give more rows with --data."
         )
-    build_engine(
-        against,
-        engine_dir,
-        strategy=asked.strategy,
-        target=TARGET,
-        data=source,
-        task=reading.task,
-        columns=reading.columns,
-        max_length=asked.max_length,
-        calibration_rows=min(_ROWS, rows // 2),
-        seed=asked.seed,
-        progress=progress,
-    )
+    assert asked.rebuild is not None
+    engine_dir = Path(asked.rebuild)
+    with _model_of(against, tokenizer, progress) as model:
+        build_engine(
+            model,
+            engine_dir,
+            strategy=asked.strategy,
+            target=TARGET,
+            data=source,
+            task=reading.task,
+            columns=reading.columns,
+            max_length=asked.max_length,
+            calibration_rows=min(_ROWS, rows // 2),
+            seed=asked.seed,
+            progress=progress,
+        )
     manifest = read_manifest(engine_dir, "engine")
     found = manifest.get("calibration")
     return {
@@ -81,3 +88,16 @@ def rebuild(
         "calibration": "" if found is None else found["data"],
         "source": manifest["source"],
     }
+
+
+@contextlib.contextmanager
+def _model_of(against: Path, tokenizer: Path, progress: Progress | None) -> Iterator[Path]:
+    """A model directory: the one that is named, or one exported from the file while this lasts."""
+    if kind_of(against) == "model":
+        yield against
+        return
+    from qdeploy.exporter.entry import export_model  # transformers, for files alone
+
+    with scratch("model") as folder:
+        export_model(against, folder / "model", tokenizer=tokenizer, progress=progress)
+        yield folder / "model"

@@ -83,7 +83,7 @@ def compare_files(
     files = {FP32: pair.against, FILE: pair.file}
     if asked.rebuild is not None:
         folder = Path(asked.rebuild)
-        built = rebuild(Path(against), folder, reading, asked, progress)
+        built = rebuild(Path(against), home.directory, reading, asked, progress)
         calibration = read_manifest(folder, "engine").get("calibration")
         seen = frozenset(calibration.get("row_hashes", ()) if calibration else ())
         files[REBUILT] = folder / GRAPH
