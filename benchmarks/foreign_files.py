@@ -151,6 +151,8 @@ def markdown_row(line: dict[str, Any]) -> str:
     saturates = f"{line['saturating']} of {line['int8_products']}" if line["saturating"] else "no"
     worst = line["worst"]
     costs = "" if worst is None else f"{short_name(worst['of'])}, {worst['alone_db']:.1f}"
+    if line["not_matched"]:
+        costs += f"{'; ' if costs else ''}{line['not_matched']} not known"
     return (
         f"| {line['label']} | {100 * line['agreement']:.2f} | {sqnr} | "
         f"{100 * line['accuracy']:.2f}{constant} | "
@@ -201,7 +203,7 @@ def main() -> None:
     engine = work / "peg"
     if not engine.exists():
         qdeploy.build(
-            work / "model", engine, strategy="peg", data=args.data, max_length=TOKENS,
+            work / "model", engine, strategy="peg", data=str(args.data), max_length=TOKENS,
             calibration_rows=ROWS,
         )  # fmt: skip
     report = compared(OURS, engine, work, args.data, args.limit)
