@@ -101,7 +101,11 @@ def test_figures_are_those_of_plain_onnx_runtime(
 def test_a_product_alone_is_as_noisy_as_a_file_of_it_alone(
     files: dict[int, Path], kind: str, tmp_path: Path
 ) -> None:
-    """The quantizer itself is told to quantize one node, with the same calibration."""
+    """The quantizer itself is told to quantize one node, with the same calibration.
+
+    In Q/DQ form it rounds an input for everybody who reads it, the residual sum too: there only a
+    product whose input nobody else reads is the same.
+    """
     exact = files[1]
     file = quantized(exact, kind, tmp_path / "quantized.onnx")
     report = qdeploy.inspect_against(file, exact, data="qnli-mini", limit=8, batch_size=8)
@@ -109,11 +113,16 @@ def test_a_product_alone_is_as_noisy_as_a_file_of_it_alone(
     assert products is not None
     reference = batch_of(exact, exact)
     known = {one["of"]: one["alone_db"] for one in products["products"]}
-    for name in ("layer.0.up.product/MatMul", "layer.0.down.product/MatMul"):
+    pairs = kind.startswith("qdq")
+    for part in ("down",) if pairs else ("up", "down"):
+        name = f"layer.0.{part}.product/MatMul"
         alone = batch_of(quantized(exact, kind, tmp_path / "one.onnx", [name]), exact)
         assert known[name] == pytest.approx(level(reference, alone), abs=PRODUCT_ALONE_DB)
     together = level(reference, batch_of(file, exact))
-    assert products["together_db"] == pytest.approx(together, abs=PRODUCT_ALONE_DB)
+    if pairs:
+        assert products["together_db"] > together
+    else:
+        assert products["together_db"] == pytest.approx(together, abs=PRODUCT_ALONE_DB)
 
 
 def test_products_are_found_under_other_names_and_in_another_order(
