@@ -117,7 +117,11 @@ def line_of(name: str, report: Any) -> dict[str, Any]:
     products = report["products"]
     known = [p for p in products["products"] if p["alone_db"] is not None] if products else []
     worst = min(known, key=lambda p: p["alone_db"], default=None)
-    processors = report["found"].get("processors")
+    # those whose codes prove it; of a product of two computed operands nothing is stored
+    processors = report["found"]["processors"]
+    saturating = [one for one in processors["saturating"] if one["largest_pair"] is not None]
+    unproved = len(processors["saturating"]) - len(saturating)
+    products_in_int8 = processors["products"] - unproved
     return {
         "label": name,
         "agreement": own["answers"]["agreement"],
@@ -131,8 +135,8 @@ def line_of(name: str, report: Any) -> dict[str, Any]:
         "mcnemar_p": own["answers"]["mcnemar_p"],
         "constant_predictor": own["answers"]["constant_predictor"],
         "int8_share": own["int8_share"],
-        "saturating": None if processors is None else len(processors["saturating"]),
-        "int8_products": 0 if processors is None else processors["products"],
+        "saturating": len(saturating),
+        "int8_products": products_in_int8,
         "size_mb": own["size_mb"],
         "worst": worst,
         "products_together_db": products["together_db"] if products else None,
