@@ -27,6 +27,7 @@ import qdeploy
 from qdeploy.data.rows import sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import QDeployError, QDeployWarning
+from qdeploy.files.artifact import sha256_file
 from qdeploy.names import short_name
 
 HERE = Path(__file__).parent
@@ -157,8 +158,11 @@ def markdown_row(line: dict[str, Any]) -> str:
     costs = "" if worst is None else f"{short_name(worst['of'])}, {worst['alone_db']:.1f}"
     if line["not_matched"]:
         costs += f"{'; ' if costs else ''}{line['not_matched']} not known"
+    label = line["label"]
+    if line.get("same_as", label) != label:
+        label += f" (the file of {line['same_as']})"
     return (
-        f"| {line['label']} | {100 * line['agreement']:.2f} | {sqnr} | "
+        f"| {label} | {100 * line['agreement']:.2f} | {sqnr} | "
         f"{100 * line['accuracy']:.2f}{constant} | "
         f"{100 * line['drop']:+.2f} ({low:+.2f} to {high:+.2f}) | {line['mcnemar_p']:.2g} | "
         f"{100 * line['int8_share']:.0f} | {saturates} | {costs} | {line['size_mb']:.1f} |"
@@ -192,14 +196,18 @@ def main() -> None:
     prepare(work, args.data)
     lines: list[dict[str, Any]] = []
     tools: dict[str, Any] = {}
+    known: dict[str, str] = {}
     for name, environment in TOOLS.items():
         made = run_tool(name, environment, work / "hub", work)
         line = {"label": name, "error": made.get("error")}
         if "error" not in made:
             tools[environment] = made["versions"]
+            file = Path(made["file"])
+            digest = sha256_file(file)
+            same = known.setdefault(digest, name)  # presets may make the same file, byte for byte
             try:
-                report = compared(name, Path(made["file"]), work, args.data, args.limit)
-                line = line_of(name, report)
+                report = compared(same, file, work, args.data, args.limit)
+                line = line_of(name, report) | {"sha256": digest, "same_as": same}
             except QDeployError as error:
                 line["error"] = str(error)[:300]
         lines.append(line)
