@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy import errors as errors
+from qdeploy.against.options import AgainstOptions
 from qdeploy.analyze.options import AnalyzeOptions
 from qdeploy.bundles.options import BundleOptions
 from qdeploy.calibrate.options import CalibrationOptions

@@ -9,9 +9,11 @@
     load(engine_dir).predict(pairs)   labels and scores
     predict_file(engine_dir, file)    the same, of a file or a pipe of rows
     bundle(engine_dir, out)           a directory that a server or another library loads
+    inspect_against(file, fp32)       what a quantized ONNX file of anybody loses
     inspect(path), doctor(), demo(directory)
 
-Each is the Python form of the command of that name. Importing this package loads none of torch,
+Each is the Python form of the command of that name (`inspect FILE --against FP32` of the one but
+last line). Importing this package loads none of torch,
 transformers, onnxruntime and matplotlib: a function loads what it needs when it is called.
 """
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         inspect,
+        inspect_against,
         load,
         predict_file,
         sweep,
@@ -57,6 +60,7 @@ __all__ = [
     "evaluate",
     "export",
     "inspect",
+    "inspect_against",
     "load",
     "predict_file",
     "sweep",

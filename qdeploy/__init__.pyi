@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeploy import errors as errors
+from qdeploy.against.options import AgainstOptions
 from qdeploy.analyze.options import AnalyzeOptions
 from qdeploy.bundles.options import BundleOptions
 from qdeploy.calibrate.options import CalibrationOptions
@@ -15,6 +16,7 @@ from qdeploy.evaluate.predictor import Predictor
 from qdeploy.exporter.options import ExportOptions
 from qdeploy.schemas.analysis import Analysis
 from qdeploy.schemas.built import BuiltForRows, Bundled
+from qdeploy.schemas.comparison import FileComparison
 from qdeploy.schemas.demo import Demo
 from qdeploy.schemas.doctor import MachineReport
 from qdeploy.schemas.evaluation import Evaluation
@@ -188,6 +190,26 @@ def inspect(
     target: str | None = ...,
     require_int8: float | None = ...,
 ) -> InspectedModel | InspectedEngine | InspectedFile: ...
+
+def inspect_against(
+    path: PathLike,
+    against: PathLike,
+    options: AgainstOptions | None = ...,
+    *,
+    html: PathLike | None = ...,
+    progress: Progress | None = ...,
+    data: PathLike | None = ...,
+    task: str = ...,
+    columns: Columns | str | None = ...,
+    limit: int | None = ...,
+    max_length: int | None = ...,
+    tokenizer: PathLike | None = ...,
+    rebuild: PathLike | None = ...,
+    strategy: str = ...,
+    batch_size: int = ...,
+    threads: int | None = ...,
+    seed: int = ...,
+) -> FileComparison: ...
 
 def load(
     engine_dir: PathLike,

@@ -22,3 +22,6 @@ WEIGHT_SQNR_FLOOR_DB = 42.0
 NOISE_MODEL_DB = 1.0
 # An equation computed in another order in FP64 and stored as FP32.
 FP32_ROUNDING = 1e-6
+# One product rounded by floats in the FP32 graph, against a file that multiplies it in integers:
+# the same sums but for FP32 rounding, which now and then turns a code of the output into the next.
+PRODUCT_ALONE_DB = 0.2

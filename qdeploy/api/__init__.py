@@ -9,7 +9,14 @@ raise the errors of `qdeploy.errors`, also of a full disk and of memory (`Machin
 from __future__ import annotations
 
 from qdeploy.api.make import analyze, build, bundle, calibrate, demo, export, sweep
-from qdeploy.api.use import doctor, evaluate, inspect, load, predict_file
+from qdeploy.api.use import (
+    doctor,
+    evaluate,
+    inspect,
+    inspect_against,
+    load,
+    predict_file,
+)
 
 __all__ = [
     "analyze",
@@ -21,6 +28,7 @@ __all__ = [
     "evaluate",
     "export",
     "inspect",
+    "inspect_against",
     "load",
     "predict_file",
     "sweep",

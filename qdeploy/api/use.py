@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qdeploy.against.options import AgainstOptions
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.machine.faults import explained
@@ -12,6 +13,7 @@ from qdeploy.types import PathLike, Progress, as_path
 
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
+    from qdeploy.schemas.comparison import FileComparison
     from qdeploy.schemas.doctor import MachineReport
     from qdeploy.schemas.evaluation import Evaluation
     from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
@@ -145,6 +147,48 @@ def inspect(
     from qdeploy.deploy.inspect import inspect_path
 
     return inspect_path(path, target, require_int8=require_int8)
+
+
+@explained()
+@documented(AgainstOptions)
+def inspect_against(
+    path: PathLike,
+    against: PathLike,
+    options: AgainstOptions | None = None,
+    *,
+    html: PathLike | None = None,
+    progress: Progress | None = None,
+    **fields: object,
+) -> FileComparison:
+    """Say what a quantized ONNX file of anybody loses against its FP32 file, on the same rows.
+
+    Both run on ONNX Runtime's CPU provider, each in a process of its own. `docs/foreign_files.md`
+    says what each figure means.
+
+    Args:
+        path: quantized .onnx file, or an engine directory with one.
+        against: its FP32 .onnx file, or a model directory, or an engine directory of fp32.
+        options: see below; each may be a keyword instead.
+        html: file for the report as one self-contained page.
+        progress: see the module.
+
+    Returns:
+        Agreement, noise and accuracy of each file, what each INT8 product costs, and what
+        `inspect` says of the quantized file.
+
+    Raises:
+        ModelError: no such files, files of two models, or one that does not run.
+        DataError: rows that cannot be read, or labels that are not the model's.
+        PlanError, OutputError, VerificationError: see `qdeploy.errors`.
+    """
+    from qdeploy.against.run import compare_files
+    from qdeploy.report.outputs import Outputs
+
+    asked = given_or(AgainstOptions, options, fields)
+    outputs = Outputs(html=as_path(html), given=(path, against, asked.data, asked.tokenizer))
+    report = compare_files(path, against, asked, progress=progress)
+    outputs.write(report)
+    return report
 
 
 @explained()

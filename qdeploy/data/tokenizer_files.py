@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qdeploy.data.lengths import USUAL_LIMIT
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import kind_of, read_json, read_manifest
 from qdeploy.files.integrity import SHA256, verify
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
+_NO_LIMIT = 1_000_000  # transformers writes 10³⁰ where a tokenizer has none
 # Keys of tokenizer_config.json.
 _MARKS = ("cls_token", "bos_token", "sep_token", "eos_token")
 
@@ -81,6 +83,44 @@ def read_tokenizer(directory: str | Path, *, how: str = SHA256) -> tuple[Tokeniz
         one_text=manifest["task"] == EMBEDDINGS,
         prompt=default_prompt(manifest),
         origin=f"{path}: ",
+    )
+
+
+def read_plain_tokenizer(
+    directory: Path,
+    *,
+    input_names: tuple[str, ...],
+    positions: int | None,
+    pad_token_id: int,
+    vocabulary: int | None,
+    one_text: bool,
+) -> tuple[Tokenizer, TokenizerFacts]:
+    """The same of a directory that qdeploy did not write, for a graph whose facts are known.
+
+    Args:
+        directory: with a tokenizer.json.
+        positions: tokens that the model takes, as its configuration says; None where it does not.
+        input_names, pad_token_id, vocabulary, one_text: of `TokenizerFacts`.
+
+    Raises:
+        ModelError: the tokenizer cannot be read.
+    """
+    form, config = _config(directory)
+    tokenizer = _load(directory / FILES[0])
+    limits = [positions, config.get("model_max_length")]
+    known = [n for n in limits if isinstance(n, int) and 0 < n < _NO_LIMIT]
+    padding = _token_id(tokenizer, config.get("pad_token"))
+    return tokenizer, TokenizerFacts(
+        input_names=input_names,
+        max_length=min(known, default=USUAL_LIMIT),
+        pad_token_id=pad_token_id if padding is None else padding,
+        truncation_side=form.truncation_side,
+        padding_side=form.padding_side,
+        special_tokens=_specials(tokenizer, config),
+        unknown_id=_token_id(tokenizer, config.get("unk_token")),
+        vocabulary=vocabulary,
+        one_text=one_text,
+        origin=f"{directory}: ",
     )
 
 

@@ -14,11 +14,22 @@ from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
 from qdeploy.deploy.saturation import pair_sums, processors_of
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError
+from qdeploy.graph.constants import constant
 from qdeploy.onnx_file.check import load_graph
 from qdeploy.schemas.inspection import Contract, InspectedFile, RuleSummary
 
 _REMEDY = "Take it anew from where it was made."
 _SHOWN = 3  # places of a rule
+# Where token ids enter, what they may pass, and what a table may pass, until a row is picked.
+_IDS, _SAME_IDS = "input_ids", ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+_RESTORING = ("DequantizeLinear", "QuantizeLinear", "Cast", "Identity")
+# (operator, input of the ids) → input of the table
+_TABLES = {
+    ("Gather", 1): 0,
+    ("GatherBlockQuantized", 1): 0,
+    ("EmbedLayerNormalization", 0): 2,
+    ("QEmbedLayerNormalization", 0): 2,
+}
 
 
 def describe(path: Path, target: str | None = None) -> InspectedFile:
@@ -35,6 +46,8 @@ def describe(path: Path, target: str | None = None) -> InspectedFile:
     found: InspectedFile = {
         "kind": "onnx",
         "inputs": {str(v.name): str(v.shape) for v in model.graph.inputs},
+        "outputs": {str(v.name): str(v.shape) for v in model.graph.outputs},
+        "vocabulary": vocabulary_of(model),
         "operators": dict(Counter(node.op_type for node in model.graph).most_common()),
     }
     if target is not None:
@@ -45,6 +58,36 @@ def describe(path: Path, target: str | None = None) -> InspectedFile:
     processors = processors_of(pair_sums(model))
     found["processors"] = processors
     return {**found, "int8": check, "layers": layers, "float": causes_of_float(gemms)}
+
+
+def vocabulary_of(model: ir.Model) -> int | None:
+    """Rows of the table that `input_ids` picks from; None where none is found."""
+    ids = next((v for v in model.graph.inputs if v.name == _IDS), None)
+    pending, met = [ids], set[ir.Value]()
+    while pending:
+        value = pending.pop()
+        if value is None or value in met:
+            continue
+        met.add(value)
+        for node, at in value.uses():
+            table = _TABLES.get((node.op_type, at))
+            rows = None if table is None else _rows(node.inputs[table])
+            if rows is not None:
+                return rows
+            if node.op_type in _SAME_IDS:
+                pending += node.outputs
+    return None
+
+
+def _rows(table: ir.Value | None) -> int | None:
+    """Rows of a matrix that is stored, whatever restores its numbers."""
+    while table is not None:
+        found = constant(table)
+        if found is not None:
+            return int(found.shape[0]) if found.ndim == 2 else None
+        node = table.producer()
+        table = node.inputs[0] if node is not None and node.op_type in _RESTORING else None
+    return None
 
 
 def _broken_rules(path: Path, model: ir.Model, target: str) -> Contract:

@@ -25,6 +25,7 @@ from qdeploy.machine.remedies import missing_package
 from qdeploy.onnx_file.check import check_file
 
 if TYPE_CHECKING:  # the process that looks starts with little
+    from qdeploy.schemas.comparison import ProductsNoise
     from qdeploy.schemas.inspection import CompiledFile, InspectedFile
 
 # Processor time and memory that a look takes at most: a start of the libraries (1 s, 0.1 GB), and
@@ -36,6 +37,8 @@ MOST_SECONDS, MOST_BYTES = 120, 32_000_000_000  # of the largest encoders: 1.5·
 # A compiler takes as many times that time and memory at most: TensorRT-RTX was seen to take 3 s and
 # 0.7 GB of 90 MB.
 COMPILE, COMPILING = "compile", 4
+# The FP32 file is run once for each product of the other: in FP32, on a batch of rows.
+NOISE, RUNNING = "noise", 16
 # Packages are not looked for in the working directory, where the file may have brought some.
 _START = (
     "import sys; sys.path[:] = filter(None, sys.path); "
@@ -82,6 +85,24 @@ def look_compiled(path: Path, target: str) -> CompiledFile:
     }
 
 
+def look_noise(path: Path, request: Path) -> ProductsNoise:
+    """What `product_noise.noise_of_request` says of a file.
+
+    Args:
+        request: of that function; the FP32 file in it was found good too.
+
+    Raises:
+        ModelError: see `look`.
+    """
+    answer, end = _asked(path, check_file(path), [NOISE, os.path.abspath(request)], RUNNING)
+    if answer is None:
+        raise _stopped(path, end)
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["text"])
+    found: ProductsNoise = answer["result"]
+    return found
+
+
 def _asked(
     path: Path, size: int, what: list[str], times: int = 1
 ) -> tuple[dict[str, Any] | None, str]:
@@ -101,7 +122,7 @@ def _asked(
         try:
             done = subprocess.run(
                 command,
-                env=_environment(folder),
+                env=environment(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -140,7 +161,7 @@ def _seconds(size: int, times: int = 1) -> int:
     return times * min(int(SECONDS + SECONDS_PER_MB * size / 1e6), MOST_SECONDS)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """This process' environment: the same qdeploy, and files in a folder that goes afterwards."""
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     # faster to start, and no more memory than is used: OpenBLAS reserves some for each thread
@@ -150,6 +171,11 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _bound(size: int, times: int = 1) -> None:
     """Set the limits of this process, where the system has such."""
+    bound(size, times, timed=True)
+
+
+def bound(size: int, times: int, *, timed: bool) -> None:
+    """The same; `timed` is False where whoever started this process watches its time."""
     try:
         import resource
     except ImportError:  # Windows
@@ -157,10 +183,11 @@ def _bound(size: int, times: int = 1) -> None:
     memory = min(times * (BYTES + BYTES_PER_BYTE * size), MOST_BYTES)
     limits = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: _seconds(size, times),
         resource.RLIMIT_DATA: memory,
         resource.RLIMIT_FSIZE: memory,
     }
+    if timed:
+        limits[resource.RLIMIT_CPU] = _seconds(size, times)
     for kind, most in limits.items():
         hard = resource.getrlimit(kind)[1]
         soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -168,8 +195,14 @@ def _bound(size: int, times: int = 1) -> None:
             resource.setrlimit(kind, (soft, hard))
 
 
-def _found(path: Path, target: str | None = None, how: str = "") -> InspectedFile | CompiledFile:
+def _found(
+    path: Path, target: str | None = None, how: str = ""
+) -> InspectedFile | CompiledFile | ProductsNoise:
     """What a process was started for."""
+    if target == NOISE:
+        from qdeploy.deploy.product_noise import noise_of_request
+
+        return noise_of_request(path, Path(how))
     if target is not None and how == COMPILE:
         from qdeploy.deploy.targets.registry import TARGETS
 
@@ -180,12 +213,12 @@ def _found(path: Path, target: str | None = None, how: str = "") -> InspectedFil
 
 
 def main(words: list[str]) -> None:
-    """Entry of the process: FILE RESULT SIZE [TARGET [COMPILE]].
+    """Entry of the process: FILE RESULT SIZE [TARGET [COMPILE] | NOISE REQUEST].
 
     It writes {"result"} or {"error", "text"} as JSON.
     """
     path, result, size, *what = words
-    _bound(int(size), COMPILING if COMPILE in what else 1)
+    _bound(int(size), COMPILING if COMPILE in what else RUNNING if NOISE in what else 1)
     try:
         answer: dict[str, object] = {"result": _found(Path(path), *what)}
     except RecursionError:

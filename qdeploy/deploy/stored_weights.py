@@ -60,14 +60,37 @@ class StoredWeight:
         """Of the forms that it may take in an optimized graph: centred codes, and floats."""
         if self.codes.dtype.kind not in "iu":
             return frozenset({_fingerprint(self.codes)})
-        whole = self.codes.astype(np.int32)
-        if self.zero_point is not None:
-            whole = whole - _along(self.zero_point.astype(np.int32), whole.shape, self.axis)
+        whole = self._centred()
         found = {_fingerprint(whole)}
         if self.scale is not None:
-            scale = _along(self.scale.astype(np.float32), whole.shape, self.axis)
-            found.add(_fingerprint(whole.astype(np.float32) * scale))
+            found.add(_fingerprint(self.floats(self.scale)))
         return frozenset(found)
+
+    def floats(self, scale: Array | None = None) -> Array:
+        """Its numbers, float32: the codes around their zero point, times a scale.
+
+        Args:
+            scale: where it is not stored beside the codes; None takes `self.scale`, or 1.
+        """
+        whole = self._centred().astype(np.float32)
+        scale = self.scale if scale is None else scale
+        if scale is None:
+            return whole
+        return whole * _along(scale.astype(np.float32), whole.shape, self.axis)
+
+    def steps(self, scale: Array) -> Array:
+        """The scale of each number, float32, in the shape of the codes."""
+        step = _along(scale.astype(np.float32), self.codes.shape, self.axis)
+        return np.broadcast_to(step, self.codes.shape)
+
+    def _centred(self) -> Array:
+        """The codes around their zero point, int32; floats as they are."""
+        if self.codes.dtype.kind not in "iu":
+            return self.codes
+        whole: Array = self.codes.astype(np.int32)
+        if self.zero_point is not None:
+            whole = whole - _along(self.zero_point.astype(np.int32), whole.shape, self.axis)
+        return whole
 
 
 def weight_of(product: Product) -> StoredWeight | None:

@@ -11,10 +11,11 @@ from qdeploy.errors import OutputError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.kept import note
 from qdeploy.files.whole import check_file, check_reports, write_file
-from qdeploy.report import analysis, analysis_pictures, evaluation, sweep
+from qdeploy.report import analysis, analysis_pictures, comparison, evaluation, sweep
 from qdeploy.report.card import model_card
 from qdeploy.report.page import Page, remedy, render
 from qdeploy.schemas.analysis import is_analysis
+from qdeploy.schemas.comparison import is_comparison
 from qdeploy.schemas.evaluation import is_evaluation
 from qdeploy.schemas.sweep import is_sweep
 
@@ -79,6 +80,8 @@ def _page(report: Mapping[str, object]) -> Page:
         return evaluation.page(report)
     if is_analysis(report):
         return analysis.page(report)
+    if is_comparison(report):
+        return comparison.page(report)
     assert is_sweep(report)
     return sweep.page(report)
 

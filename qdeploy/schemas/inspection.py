@@ -216,12 +216,15 @@ class CompiledFile(TypedDict):
 class InspectedFile(MayHaveFloatCauses):
     """An ONNX file: its kernels, or where it breaks a target's rules.
 
+    `vocabulary`: rows of the table that token ids pick from, where one is found.
     `compiled` stands beside `contract` where a compiler is installed that needs no device.
     `planned_gemms_of_engine` stands where the file is an engine's, which plans another number.
     """
 
     kind: Literal["onnx"]
     inputs: dict[str, str]
+    outputs: dict[str, str]
+    vocabulary: Count | None
     operators: dict[str, Count]
     contract: NotRequired[Contract]
     compiled: NotRequired[CompiledFile]
