@@ -9,6 +9,7 @@
     load(engine_dir).predict(pairs)   labels and scores
     predict_file(engine_dir, file)    the same, of a file or a pipe of rows
     bundle(engine_dir, out)           a directory that a server or another library loads
+    verify(engine_dir), sign(…)       whether an engine is whole, and does here what it did there
     inspect(path), doctor(), demo(directory)
 
 Each is the Python form of the command of that name. Importing this package loads none of torch,
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         inspect,
         load,
         predict_file,
+        sign,
         sweep,
+        verify,
     )
 
 from qdeploy._callable import CALLABLE, Package
@@ -59,7 +62,9 @@ __all__ = [
     "inspect",
     "load",
     "predict_file",
+    "sign",
     "sweep",
+    "verify",
 ]
 
 # Names that are modules; those that are functions as well are callable modules (docs/adr/0001).

@@ -43,7 +43,7 @@ FLOORS = (
     ("data", "graph", "models"),
     ("exporter", "calibrate"),
     ("deploy", "analyze"),
-    ("evaluate", "report", "bundles"),
+    ("evaluate", "report", "bundles", "verification"),
     ("autotune", "demo"),
     ("sweep",),
     ("api",),
@@ -59,6 +59,7 @@ FORBIDDEN = {
     "evaluate": ("calibrate", "models", "graph"),
     "exporter": ("graph",),
     "analyze": ("models",),
+    "verification": ("models", "graph", "exporter"),
     "report": ("calibrate", "data", "graph", "models", "onnx_file"),
     "sweep": ("models",),
     "cli": (

@@ -9,7 +9,7 @@ raise the errors of `qdeploy.errors`, also of a full disk and of memory (`Machin
 from __future__ import annotations
 
 from qdeploy.api.make import analyze, build, bundle, calibrate, demo, export, sweep
-from qdeploy.api.use import doctor, evaluate, inspect, load, predict_file
+from qdeploy.api.use import doctor, evaluate, inspect, load, predict_file, sign, verify
 
 __all__ = [
     "analyze",
@@ -23,5 +23,7 @@ __all__ = [
     "inspect",
     "load",
     "predict_file",
+    "sign",
     "sweep",
+    "verify",
 ]

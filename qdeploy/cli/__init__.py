@@ -31,6 +31,7 @@ from qdeploy.cli.inspect import inspect
 from qdeploy.cli.predict import predict
 from qdeploy.cli.signals import Asked, listening
 from qdeploy.cli.sweep import sweep
+from qdeploy.cli.verify import sign, verify
 from qdeploy.errors import QDeployError, QDeployWarning
 from qdeploy.files import kept
 from qdeploy.machine.faults import machine_fault
@@ -103,7 +104,7 @@ def cli() -> None:
 
 for _command in (
     *(export, calibrate, analyze, build, evaluate, predict, bundle),
-    *(inspect, sweep, doctor, demo),
+    *(verify, sign, inspect, sweep, doctor, demo),
 ):
     cli.add_command(_command)
 

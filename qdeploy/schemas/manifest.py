@@ -24,8 +24,8 @@ from qdeploy.schemas.reading import ReadingFields
 class Contents(TypedDict):
     """What every manifest says of its directory.
 
-    `files` has the sha256 of each. `sizes`, bytes, and `sealed`, digests of the other fields, came
-    with a later version.
+    `files` has the sha256 of each. `sizes`, bytes, `sealed`, digests of the other fields, and
+    `digest`, of the file itself (`qdeploy.files.own_digest`), came with later versions.
     """
 
     schema: Positive
@@ -34,6 +34,7 @@ class Contents(TypedDict):
     sizes: NotRequired[dict[FileName, Count]]
     sealed: NotRequired[dict[str, str]]
     versions: NotRequired[dict[str, str]]
+    digest: NotRequired[Digest]
 
 
 class EmbeddingFacts(TypedDict):

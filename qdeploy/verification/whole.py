@@ -1,0 +1,63 @@
+"""Whether the files of an engine directory are those that were built, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdeploy.figures import counted, megabytes
+from qdeploy.files import own_digest
+from qdeploy.files.artifact import MANIFEST, open_regular, read_manifest, sha256_file
+from qdeploy.schemas.manifest import EngineManifest
+
+SIGNATURE_FILE = "model.sig"
+_NAMED = 3
+
+
+def faults_of(directory: Path) -> tuple[list[str], str]:
+    """What is wrong with the files, a clause each; and how many there are, for where nothing is.
+
+    Every byte counts: a file by its sha256 in qdeploy.json, and that by the digest of itself.
+
+    Raises:
+        ModelError: not an engine directory.
+    """
+    try:
+        with open_regular(directory / MANIFEST) as stream:
+            content = stream.read()
+    except OSError:
+        content = b""  # which `read_manifest` names
+    if content and not own_digest.holds(content):
+        if b'"kind": "engine"' not in content:
+            read_manifest(directory, "engine")  # says which kind it is of, where it is another
+        return [f"{MANIFEST} is not as `qdeploy build` wrote it"], ""
+    manifest = read_manifest(directory, "engine")
+    faults = [
+        f"{name} {fault}"
+        for name in sorted(listed(manifest))
+        if (fault := _fault(directory / name, listed(manifest)[name]))
+    ]
+    known = {*listed(manifest), MANIFEST, SIGNATURE_FILE}
+    there = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    faults += [f"{name} came later" for name in sorted(there - known)]
+    size = sum(manifest.get("sizes", {}).values()) / 1e6
+    return faults, f"{counted(len(known) - 1, 'file')}, {megabytes(size)} MB"
+
+
+def listed(manifest: EngineManifest) -> dict[str, str]:
+    """sha256 by name."""
+    return manifest.get("files", {})
+
+
+def named(faults: list[str]) -> str:
+    """The first faults, and how many more there are."""
+    more = len(faults) - _NAMED
+    return "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _fault(path: Path, digest: str) -> str:
+    try:
+        return "" if sha256_file(path) == digest else "is not the file that was built"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
