@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from qdeploy.figures import counted, megabytes
@@ -11,6 +12,7 @@ from qdeploy.schemas.manifest import EngineManifest
 
 SIGNATURE_FILE = "model.sig"
 _NAMED = 3
+_OTHER_KIND = re.compile(rb'^  "kind": "(model|bundle|demo)"', re.MULTILINE)
 
 
 def faults_of(directory: Path) -> tuple[list[str], str]:
@@ -27,8 +29,8 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
     except OSError:
         content = b""  # which `read_manifest` names
     if content and not own_digest.holds(content):
-        if b'"kind": "engine"' not in content:
-            read_manifest(directory, "engine")  # says which kind it is of, where it is another
+        if _OTHER_KIND.search(content):
+            read_manifest(directory, "engine")  # says which kind it is of
         return [f"{MANIFEST} is not as `qdeploy build` wrote it"], ""
     manifest = read_manifest(directory, "engine")
     faults = [
