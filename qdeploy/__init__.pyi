@@ -73,6 +73,7 @@ def build(
     scope: str = ...,
     activations: str | None = ...,
     weights: str = ...,
+    cpu: str = ...,
     percentile: float = ...,
     mixed: str = ...,
     alpha: float | str = ...,

@@ -20,6 +20,7 @@ WEIGHTS = ("per-channel", "per-tensor")
 MIXED_SETS = ("ffn", "auto")
 AUTO, NONE = "auto", "none"
 FOLDED, EVERYWHERE = "folded", "everywhere"
+ANY_CPU, NATIVE = "any", "native"
 PRE_QUANT_SCALES = (NONE, FOLDED, EVERYWHERE)
 # A group of a GEMM's input is a product of its own, so that graph and time grow with K. The paper's
 # accuracy is back at K = 4 (docs/reproduction.md).
@@ -75,6 +76,13 @@ class PlanOptions(Options):
         choices=SCHEMES,
     )
     weights: str = option("per-channel", "Scales of the int8 weights.", group=HOW, choices=WEIGHTS)
+    cpu: str = option(
+        ANY_CPU,
+        "any: no INT8 product can saturate on a processor without VNNI (AVX2, the first AVX-512)."
+        " native: whatever this machine's processor multiplies as it is. Of CPU targets.",
+        group=HOW,
+        choices=(ANY_CPU, NATIVE),
+    )
     percentile: float = option(
         99.99,
         "percentile: percent of the values kept on each side.",

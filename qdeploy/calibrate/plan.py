@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from qdeploy.calibrate.affine import Affine
+from qdeploy.calibrate.options import ANY_CPU
 from qdeploy.errors import PlanError
 from qdeploy.files.artifact import read_json
 from qdeploy.schemas.checked import check
@@ -141,6 +142,11 @@ class Plan:
     def quantized_gemms(self) -> tuple[str, ...]:
         """Names of the GEMMs that must run in 8 bits, INT8 or FP8."""
         return tuple(name for name, gemm in self.gemms.items() if gemm.precision != FLOAT)
+
+    @property
+    def any_cpu(self) -> bool:
+        """Whether its weights are to be the same numbers on every processor."""
+        return self.options.get("cpu", ANY_CPU) == ANY_CPU
 
     def treatment(self, tensor: str) -> Treatment:
         """What happens to a tensor; `Float` for one that is no site of this plan."""

@@ -33,6 +33,7 @@ _LINES = (
     "noise",
     "planned_gemms",
     "other_products",
+    "processors",
 )
 _STATISTICS = 3  # calibrations that the summary lists
 _OPERATORS = 8
@@ -136,6 +137,8 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
     if check or not compiled:
         text = str(check["summary"]) if check else f"{planned}; no kernel was looked at"
         rows.append((eight_bits(found["strategy"]), text))
+    if (processors := found.get("processors")) is not None:
+        rows.append(("processors", processors["summary"]))
     if (less := found["left_out"]) and (text := choices.left_out(less)):
         rows.append(("left out", text))
     if (noise := found["noise"]) is not None:

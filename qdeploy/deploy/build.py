@@ -24,6 +24,7 @@ from qdeploy.deploy.planning import plan_of, summary
 from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
 from qdeploy.deploy.roofline.summary import estimates
+from qdeploy.deploy.saturation import pair_sums, processors_of
 from qdeploy.deploy.store_canary import store_canary
 from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, VerificationError
@@ -133,6 +134,8 @@ def _write_engine(
     report("certify", 0, 1)
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
+    if not request.target.on_gpu:
+        certificate["processors"] = processors_of(pair_sums(lowered.model))
     planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
     if request.asked.strategy not in (FP32, FP16):
         _warn_of_unplanned(certificate, planned)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from qdeploy.deploy.by_layer import by_layer, causes_of_float
 from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
+from qdeploy.deploy.saturation import pair_sums, processors_of
 from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import ModelError
 from qdeploy.onnx_file.check import load_graph
@@ -41,6 +42,8 @@ def describe(path: Path, target: str | None = None) -> InspectedFile:
     check = certify_file(path)
     gemms = check["gemms"]
     layers = by_layer([], gemms, ran=True)
+    processors = processors_of(pair_sums(model))
+    found["processors"] = processors
     return {**found, "int8": check, "layers": layers, "float": causes_of_float(gemms)}
 
 

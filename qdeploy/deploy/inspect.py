@@ -238,6 +238,7 @@ def _engine(directory: Path) -> InspectedEngine:
         "other_products": others,
         "int8": check,
         "compiled": certificate.get("compiled"),
+        "processors": certificate.get("processors"),
         "estimate": manifest.get("estimate"),
     }
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from pathlib import Path
 
 from qdeploy.deploy.engine import Engine
+from qdeploy.deploy.processors import holds_here
 from qdeploy.deploy.targets.base import Target
 from qdeploy.deploy.targets.registry import TARGETS
-from qdeploy.errors import ModelError, TargetError
+from qdeploy.errors import ModelError, QDeployError, QDeployWarning, TargetError
 from qdeploy.files.artifact import MANIFEST, read_manifest
 from qdeploy.files.integrity import GRAPHS, SHA256, verify
 from qdeploy.machine.threads import check_threads
@@ -37,6 +40,8 @@ def open_engine(
     verify(directory, manifest, GRAPHS, how=how)
     if os.path.lexists(directory / GRAPH):  # a target that compiles has no need of one
         check_inside(directory / GRAPH)
+    if not simulate:
+        _warn_of_processor(directory)
     engine = _open(directory, manifest, threads, simulate=simulate)
     check_names(directory, engine.input_names, engine.output_names, manifest)
     return engine
@@ -54,6 +59,17 @@ def _open(directory: Path, manifest: EngineFields, threads: int, *, simulate: bo
             "that target works, or run the graph here with --simulate."
         )
     return target.open(directory, manifest, threads)
+
+
+def _warn_of_processor(directory: Path) -> None:
+    """Warn where INT8 products give other sums on this processor than on the one that built."""
+    from qdeploy.deploy.certificate import read_certificate
+
+    found = None
+    with contextlib.suppress(QDeployError):  # engines run without it
+        found = read_certificate(directory).get("processors")
+    if found is not None and (text := holds_here(found)) is not None:
+        warnings.warn(f"{directory}: {text}", QDeployWarning, stacklevel=4)
 
 
 def _target_of(directory: Path, manifest: EngineFields) -> Target:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qdeploy.calibrate.options import (
+    ANY_CPU,
     EVERYWHERE,
+    NATIVE,
     NOISE_TARGET,
     NONE,
     RANKS,
@@ -20,6 +22,7 @@ from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.head import head_of
+from qdeploy.machine.processor import EXACT, instruction_set
 from qdeploy.options import defaults
 
 _USUAL = parse_shape(str(defaults(BuildOptions)["opt_shape"]))
@@ -62,6 +65,8 @@ class Request:
             target.activations if calibrated and asked.strategy != FP8 else ASYMMETRIC,
             target.pre_quant_scale if asked.strategy == "peg" else NONE,
         )
+        if instruction_set() not in EXACT:  # where pairs saturate, codes that do not fit are wrong
+            plan = replace(plan, cpu=ANY_CPU)
         rest = target.choose_rest(asked.rest_precision)
         if asked.strategy == FP32 and rest == HALF:
             rest = "f32"  # such an engine has no FP16 in it
@@ -118,6 +123,10 @@ class Request:
             raise TargetError(
                 f"--int8-residuals is of targets that add in INT8 ({', '.join(able)}); "
                 f"{target.name} does not."
+            )
+        if self.asked.plan.cpu == NATIVE and target.on_gpu:
+            raise TargetError(
+                f"--cpu native is of CPU targets; {target.name} is none. Leave it out."
             )
         if self.asked.padding == REMOVED and not target.drops_padding:
             raise TargetError(

@@ -119,6 +119,35 @@ class Compiled(Int8):
     launches: Count
 
 
+class SaturatingGemm(TypedDict):
+    """A product that can saturate where pairs of products are added in 16 bits.
+
+    `largest_pair` is the largest sum of two int8 codes of one sign, None where both operands are
+    computed; `columns_over` has a pair above the limit.
+    """
+
+    gemm: str
+    largest_pair: Count | None
+    columns_over: Count
+
+
+class Processors(TypedDict):
+    """On which processors the numbers of INT8 products hold.
+
+    `made_on` is the instruction set of the machine that built the engine. `proved`: no pair of
+    codes is above `pair_limit`, in any of so many `products`, so that all instruction sets give the
+    same sums.
+    """
+
+    made_on: Text
+    proved: bool
+    products: Count
+    largest_pair: Count
+    pair_limit: Count
+    saturating: list[SaturatingGemm]
+    summary: Text
+
+
 class Certificate(TypedDict):
     """certificate.json; `int8` is of a run, which a dry run has not."""
 
@@ -127,6 +156,7 @@ class Certificate(TypedDict):
     flops_measured: bool
     int8: NotRequired[Int8 | None]
     compiled: NotRequired[Compiled | None]
+    processors: NotRequired[Processors]
 
 
 def require_possible(found: Certificate) -> None:

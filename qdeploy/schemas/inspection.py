@@ -6,7 +6,13 @@ from typing import Literal, TypeAlias
 
 from typing_extensions import NotRequired, TypedDict
 
-from qdeploy.schemas.certificate import Compiled, Int8, OtherProduct, PlannedGemm
+from qdeploy.schemas.certificate import (
+    Compiled,
+    Int8,
+    OtherProduct,
+    PlannedGemm,
+    Processors,
+)
 from qdeploy.schemas.fields import Count, Positive, Precision, Share, TaskName, TimeShare
 from qdeploy.schemas.manifest import (
     Calibration,
@@ -151,6 +157,7 @@ class InspectedEngine(SharedFacts, PlannedFacts, FloatCauses):
     other_products: dict[str, OtherProduct]
     int8: Int8 | None
     compiled: Compiled | None
+    processors: Processors | None
     estimate: EstimateFields | None
 
 
@@ -219,6 +226,7 @@ class InspectedFile(MayHaveFloatCauses):
     contract: NotRequired[Contract]
     compiled: NotRequired[CompiledFile]
     int8: NotRequired[Int8]
+    processors: NotRequired[Processors]
     layers: NotRequired[list[Layer]]
     planned_gemms_of_engine: NotRequired[Count]
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.open import open_engine
-from qdeploy.errors import GateError, QDeployError, TargetError
+from qdeploy.deploy.processors import holds_here
+from qdeploy.errors import GateError, ModelError, QDeployError, QDeployWarning, TargetError
 from qdeploy.files.artifact import read_manifest
+from qdeploy.machine.processor import CALLED, instruction_set
 from qdeploy.machine.threads import check_threads, usable_cores
 from qdeploy.options import given_or
 from qdeploy.schemas.manifest import EngineManifest
@@ -106,7 +110,9 @@ def _run(directory: Path, manifest: EngineManifest, asked: VerifyOptions, found:
     state: State = UNKNOWN
     if not reason:
         try:
-            engine = open_engine(directory, threads=check_threads(threads))
+            with warnings.catch_warnings():  # of the processor, which is a check of its own
+                warnings.simplefilter("ignore", QDeployWarning)
+                engine = open_engine(directory, threads=check_threads(threads))
         except TargetError as error:
             reason = str(error)
         except QDeployError as error:
@@ -139,4 +145,16 @@ def _guarded(name: CheckName, run: Callable[[], tuple[Check, Any]]) -> tuple[Che
 
 def _processor(directory: Path) -> Check:
     """Whether the numbers of the certificate hold on the processor that is here."""
-    return _check("processor", UNKNOWN, "the certificate names no processor")
+    try:
+        found = read_certificate(directory).get("processors")
+    except ModelError as error:
+        return _check("processor", FAILED, str(error).rstrip("."))
+    if found is None:
+        return _check("processor", UNKNOWN, "the certificate has no INT8 products of a CPU")
+    if (warning := holds_here(found)) is not None:
+        return _check("processor", FAILED, warning.rstrip("."))
+    here = CALLED[instruction_set()]
+    if found["proved"]:
+        return _check("processor", OK, f"{here}; INT8 sums are proved to be the same on all")
+    text = f"{here}, which adds as that of the build ({CALLED[found['made_on']]})"
+    return _check("processor", OK, text)

@@ -45,6 +45,7 @@ _READ_BY = {
     "float_sites": tuple(s for s in STRATEGIES if s not in _BASELINES),
     "int8_residuals": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),
     "activations": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS | {FP8}),
+    "cpu": tuple(s for s in STRATEGIES if s not in _BASELINES | {FP8}),
     "weights": tuple(s for s in STRATEGIES if s not in _BASELINES),
     "scope": tuple(s for s in STRATEGIES if s not in _BASELINES),
 }

@@ -98,7 +98,9 @@ class Lowering(ABC):
     def quantize(self, weight: Array) -> tuple[Array, Array]:
         """Codes, int8 or FP8, and scales, FP32 [N] or scalar, of a weight, FP32 [K', N]."""
         return quantize_weight(
-            weight, per_channel=self.plan.per_channel_weights, fits_16_bits=self.fits_16_bits
+            weight,
+            per_channel=self.plan.per_channel_weights,
+            fits_16_bits=self.fits_16_bits and self.plan.any_cpu,
         )
 
     def finish(self) -> ir.Model:
