@@ -38,7 +38,7 @@ FLOORS = (
     ("errors", "types", "text", "names", "figures", "_package"),
     ("schemas", "options"),
     ("common_options",),
-    ("machine", "onnx_file", "head", "commands", "sqnr", "sentence_layout"),
+    ("machine", "onnx_file", "head", "commands", "sqnr", "intervals", "sentence_layout"),
     ("files",),
     ("data", "graph", "models"),
     ("exporter", "calibrate"),

@@ -92,11 +92,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
 @click.group(cls=CommandGroup, context_settings=_SETTINGS)
 @click.version_option(qdeploy.__version__, prog_name="qdeploy")
 def cli() -> None:
-    """INT8 engines of encoder transformers that keep their accuracy. Start with `qdeploy demo`;
-    CHECKPOINT may be `embedded`.
-
-    \b
-      qdeploy export  CHECKPOINT  MODEL_DIR
+    """\b
+    INT8 engines of encoders that keep their accuracy. Start with `qdeploy demo`.
+      qdeploy export  CHECKPOINT  MODEL_DIR     CHECKPOINT may be `embedded`
       qdeploy build   MODEL_DIR   ENGINE_DIR  --data FILE
       qdeploy eval    ENGINE_DIR  --baseline fp32
     """

@@ -145,10 +145,7 @@ def _write_engine(
     if forms is not None:
         fields["forms"] = forms
     fields, engine = _compiled(work, request, fields)
-    _certify(work, engine, request, fields, certificate)
-    write_json(work / CERTIFICATE, certificate)
-    if engine is not None:
-        store_canary(request.model_dir, work, fields, engine)
+    _prove(work, engine, request, fields, certificate)
     last = "certify" if sample is None else "measure"
     if sample is not None:
         report(last, 0, 1)
@@ -192,6 +189,20 @@ def _compiled(
     shape, how = request.asked.shape, request.asked.compilation
     fields = {**fields, **request.target.compile(work, fields, shape, how)}
     return fields, request.target.open_built(work, fields, threads=2)
+
+
+def _prove(
+    work: Path,
+    engine: Engine | None,
+    request: Request,
+    fields: EngineFields,
+    certificate: Certificate,
+) -> None:
+    """Write what the engine is held against elsewhere: its certificate, and rows with outputs."""
+    _certify(work, engine, request, fields, certificate)
+    write_json(work / CERTIFICATE, certificate)
+    if engine is not None:
+        store_canary(request.model_dir, work, fields, engine)
 
 
 def _certify(

@@ -64,11 +64,15 @@ class HeadFacts(TypedDict):
 
 
 class Source(TypedDict):
-    """Where a directory was made from: a folder, or else what a hub or the package names."""
+    """Where a directory was made from: a folder, or else what a hub or the package names.
+
+    `revision` is the commit of a hub.
+    """
 
     path: NotRequired[Text | None]
     id: NotRequired[Text | None]
     sha256: str
+    revision: NotRequired[str | None]
 
 
 class Interface(TypedDict):
@@ -102,6 +106,7 @@ class ModelFields(Interface):
     """What `export` writes of a model."""
 
     hidden_size: NotRequired[int]
+    licences: NotRequired[list[str]]
     verification: NotRequired[Verification]
 
 
@@ -233,6 +238,15 @@ class EstimateFields(TypedDict):
     estimated_ms: dict[str, float]
 
 
+class Origin(TypedDict):
+    """The checkpoint of an engine: its weights' sha256, and licences as it names them."""
+
+    name: Text
+    sha256: str
+    revision: NotRequired[str | None]
+    licences: NotRequired[list[str]]
+
+
 class EngineFields(Interface, CompiledFields, ChosenFields):
     """What `build` writes of an engine."""
 
@@ -241,6 +255,7 @@ class EngineFields(Interface, CompiledFields, ChosenFields):
     scope: Text
     opt_shape: Shape
     checkpoint: NotRequired[Text | None]
+    origin: NotRequired[Origin]
     rest_precision: NotRequired[Text]
     dry_run: NotRequired[bool]
     calibration: NotRequired[Calibration | None]

@@ -40,6 +40,7 @@ COMBINATIONS = [
 OWN_FILES = {
     "model.onnx",
     "plan.json",
+    "bom.cdx.json",
     "canary.json",
     "certificate.json",
     "qdeploy.json",
