@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
+SIGNATURE = "model.sig"  # of `qdeploy sign`: it signs the manifest, which does not list it
 _STEM = 50  # characters, of four bytes at most, of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000

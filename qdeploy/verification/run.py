@@ -13,7 +13,7 @@ from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.processors import holds_here
 from qdeploy.errors import GateError, ModelError, QDeployError, QDeployWarning, TargetError
-from qdeploy.files.artifact import read_manifest
+from qdeploy.files.artifact import SIGNATURE, read_manifest
 from qdeploy.machine.processor import CALLED, instruction_set
 from qdeploy.machine.threads import check_threads, usable_cores
 from qdeploy.options import given_or
@@ -24,7 +24,7 @@ from qdeploy.verification.kernels import kernel_check
 from qdeploy.verification.latency import latency_note, reported_of
 from qdeploy.verification.numbers import numbers_check, tokenizer_check
 from qdeploy.verification.options import VerifyOptions
-from qdeploy.verification.whole import SIGNATURE_FILE, faults_of, named
+from qdeploy.verification.whole import faults_of, named
 
 OK: Final = "ok"
 FAILED: Final = "failed"
@@ -87,12 +87,12 @@ def _check(name: CheckName, state: State, text: str) -> Check:
 def _signature(directory: Path, asked: VerifyOptions) -> Check:
     """Whether the engine is signed by whom it should be."""
     wanted = asked.public_key is not None or asked.chain or asked.identity is not None
-    there = (directory / SIGNATURE_FILE).is_file()
+    there = (directory / SIGNATURE).is_file()
     if not wanted:
         text = "signed; --public-key FILE says by whom" if there else "the engine is not signed"
         return _check("signature", UNKNOWN, text)
     if not there:
-        return _check("signature", FAILED, f"the engine is not signed: no {SIGNATURE_FILE}")
+        return _check("signature", FAILED, f"the engine is not signed: no {SIGNATURE}")
     from qdeploy.verification.signature import signature_fault
 
     fault = signature_fault(directory, asked)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdeploy.errors import ModelError, OutputError, PlanError
-from qdeploy.files.artifact import replacing
+from qdeploy.files.artifact import SIGNATURE, replacing
 from qdeploy.machine.remedies import require
 from qdeploy.options import given_or
 from qdeploy.schemas.verification import Signed
 from qdeploy.types import PathLike
 from qdeploy.verification.options import SignOptions, VerifyOptions
-from qdeploy.verification.whole import SIGNATURE_FILE, faults_of, named
+from qdeploy.verification.whole import faults_of, named
 
 if TYPE_CHECKING:
     import model_signing.signing
@@ -46,7 +46,7 @@ def sign_engine(engine_dir: PathLike, options: SignOptions | None = None, **fiel
             f"{directory} is not as it was built, and is not signed: {named(faults)}. Build the "
             "engine again."
         )
-    place = directory / SIGNATURE_FILE
+    place = directory / SIGNATURE
     if place.exists() and not asked.force:
         raise OutputError(f"{place} exists: the engine is signed. Replace it with --force.")
     method = "sigstore" if asked.sigstore else "key" if asked.certificate is None else "certificate"
@@ -69,7 +69,7 @@ def _signer(asked: SignOptions, directory: Path) -> model_signing.signing.Config
     """
     from model_signing import hashing, signing
 
-    ignored = [*directory.glob(f".{SIGNATURE_FILE}.*"), directory / SIGNATURE_FILE]
+    ignored = [*directory.glob(f".{SIGNATURE}.*"), directory / SIGNATURE]
     files = hashing.Config().use_file_serialization(allow_symlinks=True)
     files.set_ignored_paths(paths=ignored, ignore_git_paths=False).set_allow_symlinks(True)
     config = signing.Config().set_hashing_config(files)
@@ -123,7 +123,7 @@ def signature_fault(directory: Path, asked: VerifyOptions) -> str:
         ) from error
     try:
         with _quietly():
-            config.verify(directory, directory / SIGNATURE_FILE)
+            config.verify(directory, directory / SIGNATURE)
     except Exception as error:  # the library's own, cryptography's and those of its parsers
         return _plain(error)
     return ""
@@ -137,8 +137,8 @@ def _plain(error: Exception) -> str:
         places = [part.partition(": Expected")[0] for part in found.split("', '")]
         return f"the files are not those that were signed ({named(places)})"
     if "Key mismatch" in reason or type(error).__name__ == "InvalidSignature":
-        return f"{SIGNATURE_FILE} is not by this key, or is damaged"
-    return f"{SIGNATURE_FILE} does not hold: {reason}"
+        return f"{SIGNATURE} is not by this key, or is damaged"
+    return f"{SIGNATURE} does not hold: {reason}"
 
 
 def _reason(error: Exception) -> str:

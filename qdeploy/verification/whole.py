@@ -7,10 +7,9 @@ from pathlib import Path
 
 from qdeploy.figures import counted, megabytes
 from qdeploy.files import own_digest
-from qdeploy.files.artifact import MANIFEST, open_regular, read_manifest, sha256_file
+from qdeploy.files.artifact import MANIFEST, SIGNATURE, open_regular, read_manifest, sha256_file
 from qdeploy.schemas.manifest import EngineManifest
 
-SIGNATURE_FILE = "model.sig"
 _NAMED = 3
 _OTHER_KIND = re.compile(rb'^  "kind": "(model|bundle|demo)"', re.MULTILINE)
 
@@ -38,7 +37,7 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
         for name in sorted(listed(manifest))
         if (fault := _fault(directory / name, listed(manifest)[name]))
     ]
-    known = {*listed(manifest), MANIFEST, SIGNATURE_FILE}
+    known = {*listed(manifest), MANIFEST, SIGNATURE}
     there = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
     faults += [f"{name} came later" for name in sorted(there - known)]
     size = sum(manifest.get("sizes", {}).values()) / 1e6

@@ -14,6 +14,7 @@ import qdeploy
 from qdeploy.deploy import build
 from qdeploy.errors import GateError
 from qdeploy.schemas.verification import Check, Verified
+from tests.deploy.head_engines import engines as engines  # a fixture
 from tests.exports import Exports
 from tests.once import Once
 

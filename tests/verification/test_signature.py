@@ -133,6 +133,15 @@ def test_another_key_and_a_damaged_signature(
     assert "does not hold" in failed(directory, public_key=public)["signature"]
 
 
+def test_a_signed_engine_can_be_built_anew(
+    copy: Copy, engine: Callable[..., Path], keys: tuple[Path, Path]
+) -> None:
+    directory = copy()
+    qdeploy.sign(directory, key=keys[0])
+    qdeploy.build(engine().parent / "model", directory, strategy="fp32", force=True)
+    assert not (directory / "model.sig").exists() and failed(directory) == {}
+
+
 def test_an_engine_that_is_not_signed(copy: Copy, keys: tuple[Path, Path]) -> None:
     text = failed(copy(), public_key=keys[1])["signature"]
     assert text == "the engine is not signed: no model.sig"
