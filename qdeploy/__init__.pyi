@@ -14,7 +14,6 @@ from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.evaluate.predictor import Predictor
 from qdeploy.exporter.options import ExportOptions
 from qdeploy.schemas.analysis import Analysis
-from qdeploy.schemas.bom import Analysis
 from qdeploy.schemas.built import BuiltForRows, Bundled
 from qdeploy.schemas.demo import Demo
 from qdeploy.schemas.doctor import MachineReport

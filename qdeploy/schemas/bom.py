@@ -79,7 +79,7 @@ class ModelParameters(TypedDict):
     outputs: list[Format]
 
 
-class Analysis(TypedDict):
+class QuantitativeAnalysis(TypedDict):
     """What was measured."""
 
     performanceMetrics: list[Metric]
@@ -89,7 +89,7 @@ class ModelCard(TypedDict):
     """See the specification's `modelCard`."""
 
     modelParameters: ModelParameters
-    quantitativeAnalysis: Analysis
+    quantitativeAnalysis: QuantitativeAnalysis
     properties: list[Property]
 
 

@@ -7,6 +7,8 @@ nothing else does: that the manifest itself is the signer's.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +21,15 @@ from qdeploy.options import given_or
 from qdeploy.schemas.verification import Signed
 from qdeploy.types import PathLike
 from qdeploy.verification.options import SignOptions, VerifyOptions
-from qdeploy.verification.whole import faults_of, named
+from qdeploy.verification.whole import OF_HUBS, faults_of, named
 
 if TYPE_CHECKING:
     import model_signing.signing
 
+# As the library says what differs.
+_CHANGED = re.compile("Hash mismatch for '([^']+)'")
+_EXTRA = re.compile("Extra files found in model '[^']*': ([^'\"]+)")
+_MISSING = re.compile("Missing files in model '[^']*': ([^'\"]+)")
 PACKAGE = "model_signing"
 _CURVES = "secp256r1, secp384r1 or secp521r1 (`openssl ecparam -name prime256v1 -genkey -noout`)"
 
@@ -50,9 +56,9 @@ def sign_engine(engine_dir: PathLike, options: SignOptions | None = None, **fiel
     if place.exists() and not asked.force:
         raise OutputError(f"{place} exists: the engine is signed. Replace it with --force.")
     method = "sigstore" if asked.sigstore else "key" if asked.certificate is None else "certificate"
-    config = _signer(asked, directory)
+    config = _signer(asked)
     with replacing(place) as partial, _quietly():
-        config.sign(directory, partial)
+        config.sign(Path(os.path.realpath(directory)), partial)
     return {
         "engine": str(directory),
         "signature": str(place),
@@ -61,7 +67,7 @@ def sign_engine(engine_dir: PathLike, options: SignOptions | None = None, **fiel
     }
 
 
-def _signer(asked: SignOptions, directory: Path) -> model_signing.signing.Config:
+def _signer(asked: SignOptions) -> model_signing.signing.Config:
     """What signs, over all files but the signature.
 
     Raises:
@@ -69,9 +75,7 @@ def _signer(asked: SignOptions, directory: Path) -> model_signing.signing.Config
     """
     from model_signing import hashing, signing
 
-    ignored = [*directory.glob(f".{SIGNATURE}.*"), directory / SIGNATURE]
-    files = hashing.Config().use_file_serialization(allow_symlinks=True)
-    files.set_ignored_paths(paths=ignored, ignore_git_paths=False).set_allow_symlinks(True)
+    files = hashing.Config().set_ignored_paths(paths=[SIGNATURE, *OF_HUBS])
     config = signing.Config().set_hashing_config(files)
     if asked.sigstore:
         return config.use_sigstore_signer()
@@ -121,9 +125,10 @@ def signature_fault(directory: Path, asked: VerifyOptions) -> str:
             f"{asked.public_key or ', '.join(map(str, asked.chain))} cannot be used: "
             f"{_reason(error)}. Give a public key, or certificates, as PEM."
         ) from error
+    place = Path(os.path.realpath(directory))
     try:
         with _quietly():
-            config.verify(directory, directory / SIGNATURE)
+            config.verify(place, place / SIGNATURE)
     except Exception as error:  # the library's own, cryptography's and those of its parsers
         return _plain(error)
     return ""
@@ -131,11 +136,14 @@ def signature_fault(directory: Path, asked: VerifyOptions) -> str:
 
 def _plain(error: Exception) -> str:
     """What the library found, without digests."""
-    reason = _reason(error)
-    if "mismatch:" in reason and "Key" not in reason:
-        found = reason.partition("mismatch: ")[2].strip("[]'\"")
-        places = [part.partition(": Expected")[0] for part in found.split("', '")]
-        return f"the files are not those that were signed ({named(places)})"
+    reason = _reason(error).replace("\\'", "'")  # bytes of a digest decide how it is quoted
+    found = [
+        *(f"{name} is another" for name in _CHANGED.findall(reason)),
+        *(f"{names} came later" for names in _EXTRA.findall(reason)),
+        *(f"{names} missing" for names in _MISSING.findall(reason)),
+    ]
+    if found:
+        return f"the files are not those that were signed: {named(found)}"
     if "Key mismatch" in reason or type(error).__name__ == "InvalidSignature":
         return f"{SIGNATURE} is not by this key, or is damaged"
     return f"{SIGNATURE} does not hold: {reason}"

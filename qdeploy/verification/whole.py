@@ -11,6 +11,8 @@ from qdeploy.files.artifact import MANIFEST, SIGNATURE, open_regular, read_manif
 from qdeploy.schemas.manifest import EngineManifest
 
 _NAMED = 3
+# What git and the hub's client put into a directory; nothing of it is ever opened here.
+OF_HUBS = (".git", ".gitattributes", ".gitignore", ".github", ".cache")
 _OTHER_KIND = re.compile(rb'^  "kind": "(model|bundle|demo)"', re.MULTILINE)
 
 
@@ -38,8 +40,9 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
         if (fault := _fault(directory / name, listed(manifest)[name]))
     ]
     known = {*listed(manifest), MANIFEST, SIGNATURE}
-    there = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    faults += [f"{name} came later" for name in sorted(there - known)]
+    there = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    more = {str(name) for name in there if name.parts[0] not in OF_HUBS} - known
+    faults += [f"{name} came later" for name in sorted(more)]
     size = sum(manifest.get("sizes", {}).values()) / 1e6
     return faults, f"{counted(len(known) - 1, 'file')}, {megabytes(size)} MB"
 

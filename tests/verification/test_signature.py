@@ -133,6 +133,34 @@ def test_another_key_and_a_damaged_signature(
     assert "does not hold" in failed(directory, public_key=public)["signature"]
 
 
+def test_the_signature_goes_where_the_engine_goes(
+    copy: Copy, keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, (private, public) = copy("before"), keys
+    monkeypatch.chdir(tmp_path)
+    qdeploy.sign("before", key=private)
+    qdeploy.sign("before", key=private, force=True)
+    elsewhere = directory.rename(tmp_path / "after")
+    (tmp_path / "link").symlink_to(elsewhere)
+    monkeypatch.chdir(elsewhere)
+    for place in (".", elsewhere, tmp_path / "link"):
+        assert states(qdeploy.verify(place, public_key=public))["signature"] == "ok"
+    (elsewhere / ".gitattributes").write_bytes(b"")  # as a hub adds it
+    (elsewhere / ".cache" / "huggingface").mkdir(parents=True)
+    (elsewhere / ".cache" / "huggingface" / "x").write_bytes(b"")
+    assert failed(elsewhere, public_key=public) == {}
+    (elsewhere / ".hidden").write_bytes(b"")
+    assert {"files", "signature"} == set(failed(elsewhere, public_key=public))
+    assert ".hidden came later" in failed(elsewhere, public_key=public)["signature"]
+    (elsewhere / ".hidden").rename(tmp_path / ".hidden")
+    (elsewhere / "plan.json").rename(tmp_path / "plan.json")
+    assert "plan.json missing" in failed(elsewhere, public_key=public)["signature"]
+    (tmp_path / "plan.json").rename(elsewhere / "plan.json")
+    (elsewhere / "README.md").rename(tmp_path / "README.md")
+    (elsewhere / "README.md").symlink_to(tmp_path / "README.md")
+    assert "symlink" in failed(elsewhere, public_key=public)["signature"]
+
+
 def test_a_signed_engine_can_be_built_anew(
     copy: Copy, engine: Callable[..., Path], keys: tuple[Path, Path]
 ) -> None:
