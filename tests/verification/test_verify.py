@@ -176,7 +176,8 @@ def test_what_was_not_checked_is_said(copy: Copy, engine: Callable[..., Path]) -
     found = qdeploy.verify(engine(dry_run=True))
     assert not (engine(dry_run=True) / "canary.json").exists()
     known = states(found)
-    assert known.pop("files") == "ok" and set(known.values()) == {"not checked"}
+    assert known.pop("files") == "ok" and known.pop("processor") in STATES
+    assert set(known.values()) == {"not checked"}
     texts = {one["name"]: one["text"] for one in found["checks"]}
     assert "no canary.json" in texts["tokenizer"] and "a dry run" in texts["numbers"]
     plain = states(qdeploy.verify(engine(strategy="fp32")))
@@ -203,7 +204,7 @@ def test_the_command(copy: Copy, capsys: pytest.CaptureFixture[str]) -> None:
     directory = copy()
     assert main(["verify", str(directory)]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"ok +numbers", said) and "4 ok" in said
+    assert re.search(r"ok +numbers", said) and re.search(r"[45] ok, [12] not checked", said)
     assert main(["verify", str(directory), "--json", "-"]) == 0
     found: Any = json.loads(capsys.readouterr().out)
     assert found["ok"] and found["target"] == "ort-cpu"
