@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,25 @@ def test_openvino_that_lost_int8_is_caught(
         shutil.copyfile(plain / name, directory / name)
     manifests.sign(directory)
     assert list(failed(directory)) == ["kernels"]
+
+
+@pytest.mark.parametrize("hidden", [32, 64])
+def test_a_runtime_that_lost_int8_is_caught(
+    engine: Callable[..., Path], hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO without its transformations to low precision: weights in int8, products in FP32."""
+    needs("openvino")
+    from qdeploy.deploy.targets.openvino import engine as openvino
+
+    directory, core = engine(hidden=hidden, target="openvino"), openvino.core()
+
+    class Core:
+        def compile_model(self, path: str, device: str, settings: dict[str, Any]) -> Any:
+            return core.compile_model(path, device, settings | {"LP_TRANSFORMS_MODE": "NO"})
+
+    monkeypatch.setattr(openvino, "core", Core)
+    found = failed(directory)
+    assert list(found) == ["kernels"] and "OpenVINO computes it in f32" in found["kernels"]
 
 
 def _of_another_processor(directory: Path) -> None:
