@@ -35,6 +35,7 @@ from qdeploy.evaluate.predictor import Predictor
 from qdeploy.exporter.options import ExportOptions
 {documents}from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import OwnMetric, PathLike, Progress
+from qdeploy.verification.options import SignOptions, VerifyOptions
 
 __all__: list[str]
 __version__: str

@@ -10,6 +10,7 @@
     predict_file(engine_dir, file)    the same, of a file or a pipe of rows
     bundle(engine_dir, out)           a directory that a server or another library loads
     inspect_against(file, fp32)       what a quantized ONNX file of anybody loses
+    verify(engine_dir), sign(…)       whether an engine is whole, and does here what it did there
     inspect(path), doctor(), demo(directory)
 
 Each is the Python form of the command of that name (`inspect FILE --against FP32` of the one but
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
         inspect_against,
         load,
         predict_file,
+        sign,
         sweep,
+        verify,
     )
 
 from qdeploy._callable import CALLABLE, Package
@@ -63,7 +66,9 @@ __all__ = [
     "inspect_against",
     "load",
     "predict_file",
+    "sign",
     "sweep",
+    "verify",
 ]
 
 # Names that are modules; those that are functions as well are callable modules (docs/adr/0001).

@@ -24,8 +24,10 @@ from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, Inspected
 from qdeploy.schemas.manifest import ModelManifest
 from qdeploy.schemas.prediction import AnsweredFile
 from qdeploy.schemas.sweep import SweepResult
+from qdeploy.schemas.verification import Signed, Verified
 from qdeploy.sweep.options import SweepOptions
 from qdeploy.types import OwnMetric, PathLike, Progress
+from qdeploy.verification.options import SignOptions, VerifyOptions
 
 __all__: list[str]
 __version__: str
@@ -215,7 +217,7 @@ def load(
     engine_dir: PathLike,
     *,
     threads: int | None = ...,
-    verify: str = ...,
+    verify: str | bool = ...,
 ) -> Predictor: ...
 
 def predict_file(
@@ -244,6 +246,17 @@ def predict_file(
     threads: int | None = ...,
 ) -> AnsweredFile: ...
 
+def sign(
+    engine_dir: PathLike,
+    options: SignOptions | None = ...,
+    *,
+    key: PathLike | None = ...,
+    certificate: PathLike | None = ...,
+    certificate_chain: Sequence[PathLike] | str = ...,
+    sigstore: bool = ...,
+    force: bool = ...,
+) -> Signed: ...
+
 def sweep(
     model: PathLike,
     sweep_dir: PathLike,
@@ -259,3 +272,15 @@ def sweep(
     max_drop: float | None = ...,
     ray_address: str | None = ...,
 ) -> SweepResult: ...
+
+def verify(
+    engine_dir: PathLike,
+    options: VerifyOptions | None = ...,
+    *,
+    public_key: PathLike | None = ...,
+    certificate_chain: Sequence[PathLike] | str = ...,
+    identity: str | None = ...,
+    identity_provider: str | None = ...,
+    report: PathLike | None = ...,
+    threads: int | None = ...,
+) -> Verified: ...

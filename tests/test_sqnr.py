@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdeploy.analyze.outcome import Reference
-from qdeploy.calibrate.sample import Sample
+from qdeploy.calibrate.batches import Sample
 from qdeploy.data.lengths import RowLengths
 from qdeploy.deploy.logit_noise import difference
 from qdeploy.evaluate.accuracy import Compared, Judged, compare, compare_outputs

@@ -16,6 +16,8 @@ from qdeploy.api.use import (
     inspect_against,
     load,
     predict_file,
+    sign,
+    verify,
 )
 
 __all__ = [
@@ -31,5 +33,7 @@ __all__ = [
     "inspect_against",
     "load",
     "predict_file",
+    "sign",
     "sweep",
+    "verify",
 ]

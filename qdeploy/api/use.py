@@ -10,6 +10,7 @@ from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.machine.faults import explained
 from qdeploy.options import documented, given_or
 from qdeploy.types import PathLike, Progress, as_path
+from qdeploy.verification.options import SignOptions, VerifyOptions
 
 if TYPE_CHECKING:
     from qdeploy.evaluate.predictor import Predictor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from qdeploy.schemas.evaluation import Evaluation
     from qdeploy.schemas.inspection import InspectedEngine, InspectedFile, InspectedModel
     from qdeploy.schemas.prediction import AnsweredFile
+    from qdeploy.schemas.verification import Signed, Verified
 
 
 @explained()
@@ -67,23 +69,82 @@ def evaluate(
 
 
 @explained()
-def load(engine_dir: PathLike, *, threads: int | None = None, verify: str = "sha256") -> Predictor:
+def load(
+    engine_dir: PathLike, *, threads: int | None = None, verify: str | bool = "sha256"
+) -> Predictor:
     """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
 
     Args:
         engine_dir: engine directory.
         threads: threads the engine may use; None takes the cores that the process may use.
         verify: how its files are held against its qdeploy.json: `"sha256"` reads them once more,
-            `"stat"` compares their sizes alone, for callers who cannot wait.
+            `"stat"` compares their sizes alone, for callers who cannot wait. True checks everything
+            that `qdeploy.verify` does first, which takes seconds.
 
     Raises:
+        GateError: with `verify=True`, a check failed; its attribute `report` has all of them.
         ModelError: not an engine directory, or its files are not those of its qdeploy.json.
         TargetError: its target does not work on this machine.
         PlanError: `threads` or `verify` that is none.
     """
     from qdeploy.evaluate.predictor import Predictor
 
-    return Predictor(engine_dir, threads=threads, verify=verify)
+    if verify is True:
+        from qdeploy.verification.run import verify_engine
+
+        verify_engine(engine_dir, threads=threads)
+        verify = "sha256"
+    return Predictor(engine_dir, threads=threads, verify=str(verify))
+
+
+@explained()
+@documented(VerifyOptions)
+def verify(
+    engine_dir: PathLike, options: VerifyOptions | None = None, **fields: object
+) -> Verified:
+    """Check an engine on the machine that serves it: files, signature, tokens, outputs, kernels.
+
+    Args:
+        engine_dir: engine directory.
+        options: see below; each may be a keyword instead.
+
+    Returns:
+        Each check with its state and a sentence, the differences of the outputs from those of the
+        build, and the latency of a short run. docs/verify.md says what each check holds against
+        what.
+
+    Raises:
+        GateError: a check failed; its attribute `report` is the whole result.
+        ModelError: not an engine directory.
+        PackageError: a signature is to be checked, and the extra `sign` is not installed.
+        PlanError, DataError: an option that cannot be followed.
+    """
+    from qdeploy.verification.run import verify_engine
+
+    return verify_engine(engine_dir, options, **fields)
+
+
+@explained()
+@documented(SignOptions)
+def sign(engine_dir: PathLike, options: SignOptions | None = None, **fields: object) -> Signed:
+    """Sign an engine directory: one detached signature over all its files (OMS), `model.sig`.
+
+    Args:
+        engine_dir: engine directory.
+        options: see below; each may be a keyword instead.
+
+    Returns:
+        Where the signature stands, and what it was made with.
+
+    Raises:
+        ModelError: not an engine directory, or its files are not those that were built.
+        OutputError: it is signed already.
+        PackageError: the extra `sign` is not installed.
+        PlanError: a key or a certificate that does not sign.
+    """
+    from qdeploy.verification.signature import sign_engine
+
+    return sign_engine(engine_dir, options, **fields)
 
 
 @explained()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from qdeploy.calibrate.batches import MASK, Sample
 from qdeploy.calibrate.run import DEFAULT_DATA, rows_again, rows_of
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.data.lengths import row_limit
@@ -15,9 +14,6 @@ from qdeploy.data.rows import Rows, sample_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.errors import DataError
 from qdeploy.schemas.reading import ReadingFields
-from qdeploy.types import Array
-
-MASK = "attention_mask"
 
 # 32 rows tell a collapse from harmless noise (each is a draw of it: their SQNR is known to about
 # 1 dB), and are a quarter of what a calibration reads.
@@ -25,25 +21,6 @@ ROWS = 32
 # Long rows take the time of several: so many tokens are enough, and no fewer than four rows.
 _TOKENS, _FEWEST = 4096, 4
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Rows as batches of inputs.
-
-    Attributes:
-        source: where they come from.
-        rows: how many.
-        batches: int64 [B, S] by input name.
-    """
-
-    source: str
-    rows: int
-    batches: tuple[Mapping[str, Array], ...]
-
-    def first(self) -> Sample:
-        """Its first batch alone."""
-        return Sample(self.source, len(next(iter(self.batches[0].values()))), self.batches[:1])
 
 
 def measuring_sample(

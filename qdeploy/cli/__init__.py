@@ -31,6 +31,7 @@ from qdeploy.cli.inspect import inspect
 from qdeploy.cli.predict import predict
 from qdeploy.cli.signals import Asked, listening
 from qdeploy.cli.sweep import sweep
+from qdeploy.cli.verify import sign, verify
 from qdeploy.errors import QDeployError, QDeployWarning
 from qdeploy.files import kept
 from qdeploy.machine.faults import machine_fault
@@ -91,11 +92,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
 @click.group(cls=CommandGroup, context_settings=_SETTINGS)
 @click.version_option(qdeploy.__version__, prog_name="qdeploy")
 def cli() -> None:
-    """INT8 engines of encoder transformers that keep their accuracy. Start with `qdeploy demo`;
-    CHECKPOINT may be `embedded`.
-
-    \b
-      qdeploy export  CHECKPOINT  MODEL_DIR
+    """\b
+    INT8 engines of encoders that keep their accuracy. Start with `qdeploy demo`.
+      qdeploy export  CHECKPOINT  MODEL_DIR     CHECKPOINT may be `embedded`
       qdeploy build   MODEL_DIR   ENGINE_DIR  --data FILE
       qdeploy eval    ENGINE_DIR  --baseline fp32
     """
@@ -103,7 +102,7 @@ def cli() -> None:
 
 for _command in (
     *(export, calibrate, analyze, build, evaluate, predict, bundle),
-    *(inspect, sweep, doctor, demo),
+    *(verify, sign, inspect, sweep, doctor, demo),
 ):
     cli.add_command(_command)
 

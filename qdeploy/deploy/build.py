@@ -6,9 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from qdeploy.calibrate.batches import Sample
 from qdeploy.calibrate.model import load_model, model_digest
 from qdeploy.calibrate.run import calibrate_model, reading_of
-from qdeploy.calibrate.sample import Sample, measuring_sample
+from qdeploy.calibrate.sample import measuring_sample
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import FP16, FP32, needs_statistics
 from qdeploy.deploy.certificate import CERTIFICATE, certify, expected, probe_feeds
@@ -24,6 +25,7 @@ from qdeploy.deploy.product_flops import count_products
 from qdeploy.deploy.request import Request
 from qdeploy.deploy.roofline.summary import estimates
 from qdeploy.deploy.saturation import pair_sums, processors_of
+from qdeploy.deploy.store_canary import store_canary
 from qdeploy.deploy.tally import largest_unplanned, tally
 from qdeploy.errors import ModelError, QDeployWarning, StatisticsError, VerificationError
 from qdeploy.figures import percent
@@ -152,8 +154,7 @@ def _write_engine(
     if forms is not None:
         fields["forms"] = forms
     fields, engine = _compiled(work, request, fields)
-    _certify(work, engine, request, fields, certificate)
-    write_json(work / CERTIFICATE, certificate)
+    _prove(work, engine, request, fields, certificate)
     last = "certify" if sample is None else "measure"
     if sample is not None:
         report(last, 0, 1)
@@ -197,6 +198,20 @@ def _compiled(
     shape, how = request.asked.shape, request.asked.compilation
     fields = {**fields, **request.target.compile(work, fields, shape, how)}
     return fields, request.target.open_built(work, fields, threads=2)
+
+
+def _prove(
+    work: Path,
+    engine: Engine | None,
+    request: Request,
+    fields: EngineFields,
+    certificate: Certificate,
+) -> None:
+    """Write what the engine is held against elsewhere: its certificate, and rows with outputs."""
+    _certify(work, engine, request, fields, certificate)
+    write_json(work / CERTIFICATE, certificate)
+    if engine is not None:
+        store_canary(request.model_dir, work, fields, engine)
 
 
 def _certify(

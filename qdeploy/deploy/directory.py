@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from qdeploy.calibrate.statistics import Statistics
+from qdeploy.deploy.bill_of_materials import BOM, write_bom
 from qdeploy.deploy.engine_readme import README, readme
 from qdeploy.deploy.predict_script import SCRIPT, predict_script
 from qdeploy.deploy.request import Request
@@ -13,7 +14,7 @@ from qdeploy.errors import ModelError
 from qdeploy.files.artifact import MANIFEST, write_bytes
 from qdeploy.files.integrity import verify
 from qdeploy.schemas.certificate import Certificate
-from qdeploy.schemas.manifest import Calibration, EngineFields, ModelManifest
+from qdeploy.schemas.manifest import Calibration, EngineFields, ModelManifest, Origin
 
 # An engine has its own.
 _OF_MODEL = (MANIFEST, "model.onnx", "model.onnx.data", README, SCRIPT)
@@ -68,7 +69,6 @@ def manifest_fields(
             "row_lengths": list(origin.row_lengths),
             "row_hashes": list(origin.row_hashes),
         }
-    origin_of = manifest["source"]
     fields: EngineFields = {
         "labels": manifest["labels"],
         "task": manifest["task"],
@@ -77,7 +77,8 @@ def manifest_fields(
         "inputs": manifest["inputs"],
         "outputs": manifest["outputs"],
         "command": "build",
-        "checkpoint": origin_of.get("id") or Path(str(origin_of.get("path"))).name,
+        "checkpoint": _name(manifest),
+        "origin": _origin(manifest),
         "source": {"path": request.model_dir.name, "sha256": digest},
         "target": request.target.name,
         "rest_precision": request.rest,
@@ -98,10 +99,25 @@ def manifest_fields(
     return fields
 
 
+def _name(manifest: ModelManifest) -> str:
+    """Of the checkpoint: its id, or the last part of its path."""
+    source = manifest["source"]
+    return source.get("id") or Path(str(source.get("path"))).name
+
+
+def _origin(manifest: ModelManifest) -> Origin:
+    """The checkpoint that a model was exported from."""
+    source = manifest["source"]
+    found: Origin = {"name": _name(manifest), "sha256": source["sha256"]}
+    if revision := source.get("revision"):
+        found["revision"] = revision
+    return {**found, "licences": manifest.get("licences", [])}
+
+
 def write_guides(
     directory: Path, fields: EngineFields, certificate: Certificate
 ) -> tuple[str, ...]:
-    """`README.md`, and `predict.py` where the target has one.
+    """`bom.cdx.json`, `README.md`, and `predict.py` where the target has one.
 
     Args:
         directory: of the engine, with all its other files.
@@ -114,9 +130,10 @@ def write_guides(
     script = predict_script(directory, fields)
     if script is not None:
         write_bytes(directory / SCRIPT, script.encode())
+    write_bom(directory, fields, certificate)
     text = readme(directory, fields, certificate, size_mb(directory))
     write_bytes(directory / README, text.encode())
-    return (README,) if script is None else (README, SCRIPT)
+    return (BOM, README) if script is None else (BOM, README, SCRIPT)
 
 
 def size_mb(directory: Path) -> float:

@@ -40,6 +40,8 @@ _FILES = {
     "builder.log": "what the compiler said",
     "layers.json": "layers of the compiled engine",
     "certificate.json": "which kernels ran in 8 bits, or were compiled so",
+    "bom.cdx.json": "bill of materials (CycloneDX 1.6): checkpoint, rows, packages, licences",
+    "canary.json": "rows and the outputs they had at build, for `qdeploy verify`",
     "qdeploy.json": "how the engine was made, and the sha256 of each file",
 }
 

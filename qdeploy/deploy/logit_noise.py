@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qdeploy.calibrate.sample import MASK, Sample
+from qdeploy.calibrate.batches import MASK, Sample
 from qdeploy.head import MULTI_LABEL, Head
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
@@ -56,9 +56,9 @@ def difference(reference: Outputs, found: Outputs, sample: Sample, head: Head) -
     flipped = answers = 0
     both: dict[str, list[tuple[Array, Array]]] = {}
     for exact, other, feeds in zip(reference, found, sample.batches, strict=True):
-        own = _own(feeds)
+        own = own_tokens(feeds)
         for name in head.answers:
-            a, b = (_kept(outputs[name], own, head) for outputs in (exact, other))
+            a, b = (kept(outputs[name], own, head) for outputs in (exact, other))
             error = np.abs(a.astype(np.float64) - b)
             largest = float(np.fmax(largest, error.max(initial=0.0)))
             both.setdefault(name, []).append((a, b))
@@ -73,7 +73,7 @@ def difference(reference: Outputs, found: Outputs, sample: Sample, head: Head) -
     return Difference(level, largest, flipped if answers else None, answers)
 
 
-def _own(feeds: Mapping[str, Array]) -> Array:
+def own_tokens(feeds: Mapping[str, Array]) -> Array:
     """Which tokens are not padding, bool [B, S]."""
     if MASK in feeds:
         own: Array = feeds[MASK] == 1
@@ -81,7 +81,7 @@ def _own(feeds: Mapping[str, Array]) -> Array:
     return np.ones(next(iter(feeds.values())).shape, bool)
 
 
-def _kept(values: Array, own: Array, head: Head) -> Array:
+def kept(values: Array, own: Array, head: Head) -> Array:
     """What belongs to a row ([B, classes]), or to its own tokens ([tokens, ...])."""
     return values if head.of_rows else values[own]
 

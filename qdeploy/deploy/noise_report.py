@@ -6,9 +6,9 @@ import math
 import warnings
 from pathlib import Path
 
+from qdeploy.calibrate.batches import Sample
 from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.plan import read_plan
-from qdeploy.calibrate.sample import Sample
 from qdeploy.calibrate.strategies import FP32
 from qdeploy.deploy.logit_noise import Difference, Outputs, Runs, difference, outputs_of
 from qdeploy.deploy.noise_sources import SingleSites, Source

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qdeploy.calibrate.batches import Sample
 from qdeploy.calibrate.plan import FLOAT, Float, Plan, SitePlan
-from qdeploy.calibrate.sample import Sample
 from qdeploy.deploy.logit_noise import Outputs, difference, outputs_of
 from qdeploy.deploy.ort.simulator import SimulatedEngine
 from qdeploy.deploy.targets.base import Target

@@ -20,7 +20,7 @@ import onnxruntime as ort
 from onnx_ir.passes.common import InlinePass
 
 from qdeploy.deploy.engine import inputs_of
-from qdeploy.deploy.ort.profile import Event, kernel_events
+from qdeploy.deploy.ort.events import Event, kernel_events
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.errors import DataError, ModelError
 from qdeploy.files.artifact import save_graph

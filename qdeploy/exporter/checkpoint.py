@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from qdeploy.types import Json
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
+_COMMIT = re.compile("[0-9a-f]{40}")  # as the hub's cache names the folder of a revision
 # Any of these lets transformers build a tokenizer.
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -67,14 +69,18 @@ class Checkpoint:
         return (self.directory, *([self.adapter] if self.adapter else []))
 
     def source(self) -> dict[str, str]:
-        """What the manifest says of it: path or hub id, and the sha256 of all its weights."""
+        """What the manifest says of it: path or hub id, the sha256 of all its weights, and the
+        commit of the hub that they are of, where it is one."""
         kind = "path" if Path(self.name).is_dir() else "id"
+        commit = _COMMIT.fullmatch(self.directory.name)
+        revision = {"revision": commit[0]} if commit and kind == "id" else {}
         files = [*self.weights, *([self.adapter_file] if self.adapter_file else [])]
         files += [] if self.parts is None else self.parts.weights
         if len(files) == 1:
-            return {kind: self.name, "sha256": sha256_file(files[0])}
+            return {kind: self.name, "sha256": sha256_file(files[0]), **revision}
         digests = "\n".join(f"{path.name} {sha256_file(path)}" for path in files)
-        return {kind: self.name, "sha256": hashlib.sha256(digests.encode()).hexdigest()}
+        digest = hashlib.sha256(digests.encode()).hexdigest()
+        return {kind: self.name, "sha256": digest, **revision}
 
 
 def find_checkpoint(

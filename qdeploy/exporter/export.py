@@ -13,6 +13,7 @@ import onnx_ir as ir
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.canonical import clean
 from qdeploy.exporter.checkpoint import Checkpoint, find_checkpoint
+from qdeploy.exporter.licences import licences_of
 from qdeploy.exporter.loading import load_model
 from qdeploy.exporter.options import ExportOptions
 from qdeploy.exporter.quiet import quiet
@@ -120,6 +121,7 @@ def export_checkpoint(
             "source": source,
             "task": kind.name,
             **_facts(found, model, interface),
+            "licences": licences_of(found),
             "verification": verification,
             "command": _command(found, target, asked),
             "seed": asked.seed,

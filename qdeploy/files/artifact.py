@@ -9,12 +9,13 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 from qdeploy.errors import ModelError
+from qdeploy.files import own_digest
 from qdeploy.machine.faults import named
 from qdeploy.schemas.checked import checked, decode
 from qdeploy.schemas.manifest import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "qdeploy.json"
+SIGNATURE = "model.sig"  # of `qdeploy sign`: it signs the manifest, which does not list it
 _STEM = 50  # characters, of four bytes at most, of a name that a temporary one keeps
 # Above this many bytes of weights they go to model.onnx.data: protobuf cannot hold 2 GiB.
 EXTERNAL_DATA_BYTES = 1_500_000_000
@@ -106,10 +108,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(
+    path: Path, value: object, finish: Callable[[bytes], bytes] = lambda content: content
+) -> None:
     """Write JSON, whole or not at all, with sorted keys: equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    write_bytes(path, json_text(text).encode())
+    write_bytes(path, finish(json_text(text).encode()))
 
 
 def read_json(path: Path, remedy: str = "Make it anew.") -> Any:
@@ -146,8 +150,8 @@ def package_versions() -> dict[str, str]:
 def write_manifest(directory: Path, kind: str, fields: Mapping[str, object]) -> None:
     """Write `qdeploy.json`: schema, kind, versions, sha256 and size of each file, and `fields`.
 
-    `sealed` holds a digest of each of these fields: a file has its sha256 here, and this file has
-    nowhere else to be held against.
+    `sealed` holds a digest of each of these fields, and `digest` that of this file: a file has its
+    sha256 here, and this one has nowhere else to be held against.
     """
     paths = [p for p in sorted(directory.rglob("*")) if p.is_file() and p.name != MANIFEST]
     names = {str(path.relative_to(directory)): path for path in paths}
@@ -158,9 +162,11 @@ def write_manifest(directory: Path, kind: str, fields: Mapping[str, object]) -> 
         "files": {name: sha256_file(path) for name, path in names.items()},
         "sizes": {name: path.stat().st_size for name, path in names.items()},
     }
-    others = {name: value for name, value in fields.items() if name not in {*base, "sealed"}}
+    own = {*base, "sealed", own_digest.FIELD}
+    others = {name: value for name, value in fields.items() if name not in own}
     sealed = {name: _digest(value) for name, value in others.items()}
-    write_json(directory / MANIFEST, others | base | {"sealed": sealed})
+    whole = others | base | {"sealed": sealed, own_digest.FIELD: own_digest.BLANK}
+    write_json(directory / MANIFEST, whole, own_digest.stamped)
 
 
 def add_to_manifest(
@@ -183,7 +189,8 @@ def add_to_manifest(
     sizes = found.get("sizes", {}) | {name: path.stat().st_size for name, path in anew.items()}
     sealed = found.get("sealed", {}) | {name: _digest(value) for name, value in fields.items()}
     whole = {**found, **fields, "files": digests, "sizes": sizes, "sealed": sealed}
-    write_json(directory / MANIFEST, whole)
+    whole[own_digest.FIELD] = own_digest.BLANK
+    write_json(directory / MANIFEST, whole, own_digest.stamped)
 
 
 def _digest(value: object) -> str:

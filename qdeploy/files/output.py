@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qdeploy.errors import ModelError, OutputError
-from qdeploy.files.artifact import MANIFEST, read_json
+from qdeploy.files.artifact import MANIFEST, SIGNATURE, read_json
 from qdeploy.files.lease import sweep
 from qdeploy.text import is_utf8
 
 # What qdeploy writes into a finished directory later on, by kind.
 _LATER = {
     "model": re.compile(r"statistics/([0-9a-f]{20}\.npz|data\.json)"),
-    "engine": re.compile(r"__pycache__/predict\.[\w.-]+\.pyc"),  # of importing its predict.py
+    # of `sign`, and of importing its predict.py
+    "engine": re.compile(rf"{re.escape(SIGNATURE)}|__pycache__/predict\.[\w.-]+\.pyc"),
 }
 _NAMED = 3  # foreign files that an error names
 

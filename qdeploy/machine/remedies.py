@@ -27,6 +27,7 @@ _REQUIREMENT = re.compile(r"(?P<package>[^;]+?)\s*;\s*extra\s*==\s*['\"](?P<extr
 _OF_EXTRAS = {
     "onnxruntime": ("calibration, simulation and the targets ort-*", "cpu"),
     "openvino": ("the target openvino", "openvino"),
+    "model_signing": ("signing an engine, and checking its signature,", "sign"),
     **dict.fromkeys(
         ("scipy", "sklearn"), ("metrics of values, rankings and embeddings", "metrics")
     ),

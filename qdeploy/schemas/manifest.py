@@ -25,8 +25,8 @@ from qdeploy.schemas.reading import ReadingFields
 class Contents(TypedDict):
     """What every manifest says of its directory.
 
-    `files` has the sha256 of each. `sizes`, bytes, and `sealed`, digests of the other fields, came
-    with a later version.
+    `files` has the sha256 of each. `sizes`, bytes, `sealed`, digests of the other fields, and
+    `digest`, of the file itself (`qdeploy.files.own_digest`), came with later versions.
     """
 
     schema: Positive
@@ -35,6 +35,7 @@ class Contents(TypedDict):
     sizes: NotRequired[dict[FileName, Count]]
     sealed: NotRequired[dict[str, str]]
     versions: NotRequired[dict[str, str]]
+    digest: NotRequired[Digest]
 
 
 class EmbeddingFacts(TypedDict):
@@ -66,13 +67,15 @@ class HeadFacts(TypedDict):
 class Source(TypedDict):
     """Where a directory was made from: a folder, a file, or else what a hub or the package names.
 
-    `onnx` is there where it was an ONNX file, whose digest `sha256` then is.
+    `onnx` is there where it was an ONNX file, whose digest `sha256` then is. `revision` is the
+    commit of a hub.
     """
 
     path: NotRequired[Text | None]
     id: NotRequired[Text | None]
     sha256: str
     onnx: NotRequired[OnnxFile]
+    revision: NotRequired[str | None]
 
 
 class Interface(TypedDict):
@@ -111,6 +114,7 @@ class ModelFields(Interface):
     """What `export` writes of a model."""
 
     hidden_size: NotRequired[int]
+    licences: NotRequired[list[str]]
     verification: NotRequired[Verification]
 
 
@@ -242,6 +246,15 @@ class EstimateFields(TypedDict):
     estimated_ms: dict[str, float]
 
 
+class Origin(TypedDict):
+    """The checkpoint of an engine: its weights' sha256, and licences as it names them."""
+
+    name: Text
+    sha256: str
+    revision: NotRequired[str | None]
+    licences: NotRequired[list[str]]
+
+
 class EngineFields(Interface, CompiledFields, ChosenFields):
     """What `build` writes of an engine."""
 
@@ -250,6 +263,7 @@ class EngineFields(Interface, CompiledFields, ChosenFields):
     scope: Text
     opt_shape: Shape
     checkpoint: NotRequired[Text | None]
+    origin: NotRequired[Origin]
     rest_precision: NotRequired[Text]
     dry_run: NotRequired[bool]
     calibration: NotRequired[Calibration | None]

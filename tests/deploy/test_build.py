@@ -40,6 +40,8 @@ COMBINATIONS = [
 OWN_FILES = {
     "model.onnx",
     "plan.json",
+    "bom.cdx.json",
+    "canary.json",
     "certificate.json",
     "qdeploy.json",
     "README.md",

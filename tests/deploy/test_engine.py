@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qdeploy.deploy.open import device_memory_mb, open_engine
-from qdeploy.deploy.ort.profile import Event, kernel_times
+from qdeploy.deploy.ort.events import Event, kernel_times
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.deploy.targets.ort_cpu.engine import OrtCpuEngine
 from qdeploy.errors import DataError, ModelError, TargetError

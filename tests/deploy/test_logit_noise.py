@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdeploy.calibrate.sample import Sample
+from qdeploy.calibrate.batches import Sample
 from qdeploy.deploy.logit_noise import Difference, difference
 from qdeploy.head import MULTI_LABEL, REGRESSION, SEQUENCES, SPANS, TOKENS, Head
 

@@ -36,7 +36,7 @@ def test_download_asks_for_no_pickles_and_no_code(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert download("acme/bert") == tmp_path
-    assert asked["allow_patterns"] == ["*.json", "*.safetensors", "*.txt", "*.model"]
+    assert asked["allow_patterns"] == ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
     # parts of a model of sentence-transformers, and no copies for other frameworks
     files = [
         "config.json",

@@ -26,7 +26,7 @@ from qdeploy.machine.faults import is_memory
 from qdeploy.types import Array
 
 if TYPE_CHECKING:
-    from qdeploy.deploy.ort.profile import Event
+    from qdeploy.deploy.ort.events import Event
 
 _Result = TypeVar("_Result")
 ONNX = "model.onnx"
@@ -115,7 +115,7 @@ class OrtGpuEngine(Engine):
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         """Kernels over `iterations` runs after one warm-up; their times are those of launching."""
-        from qdeploy.deploy.ort.profile import kernel_times
+        from qdeploy.deploy.ort.events import kernel_times
 
         return kernel_times(self.events(feeds, iterations), iterations + 1)
 
@@ -126,8 +126,9 @@ class OrtGpuEngine(Engine):
         iterations: int = 3,
     ) -> KernelTrace:
         """Find each GEMM by its int8 weights in the graph that ran; without times."""
+        from qdeploy.deploy.ort.events import kernel_times, providers_of
         from qdeploy.deploy.ort.kernels import load_optimized
-        from qdeploy.deploy.ort.profile import find_kernels, kernel_times, providers_of
+        from qdeploy.deploy.ort.profile import find_kernels
 
         with scratch("profile") as folder:
             optimized = folder / "optimized.onnx"
@@ -147,7 +148,7 @@ class OrtGpuEngine(Engine):
         Args:
             optimized: file for the graph that ran.
         """
-        from qdeploy.deploy.ort.profile import recorded
+        from qdeploy.deploy.ort.events import recorded
 
         wanted = inputs_of(feeds, self.input_names)
         with scratch("profile") as folder:

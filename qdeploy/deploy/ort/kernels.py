@@ -7,21 +7,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qdeploy.deploy.ort.events import INT8_KERNELS as INT8_KERNELS
 from qdeploy.graph.constants import constant
 
-# Kernels of the CPU provider that multiply 8-bit integers.
-INT8_KERNELS = frozenset(
-    {
-        "MatMulIntegerToFloat",
-        "MatMulInteger",
-        "DynamicQuantizeMatMul",
-        "QLinearMatMul",
-        "QGemm",
-        "QAttention",
-        "QLinearConv",
-        "ConvInteger",
-    }
-)
 # Between a stored weight and its product: these only change its form.
 _FORM = frozenset({"DequantizeLinear", "Transpose", "Cast", "Reshape", "Identity", "Squeeze"})
 _FUSED_GEMM = ("Gemm", "FusedGemm")

@@ -185,7 +185,7 @@ class OpenVinoEngine(Engine):
             name = operation.get_friendly_name()
             if name in times:
                 ms = times[name][1:] or times[name]
-                kernels[name] = _kernel(name, _about(operation), implementations[name], ms)
+                kernels[name] = _kernel(operation, implementations[name], ms)
         return operations, kernels
 
 
@@ -220,14 +220,16 @@ def _about(operation: Node) -> dict[str, str]:
     return {key: value.astype(str) for key, value in operation.get_rt_info().items()}
 
 
-def _kernel(
-    name: str, about: Mapping[str, str], implementation: str, times: Sequence[float]
-) -> KernelTime:
+def _kernel(operation: Node, implementation: str, times: Sequence[float]) -> KernelTime:
+    about = _about(operation)
     kind, precision = about.get("layerType", "?"), about.get("runtimePrecision", "?")
+    if kind in _PRODUCTS and precision in _INT8 and operation.get_input_size():
+        # of weights that are only stored in int8 it says i8 too, and multiplies floats
+        precision = operation.get_input_element_type(0).get_type_name()
     int8 = kind in _PRODUCTS and precision in _INT8
     reason = "" if int8 else f"OpenVINO computes it in {precision} ({implementation})"
     return KernelTime(
-        name,
+        operation.get_friendly_name(),
         f"{kind} {implementation}",
         sum(times) / len(times),
         1,

@@ -9,6 +9,7 @@ import numpy as np
 
 from qdeploy.deploy.engine import Engine, KernelTime, KernelTrace, inputs_of
 from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.ort.events import timed
 from qdeploy.deploy.ort.session import open_session, session_options
 from qdeploy.graph.session import run_session
 from qdeploy.schemas.manifest import EngineFields
@@ -45,9 +46,7 @@ class OrtCpuEngine(Engine):
 
     def profile(self, feeds: Mapping[str, Array], iterations: int = 20) -> list[KernelTime]:
         """Mean time of each kernel over `iterations` runs after one warm-up."""
-        from qdeploy.deploy.ort.profile import profiled  # onnx-ir, which a server has no use for
-
-        return profiled(self.path, self.threads, feeds, iterations)[0]
+        return timed(self.path, self.threads, feeds, iterations)
 
     def trace_gemms(
         self,
@@ -56,6 +55,7 @@ class OrtCpuEngine(Engine):
         iterations: int = 3,
     ) -> KernelTrace:
         """Find each GEMM by its weights in the graph that ran."""
+        # onnx-ir, which a server has no use for
         from qdeploy.deploy.ort.profile import find_kernels, profiled
 
         kernels, graph = profiled(self.path, self.threads, feeds, iterations)

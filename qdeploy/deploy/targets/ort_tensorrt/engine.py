@@ -53,7 +53,7 @@ class OrtTensorRtEngine(OrtGpuEngine):
 
         A node that ran on another provider stands as the fallback reason of every GEMM.
         """
-        from qdeploy.deploy.ort.profile import providers_of
+        from qdeploy.deploy.ort.events import providers_of
 
         providers = providers_of(self.events(feeds, iterations))
         layers = inspector.layers(self.layers())
