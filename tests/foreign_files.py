@@ -65,17 +65,21 @@ def torchscript(
     opset: int = 14,
     attention: str = "eager",
     fixed: bool = False,
+    positions: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """What torch's first exporter writes, as Optimum uses it.
 
     Args:
         fixed: without dynamic axes.
+        positions: with an input `position_ids`.
         names: of inputs and outputs, in the place of transformers' own.
     """
     import torch
 
     model, feeds = _loaded(checkpoint, task, attention)
+    if positions:
+        feeds["position_ids"] = torch.arange(feeds["input_ids"].shape[1]).expand(2, -1)
     called = {name: (names or {}).get(name, name) for name in (*feeds, *OUTPUTS[task])}
     axes = {called[name]: {0: "batch_size", 1: "sequence_length"} for name in feeds}
     with warnings.catch_warnings(), torch.no_grad():

@@ -243,6 +243,16 @@ def test_a_file_that_says_one_size_takes_any(tmp_path: Path, exported: Exports) 
     assert structure(tmp_path / "out") == structure(done.model_dir)
 
 
+@pytest.mark.parametrize("family", ["bert", pytest.param("roberta", marks=SLOW)])
+def test_positions_are_computed(family: str, tmp_path: Path, exported: Exports) -> None:
+    """From 0 on, or behind the padding token as RoBERTa counts them."""
+    done = exported(family)
+    file = foreign.torchscript(done.checkpoint, tmp_path / "model.onnx", opset=12, positions=True)
+    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=done.checkpoint)
+    assert "position_ids" not in manifest["inputs"]
+    assert manifest["verification"]["max_rel_diff"] < 1e-5
+
+
 def test_torch_is_not_needed(tmp_path: Path, exported: Exports) -> None:
     done = exported()
     file = foreign.torchscript(done.checkpoint, tmp_path / "model.onnx")

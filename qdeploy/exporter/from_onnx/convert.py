@@ -12,6 +12,7 @@ import numpy as np
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.from_onnx.canonical import Prepared, finish, prepare
 from qdeploy.exporter.from_onnx.facts import task_of_file
+from qdeploy.exporter.from_onnx.inputs import counted_from
 from qdeploy.exporter.from_onnx.observe import POINTS
 from qdeploy.exporter.from_onnx.outputs import (
     ROW_VECTORS,
@@ -51,7 +52,8 @@ class Converted:
 
     def file(self, path: Path) -> File:
         """The file, or another copy of its graph, as it runs."""
-        return File(path, self.prepared.inputs, self.outputs, self.parts)
+        padding = counted_from(self.source.checkpoint.config)
+        return File(path, self.prepared.inputs, self.outputs, self.parts, padding)
 
 
 def convert(source: OnnxSource, asked: ExportOptions) -> Converted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError, QDeployWarning
-from qdeploy.exporter.from_onnx.inputs import counts_positions
+from qdeploy.exporter.from_onnx.inputs import counted_from
 from qdeploy.exporter.from_onnx.outputs import Output, task_by_outputs
 from qdeploy.exporter.sentence_parts import SentenceParts
 from qdeploy.exporter.tasks import TASKS, Task, task_of
@@ -87,8 +87,8 @@ def longest_row(config: Mapping[str, object], tokenizer: PreTrainedTokenizerFast
     positions = config.get("max_position_embeddings", config.get("n_positions"))
     if not isinstance(positions, int) or positions <= 0:
         return limit if limit < _NO_LIMIT else _LONGEST
-    padding = config.get("pad_token_id")
-    if counts_positions(config) and isinstance(padding, int):
+    padding = counted_from(config)
+    if padding is not None:
         positions -= padding + 1
     return min(positions, limit)
 

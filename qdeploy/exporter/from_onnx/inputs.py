@@ -140,27 +140,24 @@ def _compute_positions(edit: Edit, config: Mapping[str, object]) -> None:
     if positions is None:
         return
     ids = inputs["input_ids"]
-    padding = config.get("pad_token_id")
-    if counts_positions(config) and isinstance(padding, int):
+    padding = counted_from(config)
+    if padding is not None:
         new = _counted(edit, ids, padding)
-    else:
+    else:  # operators as opset 11 has them
         zero, one = (edit.constant("positions/number", np.array(n, np.int64)) for n in (0, 1))
-        size = edit.add("Shape", [ids], name="positions/Shape", start=1, end=2)
-        stop = edit.add("Squeeze", [size], name="positions/Squeeze")
-        row = edit.add("Range", [zero, stop, one], name="positions/Range")
-        row = edit.add(
-            "Unsqueeze", [row, edit.integers("positions/axes", [0])], name="positions/Unsqueeze"
-        )
         whole = edit.add("Shape", [ids], name="positions/Shape")
+        stop = edit.add("Gather", [whole, one], name="positions/Gather", axis=0)
+        row = edit.add("Range", [zero, stop, one], name="positions/Range")
         new = edit.add("Expand", [row, whole], name="positions/Expand")
     positions.replace_all_uses_with(new)
     edit.graph.inputs.remove(positions)
 
 
-def counts_positions(config: Mapping[str, object]) -> bool:
-    """Whether a family's positions start behind the padding token, as RoBERTa's do."""
-    family = str(config.get("model_type", ""))
-    return any(word in family for word in _COUNTED)
+def counted_from(config: Mapping[str, object]) -> int | None:
+    """The padding token behind which a family's positions start, as RoBERTa's; None of others."""
+    family, padding = str(config.get("model_type", "")), config.get("pad_token_id")
+    counts = any(word in family for word in _COUNTED)
+    return padding if counts and isinstance(padding, int) else None
 
 
 def _counted(edit: Edit, ids: ir.Value, padding: int) -> ir.Value:

@@ -47,12 +47,14 @@ class File:
         inputs: canonical name → its name.
         outputs: canonical name → its name; without the vectors that `parts` make.
         parts: what the canonical graph has behind the file's outputs, or None.
+        padding: token behind which positions start, where they are counted so.
     """
 
     path: Path
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     parts: SentenceParts | None = None
+    padding: int | None = None
 
     def runner(
         self, *, optimized: bool = True
@@ -89,7 +91,13 @@ class File:
         fixed = {value.name: value.shape for value in session.get_inputs()}
         batch, length = feeds["input_ids"].shape
         positions = np.tile(np.arange(length), (batch, 1))
-        given = {"position_ids": positions, "token_type_ids": positions * 0} | dict(feeds)
+        if self.padding is not None:
+            real = feeds["input_ids"] != self.padding
+            positions = real.cumsum(1) * real + self.padding
+        given = {
+            "position_ids": positions,
+            "token_type_ids": np.zeros_like(feeds["input_ids"]),
+        } | dict(feeds)
         named = {
             name: given[canonical].astype(_NUMPY.get(types[name], np.int64))
             for canonical, name in self.inputs.items()
