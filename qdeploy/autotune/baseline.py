@@ -13,7 +13,8 @@ from qdeploy.errors import ModelError, nearest
 from qdeploy.evaluate.options import EvalOptions
 from qdeploy.files.artifact import MANIFEST, kind_of, read_manifest
 from qdeploy.files.kept import note
-from qdeploy.schemas.manifest import EngineManifest, Source
+from qdeploy.schemas.manifest import EngineManifest
+from qdeploy.schemas.source import Source
 from qdeploy.text import beside
 from qdeploy.types import PathLike, Progress
 

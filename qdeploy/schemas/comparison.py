@@ -21,8 +21,8 @@ from qdeploy.schemas.evaluation import (
 )
 from qdeploy.schemas.fields import Count, Share
 from qdeploy.schemas.inspection import InspectedFile
-from qdeploy.schemas.manifest import Source
 from qdeploy.schemas.quality import Interval, Quality
+from qdeploy.schemas.source import Source
 
 
 class ProductNoise(TypedDict):

@@ -20,9 +20,9 @@ from qdeploy.schemas.manifest import (
     HeadFacts,
     LeftOutFields,
     Noise,
-    Source,
     Verification,
 )
+from qdeploy.schemas.source import Source
 
 
 class KeptStatistics(TypedDict):

@@ -18,8 +18,8 @@ from qdeploy.schemas.fields import (
     Text,
     Token,
 )
-from qdeploy.schemas.onnx_source import OnnxFile
 from qdeploy.schemas.reading import ReadingFields
+from qdeploy.schemas.source import Source
 
 
 class Contents(TypedDict):
@@ -62,20 +62,6 @@ class HeadFacts(TypedDict):
     function_to_apply: NotRequired[str | None]
     activation: NotRequired[str | None]
     embedding: NotRequired[EmbeddingFacts | None]
-
-
-class Source(TypedDict):
-    """Where a directory was made from: a folder, a file, or else what a hub or the package names.
-
-    `onnx` is there where it was an ONNX file, whose digest `sha256` then is. `revision` is the
-    commit of a hub.
-    """
-
-    path: NotRequired[Text | None]
-    id: NotRequired[Text | None]
-    sha256: str
-    onnx: NotRequired[OnnxFile]
-    revision: NotRequired[str | None]
 
 
 class Interface(TypedDict):
