@@ -84,6 +84,7 @@ def build(
     groups: int | str = ...,
     outlier_channels: int | str | None = ...,
     prescale: str | None = ...,
+    shift: bool = ...,
     noise_target: float | None = ...,
     float_sites: Sequence[str] | str = ...,
     int8_residuals: bool = ...,

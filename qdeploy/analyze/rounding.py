@@ -52,7 +52,10 @@ def rounding_of(treatment: Treatment, channels: int) -> Rounding | None:
         scale: Array = np.asarray(treatment.affine.scale, np.float32)
         if treatment.pre_quant_scale:
             scale = scale / np.array(treatment.pre_quant_scale, np.float32)
-        return Rounding(scale, np.asarray(treatment.affine.zero_point, np.float32))
+        zero: Array = np.asarray(treatment.affine.zero_point, np.float32)
+        if treatment.pre_quant_shift:
+            zero = zero - np.array(treatment.pre_quant_shift, np.float32) / scale
+        return Rounding(scale, zero)
     if isinstance(treatment, Grouped):
         scales, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
         for group, affine in zip(treatment.groups, treatment.affines, strict=True):

@@ -152,6 +152,12 @@ class PlanOptions(Options):
         group=PEG,
         choices=PRE_QUANT_SCALES,
     )
+    shift: bool = option(
+        False,
+        "Take the middle of each channel's range off behind LayerNormalizations (OS+), and have"
+        " factors there where they help at all: less noise, for one more LayerNormalization each.",
+        group=PEG,
+    )
     noise_target: float | None = option(
         None,
         "A GEMM input whose rounding noise is less than this below the output is treated. 30 when"

@@ -46,10 +46,13 @@ class PerTensor:
         affine: scale and zero point.
         pre_quant_scale: per channel [C], the tensor is multiplied by it before it is quantized, and
             the rows of the reading weights are divided by it (SmoothQuant); empty for none.
+        pre_quant_shift: per channel [C], taken off before that, and what it was adds to the biases
+            of the reading GEMMs (Wei et al. 2023, arXiv 2304.09145, §3.1); empty for none.
     """
 
     affine: Affine
     pre_quant_scale: tuple[float, ...] = ()
+    pre_quant_shift: tuple[float, ...] = ()
     kind = "per_tensor"
 
 
@@ -74,7 +77,7 @@ class Grouped:
 
 Treatment = Float | Dynamic | PerTensor | Grouped
 # Fields that have another name in plan.json, which keeps the form it was first written in.
-_JSON_NAMES = {"pre_quant_scale": "prescale"}
+_JSON_NAMES = {"pre_quant_scale": "prescale", "pre_quant_shift": "preshift"}
 _WITHOUT_FIELDS: dict[str | int | None, Treatment] = {t.kind: t() for t in (Float, Dynamic)}
 
 
@@ -233,7 +236,11 @@ def _site_of(form: SiteForm, path: Path) -> SitePlan:
 def _treatment_of(site: SiteForm, path: Path) -> Treatment:
     form = site.treatment
     if isinstance(form, PerTensorForm):
-        return PerTensor(_affine_of(form.affine), tuple(form.prescale))
+        if form.preshift and len(form.preshift) != len(form.prescale):
+            raise PlanError(
+                f"{path} is damaged: {site.name} has other shifts than factors. {_AGAIN}"
+            )
+        return PerTensor(_affine_of(form.affine), tuple(form.prescale), tuple(form.preshift))
     if not isinstance(form, GroupedForm):
         return _WITHOUT_FIELDS[type(form).__struct_config__.tag]
     channels = sorted([c for group in form.groups for c in group] + form.outlier_channels)

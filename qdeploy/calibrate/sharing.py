@@ -94,7 +94,8 @@ def _own(context: Context, site: Site, chosen: SitePlan, layers: int) -> SitePla
         return plan
     statistics = context.statistics[site.tensor]
     factor: Array = np.array(treatment.pre_quant_scale or np.ones(site.channels))
-    low, high = statistics.minimum * factor, statistics.maximum * factor
+    shift: Array = np.array(treatment.pre_quant_shift or np.zeros(site.channels))
+    low, high = (statistics.minimum - shift) * factor, (statistics.maximum - shift) * factor
     affine = context.affine((float(low.min()), float(high.max())))
     share = context.noise.share(site, affine.scale / factor)
     return replace(plan, treatment=replace(treatment, affine=affine), sqnr_db=decibels(share))

@@ -37,6 +37,7 @@ class PerTensorForm(msgspec.Struct, kw_only=True, tag_field="kind", tag="per_ten
 
     affine: AffineForm
     prescale: list[Scale] = []
+    preshift: list[float] = []
 
 
 class GroupedForm(msgspec.Struct, kw_only=True, tag_field="kind", tag="grouped"):

@@ -46,6 +46,9 @@ from qdeploy.types import Array
 # noisier is treated until it is this much below the target, so that what is left of it does
 # not count among its neighbours.
 _BELOW_DB = 4.0
+# One more LayerNormalization takes less time than groups do, half a percent of an engine's: with
+# shifts a site behind one has its factors there unless it is this much below the target without.
+_NORM_DB = 6.0
 # Where no GEMM reads the site (scope all) there is no output to compare with, and a scale per group
 # costs the same for any K: this much below the target, of the site's own variance.
 _PLAIN_DB = 10.0
@@ -128,13 +131,9 @@ def _with_pre_quant_scale(context: Context, site: Site) -> SitePlan | None:
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
     # a scale per column takes what is folded into its weight
     folds = options.per_channel_weights and site.tensor in context.structure.linear_sources
-    if (
-        options.prescale == FOLDED
-        and not folds
-        and not (_normed(site) and plain > _noise_target(context))
-    ):
+    if options.prescale == FOLDED and not folds and not (_normed(site) and plain > _cheap(context)):
         return None
-    best = best_smoothing(context, site)
+    best = best_smoothing(context, site, shifted=options.shift and _normed(site))
     share = best.activation + best.excess
     if share >= plain or share > _noise_target(context):
         return None
@@ -142,8 +141,13 @@ def _with_pre_quant_scale(context: Context, site: Site) -> SitePlan | None:
     return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
 
 
+def _cheap(context: Context) -> float:
+    """Noise share above which one more LayerNormalization is worth its time."""
+    return _noise_target(context, _NORM_DB if context.options.shift else 0.0)
+
+
 def _normed(site: Site) -> bool:
-    """True where one more LayerNormalization can hold the factors, for little time."""
+    """True where one more LayerNormalization can hold factors and shifts, for little time."""
     return LAYER_NORM in site.roles
 
 

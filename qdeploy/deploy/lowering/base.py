@@ -217,6 +217,9 @@ class Lowering(ABC):
         # A Gemm with transB stores [N, K]; from here on every weight is [K, N].
         weight: Array = stored.astype(np.float32)
         weight = weight.T if gemm.transposed else weight
+        taken: Array | float = 0.0
+        if isinstance(treatment, PerTensor) and treatment.pre_quant_shift:
+            taken = np.array(treatment.pre_quant_shift) @ weight.astype(np.float64)
         if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
             weight = weight / np.array(treatment.pre_quant_scale, np.float32)[:, None]
         part = rows_of(weight, operand.rows)
@@ -232,7 +235,7 @@ class Lowering(ABC):
             )
         mean = mean_of(site.mean, treatment, operand)
         shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
-        return Factor(operand, codes, scale, shift)
+        return Factor(operand, codes, scale, shift - taken)
 
     def _stored(self, gemm: Gemm, name: str, array: Array) -> ir.Value:
         """A constant made of a GEMM's weight; layers that share the weight share it too."""

@@ -18,7 +18,8 @@ class Factor:
     """An operand and the weight it meets: codes with scales, or floats where scale is None.
 
     Attributes:
-        shift: mean of what the rounding of the weight adds to each output, FP64 [N] or 0.
+        shift: what the product has too much of each output, FP64 [N] or 0: on average, from the
+            rounding of the weight; and what was taken off its input.
     """
 
     operand: Operand
@@ -37,7 +38,7 @@ def mean_of(means: Sequence[float], treatment: Treatment, operand: Operand) -> A
     if not len(mean):
         return None
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
-        mean = mean * np.array(treatment.pre_quant_scale)
+        mean = (mean - (treatment.pre_quant_shift or 0)) * np.array(treatment.pre_quant_scale)
     if not len(operand.rows):
         return mean
     # a row that stands m times meets an m-th of its channel each time

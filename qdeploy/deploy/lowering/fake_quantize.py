@@ -33,6 +33,9 @@ def rounded(
         # what was scaled before the codes is scaled back behind them
         back = 1 / np.array(treatment.pre_quant_scale, np.float32)
         result = writer.elementwise("Mul", result, back, f"{name}/unscale")
+    if isinstance(treatment, PerTensor) and treatment.pre_quant_shift:
+        taken = np.array(treatment.pre_quant_shift, np.float32)
+        result = writer.elementwise("Add", result, taken, f"{name}/unshift")
     return result
 
 

@@ -70,7 +70,9 @@ class OperandWriter:
             source = value
             # the scale rounds x · factor; the weight rows are divided by the factor (base.py)
             if treatment.pre_quant_scale:
-                source = self._scaled(value, np.array(treatment.pre_quant_scale, np.float32), name)
+                factor = np.array(treatment.pre_quant_scale, np.float32)
+                shift = np.array(treatment.pre_quant_shift, np.float32)
+                source = self._scaled(value, factor, shift, name)
             return [self.quantized(source, name, treatment.affine)]
         assert isinstance(treatment, Grouped)
         return self._grouped(value, name, grouped_gemm(treatment, self.cuts))
@@ -115,8 +117,8 @@ class OperandWriter:
         other = self._editor.constant(f"{name}.vector", vector)
         return self._editor.node(op_type, [value, other], name, like=value).outputs[0]
 
-    def _scaled(self, value: ir.Value, factor: Array, name: str) -> ir.Value:
-        """A tensor times a factor per channel.
+    def _scaled(self, value: ir.Value, factor: Array, shift: Array, name: str) -> ir.Value:
+        """A tensor less a shift per channel (empty for none), times a factor per channel.
 
         Behind LayerNormalization by one more of it, with the factors in its weights (unless
         `GemmConstraints.second_norm` says otherwise): that costs less than a multiplication and
@@ -131,10 +133,20 @@ class OperandWriter:
             weights = [constant(weight) for weight in node.inputs[1:] if weight is not None]
         # Nodes are named as in plan.json, so that the same plan gives the same bytes as ever.
         if node is None or not weights or any(_other(w, factor) for w in weights):
-            return self.elementwise("Mul", value, factor, f"{name}/prescale")
+            result = self.elementwise("Mul", value, factor, f"{name}/prescale")
+            if not len(shift):
+                return result
+            return self.elementwise("Add", result, -shift * factor, f"{name}/preshift")
+        gamma, beta = weights[0], weights[1] if len(weights) > 1 else None
+        assert gamma is not None
+        parts = {"scale": gamma * factor}
+        if len(shift):
+            parts["bias"] = ((0 if beta is None else beta) - shift) * factor
+        elif beta is not None:
+            parts["bias"] = beta * factor
         scaled = [
-            self._editor.constant(f"{name}.{part}", (weight * factor).astype(np.float32))
-            for part, weight in zip(("scale", "bias"), weights, strict=False)
+            self._editor.constant(f"{name}.{part}", array.astype(np.float32))
+            for part, array in parts.items()
         ]
         attributes = {a.name: a.value for a in node.attributes.values()}
         return self._editor.node(

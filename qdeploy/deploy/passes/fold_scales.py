@@ -61,6 +61,8 @@ class FoldScales(Pass):
             writer, readers = gemms[source], structure.consumers(tensor)
             if not isinstance(treatment, PerTensor) or not treatment.pre_quant_scale:
                 continue
+            if treatment.pre_quant_shift:  # sums of the source need not add up to one of it
+                continue
             # Some encoders share weights between layers; the factor is right for one of them alone.
             if not _own(constants, writer, *readers):
                 continue

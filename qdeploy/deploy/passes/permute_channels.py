@@ -126,7 +126,10 @@ def _renamed(treatment: Treatment, order: Array) -> Treatment:
             treatment, groups=groups, outlier_channels=moved(outliers), outlier_peaks=peaks
         )
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
+        scale, shift = treatment.pre_quant_scale, treatment.pre_quant_shift
         return replace(
-            treatment, pre_quant_scale=tuple(treatment.pre_quant_scale[int(c)] for c in order)
+            treatment,
+            pre_quant_scale=tuple(scale[int(c)] for c in order),
+            pre_quant_shift=tuple(shift[int(c)] for c in order) if shift else (),
         )
     return treatment
