@@ -38,6 +38,7 @@ TREATMENTS: tuple[Treatment, ...] = (
     PerTensor(B, (0.5, 1.5, 2.0)),
     Grouped(((0, 2), (1,)), (A, B)),
     Grouped(((0,), (2,)), (A, B), (1,)),
+    PerTensor(B, (0.5, 1.5), (-1.0, 0.0)),
 )
 
 
@@ -65,7 +66,7 @@ def test_every_treatment_comes_back(treatment: Treatment) -> None:
 def test_a_whole_plan_comes_back() -> None:
     plan = replace(plan_of(*TREATMENTS, alpha="auto"), per_channel_weights=False, scope="all")
     found = Plan.from_json(json.loads(json.dumps(plan.to_json())))
-    assert found == plan and list(found.sites) == [f"t{i}" for i in range(6)]
+    assert found == plan and list(found.sites) == [f"t{i}" for i in range(7)]
     assert found.int8_gemms == ("a",)
     assert found.treatment("t2") == PerTensor(A) and found.treatment("nowhere") == Float()
 
@@ -92,6 +93,7 @@ def damaged() -> list[Any]:
         change("sites", 2, "treatment", to="per_tensor"),
         change("sites", 4, "treatment", "groups", to=7),
         change("sites", to=["x"]),
+        change("sites", 6, "treatment", "preshift", to=[1.0]),
     ]
 
 

@@ -63,6 +63,7 @@ def stored(model: ir.Model, plan: Plan, context: Context) -> int:
         ("smoothquant", {}),
         ("smoothquant", {"alpha": 0.5}),
         ("peg", {"prescale": "everywhere"}),
+        ("peg", {"prescale": "everywhere", "shift": True}),
         ("peg", {"groups": 2, "prescale": "none"}),
         ("peg", {"groups": 3, "outlier_channels": 2, "prescale": "none"}),
         ("w8a8", {}),
@@ -86,7 +87,11 @@ def test_one_int8_copy_serves_all_that_share_a_weight(
             assert isinstance(treatment, PerTensor)
             seen = context.statistics[site.tensor]
             factor: Array = np.array(treatment.pre_quant_scale or np.ones(hidden))
-            low, high = (seen.minimum * factor).min(), (seen.maximum * factor).max()
+            shift: Array = np.array(treatment.pre_quant_shift or np.zeros(hidden))
+            low, high = (
+                ((seen.minimum - shift) * factor).min(),
+                ((seen.maximum - shift) * factor).max(),
+            )
             scheme = context.options.scheme
             assert treatment.affine == affine_from_range(float(low), float(high), scheme)
     parts = len(treatments[0].groups) if isinstance(treatments[0], Grouped) else 1

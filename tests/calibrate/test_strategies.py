@@ -208,6 +208,29 @@ def test_peg_scales_by_channel_where_that_is_allowed(synthetic: Synthetic) -> No
             assert "factors per channel" in sites[tensor].reason
 
 
+def test_shifts_take_the_middle_of_each_range_off_behind_layer_norms(synthetic: Synthetic) -> None:
+    for prescale in ("folded", "everywhere"):
+        options = {"prescale": prescale}
+        before = make_plan("peg", synthetic.context(**options)).sites
+        after = make_plan("peg", synthetic.context(**options, shift=True)).sites
+        shifted = {t for t, s in after.items() if getattr(s.treatment, "pre_quant_shift", ())}
+        normed = {s.tensor for s in synthetic.structure.sites if LAYER_NORM in s.roles}
+        assert shifted and shifted <= normed
+        for tensor in shifted:
+            treatment, data = after[tensor].treatment, synthetic.data[tensor]
+            assert isinstance(treatment, PerTensor)
+            shift = np.array(treatment.pre_quant_shift)
+            middle = (data.min(axis=0) + data.max(axis=0)) / 2
+            np.testing.assert_allclose(shift, middle, rtol=1e-5, atol=1e-6)
+            scaled = (data - shift) * np.array(treatment.pre_quant_scale)
+            low, high = affine_range(treatment.affine)
+            step = treatment.affine.scale
+            assert low <= scaled.min() + step and scaled.max() - step <= high
+            old, new = before[tensor].sqnr_db, after[tensor].sqnr_db
+            assert old is not None and new is not None and new >= old
+        assert not any(getattr(s.treatment, "pre_quant_shift", ()) for s in before.values())
+
+
 def test_peg_says_that_scope_all_has_no_factors(synthetic: Synthetic) -> None:
     with pytest.warns(QDeployWarning, match="--prescale is of scope gemm"):
         plan = make_plan("peg", synthetic.context(prescale="everywhere", scope="all"))

@@ -151,6 +151,12 @@ class LoweringContract(ABC):
         assert not self.never & {node.op_type for node in lowered.model.graph}
         expected, path = reference(-X, weight, treatment, self.cuts), tmp_path / "model.onnx"
         for found in self.outputs(lowered.model, path, X):
+            if getattr(treatment, "pre_quant_shift", ()) and TARGETS[self.target].on_gpu:
+                # FP16 rounds a sum, and so may a code: still much nearer to the definition
+                exact = -X @ weight + BIAS
+                error, noise = np.abs(found - expected).mean(), np.abs(exact - expected).mean()
+                assert error < noise / 4
+                continue
             assert share_that_differs(found, expected, self.tolerance) == 0
         self.check_kernels(lowered, plan, structure, path)
 

@@ -39,9 +39,12 @@ class _Recipe:
         if self.name == "outliers":
             rest = tuple(sorted(order[:-2]))
             return Grouped((rest,), self._affines(peak, [rest]), tuple(sorted(order[-2:])))
-        if self.name == "pre_quant_scale":
-            whole = affine_from_range(-1.0, 1.0, "symmetric")
-            return PerTensor(whole, tuple(float(v) for v in (1 / peak).astype(np.float32)))
+        if self.name in ("pre_quant_scale", "pre_quant_shift"):
+            shifted = self.name == "pre_quant_shift"
+            top = 1.25 if shifted else 1.0
+            whole = affine_from_range(-top, top, "symmetric")
+            shift = tuple(float(v) for v in (peak / 4).astype(np.float32)) if shifted else ()
+            return PerTensor(whole, tuple(float(v) for v in (1 / peak).astype(np.float32)), shift)
         sizes = {"per tensor": (), "two": (-2,), "three": (-4, -1), "four": (-12, -4, -1)}[
             self.name
         ]
@@ -71,7 +74,16 @@ def steps(treatment: Treatment, x: Array) -> Array:
     return result
 
 
-RECIPES = ("per tensor", "pre_quant_scale", "dynamic", "two", "three", "four", "outliers")
+RECIPES = (
+    "per tensor",
+    "pre_quant_scale",
+    "pre_quant_shift",
+    "dynamic",
+    "two",
+    "three",
+    "four",
+    "outliers",
+)
 
 
 def functions_of(model: ir.Model, structure: Structure) -> dict[str, tuple[str, str]]:
@@ -171,10 +183,11 @@ def test_each_gemm_of_an_encoder_is_within_its_rounding_errors(
         x, treatment = found[gemm.input].astype(np.float64), plan.treatment(gemm.input)
         expected = x @ weight + (constants[gemm.bias] if gemm.bias else 0)
         step = steps(treatment, x)
-        factors = np.ones(gemm.k)
+        factors, shift = np.ones(gemm.k), np.zeros(gemm.k)
         if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
             factors = np.array(treatment.pre_quant_scale)
+            shift = np.array(treatment.pre_quant_shift or shift)
         weight_step = np.abs(weight / factors[:, None]).max(axis=0) / 127
-        spread = (np.abs(x) + step) * factors
+        spread = (np.abs(x - shift) + step) * factors
         bound = (step / 2) @ np.abs(weight) + spread.sum(axis=-1, keepdims=True) * weight_step / 2
         assert (np.abs(found[gemm.output] - expected) <= bound + 1e-4).all(), gemm.name

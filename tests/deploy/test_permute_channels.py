@@ -189,13 +189,16 @@ def test_per_tensor_sites_of_a_moved_set_keep_their_prescale(bert: Source, tmp_p
     same_codes_in_any_order(model, structure, share=8)
     first, second = (g.input for g in structure.gemms if g.name.endswith("intermediate.dense"))
     factors = tuple(float(v) for v in np.linspace(0.5, 2, HIDDEN).astype(np.float32))
-    plan = plan_of(structure, {first: scattered(HIDDEN), second: PerTensor(WIDE, factors)})
+    shift = tuple(float(v) for v in np.linspace(-1, 1, HIDDEN).astype(np.float32))
+    scaled = PerTensor(WIDE, factors, shift)
+    plan = plan_of(structure, {first: scattered(HIDDEN), second: scaled})
     plain = lower_ort_cpu(model.clone(), plan, structure).model
     renamed, orders = permuted(model, plan, structure)
     (order,) = orders.values()
     moved = renamed.treatment(second)
     assert isinstance(moved, PerTensor)
     assert list(moved.pre_quant_scale) == [factors[c] for c in order]
+    assert list(moved.pre_quant_shift) == [shift[c] for c in order]
     folded = lower_ort_cpu(model, renamed, structure).model
     feeds = bert.feeds()
     (expected,) = run(plain, tmp_path / "plain.onnx", feeds)

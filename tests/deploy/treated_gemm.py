@@ -29,6 +29,7 @@ BIAS = RNG.normal(size=N).astype(np.float16).astype(np.float32)
 SIGNS = (RNG.integers(0, 2, (K, N)) * 2 - 1).astype(np.float32) * 0.25
 ROUGH = RNG.normal(size=(K, N)).astype(np.float32)
 FACTORS = np.exp2(RNG.integers(-2, 3, K)).astype(np.float32)
+SHIFTS = RNG.integers(-8, 9, K).astype(np.float32) / 4  # that FP16 adds without rounding, mostly
 
 
 def affine(times: float = 1, zero_point: int = 128) -> Affine:
@@ -52,6 +53,9 @@ TREATMENTS: dict[str, Treatment] = {
     "per tensor": PerTensor(affine(8)),
     f"per tensor, {ASYMMETRIC}": PerTensor(affine(8, 90)),
     "pre_quant_scale": PerTensor(affine(8), tuple(float(f) for f in FACTORS)),
+    "pre_quant_shift": PerTensor(
+        affine(8), tuple(float(f) for f in FACTORS), tuple(float(z) for z in SHIFTS)
+    ),
     DYNAMIC: Dynamic(),
     "two groups, neighbours": grouped(without(8, 9), (8, 9), times=(1, 8)),
     "two groups, scattered": grouped(without(8, 40), (8, 40), times=(1, 3)),
@@ -107,8 +111,9 @@ def reference(
 ) -> Array:
     """The definition: the rounded input times the weight."""
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
-        factors = np.array(treatment.pre_quant_scale, np.float32)
-        return fake_quantize(x * factors, treatment) @ (weight / factors[:, None]) + BIAS
+        factors, shift = _scales_of(treatment)
+        rounded = fake_quantize((x - shift) * factors, treatment)
+        return rounded @ (weight / factors[:, None]) + shift @ weight + BIAS
     result: Array = fake_quantize(x, treatment, cuts) @ weight + BIAS
     return result
 
@@ -116,7 +121,13 @@ def reference(
 def rounded_input(x: Array, treatment: Treatment, cuts: GemmConstraints = AS_PLANNED) -> Array:
     """What the products see of x, in its own units."""
     if isinstance(treatment, PerTensor) and treatment.pre_quant_scale:
-        factors = np.array(treatment.pre_quant_scale, np.float32)
-        result: Array = fake_quantize(x * factors, treatment) / factors
+        factors, shift = _scales_of(treatment)
+        result: Array = fake_quantize((x - shift) * factors, treatment) / factors + shift
         return result
     return fake_quantize(x, treatment, cuts)
+
+
+def _scales_of(treatment: PerTensor) -> tuple[Array, Array]:
+    """Factors and shifts, FP32 [K] each."""
+    shift = treatment.pre_quant_shift or [0.0] * K
+    return np.array(treatment.pre_quant_scale, np.float32), np.array(shift, np.float32)
