@@ -91,14 +91,15 @@ def is_hub_name(name: str) -> bool:
     return spelled and path.suffix.lower() not in _FILES and not path.parent.exists()
 
 
-def canonical(source: str) -> str:
+def canonical(source: str | Path) -> str:
     """A source under the one name that it has from every directory: an absolute path, hub:NAME, or
     the embedded set."""
-    if source == mini.NAME or source.startswith(HUB):
-        return source
-    path = local_path(source)
-    if not os.path.lexists(path) and is_hub_name(source):
-        return f"{HUB}{source}"
+    name = str(source)
+    if name == mini.NAME or name.startswith(HUB):
+        return name
+    path = local_path(name)
+    if not os.path.lexists(path) and is_hub_name(name):
+        return f"{HUB}{name}"
     return os.path.abspath(path)
 
 

@@ -1,0 +1,106 @@
+"""What shifts and compensated rounding of weights bring, and what they cost: SQNR and time.
+
+    python benchmarks/rounding.py --data DIR [--limit N]
+
+DIR is a GLUE QNLI directory. Builds `peg` of the embedded model for both CPU targets, with and
+without the options, and compares logits with FP32 on the rows of the dev set, all of them without
+--limit. Times are of 8 × 128 full tokens, over those of the engine without options, one ratio for
+each of three runs. Writes benchmarks/results/rounding-DATE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import heading, keep  # benchmarks/machine.py
+from runners import RUNNERS, THREADS, interleaved  # benchmarks/runners.py
+
+import qdeploy
+from qdeploy.data.rows import Rows, read_rows
+from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.open import open_engine
+from qdeploy.errors import QDeployWarning
+from qdeploy.sqnr import logit_sqnr_db
+
+RESULTS = Path(__file__).parent / "results"
+TARGETS = ("ort-cpu", "openvino")
+TOKENS, BATCH, RUNS = 128, 32, 3
+BOTH = {"shift": True, "weight_rounding": "compensated"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as built": {},
+    "--cpu native": {"cpu": "native"},
+    "--shift": {"shift": True},
+    "--weight-rounding compensated": {"weight_rounding": "compensated"},
+    "both": BOTH,
+    "both, --noise-target 33": BOTH | {"noise_target": 33},
+}
+
+
+def logits_of(engine_dir: Path, rows: Rows) -> Any:
+    """FP32 [N, classes] of an engine, in the order of the rows."""
+    encoder, engine = TextEncoder.from_directory(engine_dir), open_engine(engine_dir, threads=2)
+    encoded = encoder.encode(rows, max_length=TOKENS)
+    found: dict[int, Any] = {}
+    for batch in encoder.batches(encoded, BATCH):
+        outputs = engine.run(batch.feeds)[engine.output_names[0]]
+        found |= dict(zip(map(int, batch.index), outputs, strict=True))
+    return np.array([found[at] for at in range(len(found))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="GLUE QNLI directory")
+    parser.add_argument("--limit", type=int, help="rows; all without it")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", QDeployWarning)
+    rows = read_rows(args.data, split="evaluation")
+    rows = rows if args.limit is None else rows.take(args.limit)
+    result = heading("python benchmarks/rounding.py --data DIR", THREADS)
+    result |= {"rows": len(rows), "engines": {target: {} for target in TARGETS}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, fp32 = folder / "model", folder / "fp32"
+        qdeploy.export("embedded", model)
+        statistics = qdeploy.calibrate(
+            model, data=args.data, max_length=TOKENS, second_moments=True
+        )
+        qdeploy.build(model, fp32, strategy="fp32")
+        exact, labels = logits_of(fp32, rows), np.array(rows.labels)
+        for target in TARGETS:
+            engines = {}
+            for at, (variant, options) in enumerate(VARIANTS.items()):
+                engines[variant] = folder / f"{target}-{at}"
+                qdeploy.build(
+                    model, engines[variant], target=target, statistics=statistics, **options
+                )
+            for variant, engine in engines.items():
+                found = logits_of(engine, rows)
+                right = [(x.argmax(1) == labels).mean() for x in (exact, found)]
+                result["engines"][target][variant] = {
+                    "sqnr_db": round(logit_sqnr_db([(exact, found)], exclusive=True), 2),
+                    "drop": round(100 * float(right[0] - right[1]), 2),
+                    "answers_that_change": int((found.argmax(1) != exact.argmax(1)).sum()),
+                    "time": ratios(engines, variant),
+                }
+                print(target, variant, result["engines"][target][variant], flush=True)
+    keep(RESULTS / f"rounding-{result['date']}.json", result)
+
+
+def ratios(engines: dict[str, Path], variant: str) -> list[float]:
+    """Time of a variant's engine over that of the first, one for each run."""
+    first = next(iter(engines))
+    opened = {name: RUNNERS["qdeploy"](engines[name]) for name in dict.fromkeys((first, variant))}
+    ids = np.random.default_rng(0).integers(1000, 20000, (8, TOKENS))
+    known = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    feeds = known | {"token_type_ids": np.zeros_like(ids)}
+    times = [interleaved(opened, feeds) for _ in range(RUNS)]
+    return [round(found[variant] / found[first], 3) for found in times]
+
+
+if __name__ == "__main__":
+    main()
