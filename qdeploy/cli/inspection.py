@@ -9,7 +9,7 @@ from qdeploy.cli.certificate import certificate
 from qdeploy.commands import command, free_place, quoted
 from qdeploy.figures import decibels, megabytes
 from qdeploy.names import eight_bits, short_name
-from qdeploy.schemas.certificate import Compiled, Int8
+from qdeploy.schemas.certificate import Compiled, Int8, Processors
 from qdeploy.schemas.inspection import (
     CompiledFile,
     FloatCause,
@@ -138,7 +138,7 @@ def _engine(found: InspectedEngine, path: Path) -> list[tuple[str, str]]:
         text = str(check["summary"]) if check else f"{planned}; no kernel was looked at"
         rows.append((eight_bits(found["strategy"]), text))
     if (processors := found.get("processors")) is not None:
-        rows.append(("processors", processors["summary"]))
+        rows.append(("processors", _processors(processors)))
     if (less := found["left_out"]) and (text := choices.left_out(less)):
         rows.append(("left out", text))
     if (noise := found["noise"]) is not None:
@@ -194,6 +194,17 @@ def _file(found: InspectedFile, path: Path) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _processors(found: Processors) -> str:
+    """On which processors the numbers hold, and what that cost."""
+    widened = found.get("widened")
+    if not widened:
+        return found["summary"]
+    return (
+        f"{found['summary']}; for it {widened['widened']} of {widened['columns']} columns have a "
+        f"wider scale, +{decibels(widened['noise_db'])} dB of weight noise"
+    )
 
 
 def _head(found: InspectedEngine | InspectedModel) -> str:

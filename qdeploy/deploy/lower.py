@@ -53,6 +53,9 @@ def lower(
         "reason": found.reason,
         "unread_nodes": found.unread,
     }
+    if lowered.widened:
+        widened = {name: found.to_json() for name, found in lowered.widened.items()}
+        rewrites = rewrites | {"widened_columns": widened}
     return lowered, rewrites, left_out
 
 

@@ -131,6 +131,15 @@ class SaturatingGemm(TypedDict):
     columns_over: Count
 
 
+class WidenedColumns(TypedDict):
+    """Of so many columns of int8 weights those whose scale is wider for their pairs to fit 16 bits,
+    and what that adds to the noise of all their rounding, dB."""
+
+    columns: Count
+    widened: Count
+    noise_db: float
+
+
 class Processors(TypedDict):
     """On which processors the numbers of INT8 products hold.
 
@@ -145,6 +154,7 @@ class Processors(TypedDict):
     largest_pair: Count
     pair_limit: Count
     saturating: list[SaturatingGemm]
+    widened: NotRequired[WidenedColumns]
     summary: Text
 
 

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qdeploy.calibrate.affine import quantize_weight
 from qdeploy.deploy.build import build_engine
 from qdeploy.deploy.describe import describe
+from qdeploy.deploy.lowering.lowered import Widened
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.processors import holds_here
 from qdeploy.deploy.saturation import pair_sums, processors_of
@@ -170,7 +172,31 @@ def test_every_processor_gives_the_same_sums_unless_one_is_asked_for(
     assert found["any"]["largest_pair"] <= 128 < found["native"]["largest_pair"]
     assert not found["native"]["proved"]
     assert len(found["native"]["saturating"]) > 0
+    widened = found["any"]["widened"]
+    assert 0 < widened["widened"] <= widened["columns"] and 0 < widened["noise_db"] < 6
+    assert "widened" not in found["native"]
+    plans = [json.loads((tmp_path / cpu / "plan.json").read_text()) for cpu in ("any", "native")]
+    assert (
+        sum(gemm["widened"] for gemm in plans[0]["widened_columns"].values())
+        == (widened["widened"])
+    )
+    assert "widened_columns" not in plans[1]
     assert json.loads((tmp_path / "native" / "plan.json").read_text())["options"]["cpu"] == "native"
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_columns_that_are_widened_are_counted(per_channel: bool) -> None:
+    weight = np.random.default_rng(0).normal(size=(64, 24)).astype(np.float32)
+    _, plain = quantize_weight(weight, per_channel=per_channel)
+    _, scale = quantize_weight(weight, per_channel=per_channel, fits_16_bits=True)
+    found = Widened.of(weight, scale)
+    assert (found.columns, found.widened) == (len(plain), int((scale > plain).sum()))
+    assert found.widened > 0
+    noise = 10 * np.log10(np.square(scale, dtype=float).sum() / np.square(plain, dtype=float).sum())
+    assert found.noise_db == pytest.approx(noise, abs=0.01)
+    twice = found + found
+    assert (twice.columns, twice.noise_db) == (2 * found.columns, found.noise_db)
+    assert Widened.of(weight, plain).widened == 0
 
 
 def test_a_native_build_where_pairs_saturate_fits_all_the_same(

@@ -23,7 +23,7 @@ from qdeploy.deploy.lowering.factors import (
 )
 from qdeploy.deploy.lowering.fake_quantize import rounded
 from qdeploy.deploy.lowering.groups import GemmConstraints, column_blocks, rows_of
-from qdeploy.deploy.lowering.lowered import Lowered, TraceName
+from qdeploy.deploy.lowering.lowered import Lowered, TraceName, Widened
 from qdeploy.deploy.lowering.operands import Operand, OperandWriter
 from qdeploy.graph.constants import constant
 from qdeploy.graph.editor import GraphEditor
@@ -227,6 +227,9 @@ class Lowering(ABC):
         if operand.scale is None:
             return Factor(operand, part, None)
         codes, scale = self.quantize(part)
+        if self._fits:
+            before = self._lowered.widened.get(gemm.name, Widened())
+            self._lowered.widened[gemm.name] = before + Widened.of(part, scale)
         site = self.plan.sites[gemm.input]
         # layers that share a weight share its codes, and differ in what they meet
         if site.covariance is not None and self._readers[gemm.weight] == 1:
