@@ -25,6 +25,7 @@ from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.deploy.open import open_engine
 from qdeploy.errors import QDeployWarning
+from qdeploy.files.artifact import read_manifest
 from qdeploy.sqnr import logit_sqnr_db
 
 RESULTS = Path(__file__).parent / "results"
@@ -70,7 +71,8 @@ def main() -> None:
             model, data=args.data, max_length=TOKENS, second_moments=True
         )
         qdeploy.build(model, fp32, strategy="fp32")
-        exact, labels = logits_of(fp32, rows), np.array(rows.labels)
+        exact, names = logits_of(fp32, rows), read_manifest(fp32, "engine")["labels"]
+        labels = np.array([names.index(str(label)) for label in rows.labels or ()])
         for target in TARGETS:
             engines = {}
             for at, (variant, options) in enumerate(VARIANTS.items()):

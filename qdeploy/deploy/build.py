@@ -17,7 +17,7 @@ from qdeploy.deploy.compilation import certify_compiled
 from qdeploy.deploy.directory import copy_companions, manifest_fields, size_mb, write_guides
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.lower import lower
-from qdeploy.deploy.lowering.lowered import TraceName, Widened
+from qdeploy.deploy.lowering.lowered import TraceName
 from qdeploy.deploy.noise_report import measure_noise, warn_of_noise
 from qdeploy.deploy.options import BuildOptions
 from qdeploy.deploy.planning import plan_of, summary
@@ -144,10 +144,8 @@ def _write_engine(
     count = count_products(work / "model.onnx", _probe(request, manifest))
     certificate = expected(plan, structure, lowered, count)
     if not request.target.on_gpu:
-        certificate["processors"] = processors_of(pair_sums(lowered.model))
-        if lowered.widened:
-            widened = sum(lowered.widened.values(), Widened())
-            certificate["processors"]["widened"] = widened.to_json()
+        sums = pair_sums(lowered.model)
+        certificate["processors"] = processors_of(sums, lowered.widened.values())
     planned = tally(certificate["planned_gemms"], {}, 0.0, certificate["other_products"])
     if request.asked.strategy not in (FP32, FP16):
         _warn_of_unplanned(certificate, planned)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.calibrate.affine import PAIR_LIMIT, pair_peak
+from qdeploy.deploy.lowering.lowered import Widened
 from qdeploy.deploy.stored_weights import weight_of
 from qdeploy.graph.constants import constant
 from qdeploy.graph.products import Product, find_products
@@ -60,8 +61,13 @@ def pair_sums(model: ir.Model) -> list[PairSums]:
     return stored + list(_both_computed(model.graph, {product.node for product in products}))
 
 
-def processors_of(sums: Iterable[PairSums]) -> Processors:
-    """On which processors the numbers of a graph hold, for a certificate."""
+def processors_of(sums: Iterable[PairSums], widened: Iterable[Widened] = ()) -> Processors:
+    """On which processors the numbers of a graph hold, for a certificate.
+
+    Args:
+        sums: of `pair_sums`.
+        widened: of each of its GEMMs, where a lowering made their pairs fit.
+    """
     every = list(sums)
     bad: list[SaturatingGemm] = [
         {"gemm": one.name, "largest_pair": one.largest, "columns_over": one.over}
@@ -70,7 +76,7 @@ def processors_of(sums: Iterable[PairSums]) -> Processors:
     ]
     largest = max((one.largest for one in every if one.largest is not None), default=0)
     here = instruction_set()
-    return {
+    found: Processors = {
         "made_on": here,
         "proved": not bad,
         "products": len(every),
@@ -79,6 +85,10 @@ def processors_of(sums: Iterable[PairSums]) -> Processors:
         "saturating": bad,
         "summary": _summary(bad, len(every), here),
     }
+    wider = sum(widened, Widened())
+    if wider.columns:
+        found["widened"] = wider.to_json()
+    return found
 
 
 def _summary(bad: list[SaturatingGemm], products: int, here: str) -> str:

@@ -47,6 +47,7 @@ class Widened:
     @classmethod
     def of(cls, weight: Array, scale: Array) -> Widened:
         """What the scale [N] or [1] of a weight, FP32 [K, N], is beyond its largest numbers."""
+        # as `quantize_weight` makes them where no pair has to fit
         largest = np.abs(weight).max(axis=0)
         largest = largest if scale.size > 1 else largest.max(keepdims=True)
         plain = np.maximum(largest / 127, SMALLEST_SCALE).astype(np.float64)
