@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qdeploy.calibrate.plan import FLOAT
 from qdeploy.deploy.by_layer import by_layer, causes_of_float
 from qdeploy.deploy.certify_file import certify_file
 from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
@@ -55,8 +56,10 @@ def describe(path: Path, target: str | None = None) -> InspectedFile:
     check = certify_file(path)
     gemms = check["gemms"]
     layers = by_layer([], gemms, ran=True)
-    processors = processors_of(pair_sums(model))
-    found["processors"] = processors
+    # what runs in float has no codes to add
+    floats = {name for name, gemm in gemms.items() if gemm["planned"] == FLOAT or gemm["reason"]}
+    sums = [one for one in pair_sums(model) if one.name not in floats]
+    found["processors"] = processors_of(sums)
     return {**found, "int8": check, "layers": layers, "float": causes_of_float(gemms)}
 
 

@@ -33,8 +33,8 @@ class PairSums:
 
     Attributes:
         name: of the product.
-        largest: sum of a pair of codes of one sign, its magnitude; None where both operands are
-            computed, and nothing can be proved.
+        largest: sum of a pair of codes of one sign, its magnitude; None where the codes are not
+            known, as both operands are computed, and nothing can be proved.
         over: columns in which a pair adds up to more than `PAIR_LIMIT`.
         columns: of the product; 0 where they are not known.
     """
@@ -57,7 +57,12 @@ def pair_sums(model: ir.Model) -> list[PairSums]:
         model: as an engine or anybody's file has it.
     """
     products = find_products(model)
-    stored = [found for product in products if (found := _stored(product)) is not None]
+    signed = {
+        str(value.name)
+        for value in model.graph.initializers.values()
+        if value.dtype == ir.DataType.INT8
+    }
+    stored = [found for product in products if (found := _stored(product, signed)) is not None]
     return stored + list(_both_computed(model.graph, {product.node for product in products}))
 
 
@@ -105,9 +110,18 @@ def _summary(bad: list[SaturatingGemm], products: int, here: str) -> str:
     )
 
 
-def _stored(product: Product) -> PairSums | None:
+def _stored(product: Product, signed: Container[str]) -> PairSums | None:
+    """The pairs of a stored weight; None where it is not of int8.
+
+    Args:
+        product: of a graph.
+        signed: its initializers of int8.
+    """
     weight = weight_of(product)
-    if weight is None or weight.codes.dtype != np.int8:
+    if weight is None:  # computed from several constants: nothing is known of its codes
+        unknown = any(name in signed for name in product.weights)
+        return PairSums(product.name, None, 0, 0) if unknown else None
+    if weight.codes.dtype != np.int8:
         return None
     codes = _as_multiplied(product, weight.codes)
     if codes is None:  # in whatever order they are multiplied

@@ -102,6 +102,18 @@ def test_an_order_that_is_not_known_is_judged_by_the_largest_codes() -> None:
     assert (found.largest, found.fits) == (200, False)
 
 
+def test_a_weight_of_several_constants_proves_nothing() -> None:
+    toy = Toy(SHAPE)
+    x = toy.dequantized(toy.x, "x", np.float32(0.1), np.uint8(128))
+    halves = [
+        toy.int8_weight(name, np.ones((8, 2), np.int8), np.full(2, 0.01, np.float32))
+        for name in ("a", "b")
+    ]
+    joined = toy.op("Concat", *halves, axis=1)
+    (found,) = pair_sums(toy.model(toy.op("MatMul", x, joined, name="p")))
+    assert (found.name, found.largest, found.fits) == ("p", None, False)
+
+
 def test_two_computed_operands_prove_nothing_unless_both_are_uint8() -> None:
     toy = Toy((2, 8, 8))
     unsigned = toy.dequantized(toy.x, "x", np.float32(0.1), np.uint8(128))
@@ -227,6 +239,14 @@ def test_loading_warns_on_a_processor_that_adds_otherwise(
     with pytest.warns(QDeployWarning, match=r"can saturate on one of the two.*--cpu any"):
         open_engine(native)
     open_engine(engine(strategy="peg").directory)  # proved: no warning, which would be an error
+
+
+def test_what_runs_in_float_has_nothing_to_saturate(tmp_path: Path) -> None:
+    toy = Toy(SHAPE)
+    weight = toy.int8_weight("w", np.full((8, 4), 127, np.int8), np.full(4, 0.01, np.float32))
+    model = toy.model(toy.op("MatMul", toy.x, weight, name="p"))  # weight-only
+    found = describe(saved(model, tmp_path / "model.onnx"))
+    assert (found["processors"]["products"], found["processors"]["proved"]) == (0, True)
 
 
 def test_a_file_of_anybody_is_judged(tmp_path: Path) -> None:
