@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,12 +12,13 @@ import onnx_ir as ir
 from qdeploy.calibrate.plan import FLOAT
 from qdeploy.deploy.by_layer import by_layer, causes_of_float
 from qdeploy.deploy.certify_file import certify_file
-from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule
-from qdeploy.deploy.saturation import pair_sums, processors_of
+from qdeploy.deploy.rules import ADVICE, ERROR, BrokenRule, label, prepared
+from qdeploy.deploy.saturation import PairSums, pair_sums, processors_of
 from qdeploy.deploy.targets.registry import TARGETS
-from qdeploy.errors import ModelError
+from qdeploy.errors import ModelError, QDeployWarning
 from qdeploy.graph.constants import constant
 from qdeploy.onnx_file.check import load_graph
+from qdeploy.schemas.certificate import CertifiedGemm
 from qdeploy.schemas.inspection import Contract, InspectedFile, RuleSummary
 
 _REMEDY = "Take it anew from where it was made."
@@ -56,10 +58,7 @@ def describe(path: Path, target: str | None = None) -> InspectedFile:
     check = certify_file(path)
     gemms = check["gemms"]
     layers = by_layer([], gemms, ran=True)
-    # what runs in float has no codes to add
-    floats = {name for name, gemm in gemms.items() if gemm["planned"] == FLOAT or gemm["reason"]}
-    sums = [one for one in pair_sums(model) if one.name not in floats]
-    found["processors"] = processors_of(sums)
+    found["processors"] = processors_of(_sums(model, gemms))
     return {**found, "int8": check, "layers": layers, "float": causes_of_float(gemms)}
 
 
@@ -91,6 +90,18 @@ def _rows(table: ir.Value | None) -> int | None:
         node = table.producer()
         table = node.inputs[0] if node is not None and node.op_type in _RESTORING else None
     return None
+
+
+def _sums(model: ir.Model, gemms: Mapping[str, CertifiedGemm]) -> list[PairSums]:
+    """The pairs of what multiplies integers: by its operator, or as ONNX Runtime runs it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QDeployWarning)  # types that nothing infers
+        flat = prepared(model)
+    floats = {name for name, gemm in gemms.items() if gemm["planned"] == FLOAT or gemm["reason"]}
+    for node in model.graph:  # by the name that it has there
+        if str(node.name or node.outputs[0].name) in floats:
+            floats.add(label(node))
+    return [one for one in pair_sums(flat) if one.integer or one.name not in floats]
 
 
 def _broken_rules(path: Path, model: ir.Model, target: str) -> Contract:

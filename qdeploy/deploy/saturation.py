@@ -16,15 +16,23 @@ import onnx_ir as ir
 
 from qdeploy.calibrate.affine import PAIR_LIMIT, pair_peak
 from qdeploy.deploy.lowering.lowered import Widened
+from qdeploy.deploy.rules import PRODUCTS, TRANSPARENT
 from qdeploy.deploy.stored_weights import weight_of
-from qdeploy.graph.constants import constant
+from qdeploy.graph.constants import constant, constant_tensor
 from qdeploy.graph.products import Product, find_products
 from qdeploy.machine.processor import CALLED, instruction_set
 from qdeploy.schemas.certificate import Processors, SaturatingGemm
 from qdeploy.types import Array
 
 _BACK = "DequantizeLinear"
-_MULTIPLY = ("MatMul", "MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul")
+_SECOND = {  # the operand that is to be uint8, where both are computed
+    "MatMul": 1,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "DynamicQuantizeMatMul": 1,
+    "QLinearMatMul": 3,
+    "QGemm": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,14 @@ class PairSums:
             known, as both operands are computed, and nothing can be proved.
         over: columns in which a pair adds up to more than `PAIR_LIMIT`.
         columns: of the product; 0 where they are not known.
+        integer: whether its operator multiplies integers, whatever runs it.
     """
 
     name: str
     largest: int | None
     over: int
     columns: int
+    integer: bool = True
 
     @property
     def fits(self) -> bool:
@@ -51,19 +61,19 @@ class PairSums:
 
 
 def pair_sums(model: ir.Model) -> list[PairSums]:
-    """The pairs of every product that is stored in int8, or whose operands both are computed so.
+    """The pairs of every product with an operand of int8 that its input is multiplied with.
 
     Args:
-        model: as an engine or anybody's file has it.
+        model: as an engine has it; of anybody's file what `rules.prepared` gives.
     """
     products = find_products(model)
-    signed = {
-        str(value.name)
-        for value in model.graph.initializers.values()
-        if value.dtype == ir.DataType.INT8
+    stored = [found for product in products for found in _stored(product)]
+    judged = {
+        product.node
+        for product in products
+        if _SECOND.get(product.node.op_type, 1) in product.constants
     }
-    stored = [found for product in products if (found := _stored(product, signed)) is not None]
-    return stored + list(_both_computed(model.graph, {product.node for product in products}))
+    return stored + list(_computed(model.graph, judged))
 
 
 def processors_of(sums: Iterable[PairSums], widened: Iterable[Widened] = ()) -> Processors:
@@ -110,27 +120,50 @@ def _summary(bad: list[SaturatingGemm], products: int, here: str) -> str:
     )
 
 
-def _stored(product: Product, signed: Container[str]) -> PairSums | None:
-    """The pairs of a stored weight; None where it is not of int8.
+def _stored(product: Product) -> Iterator[PairSums]:
+    """The pairs of each constant operand of int8."""
+    for at in product.constants:
+        value = product.node.inputs[at]
+        if not _holds_int8(value):
+            continue
+        weight = weight_of(product) if at == product.constants[0] else None
+        codes = constant(value) if weight is None else weight.codes
+        if codes is None or codes.dtype != np.int8:  # computed: nothing is known of its codes
+            yield _unproved(product.node)
+            continue
+        upright = None if weight is None else _as_multiplied(product, codes)
+        if upright is None:  # in whatever order they are multiplied
+            magnitudes = np.sort(np.abs(codes.astype(np.int32)).ravel())
+            largest, over, columns = int(magnitudes[-2:].sum()), 0, 0
+        else:
+            peaks = pair_peak(upright)
+            largest, columns = int(peaks.max(initial=0)), len(peaks)
+            over = int((peaks > PAIR_LIMIT).sum())
+        yield PairSums(product.name, largest, over, columns, _integer(product.node))
 
-    Args:
-        product: of a graph.
-        signed: its initializers of int8.
-    """
-    weight = weight_of(product)
-    if weight is None:  # computed from several constants: nothing is known of its codes
-        unknown = any(name in signed for name in product.weights)
-        return PairSums(product.name, None, 0, 0) if unknown else None
-    if weight.codes.dtype != np.int8:
-        return None
-    codes = _as_multiplied(product, weight.codes)
-    if codes is None:  # in whatever order they are multiplied
-        magnitudes = np.sort(np.abs(weight.codes.astype(np.int32)).ravel())
-        largest = int(magnitudes[-2:].sum())
-        return PairSums(product.name, largest, int(largest > PAIR_LIMIT), 0)
-    peaks = pair_peak(codes)
-    over = int((peaks > PAIR_LIMIT).sum())
-    return PairSums(product.name, int(peaks.max(initial=0)), over, len(peaks))
+
+def _holds_int8(value: ir.Value | None) -> bool:
+    """Whether a constant operand is of int8, or made of such codes."""
+    if value is None:
+        return False
+    tensor, node = constant_tensor(value), value.producer()
+    if ir.DataType.INT8 in (value.dtype, None if tensor is None else tensor.dtype):
+        return True
+    if node is None:
+        return False
+    if node.op_type == _BACK:
+        return _holds_int8(node.inputs[0])
+    if node.op_type == "QuantizeLinear":
+        return not _unsigned(value)
+    return node.op_type in TRANSPARENT and any(map(_holds_int8, node.inputs))
+
+
+def _integer(node: ir.Node) -> bool:
+    return node.op_type not in PRODUCTS
+
+
+def _unproved(node: ir.Node) -> PairSums:
+    return PairSums(str(node.name or node.outputs[0].name), None, 0, 0, _integer(node))
 
 
 def _as_multiplied(product: Product, codes: Array) -> Array | None:
@@ -170,17 +203,20 @@ def _unsigned(codes: ir.Value | None) -> bool:
     return codes is not None and codes.dtype == ir.DataType.UINT8
 
 
-def _both_computed(graph: ir.Graph, stored: Container[ir.Node]) -> Iterator[PairSums]:
-    """Products of two tensors that both are computed in 8 bits, as of attention."""
-    for node in graph:
-        if node in stored or node.op_type not in _MULTIPLY:
+def _computed(graph: ir.Graph, judged: Container[ir.Node]) -> Iterator[PairSums]:
+    """Products whose second operand is computed in 8 bits, as of attention.
+
+    Args:
+        judged: nodes whose second operand is constant.
+    """
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node in judged or node.op_type not in _SECOND:
             continue
-        at = 3 if node.op_type == "QLinearMatMul" else 1
-        second = node.inputs[at]
+        second = node.inputs[_SECOND[node.op_type]]
         if node.op_type == "MatMul":
             sources = [None if value is None else value.producer() for value in node.inputs]
             if not all(source is not None and source.op_type == _BACK for source in sources):
                 continue
             second = None if sources[1] is None else sources[1].inputs[0]
         if not _unsigned(second):
-            yield PairSums(str(node.name or node.outputs[0].name), None, 0, 0)
+            yield _unproved(node)

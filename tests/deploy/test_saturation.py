@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ from qdeploy.machine import processor
 from qdeploy.schemas.certificate import Processors
 from tests.deploy.conftest import Built, Source
 from tests.deploy.toys import Array, Toy, saved
+from tests.onnx_text import read_model
 
 SHAPE = (2, 3, 8)
 
@@ -130,6 +132,48 @@ def test_a_graph_without_int8_has_nothing_to_prove() -> None:
     model = toy.model(toy.op("MatMul", toy.x, toy.constant("w", np.ones((8, 4), np.float32))))
     found = processors_of(pair_sums(model))
     assert (found["proved"], found["products"]) == (True, 0)
+
+
+# Forms in which an int8 operand is no plain initializer, each of sums of 254.
+BAD = np.full((8, 8), 127, np.int8)
+HIDDEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "Cast": (
+        "(float[M,8] x) => (float[] y) { q, s, z = DynamicQuantizeLinear(x)"
+        " b = Cast<to = 3>(w) i = MatMulInteger(q, b, z) y = Cast<to = 1>(i) }",
+        {"w": BAD.astype(np.int32)},
+    ),
+    "Concat": (
+        "(float[M,8] x) => (float[] y) { q, s, z = DynamicQuantizeLinear(x)"
+        " a = Identity(w) b = Concat<axis = 0>(a, v) i = MatMulInteger(q, b, z)"
+        " y = Cast<to = 1>(i) }",
+        {"w": BAD[:4], "v": BAD[4:]},
+    ),
+    "first operand": (
+        "(float[8,N] x) => (float[] y) { q = QuantizeLinear(x, s, zero)"
+        " i = MatMulInteger(w, q) y = Cast<to = 1>(i) }",
+        {"w": BAD.astype(np.uint8), "s": np.float32(0.1), "zero": np.int8(0)},
+    ),
+    "branch": (
+        "(float[M,8] x, bool c) => (float[] y) { q, s, z = DynamicQuantizeLinear(x)"
+        " i = If (c) <then_branch = t () => (int32[] a) { a = MatMulInteger(q, w, z) },"
+        " else_branch = e () => (int32[] b) { b = MatMulInteger(q, w, z) }> y = Cast<to = 1>(i) }",
+        {"w": BAD},
+    ),
+    "DynamicQuantizeMatMul": (
+        "(float[M,8] x, float[8,N] k) => (float[] y) { b = QuantizeLinear(k, s, zero)"
+        " y = com.microsoft.DynamicQuantizeMatMul(x, b, s, zero) }",
+        {"s": np.float32(0.1), "zero": np.int8(0)},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", HIDDEN)
+def test_no_form_of_an_int8_operand_is_called_proved(form: str, tmp_path: Path) -> None:
+    text, constants = HIDDEN[form]
+    path = tmp_path / "model.onnx"
+    onnx.save(read_model(text, constants), path)
+    found = describe(path)["processors"]
+    assert found["products"] >= 1 and not found["proved"]
 
 
 def _processors(*, proved: bool, made_on: str) -> Processors:
