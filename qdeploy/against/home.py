@@ -184,7 +184,12 @@ def _labels(config: dict[str, Any], task: str, found: InspectedFile, directory: 
     columns = last_axis(found["outputs"]["logits"])
     named = config.get("id2label")
     if isinstance(named, dict) and named:
-        labels = [str(named.get(str(at), f"LABEL_{at}")) for at in range(len(named))]
+        if {str(key) for key in named} != {str(at) for at in range(len(named))}:
+            raise ModelError(
+                f"{directory / CONFIG} counts its classes as {', '.join(map(str, named))}, and "
+                "they are counted from 0. Correct id2label."
+            )
+        labels = [str(named[str(at)]) for at in range(len(named))]
         if columns is not None and columns != len(labels):
             raise ModelError(
                 f"{directory / CONFIG} names {len(labels)} classes ({', '.join(labels[:6])}), and "

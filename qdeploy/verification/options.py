@@ -116,6 +116,12 @@ class SignOptions(Options):
 
 
 def paths_of(named: Sequence[PathLike] | str) -> tuple[Path, ...]:
-    """Paths that are listed, also as one text with commas."""
+    """Paths that are listed, also as one text with commas.
+
+    Raises:
+        PlanError: a name that is empty, as of a variable of a shell that is not set.
+    """
     listed = named.split(",") if isinstance(named, str) else named
-    return tuple(Path(one) for one in listed if str(one).strip())
+    if any(not str(one).strip() for one in listed):
+        raise PlanError("--certificate-chain names no file. Name one, or leave it out.")
+    return tuple(Path(one) for one in listed)

@@ -57,8 +57,20 @@ def sign_engine(engine_dir: PathLike, options: SignOptions | None = None, **fiel
         raise OutputError(f"{place} exists: the engine is signed. Replace it with --force.")
     method = "sigstore" if asked.sigstore else "key" if asked.certificate is None else "certificate"
     config = _signer(asked)
+    links = [path.name for path in directory.rglob("*") if path.is_symlink()]
+    if links:
+        raise ModelError(
+            f"{directory} holds links ({named(links)}), and a signature is of files. Copy it with "
+            "what they lead to (`cp -rL`), and sign that."
+        )
     with replacing(place) as partial, _quietly():
-        config.sign(Path(os.path.realpath(directory)), partial)
+        try:
+            config.sign(Path(os.path.realpath(directory)), partial)
+        except Exception as error:  # of the library, of Sigstore or of its network
+            raise PlanError(
+                f"{directory} was not signed: {_reason(error)}. Look at the key or, of --sigstore, "
+                "at the network."
+            ) from error
     return {
         "engine": str(directory),
         "signature": str(place),

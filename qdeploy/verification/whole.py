@@ -40,7 +40,9 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
         if (fault := _fault(directory / name, listed(manifest)[name]))
     ]
     known = {*listed(manifest), MANIFEST, SIGNATURE}
-    there = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    # links and pipes count too, whatever they lead to
+    every = directory.rglob("*")
+    there = (p.relative_to(directory) for p in every if p.is_symlink() or not p.is_dir())
     more = {str(name) for name in there if name.parts[0] not in OF_HUBS} - known
     faults += [f"{name} came later" for name in sorted(more)]
     size = sum(manifest.get("sizes", {}).values()) / 1e6

@@ -81,13 +81,22 @@ def test_no_tokenizer(file: Path, exact: Path, tmp_path: Path) -> None:
     assert report["tokenizer"] == str(exact.parents[1])
 
 
-def test_a_configuration_of_other_classes(file: Path, exact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        ({"0": "a", "1": "b", "2": "c"}, r"names 3 classes \(a, b, c\), and the files give 2"),
+        ({"1": "a", "2": "b"}, r"counts its classes as 1, 2, and they are counted from 0"),
+    ],
+)
+def test_a_configuration_of_other_classes(
+    names: dict[str, str], fault: str, file: Path, exact: Path, tmp_path: Path
+) -> None:
     for name in ("tokenizer.json", "config.json"):
         (tmp_path / name).write_bytes((exact.parents[1] / name).read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
-    config["id2label"] = {"0": "a", "1": "b", "2": "c"}
+    config["id2label"] = names
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"names 3 classes \(a, b, c\), and the files give 2"):
+    with pytest.raises(ModelError, match=fault):
         qdeploy.inspect_against(file, exact, data="qnli-mini", tokenizer=tmp_path)
 
 

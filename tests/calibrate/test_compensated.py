@@ -102,3 +102,12 @@ def test_a_site_that_is_always_zero_rounds_to_nearest() -> None:
     weight = _weight(np.random.default_rng(1), 6, 3)
     nearest, scale = quantize_weight(weight, per_channel=True)
     np.testing.assert_array_equal(compensated(weight, scale, np.zeros((6, 6))), nearest)
+
+
+def test_moments_that_cancelled_are_no_failure() -> None:
+    rng = np.random.default_rng(2)
+    weight, covariance = _weight(rng, 6, 3), _correlated(rng, 6, 3)
+    covariance[0, 0] -= 10 * np.abs(covariance).max()  # a variance below zero
+    scale = np.abs(weight).max(axis=0) / 127
+    codes = compensated(weight, scale, covariance)
+    assert np.abs(codes * scale - weight).max() < np.abs(weight).max()

@@ -232,3 +232,21 @@ def test_without_the_extra(copy: Copy, keys: tuple[Path, Path]) -> None:
         ("model_signing",), f"import qdeploy; qdeploy.verify({str(signed)!r})"
     )
     assert status == 0, said
+
+
+@pytest.mark.parametrize("chain", ["", ",", [""]])
+def test_a_chain_that_names_no_file_is_not_passed_over(copy: Copy, chain: str | list[str]) -> None:
+    """As of a variable of a shell that is not set: what was asked for is not left out."""
+    with pytest.raises(PlanError, match="--certificate-chain names no file"):
+        qdeploy.verify(copy(), certificate_chain=chain)
+
+
+def test_links_are_not_signed(copy: Copy, tmp_path: Path) -> None:
+    directory, linked = copy(), tmp_path / "linked"
+    linked.mkdir()
+    for path in directory.iterdir():
+        (linked / path.name).symlink_to(path)
+    private, _ = key_pair(tmp_path, "k")
+    with pytest.raises(ModelError, match=r"holds links .*cp -rL"):
+        qdeploy.sign(linked, key=private)
+    assert not (linked / "model.sig").exists()

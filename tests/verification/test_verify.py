@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -104,6 +105,15 @@ def test_a_file_too_few_and_one_too_many(copy: Copy) -> None:
     assert failed(directory) == {}
     (directory / "README.md").unlink()
     assert failed(directory)["files"] == "README.md is missing"
+
+
+def test_links_and_pipes_came_later_too(copy: Copy, tmp_path: Path) -> None:
+    directory = copy()
+    (directory / "dangling").symlink_to(tmp_path / "nowhere")
+    (directory / "folder").symlink_to(tmp_path)
+    os.mkfifo(directory / "pipe")
+    text = failed(directory)["files"]
+    assert all(f"{name} came later" in text for name in ("dangling", "folder", "pipe"))
 
 
 @pytest.mark.parametrize(("hidden", "other"), [(32, 32), (64, 64), (32, 64)])

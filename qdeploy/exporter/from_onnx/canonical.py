@@ -119,7 +119,7 @@ def finish(prepared: Prepared, origin: str) -> None:
         _fold(model)
     set_shapes(model, observe(model, prepared.vocabulary, origin))
     fuse_layer_norms(model)
-    fuse_gelus(model)
+    fuse_gelus(model, halved=prepared.halved)
     drop_guards(model)
     choose_masks(model)
     fold_constants(model.graph)

@@ -17,7 +17,9 @@ from qdeploy.exporter.from_onnx.edit import Edit, array_of, is_standard, readers
 from qdeploy.types import Array
 
 _POINTS = np.linspace(-6, 6, 97)
-_NEAR = 2e-3  # constants of files that were in FP16 round at 2⁻¹¹; the two forms differ by 5e-4
+# Constants of FP32, and those of files that were in FP16, which round at 2⁻¹¹. The two forms of
+# Gelu differ by 5e-4, and are told apart by their operators.
+_NEAR, _NEAR_HALVED = 1e-5, 2e-3
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 _FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "Add": np.add,
@@ -44,7 +46,7 @@ def _by_tanh(x: Array) -> Array:
 _FORMS = {"Erf": ("none", _exact), "Tanh": ("tanh", _by_tanh)}
 
 
-def fuse_gelus(model: ir.Model) -> int:
+def fuse_gelus(model: ir.Model, *, halved: bool = False) -> int:
     """Fuse every Gelu that is written out, in place.
 
     1. Assumes nothing of the graph.
@@ -52,13 +54,17 @@ def fuse_gelus(model: ir.Model) -> int:
     3. Guarantees the same function, to the rounding of its constants.
     4. Leaves functions of another form.
 
+    Args:
+        model: canonical but for this.
+        halved: its constants were in FP16 or BF16.
+
     Returns:
         How many were fused.
     """
     edit, count = Edit(model), 0
     for node in [n for n in model.graph if is_standard(n, *_FORMS)]:
         approximate, function = _FORMS[node.op_type]
-        found = _find(node, function)
+        found = _find(node, function, _NEAR_HALVED if halved else _NEAR)
         if found is None:
             continue
         source, output = found
@@ -70,7 +76,9 @@ def fuse_gelus(model: ir.Model) -> int:
     return count
 
 
-def _find(node: ir.Node, function: Callable[[Array], Array]) -> tuple[ir.Value, ir.Value] | None:
+def _find(
+    node: ir.Node, function: Callable[[Array], Array], near: float
+) -> tuple[ir.Value, ir.Value] | None:
     """The tensor that a Gelu reads, and its result."""
     for source in _sources(node):
         known: dict[ir.Value, Array | None] = {source: _POINTS}
@@ -79,7 +87,7 @@ def _find(node: ir.Node, function: Callable[[Array], Array]) -> tuple[ir.Value, 
             if value is None:
                 break
             table = _table(value, known)
-            if table is not None and np.abs(table - function(_POINTS)).max() < _NEAR:
+            if table is not None and np.abs(table - function(_POINTS)).max() < near:
                 return source, value
             value = _next(value, source)
     return None
