@@ -78,8 +78,8 @@ def load(
         engine_dir: engine directory.
         threads: threads the engine may use; None takes the cores that the process may use.
         verify: how its files are held against its qdeploy.json: `"sha256"` reads them once more,
-            `"stat"` compares their sizes alone, for callers who cannot wait. True checks everything
-            that `qdeploy.verify` does first, which takes seconds.
+            `"stat"` compares their sizes alone, for callers who cannot wait. True checks first what
+            `qdeploy.verify` does without a key, which takes seconds; who signed is not asked.
 
     Raises:
         GateError: with `verify=True`, a check failed; its attribute `report` has all of them.
