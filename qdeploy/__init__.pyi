@@ -253,7 +253,7 @@ def sign(
     *,
     key: PathLike | None = ...,
     certificate: PathLike | None = ...,
-    certificate_chain: Sequence[PathLike] | str = ...,
+    certificate_chain: Sequence[PathLike] | str | None = ...,
     sigstore: bool = ...,
     force: bool = ...,
 ) -> Signed: ...
@@ -279,7 +279,7 @@ def verify(
     options: VerifyOptions | None = ...,
     *,
     public_key: PathLike | None = ...,
-    certificate_chain: Sequence[PathLike] | str = ...,
+    certificate_chain: Sequence[PathLike] | str | None = ...,
     identity: str | None = ...,
     identity_provider: str | None = ...,
     report: PathLike | None = ...,

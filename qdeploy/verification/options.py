@@ -26,8 +26,8 @@ class VerifyOptions(Options):
         is_path=True,
         metavar="FILE",
     )
-    certificate_chain: Sequence[PathLike] | str = option(
-        (),
+    certificate_chain: Sequence[PathLike] | str | None = option(
+        None,
         f"{_CHAIN} For engines that were signed with a certificate.",
         group=SIGNATURE,
         metavar="FILE,...",
@@ -52,7 +52,6 @@ class VerifyOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "certificate_chain", paths_of(self.certificate_chain))
         given = [self.public_key is not None, bool(self.chain), self.identity is not None]
         if sum(given) > 1:
             raise PlanError(
@@ -89,8 +88,8 @@ class SignOptions(Options):
         is_path=True,
         metavar="FILE",
     )
-    certificate_chain: Sequence[PathLike] | str = option(
-        (), f"{_CHAIN} With --certificate.", group=SIGNATURE, metavar="FILE,..."
+    certificate_chain: Sequence[PathLike] | str | None = option(
+        None, f"{_CHAIN} With --certificate.", group=SIGNATURE, metavar="FILE,..."
     )
     sigstore: bool = option(
         False,
@@ -101,7 +100,6 @@ class SignOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "certificate_chain", paths_of(self.certificate_chain))
         if (self.key is None) != self.sigstore:
             raise PlanError("Give --key FILE, or --sigstore: one of them signs.")
         if self.certificate is not None and self.key is None:
@@ -115,13 +113,15 @@ class SignOptions(Options):
         return paths_of(self.certificate_chain)
 
 
-def paths_of(named: Sequence[PathLike] | str) -> tuple[Path, ...]:
-    """Paths that are listed, also as one text with commas.
+def paths_of(named: Sequence[PathLike] | str | None) -> tuple[Path, ...]:
+    """Paths that are listed, also as one text with commas; none where nothing was said.
 
     Raises:
         PlanError: a name that is empty, as of a variable of a shell that is not set.
     """
+    if named is None:
+        return ()
     listed = named.split(",") if isinstance(named, str) else named
-    if any(not str(one).strip() for one in listed):
+    if not listed or any(not str(one).strip() for one in listed):
         raise PlanError("--certificate-chain names no file. Name one, or leave it out.")
     return tuple(Path(one) for one in listed)
