@@ -68,14 +68,17 @@ def _inverse_factor(covariance: Array) -> Array:
     floor = _DAMPING * (float(np.diag(covariance).mean()) or 1.0)  # of a site that is all zeros
     damped = covariance + floor * np.eye(len(covariance))
     try:
-        np.linalg.cholesky(damped)
-        inverse = np.linalg.inv(damped)
+        return _upper(np.linalg.inv(damped))
     except np.linalg.LinAlgError:
         # Moments are sums in FP32: where a mean is far larger than its spread, variances may come
         # out below zero. Such directions are lifted to the floor.
         sizes, directions = np.linalg.eigh((covariance + covariance.T) / 2)
         lifted = np.maximum(sizes, 0) + (_DAMPING * float(np.maximum(sizes, 0).mean()) or 1.0)
-        inverse = (directions / lifted) @ directions.T
+        return _upper((directions / lifted) @ directions.T)
+
+
+def _upper(inverse: Array) -> Array:
+    """The upper Cholesky factor of a symmetric matrix but for its rounding."""
     factor: Array = np.linalg.cholesky((inverse + inverse.T) / 2).T
     return factor
 

@@ -6,17 +6,16 @@ import platform
 from collections.abc import Collection
 from pathlib import Path
 
+from qdeploy.machine.processor import fields_of
 from qdeploy.machine.threads import usable_cores
 from qdeploy.schemas.doctor import Cpu
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
     """Model, usable cores, and the INT8 instructions of the CPU (None where nobody can tell)."""
-    try:
-        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
+    fields = fields_of(cpuinfo)
+    if fields is None:
         return _features(platform.processor() or platform.machine(), ())
-    fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
     model = fields.get("model name") or platform.machine()
     return _features(model, fields.get("flags", "").split())
 

@@ -76,19 +76,26 @@ def best_of(flags: frozenset[str], machine: str) -> str:
     return next((name for flag, name in _X86.items() if flag in flags), OTHER)
 
 
+def fields_of(cpuinfo: Path) -> dict[str, str] | None:
+    """What Linux says of the last processor; None elsewhere."""
+    try:
+        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    pairs = (line.partition(":")[::2] for line in lines)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
 def flags_of(cpuinfo: Path) -> frozenset[str]:
     """Flags of Linux that the processor really has.
 
     An emulator shows the flags of the machine that it runs on: where NumPy, which asks the
     processor, knows better, none but those that it confirms count.
     """
-    try:
-        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
+    found = fields_of(cpuinfo)
+    if found is None:
         return _apples() or frozenset(flag for flag, has in _asked().items() if has)
-    fields = dict(line.partition(":")[::2] for line in lines)
-    found = {key.strip().lower(): value for key, value in fields.items()}
-    shown = frozenset((found.get("flags") or found.get("features") or "").split())
+    shown = frozenset((found.get("flags") or found.get("Features") or "").split())
     asked = _asked()
     if any(flag in shown and not has for flag, has in asked.items()):
         return frozenset(flag for flag, has in asked.items() if has)

@@ -113,10 +113,6 @@ class Lowering(ABC):
             fits_16_bits=self._fits,
         )
 
-    def compensated(self, codes: Array, weight: Array, scale: Array, covariance: Array) -> Array:
-        """The codes of `quantize`, or better ones for inputs of that covariance, [K', K']."""
-        return compensated_or(codes, weight, scale, covariance, fits_16_bits=self._fits)
-
     def finish(self) -> ir.Model:
         """The graph, when all sites are lowered."""
         return self.editor.finish()
@@ -233,9 +229,8 @@ class Lowering(ABC):
         site = self.plan.sites[gemm.input]
         # layers that share a weight share its codes, and differ in what they meet
         if site.covariance is not None and self._readers[gemm.weight] == 1:
-            codes = self.compensated(
-                codes, part, scale, covariance_of(site.covariance, treatment, operand)
-            )
+            covariance = covariance_of(site.covariance, treatment, operand)
+            codes = compensated_or(codes, part, scale, covariance, fits_16_bits=self._fits)
         mean = mean_of(site.mean, treatment, operand)
         shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
         return Factor(operand, codes, scale, shift - taken)

@@ -10,11 +10,10 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
+from qdeploy.exporter.canonical import SCOPES as SCOPES  # for the steps of this room
 from qdeploy.types import Array
 
 STANDARD = ("", "ai.onnx")
-# Where torch's exporters write which module a node came from.
-SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class Edit:
@@ -98,6 +97,12 @@ def hushed() -> Iterator[None]:
 def is_standard(node: ir.Node, *kinds: str) -> bool:
     """Whether a node is one of these operators of ONNX itself."""
     return node.domain in STANDARD and node.op_type in kinds
+
+
+def given(node: ir.Node, at: int) -> ir.Value | None:
+    """An input of a node, None where it is left out."""
+    value = node.inputs[at] if at < len(node.inputs) else None
+    return value if value is not None and value.name != "" else None
 
 
 def array_of(value: ir.Value | None) -> Array | None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError
-from qdeploy.exporter.from_onnx.edit import STANDARD, Edit, array_of
+from qdeploy.exporter.from_onnx.edit import STANDARD, Edit, array_of, given
 from qdeploy.exporter.from_onnx.unfuse_attention import (
     attention,
     multi_head_attention,
@@ -75,12 +75,6 @@ def unfuse(model: ir.Model, origin: str) -> list[str]:
     for domain in [name for name in model.opset_imports if name not in STANDARD]:
         del model.opset_imports[domain]
     return list(found)
-
-
-def given(node: ir.Node, at: int) -> ir.Value | None:
-    """An input of a node, None where it is left out."""
-    value = node.inputs[at] if at < len(node.inputs) else None
-    return value if value is not None and value.name != "" else None
 
 
 def _norm(edit: Edit, node: ir.Node, x: ir.Value, weight: int, bias: int) -> ir.Value:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError
-from qdeploy.exporter.from_onnx.edit import SCOPES, Edit, array_of, only_reader
+from qdeploy.exporter.from_onnx.edit import SCOPES, Edit, array_of, given, only_reader
 
 _PARTS = ("query", "key", "value")
 _MASKED = -10000.0  # what ONNX Runtime adds to a masked score, where the node does not say
@@ -43,12 +43,12 @@ def attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
         CheckpointError: a decoder's form, or weights that are computed.
     """
     flags = ("unidirectional", "do_rotary", "past_present_share_buffer")
-    if any(node.attributes.get_int(name, 0) for name in flags) or _given(node, 4) is not None:
+    if any(node.attributes.get_int(name, 0) for name in flags) or given(node, 4) is not None:
         raise CheckpointError(
             f"{node.name} is the attention of a decoder, and qdeploy exports encoders. Pass the "
             "file of an encoder such as BERT."
         )
-    weights, biases = array_of(node.inputs[1]), array_of(_given(node, 2))
+    weights, biases = array_of(node.inputs[1]), array_of(given(node, 2))
     if weights is None:
         raise CheckpointError(f"{node.name} has weights that are computed. {_REMEDY}")
     sizes = node.attributes.get_ints("qkv_hidden_sizes", [weights.shape[1] // 3] * 3)
@@ -66,7 +66,7 @@ def attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
             bias = edit.constant(f"{name}.bias", np.split(biases, cuts)[at])
             made = edit.add("Add", [made, bias], name=f"{name}/Add")
         streams.append(made)
-    mask, extra = _given(node, 3), _given(node, 5)
+    mask, extra = given(node, 3), given(node, 5)
     return [_attend(edit, node, streams, list(sizes), mask, extra)]
 
 
@@ -76,14 +76,14 @@ def multi_head_attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
     Raises:
         CheckpointError: packed or cached keys.
     """
-    streams = [_given(node, at) for at in range(3)]
-    cached = any(_given(node, at) is not None for at in range(6, len(node.inputs)))
+    streams = [given(node, at) for at in range(3)]
+    cached = any(given(node, at) is not None for at in range(6, len(node.inputs)))
     if cached or node.attributes.get_int("unidirectional", False):
         raise CheckpointError(
             f"{node.name} is the attention of a decoder, and qdeploy exports encoders. Pass the "
             "file of an encoder such as BERT."
         )
-    biases = array_of(_given(node, 3))
+    biases = array_of(given(node, 3))
     sizes = [_channels(value) for value in streams]
     if None in sizes and biases is not None:
         sizes = [biases.size // 3] * 3
@@ -100,7 +100,7 @@ def multi_head_attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
             name = f"{_base(node)}.{_PARTS[at]}.bias"
             value = edit.add("Add", [value, edit.constant(name, bias)], value.producer() or node)
         made.append(value)
-    return [_attend(edit, node, made, known, _given(node, 4), _given(node, 5))]
+    return [_attend(edit, node, made, known, given(node, 4), given(node, 5))]
 
 
 def standard_attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
@@ -109,8 +109,8 @@ def standard_attention(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
     Raises:
         CheckpointError: a decoder's form, or another layout.
     """
-    query, key, value, mask = (_given(node, at) for at in range(4))
-    cached = any(_given(node, at) is not None for at in range(4, len(node.inputs)))
+    query, key, value, mask = (given(node, at) for at in range(4))
+    cached = any(given(node, at) is not None for at in range(4, len(node.inputs)))
     if cached or node.attributes.get_int("is_causal", False):
         raise CheckpointError(
             f"{node.name} is the attention of a decoder, and qdeploy exports encoders. Pass the "
@@ -201,10 +201,6 @@ def _raw(mask: ir.Value) -> ir.Value:
         mask = node.inputs[0]
         node = mask.producer()
     return mask
-
-
-def _given(node: ir.Node, at: int) -> ir.Value | None:
-    return node.inputs[at] if at < len(node.inputs) else None
 
 
 def _channels(value: ir.Value | None) -> int | None:
