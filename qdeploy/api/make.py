@@ -69,6 +69,7 @@ def calibrate(
     options: CalibrationOptions | None = None,
     *,
     second_moments: bool = False,
+    sensitivity: bool = False,
     ray_address: str | None = None,
     progress: Progress | None = None,
     **fields: object,
@@ -80,6 +81,8 @@ def calibrate(
         options: see below; each may be a keyword instead.
         second_moments: gather the second moments of GEMM inputs too, FP32 [C, C] each, for
             `build(weight_rounding="compensated")`.
+        sensitivity: measure how much of each GEMM input's noise comes out of the model, for
+            `build(sensitivity=True)`: one run of some dozens of rows for each, on this machine.
         ray_address: address of a Ray cluster, or `"auto"`: its nodes observe a shard each.
         progress: see the module.
 
@@ -105,6 +108,7 @@ def calibrate(
         model_dir,
         options,
         second_moments=second_moments,
+        sensitivity=sensitivity,
         progress=progress,
         observer=observer,
         **fields,

@@ -38,6 +38,9 @@ from qdeploy.types import Array
 NEGLIGIBLE_FLOPS, NEGLIGIBLE_WEIGHT = 0.001, 0.04
 # A table below this many numbers (token types: 2 rows) saves nothing.
 SMALL_TABLE = 16_384
+# What a site's sensitivity may move its noise target by, dB. Weights add noise too, and soften what
+# the input of their GEMM can mend.
+MOST_SENSITIVITY = 6.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,25 @@ class Context:
             return self.structure.sites
         inputs = {gemm.input for gemm in self.gemms}
         return tuple(site for site in self.structure.sites if site.tensor in inputs)
+
+    @cached_property
+    def _sensitivity(self) -> dict[str, float]:
+        """Of the sites of the scope, dB, where it was measured and is asked for."""
+        if not self.options.sensitivity:
+            return {}
+        seen = {site.tensor: self.statistics[site.tensor].sensitivity for site in self.sites}
+        return {tensor: level for tensor, level in seen.items() if level is not None}
+
+    def sensitivity_above_mean(self, site: Site) -> float:
+        """How much more than on average of a site's noise comes out of the model, dB.
+
+        Between −`MOST_SENSITIVITY` and `MOST_SENSITIVITY`; 0 where it was not measured.
+        """
+        levels = self._sensitivity
+        if site.tensor not in levels:
+            return 0.0
+        above = levels[site.tensor] - float(np.mean(list(levels.values())))
+        return float(np.clip(above, -MOST_SENSITIVITY, MOST_SENSITIVITY))
 
     def affine(self, bounds: Range) -> Affine:
         """Scale and zero point of a range, in the chosen scheme."""

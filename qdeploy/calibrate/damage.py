@@ -22,6 +22,8 @@ def digest_of(site: SiteStatistics) -> str:
         arrays += [site.tokens.count, site.tokens.energy, site.tokens.peak]
     if site.products is not None:
         arrays.append(site.products)
+    if site.sensitivity is not None:
+        arrays.append(np.array(site.sensitivity))
     for array in arrays:
         digest.update(f"{array.shape}".encode())
         digest.update(np.ascontiguousarray(array, np.float64).tobytes())
@@ -60,6 +62,8 @@ def fault_of_site(site: SiteStatistics) -> str:
         shapes += [("tokens", a, (t, c)) for a in (site.tokens.energy, site.tokens.peak)]
     if site.products is not None:
         shapes.append(("products", site.products, (c, c)))
+    if site.sensitivity is not None:
+        shapes.append(("sensitivity", np.array(site.sensitivity), ()))
     for what, array, shape in shapes:
         if array.dtype.kind not in "iuf" or array.shape != shape:
             return f"its {what} has the shape {array.shape}, and {shape} was expected"

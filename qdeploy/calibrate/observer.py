@@ -28,6 +28,8 @@ class SiteStatistics:
         tokens: the same by class of token; None where rows of the tensor are no tokens.
         products: FP32 [C, C], the sum of x xᵀ, for `qdeploy.calibrate.compensated`; None where it
             was not asked for.
+        sensitivity: dB, of the input of a GEMM (`qdeploy.calibrate.sensitivity`); None where it was
+            not measured.
     """
 
     count: int
@@ -38,6 +40,7 @@ class SiteStatistics:
     exponent: int
     tokens: TokenStatistics | None = None
     products: Array | None = None
+    sensitivity: float | None = None
 
     @classmethod
     def empty(
@@ -141,6 +144,10 @@ class SiteStatistics:
             self.products += other.products
         else:
             self.products = None
+        if self.sensitivity is not None and other.sensitivity is not None:
+            self.sensitivity = (self.sensitivity + other.sensitivity) / 2
+        else:
+            self.sensitivity = None
         self._widen(other.exponent)
         self.histogram += widen(other.histogram, self.exponent - other.exponent)
         if self.tokens is not None and other.tokens is not None:

@@ -158,6 +158,12 @@ class PlanOptions(Options):
         " factors there where they help at all: less noise, for one more LayerNormalization each.",
         group=PEG,
     )
+    sensitivity: bool = option(
+        False,
+        "Measure how much of each GEMM input's noise comes out of the model, and ask more of those"
+        " that matter and less of the others. Costs build time.",
+        group=PEG,
+    )
     noise_target: float | None = option(
         None,
         "A GEMM input whose rounding noise is less than this below the output is treated. 30 when"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from qdeploy.calibrate.model import load_model, model_digest
 from qdeploy.calibrate.observe import Observer, observe_directory
 from qdeploy.calibrate.options import CalibrationOptions
+from qdeploy.calibrate.sensitivity import ROWS, add_sensitivity
 from qdeploy.calibrate.statistics import FORMAT, Origin, Statistics
 from qdeploy.calibrate.tokens import class_names
 from qdeploy.data.batches import Encoded
@@ -50,6 +51,7 @@ def calibrate_model(
     options: CalibrationOptions | None = None,
     *,
     second_moments: bool = False,
+    sensitivity: bool = False,
     progress: Progress | None = None,
     observer: Observer = observe_directory,
     **fields: object,
@@ -89,12 +91,21 @@ def calibrate_model(
     path = directory / FOLDER / f"{_key(origin)}.npz"
     kept = _kept(directory, path, origin, second_moments)
     report("read calibration rows", 1, 1)
-    if kept is None:
+    found, is_new = kept, kept is None
+    if found is None:
         report("calibrate", 0, len(encoded))
         batches = _batches(encoder, encoded, progress)
-        _save(Statistics(origin, observer(directory, batches, second_moments)), path)
-    elif origin.reading not in (None, kept.origin.reading):  # the same rows under another name
-        _save(Statistics(replace(kept.origin, reading=origin.reading), kept.sites), path)
+        found = Statistics(origin, observer(directory, batches, second_moments))
+    elif origin.reading not in (None, found.origin.reading):  # the same rows under another name
+        found, is_new = Statistics(replace(found.origin, reading=origin.reading), found.sites), True
+    if sensitivity and not found.has_sensitivity:
+        few = _encode(encoder, sample.select(range(0, len(sample), -(-len(sample) // ROWS))), limit)
+        report("measure sensitivity", 0, 1)
+        add_sensitivity(directory, found.sites, _batches(encoder, few, None))
+        report("measure sensitivity", 1, 1)
+        is_new = True
+    if is_new:
+        _save(found, path)
     note_reading(directory, reading)
     return path
 

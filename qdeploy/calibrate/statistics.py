@@ -90,6 +90,8 @@ class Statistics:
             arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
             if site.products is not None:  # symmetric: one half says it all
                 arrays[f"{name}/products"] = site.products[np.triu_indices(site.channels)]
+            if site.sensitivity is not None:
+                arrays[f"{name}/sensitivity"] = np.array(site.sensitivity)
             if site.tokens is not None:
                 arrays[f"{name}/tokens"] = site.tokens.count
                 arrays[f"{name}/by_token"] = np.stack([site.tokens.energy, site.tokens.peak])
@@ -176,6 +178,11 @@ class Statistics:
         """Whether second moments were gathered with it."""
         return any(site.products is not None for site in self.sites.values())
 
+    @property
+    def has_sensitivity(self) -> bool:
+        """Whether the sensitivity of sites was measured with it."""
+        return any(site.sensitivity is not None for site in self.sites.values())
+
     def require_sites(self, structure: Structure) -> None:
         """Refuse statistics that are not of every site of a model.
 
@@ -224,6 +231,9 @@ def _site(arrays: NpzFile, name: str) -> SiteStatistics:
     products = None
     if f"{name}/products" in arrays.files:
         products = _symmetric(arrays[f"{name}/products"], minimum.size)
+    sensitivity = None
+    if f"{name}/sensitivity" in arrays.files:
+        sensitivity = float(arrays[f"{name}/sensitivity"])
     found = SiteStatistics(
         count=count,
         minimum=minimum,
@@ -233,6 +243,7 @@ def _site(arrays: NpzFile, name: str) -> SiteStatistics:
         exponent=exponent,
         tokens=tokens,
         products=products,
+        sensitivity=sensitivity,
     )
     if fault := fault_of_site(found):
         raise ValueError(f"{name}: {fault}")

@@ -24,6 +24,13 @@ from qdeploy.options import DATA
     help="Gather second moments of GEMM inputs too, for build --weight-rounding compensated: a"
     " matrix of channels by channels for each.",
 )
+@sections.option(
+    "--sensitivity",
+    group=DATA,
+    is_flag=True,
+    help="Measure how much of each GEMM input's noise comes out of the model too, for build"
+    " --sensitivity: one run of some dozens of rows for each.",
+)
 @options.ray_address
 @options.reporting
 def calibrate(model_dir: Path, **settings: Any) -> None:

@@ -87,11 +87,14 @@ def build_engine(
 def _observed(request: Request, progress: Progress | None) -> Statistics | None:
     """The statistics that a plan is made from, calibrated here where none were named."""
     rows, found = request.asked.calibration, None
-    compensated = request.compensates
     if needs_statistics(request.asked.strategy):
         if rows.statistics is None:
             path = calibrate_model(
-                request.model_dir, rows, second_moments=compensated, progress=progress
+                request.model_dir,
+                rows,
+                second_moments=request.compensates,
+                sensitivity=request.weighs_sites,
+                progress=progress,
             )
         else:
             path = Path(rows.statistics)
@@ -100,12 +103,28 @@ def _observed(request: Request, progress: Progress | None) -> Statistics | None:
     if progress is not None:
         progress("plan", 0, 1)
     statistics = None if found is None else Statistics.load(found)
-    if statistics is not None and compensated and not statistics.has_products:
+    if statistics is not None:
+        _require_measured(statistics, request)
+    return statistics
+
+
+def _require_measured(statistics: Statistics, request: Request) -> None:
+    """Refuse statistics without what the options need.
+
+    Raises:
+        StatisticsError: saying how it is measured.
+    """
+    found = statistics.path
+    if request.compensates and not statistics.has_products:
         raise StatisticsError(
             f"{found} has no second moments, which --weight-rounding compensated needs. Leave "
             "--statistics out, or make them with `qdeploy calibrate MODEL_DIR --second-moments`."
         )
-    return statistics
+    if request.weighs_sites and not statistics.has_sensitivity:
+        raise StatisticsError(
+            f"{found} has no sensitivity of sites, which --sensitivity needs. Leave --statistics "
+            "out, or make them with `qdeploy calibrate MODEL_DIR --sensitivity`."
+        )
 
 
 def _warn_of_unread(**rows: object) -> None:

@@ -101,6 +101,11 @@ class Request:
         return self.asked.strategy == "peg" and self.plan.weight_rounding == COMPENSATED
 
     @property
+    def weighs_sites(self) -> bool:
+        """Whether the sensitivity of sites is needed."""
+        return self.asked.strategy == "peg" and self.plan.sensitivity
+
+    @property
     def drops_padding(self) -> bool:
         """Whether padding is to be left out, where the graph allows it."""
         if self.asked.padding != AUTO:

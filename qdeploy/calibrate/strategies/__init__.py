@@ -43,6 +43,7 @@ _READ_BY = {
     "prescale": ("peg",),
     "noise_target": ("peg",),
     "shift": ("peg",),
+    "sensitivity": ("peg",),
     "weight_rounding": ("peg",),
     "float_sites": tuple(s for s in STRATEGIES if s not in _BASELINES),
     "int8_residuals": tuple(s for s in STRATEGIES if s not in _WITHOUT_STATISTICS),

@@ -118,7 +118,9 @@ def _treat(context: Context, site: Site) -> SitePlan:
         if share <= _target(context, site, untreated=not tried):
             return _site_plan(context, site, share, candidate)
         tried.append((share, candidate))
-    below = [pair for pair in tried if pair[0] <= _noise_target(context) and is_gemm_input(site)]
+    below = [
+        pair for pair in tried if pair[0] <= _noise_target(context, site) and is_gemm_input(site)
+    ]
     best = below[0] if below else min(tried, key=lambda pair: pair[0])
     return _site_plan(context, site, *best)
 
@@ -131,19 +133,23 @@ def _with_pre_quant_scale(context: Context, site: Site) -> SitePlan | None:
     plain = context.noise.share(site, _steps(context, site, _whole(site)))
     # a scale per column takes what is folded into its weight
     folds = options.per_channel_weights and site.tensor in context.structure.linear_sources
-    if options.prescale == FOLDED and not folds and not (_normed(site) and plain > _cheap(context)):
+    if (
+        options.prescale == FOLDED
+        and not folds
+        and not (_normed(site) and plain > _cheap(context, site))
+    ):
         return None
     best = best_smoothing(context, site, shifted=options.shift and _normed(site))
     share = best.activation + best.excess
-    if share >= plain or share > _noise_target(context):
+    if share >= plain or share > _noise_target(context, site):
         return None
     reason = f"one scale behind factors per channel, α = {best.alpha}"
     return SitePlan(site.name, site.tensor, best.treatment, reason, decibels(share))
 
 
-def _cheap(context: Context) -> float:
+def _cheap(context: Context, site: Site) -> float:
     """Noise share above which one more LayerNormalization is worth its time."""
-    return _noise_target(context, _NORM_DB if context.options.shift else 0.0)
+    return _noise_target(context, site, _NORM_DB if context.options.shift else 0.0)
 
 
 def _normed(site: Site) -> bool:
@@ -155,16 +161,17 @@ def _whole(site: Site) -> _Candidate:
     return _Candidate((tuple(range(site.channels)),), ())
 
 
-def _noise_target(context: Context, below: float = 0.0) -> float:
-    """The noise share of the target, or of so many dB below it."""
-    return float(10 ** (-(context.options.least_db + below) / 10))
+def _noise_target(context: Context, site: Site, below: float = 0.0) -> float:
+    """The noise share of a site's target, or of so many dB below it."""
+    asked = context.options.least_db + context.sensitivity_above_mean(site) + below
+    return float(10 ** (-asked / 10))
 
 
 def _target(context: Context, site: Site, *, untreated: bool) -> float:
     """Noise share at which the search stops."""
     if not is_gemm_input(site):
-        return _noise_target(context, _PLAIN_DB)
-    return _noise_target(context, 0.0 if untreated else _BELOW_DB)
+        return _noise_target(context, site, _PLAIN_DB)
+    return _noise_target(context, site, 0.0 if untreated else _BELOW_DB)
 
 
 def _slim(candidate: _Candidate, site: Site) -> bool:
