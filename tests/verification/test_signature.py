@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 import qdeploy
 from qdeploy.cli import main
 from qdeploy.errors import ModelError, OutputError, PlanError
+from qdeploy.verification.whole import OF_HUBS
 from tests import manifests
 from tests.deploy.test_runtime import run_without
 from tests.verification.conftest import Copy, failed, states
@@ -159,6 +162,33 @@ def test_the_signature_goes_where_the_engine_goes(
     (elsewhere / "README.md").rename(tmp_path / "README.md")
     (elsewhere / "README.md").symlink_to(tmp_path / "README.md")
     assert "symlink" in failed(elsewhere, public_key=public)["signature"]
+
+
+def test_what_git_and_the_hub_left_is_neither_signed_nor_counted(
+    copy: Copy, engine: Callable[..., Path], keys: tuple[Path, Path]
+) -> None:
+    """Files, count and signature leave the same out, whether it was there before or comes after."""
+    directory, (private, public) = copy(), keys
+    built = len(list(engine().iterdir()))
+
+    def left(content: bytes) -> None:
+        for name in OF_HUBS:
+            path = directory / name
+            if not name.startswith(".gita") and name != ".gitignore":
+                path.mkdir(exist_ok=True)
+                path = path / "inner"
+            path.write_bytes(content)
+
+    left(b"before")
+    found = qdeploy.sign(directory, key=private)
+    signed = json.loads((directory / "model.sig").read_bytes())["dsseEnvelope"]["payload"]
+    listed = json.loads(base64.b64decode(signed))["predicate"]["resources"]
+    assert found["files"] == len(listed) == built
+    left(b"after")
+    assert failed(directory, public_key=public) == {}
+    (directory / "deep").mkdir()
+    (directory / "deep" / ".gitignore").write_bytes(b"")  # of the top alone it is passed over
+    assert {"files", "signature"} == set(failed(directory, public_key=public))
 
 
 def test_a_signed_engine_can_be_built_anew(
