@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import qdeploy
 from qdeploy.cli import main
-from qdeploy.errors import ModelError, OutputError, PlanError
+from qdeploy.errors import GateError, ModelError, OutputError, PlanError
 from qdeploy.verification.whole import OF_HUBS
 from tests import manifests
 from tests.deploy.test_runtime import run_without
@@ -269,6 +270,27 @@ def test_a_chain_that_names_no_file_is_not_passed_over(copy: Copy, chain: str | 
     """As of a variable of a shell that is not set: what was asked for is not left out."""
     with pytest.raises(PlanError, match="--certificate-chain names no file"):
         qdeploy.verify(copy(), certificate_chain=chain)
+
+
+def test_load_asks_who_signed(copy: Copy, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    directory, (private, public), pair = copy(), keys, [("a", "b")]
+    answers = qdeploy.load(directory).predict(pair)
+    with pytest.raises(GateError, match="signature: the engine is not signed"):
+        qdeploy.load(directory, public_key=public)
+    qdeploy.sign(directory, key=private)
+    for options in ({"verify": True}, {"verify": "sha256"}, {}):
+        loaded: Any = qdeploy.load(directory, public_key=public, **options)
+        assert loaded.predict(pair) == answers
+    _, other = key_pair(tmp_path, "other")
+    strangers: list[dict[str, Any]] = [{"public_key": other}, {"certificate_chain": [other]}]
+    for stranger in strangers:
+        with pytest.raises((GateError, PlanError), match=r"model\.sig|cannot be used"):
+            qdeploy.load(directory, verify=True, **stranger)
+    for verify in ("stat", False):
+        with pytest.raises(PlanError, match="public_key names who signed, .* Write verify=True"):
+            qdeploy.load(directory, verify=verify, public_key=public)
+    with pytest.raises(PlanError, match="Give both"):
+        qdeploy.load(directory, identity="a")
 
 
 def test_links_are_not_signed(copy: Copy, tmp_path: Path) -> None:
