@@ -56,10 +56,9 @@ def own_files(directory: Path) -> list[Path]:
     """
     return [
         path
-        for top in directory.iterdir()
-        if top.name not in OF_HUBS
-        for path in (top, *top.rglob("*"))
-        if path.is_symlink() or not path.is_dir()
+        for path in directory.rglob("*")  # which follows no links
+        if path.relative_to(directory).parts[0] not in OF_HUBS
+        and (path.is_symlink() or not path.is_dir())
     ]
 
 
