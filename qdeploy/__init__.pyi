@@ -221,6 +221,10 @@ def load(
     *,
     threads: int | None = ...,
     verify: str | bool = ...,
+    public_key: PathLike | None = ...,
+    certificate_chain: Sequence[PathLike] | str | None = ...,
+    identity: str | None = ...,
+    identity_provider: str | None = ...,
 ) -> Predictor: ...
 
 def predict_file(

@@ -38,7 +38,10 @@ FLOORS = (
     ("errors", "types", "text", "names", "figures", "_package"),
     ("schemas", "options"),
     ("common_options",),
-    ("machine", "onnx_file", "head", "commands", "sqnr", "intervals", "sentence_layout"),
+    (
+        *("machine", "onnx_file", "head", "commands", "sqnr", "intervals", "sentence_layout"),
+        *("class_names", "position_counts"),
+    ),
     ("files",),
     ("data", "graph", "models"),
     ("exporter", "calibrate"),

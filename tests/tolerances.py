@@ -7,6 +7,8 @@ from __future__ import annotations
 STEP_ROUNDING = 1e-4
 # Sums of x … x⁴ of two halves against one pass: the same FP64 additions in another order.
 SUM_ORDER = 1e-12
+# Sums of products of some 400 rows in FP32, each addition off by half a step: of the trace.
+PRODUCT_SUMS = 400 * 2.0**-24
 # Statistics of a padded batch against the rows one by one: FP32 kernels add up in another order,
 # two layers deep.
 PADDED_BATCH = 1e-4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdeploy.class_names import class_names
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.tokenizer_files import FILES, read_plain_tokenizer
 from qdeploy.errors import ModelError
@@ -22,13 +23,11 @@ from qdeploy.head import (
     head_of,
     unique,
 )
+from qdeploy.position_counts import tokens_at_most
 from qdeploy.schemas.inspection import InspectedFile
 from qdeploy.schemas.manifest import EngineManifest
 
 _ONNX = "onnx"  # folder of a hub repository that holds the graphs
-_NO_LIMIT = 1_000_000  # transformers writes 10³⁰ where a tokenizer has no limit
-# Families whose first positions are those of padding: two fewer tokens than positions.
-_SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "data2vec-text", "xlm-roberta-xl")
 _ARCHITECTURES = {
     "ForSequenceClassification": SEQUENCES,
     "ForTokenClassification": TOKENS,
@@ -108,7 +107,7 @@ def open_home(directory: Path, found: InspectedFile) -> Home:
         *read_plain_tokenizer(
             directory,
             input_names=tuple(found["inputs"]),
-            positions=_positions(config),
+            positions=tokens_at_most(config),
             pad_token_id=_number(config.get("pad_token_id")) or 0,
             vocabulary=found["vocabulary"],
             one_text=task == EMBEDDINGS,
@@ -182,20 +181,7 @@ def _labels(config: dict[str, Any], task: str, found: InspectedFile, directory: 
     if task in (SPANS, EMBEDDINGS):
         return []
     columns = last_axis(found["outputs"]["logits"])
-    named = config.get("id2label")
-    if isinstance(named, dict) and named:
-        if {str(key) for key in named} != {str(at) for at in range(len(named))}:
-            raise ModelError(
-                f"{directory / CONFIG} counts its classes as {', '.join(map(str, named))}, and "
-                "they are counted from 0. Correct id2label."
-            )
-        labels = [str(named[str(at)]) for at in range(len(named))]
-        if columns is not None and columns != len(labels):
-            raise ModelError(
-                f"{directory / CONFIG} names {len(labels)} classes ({', '.join(labels[:6])}), and "
-                f"the files give {columns}. It is of another model: name the right directory with "
-                "--tokenizer."
-            )
+    if labels := class_names(config, columns, str(directory / CONFIG), ModelError):
         return labels
     if columns is None:
         raise ModelError(
@@ -212,15 +198,6 @@ def _check_answers(head: Head, found: InspectedFile) -> None:
             f"The files give {', '.join(found['outputs'])}, and {', '.join(missing)} was expected "
             f"of a {head.description}. Name the directory of this model with --tokenizer."
         )
-
-
-def _positions(config: dict[str, Any]) -> int | None:
-    positions = _number(config.get("max_position_embeddings"))
-    if positions is None or not 0 < positions < _NO_LIMIT:
-        return None
-    if config.get("model_type") in _SHIFTED:
-        return positions - 1 - (_number(config.get("pad_token_id")) or 0)
-    return positions
 
 
 def _number(value: object) -> int | None:

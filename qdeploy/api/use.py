@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdeploy.against.options import AgainstOptions
-from qdeploy.errors import GateError
+from qdeploy.errors import GateError, PlanError
 from qdeploy.evaluate.options import EvalOptions, PredictOptions
 from qdeploy.machine.faults import explained
 from qdeploy.options import documented, given_or
@@ -13,6 +13,8 @@ from qdeploy.types import PathLike, Progress, as_path
 from qdeploy.verification.options import SignOptions, VerifyOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qdeploy.evaluate.predictor import Predictor
     from qdeploy.schemas.comparison import FileComparison
     from qdeploy.schemas.doctor import MachineReport
@@ -70,7 +72,14 @@ def evaluate(
 
 @explained()
 def load(
-    engine_dir: PathLike, *, threads: int | None = None, verify: str | bool = "sha256"
+    engine_dir: PathLike,
+    *,
+    threads: int | None = None,
+    verify: str | bool = "sha256",
+    public_key: PathLike | None = None,
+    certificate_chain: Sequence[PathLike] | str | None = None,
+    identity: str | None = None,
+    identity_provider: str | None = None,
 ) -> Predictor:
     """Load an engine for prediction: `load(engine_dir).predict([(question, sentence), ...])`.
 
@@ -79,20 +88,35 @@ def load(
         threads: threads the engine may use; None takes the cores that the process may use.
         verify: how its files are held against its qdeploy.json: `"sha256"` reads them once more,
             `"stat"` compares their sizes alone, for callers who cannot wait. True checks first what
-            `qdeploy.verify` does without a key, which takes seconds; who signed is not asked.
+            `qdeploy.verify` does, which takes seconds.
+        public_key, certificate_chain, identity, identity_provider: who signed, as `qdeploy.verify`
+            takes it; whoever names one gets `verify=True`.
 
     Raises:
         GateError: with `verify=True`, a check failed; its attribute `report` has all of them.
         ModelError: not an engine directory, or its files are not those of its qdeploy.json.
+        PackageError: a signature is to be checked, and the extra `sign` is not installed.
         TargetError: its target does not work on this machine.
-        PlanError: `threads` or `verify` that is none.
+        PlanError: `threads` or `verify` that is none, or a signer that cannot be checked.
     """
     from qdeploy.evaluate.predictor import Predictor
 
-    if verify is True:
+    signer: dict[str, Any] = {
+        "public_key": public_key,
+        "certificate_chain": certificate_chain,
+        "identity": identity,
+        "identity_provider": identity_provider,
+    }
+    named = [name for name, value in signer.items() if value is not None]
+    if named and verify not in (True, "sha256"):
+        raise PlanError(
+            f"{named[0]} names who signed, and verify={verify!r} does not ask for that. Write "
+            "verify=True, or leave verify out."
+        )
+    if verify is True or named:
         from qdeploy.verification.run import verify_engine
 
-        verify_engine(engine_dir, threads=threads)
+        verify_engine(engine_dir, threads=threads, **signer)
         verify = "sha256"
     return Predictor(engine_dir, threads=threads, verify=str(verify))
 

@@ -70,8 +70,10 @@ def _inverse_factor(covariance: Array) -> Array:
     try:
         return _upper(np.linalg.inv(damped))
     except np.linalg.LinAlgError:
-        # Moments are sums in FP32: where a mean is far larger than its spread, variances may come
-        # out below zero. Such directions are lifted to the floor.
+        # Moments of an earlier version are about zero, in FP32: where a mean is far larger than its
+        # spread, variances may come out below zero. Such directions are lifted to the floor. Those
+        # about the mean are below zero by their rounding alone. That lies within the damping in all
+        # tests, but no bound for thousands of channels and any number of rows does.
         sizes, directions = np.linalg.eigh((covariance + covariance.T) / 2)
         lifted = np.maximum(sizes, 0) + (_DAMPING * float(np.maximum(sizes, 0).mean()) or 1.0)
         return _upper((directions / lifted) @ directions.T)

@@ -26,8 +26,8 @@ class SiteStatistics:
         exponent: the half-width is a power of two, so that widening joins pairs of bins exactly
             and two half passes merge into the same bits as one pass.
         tokens: the same by class of token; None where rows of the tensor are no tokens.
-        products: FP32 [C, C], the sum of x xᵀ, for `qdeploy.calibrate.compensated`; None where it
-            was not asked for.
+        products: FP32 [C, C], the sum of (x − mean)(x − mean)ᵀ, for
+            `qdeploy.calibrate.compensated`; None where it was not asked for.
         sensitivity: dB, of the input of a GEMM (`qdeploy.calibrate.sensitivity`); None where it was
             not measured.
     """
@@ -92,8 +92,7 @@ class SiteStatistics:
         """Covariance of the channels, FP64 [C, C]; None where products were not asked for."""
         if self.products is None:
             return None
-        mean = self.mean
-        found: Array = self.products.astype(np.float64) / max(self.count, 1) - np.outer(mean, mean)
+        found: Array = self.products.astype(np.float64) / max(self.count, 1)
         return found
 
     def update(self, x: Array, classes: Array | None = None) -> None:
@@ -111,20 +110,34 @@ class SiteStatistics:
         low, high = x.min(axis=0), x.max(axis=0)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise StatisticsError("the model gave NaN or infinity")
+        if self.products is not None:
+            self.products += self._deviations(x)
         self.count += len(x)
         np.minimum(self.minimum, low, out=self.minimum)
         np.maximum(self.maximum, high, out=self.maximum)
         square = x * x
         for row, values in zip(self.sums, (x, square, square * x, square * square), strict=True):
             row += values.sum(axis=0, dtype=np.float64)
-        if self.products is not None:
-            self.products += x.T @ x
         self._widen(exponent_for(float(max(-low.min(), high.max()))))
         factor = np.float32(2.0 ** (-self.exponent) * (BINS // 2))
         index = np.floor(x.ravel() * factor).astype(np.int32) + BINS // 2
         self.histogram += np.bincount(index, minlength=BINS)
         if self.tokens is not None and classes is not None:
             self.tokens.update(x, classes)
+
+    def _deviations(self, x: Array) -> Array:
+        """What a batch [rows, C] adds to `products`, FP32 [C, C].
+
+        Its own, and what lies between its mean and that of the rows before (Chan, Golub and LeVeque
+        1979, eq. 2.1), as one more row. Nothing is subtracted, so that nothing cancels where a mean
+        is far larger than its spread.
+        """
+        mean = x.mean(axis=0, dtype=np.float64)
+        rows = np.empty((len(x) + 1, self.channels), np.float32)
+        np.subtract(x, mean.astype(np.float32), out=rows[:-1])
+        rows[-1] = _between(self.count, len(x)) ** 0.5 * (mean - self.mean)
+        found: Array = rows.T @ rows
+        return found
 
     def merge(self, other: SiteStatistics) -> None:
         """Take in what another pass saw.
@@ -136,14 +149,16 @@ class SiteStatistics:
             raise StatisticsError(
                 f"Statistics of {other.channels} channels cannot be merged into {self.channels}."
             )
+        if self.products is not None and other.products is not None:
+            apart = _between(self.count, other.count) ** 0.5 * (self.mean - other.mean)
+            self.products += other.products
+            self.products += np.outer(apart, apart).astype(np.float32)
+        else:
+            self.products = None
         self.count += other.count
         np.minimum(self.minimum, other.minimum, out=self.minimum)
         np.maximum(self.maximum, other.maximum, out=self.maximum)
         self.sums += other.sums
-        if self.products is not None and other.products is not None:
-            self.products += other.products
-        else:
-            self.products = None
         if self.sensitivity is not None and other.sensitivity is not None:
             self.sensitivity = (self.sensitivity + other.sensitivity) / 2
         else:
@@ -157,6 +172,11 @@ class SiteStatistics:
         if exponent > self.exponent:
             self.histogram = widen(self.histogram, exponent - self.exponent)
             self.exponent = exponent
+
+
+def _between(count: int, other: int) -> float:
+    """What the square of the distance of two means counts for; 0 where one has nothing."""
+    return count * other / max(count + other, 1)
 
 
 def exponent_for(peak: float) -> int:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from qdeploy.graph.structure import Structure
 
 FORMAT = 3
+# Second moments about the mean; those of earlier versions are about zero.
+_COMOMENTS, _ABOUT_ZERO = "comoments", "products"
 _REMEDY = (
     "Leave --statistics out, and the model is calibrated anew; or name the file that `qdeploy "
     "calibrate MODEL_DIR` prints."
@@ -89,7 +91,7 @@ class Statistics:
             arrays[f"{name}/histogram"] = site.histogram
             arrays[f"{name}/shape"] = np.array([site.count, site.exponent])
             if site.products is not None:  # symmetric: one half says it all
-                arrays[f"{name}/products"] = site.products[np.triu_indices(site.channels)]
+                arrays[f"{name}/{_COMOMENTS}"] = site.products[np.triu_indices(site.channels)]
             if site.sensitivity is not None:
                 arrays[f"{name}/sensitivity"] = np.array(site.sensitivity)
             if site.tokens is not None:
@@ -122,6 +124,7 @@ class Statistics:
                 form = check(written, StatisticsOrigin, path, _REMEDY, StatisticsError)
                 names = [k.removesuffix("/sums") for k in arrays.files if k.endswith("/sums")]
                 sites = {name: _site(arrays, name) for name in names}
+                earlier = [name for name in names if f"{name}/{_ABOUT_ZERO}" in arrays.files]
         except FileNotFoundError:
             raise StatisticsError(
                 f"{path} does not exist. Make statistics with `qdeploy calibrate MODEL_DIR`."
@@ -137,6 +140,8 @@ class Statistics:
         origin = _origin_of(form)
         if fault := fault_of_all(sites, form.digests, len(origin.token_classes)):
             raise StatisticsError(f"{path} is damaged: {fault}. {_REMEDY}")
+        for name in earlier:  # once their digests were held against them
+            sites[name].products = _about_mean(sites[name])
         return cls(origin, sites, path)
 
     def merge(self, other: Statistics) -> None:
@@ -229,8 +234,9 @@ def _site(arrays: NpzFile, name: str) -> SiteStatistics:
     if f"{name}/tokens" in arrays.files:
         tokens = TokenStatistics(arrays[f"{name}/tokens"], *arrays[f"{name}/by_token"])
     products = None
-    if f"{name}/products" in arrays.files:
-        products = _symmetric(arrays[f"{name}/products"], minimum.size)
+    for key in (f"{name}/{_COMOMENTS}", f"{name}/{_ABOUT_ZERO}"):
+        if key in arrays.files:
+            products = _symmetric(arrays[key], minimum.size)
     sensitivity = None
     if f"{name}/sensitivity" in arrays.files:
         sensitivity = float(arrays[f"{name}/sensitivity"])
@@ -248,6 +254,14 @@ def _site(arrays: NpzFile, name: str) -> SiteStatistics:
     if fault := fault_of_site(found):
         raise ValueError(f"{name}: {fault}")
     return found
+
+
+def _about_mean(site: SiteStatistics) -> Array | None:
+    """Sums of (x − mean)(x − mean)ᵀ, of those of x xᵀ; FP32 [C, C]."""
+    if site.products is None:
+        return None
+    whole: Array = site.products - site.count * np.outer(site.mean, site.mean)
+    return whole.astype(np.float32)
 
 
 def _symmetric(half: Array, channels: int) -> Array:

@@ -16,8 +16,9 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+import msgspec
 import numpy as np
 
 from qdeploy.deploy import foreign
@@ -37,6 +38,21 @@ _START = (
     "import sys; sys.path[:] = filter(None, sys.path); "
     "from qdeploy.deploy.foreign_engine import main; main(sys.argv[1:])"
 )
+
+
+class Told(msgspec.Struct):
+    """A line of what the two processes say to each other.
+
+    Attributes:
+        arrays: name, type and shape of each array whose numbers follow.
+        inputs, outputs: names of the graph's, as the first line has them.
+        error: what failed.
+    """
+
+    arrays: list[tuple[str, str, list[int]]]
+    inputs: list[str] = []
+    outputs: list[str] = []
+    error: str | None = None
 
 
 class ForeignEngine(Engine):
@@ -70,8 +86,7 @@ class ForeignEngine(Engine):
         self._stack.callback(self._end)
         try:
             told, _ = self._answer()
-            self.input_names = tuple(map(str, told["inputs"]))
-            self.output_names = tuple(map(str, told["outputs"]))
+            self.input_names, self.output_names = tuple(told.inputs), tuple(told.outputs)
         except BaseException:
             self.close()
             raise
@@ -112,26 +127,31 @@ class ForeignEngine(Engine):
             f"{self.path} is no engine directory: `qdeploy inspect` names its kernels."
         )
 
-    def _answer(self) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _answer(self) -> tuple[Told, dict[str, Array]]:
         """What the process says next.
 
         Raises:
-            RunError: it failed, ended, or waits for something that does not come.
+            RunError: it failed, ended, waits for something that does not come, or says what is no
+                answer.
         """
         assert self._child.stdout is not None
         late = threading.Timer(SECONDS, self._child.kill)
         late.start()
         try:
             told, arrays = _receive(self._child.stdout)
-        except (EOFError, ValueError, OSError) as error:
+        except ValueError as error:
+            self._child.kill()
+            raise self._failed(
+                f"the process that ran it gave what is no answer ({str(error)[:300]})"
+            ) from error
+        except (EOFError, OSError) as error:
             self._child.kill()
             code = self._child.wait()
             raise self._failed(f"the process that ran it ended ({self._cause(code)})") from error
         finally:
             late.cancel()
-        if "error" in told:
-            text = str(told["error"]).replace(os.path.abspath(self.path), str(self.path))
-            raise self._failed(text)
+        if told.error is not None:
+            raise self._failed(told.error.replace(os.path.abspath(self.path), str(self.path)))
         return told, arrays
 
     def _cause(self, code: int) -> str:
@@ -162,7 +182,7 @@ def _send(pipe: IO[bytes], told: Mapping[str, object], arrays: Mapping[str, Arra
     pipe.flush()
 
 
-def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], dict[str, Array]]:
+def _receive(pipe: IO[bytes]) -> tuple[Told, dict[str, Array]]:
     """What `_send` wrote.
 
     Raises:
@@ -172,18 +192,21 @@ def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], dict[str, Array]]:
     line = pipe.readline(_LONGEST_LINE)
     if not line.endswith(b"\n"):
         raise EOFError
-    told = json.loads(line)
+    try:
+        told = msgspec.json.decode(line, type=Told)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error
     arrays = {}
-    for name, kind, shape in told.pop("arrays"):
+    for name, kind, shape in told.arrays:
         if kind not in _TYPES:
             raise ValueError(f"numbers of type {kind}")
         size = math.prod(shape) * np.dtype(kind).itemsize
-        if not 0 <= size < _MOST_BYTES:
+        if min(shape, default=0) < 0 or size >= _MOST_BYTES:
             raise ValueError(f"an array of {size} bytes")
         raw = pipe.read(size)
         if len(raw) < size:
             raise EOFError
-        arrays[str(name)] = np.frombuffer(raw, kind).reshape(shape)
+        arrays[name] = np.frombuffer(raw, kind).reshape(shape)
     return told, arrays
 
 

@@ -36,6 +36,11 @@ def holds(content: bytes) -> bool:
     return hashlib.sha256(blank).hexdigest() == digest
 
 
+def there(content: bytes) -> bool:
+    """Whether a file has a digest; those of earlier versions have none."""
+    return _PLACE.search(content) is not None
+
+
 def _field(digest: bytes) -> bytes:
     return b'\n  "digest": "' + digest + b'"'
 

@@ -17,7 +17,10 @@ from qdeploy.schemas.canary import Canary, CanaryText
 from qdeploy.schemas.verification import Check, Numbers, State
 
 _SHOWN = 4  # rows that are named
-_NONE = f"no {CANARY}: an earlier qdeploy built it, it is of a dry run, or no machine was at hand"
+_NONE = (
+    f"no {CANARY}: a dry run, no machine at hand that runs it, or outputs that were not finite. "
+    "Build the engine again on a machine that runs it"
+)
 
 
 def tokenizer_check(directory: Path) -> Check:

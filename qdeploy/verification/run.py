@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from qdeploy.deploy.certificate import read_certificate
 from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.open import open_engine
 from qdeploy.deploy.processors import holds_here
+from qdeploy.deploy.targets.registry import TARGETS
 from qdeploy.errors import GateError, ModelError, QDeployError, QDeployWarning, TargetError
 from qdeploy.files.artifact import SIGNATURE, read_manifest
 from qdeploy.machine.processor import CALLED, instruction_set
@@ -24,11 +25,20 @@ from qdeploy.verification.kernels import kernel_check
 from qdeploy.verification.latency import latency_note, reported_of
 from qdeploy.verification.numbers import numbers_check, tokenizer_check
 from qdeploy.verification.options import VerifyOptions
-from qdeploy.verification.whole import faults_of, named
+from qdeploy.verification.whole import EARLIER, faults_of, named
 
 OK: Final = "ok"
 FAILED: Final = "failed"
 UNKNOWN: Final = "not checked"
+# What to do where a check failed that does not say it itself.
+_NEXT: Mapping[CheckName, str] = {
+    "files": "Take the directory anew from where it was built, or build the engine again.",
+    "signature": "Take the engine anew from who signed it, or name the signer that you expect.",
+    "tokenizer": "Take the directory anew from where it was built, or build the engine again.",
+    "processor": "Build the engine again on this machine.",
+    "numbers": "Install the versions of the build (bom.cdx.json), or build the engine here.",
+    "kernels": "Install the versions of the build (bom.cdx.json), or build the engine here.",
+}
 _AFTER: tuple[CheckName, ...] = ("tokenizer", "processor", "numbers", "kernels", "latency")
 
 
@@ -51,8 +61,14 @@ def verify_engine(
     if failed:
         first = failed[0]
         more = f" ({len(failed)} checks failed)" if len(failed) > 1 else ""
-        raise GateError(f"{directory}: {first['name']}: {first['text']}.{more}", found)
+        next_step = "" if _says_it(first["text"]) else f" {_NEXT[first['name']]}"
+        raise GateError(f"{directory}: {first['name']}: {first['text']}.{more}{next_step}", found)
     return found
+
+
+def _says_it(text: str) -> bool:
+    """Whether a sentence says already what to do next."""
+    return ". " in text
 
 
 def _checked(directory: Path, asked: VerifyOptions) -> Verified:
@@ -74,7 +90,7 @@ def _checked(directory: Path, asked: VerifyOptions) -> Verified:
     manifest = read_manifest(directory, "engine")
     found["target"] = manifest["target"]
     found["checks"].append(tokenizer_check(directory))
-    found["checks"].append(_processor(directory))
+    found["checks"].append(_processor(directory, manifest))
     _run(directory, manifest, asked, found)
     found["ok"] = all(check["state"] != FAILED for check in found["checks"])
     return found
@@ -143,14 +159,17 @@ def _guarded(name: CheckName, run: Callable[[], tuple[Check, Any]]) -> tuple[Che
         return _check(name, FAILED, str(error).rstrip(".")), None
 
 
-def _processor(directory: Path) -> Check:
+def _processor(directory: Path, manifest: EngineManifest) -> Check:
     """Whether the numbers of the certificate hold on the processor that is here."""
     try:
         found = read_certificate(directory).get("processors")
     except ModelError as error:
         return _check("processor", FAILED, str(error).rstrip("."))
     if found is None:
-        return _check("processor", UNKNOWN, "the certificate has no INT8 products of a CPU")
+        target = TARGETS.get(manifest["target"])
+        ours = target is not None and not target.on_gpu
+        text = f"the certificate names none: {EARLIER}" if ours else "the engine is of a GPU"
+        return _check("processor", UNKNOWN, text)
     if (warning := holds_here(found)) is not None:
         return _check("processor", FAILED, warning.rstrip("."))
     here = CALLED[instruction_set()]

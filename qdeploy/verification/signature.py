@@ -21,7 +21,7 @@ from qdeploy.options import given_or
 from qdeploy.schemas.verification import Signed
 from qdeploy.types import PathLike
 from qdeploy.verification.options import SignOptions, VerifyOptions
-from qdeploy.verification.whole import OF_HUBS, faults_of, named
+from qdeploy.verification.whole import OF_HUBS, faults_of, named, own_files
 
 if TYPE_CHECKING:
     import model_signing.signing
@@ -57,6 +57,7 @@ def sign_engine(engine_dir: PathLike, options: SignOptions | None = None, **fiel
         raise OutputError(f"{place} exists: the engine is signed. Replace it with --force.")
     method = "sigstore" if asked.sigstore else "key" if asked.certificate is None else "certificate"
     config = _signer(asked)
+    # the library refuses links in folders that it passes over, too
     links = [path.name for path in directory.rglob("*") if path.is_symlink()]
     if links:
         raise ModelError(
@@ -75,7 +76,7 @@ def sign_engine(engine_dir: PathLike, options: SignOptions | None = None, **fiel
         "engine": str(directory),
         "signature": str(place),
         "method": method,
-        "files": sum(path.is_file() for path in directory.rglob("*")) - 1,
+        "files": len(own_files(directory)) - 1,  # but for the signature
     }
 
 

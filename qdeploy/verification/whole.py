@@ -11,6 +11,7 @@ from qdeploy.files.artifact import MANIFEST, SIGNATURE, open_regular, read_manif
 from qdeploy.schemas.manifest import EngineManifest
 
 _NAMED = 3
+EARLIER = "an earlier qdeploy built the engine. Build it again with this version"
 # What git and the hub's client put into a directory; nothing of it is ever opened here.
 OF_HUBS = (".git", ".gitattributes", ".gitignore", ".github", ".cache")
 _OTHER_KIND = re.compile(rb'^  "kind": "(model|bundle|demo)"', re.MULTILINE)
@@ -32,6 +33,8 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
     if content and not own_digest.holds(content):
         if _OTHER_KIND.search(content):
             read_manifest(directory, "engine")  # says which kind it is of
+        if not own_digest.there(content):
+            return [f"{MANIFEST} has no digest of itself: {EARLIER}"], ""
         return [f"{MANIFEST} is not as `qdeploy build` wrote it"], ""
     manifest = read_manifest(directory, "engine")
     faults = [
@@ -40,13 +43,23 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
         if (fault := _fault(directory / name, listed(manifest)[name]))
     ]
     known = {*listed(manifest), MANIFEST, SIGNATURE}
-    # links and pipes count too, whatever they lead to
-    every = directory.rglob("*")
-    there = (p.relative_to(directory) for p in every if p.is_symlink() or not p.is_dir())
-    more = {str(name) for name in there if name.parts[0] not in OF_HUBS} - known
+    more = {str(path.relative_to(directory)) for path in own_files(directory)} - known
     faults += [f"{name} came later" for name in sorted(more)]
     size = sum(manifest.get("sizes", {}).values()) / 1e6
     return faults, f"{counted(len(known) - 1, 'file')}, {megabytes(size)} MB"
+
+
+def own_files(directory: Path) -> list[Path]:
+    """What stands in a directory, but for folders and what `OF_HUBS` names.
+
+    Links and pipes count too, whatever they lead to. A signature is over these, but for itself.
+    """
+    return [
+        path
+        for path in directory.rglob("*")  # which follows no links
+        if path.relative_to(directory).parts[0] not in OF_HUBS
+        and (path.is_symlink() or not path.is_dir())
+    ]
 
 
 def listed(manifest: EngineManifest) -> dict[str, str]:

@@ -84,7 +84,10 @@ def test_no_tokenizer(file: Path, exact: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        ({"0": "a", "1": "b", "2": "c"}, r"names 3 classes \(a, b, c\), and the files give 2"),
+        (
+            {"0": "a", "1": "b", "2": "c"},
+            r"names 3 classes \(a, b, c\), and the graph gives 2 logits",
+        ),
         ({"1": "a", "2": "b"}, r"counts its classes as 1, 2, and they are counted from 0"),
     ],
 )
@@ -132,13 +135,35 @@ def test_a_process_that_ends_is_told(exact: Path, monkeypatch: pytest.MonkeyPatc
         ForeignEngine(exact, threads=1)
 
 
-def test_lies_of_the_process_are_refused(exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"arrays": [["logits", "float32", [1099511627776]]]}', "an array of 4398046511104 bytes"),
+        ('{"arrays": [["logits", "float32", [-2, -3]]]}', "an array of 24 bytes"),
+        ('{"arrays": [["logits", "object", [1]]]}', "numbers of type object"),
+        ('{"arrays": [["logits", "float32", [1.5]]]}', "Expected `int`, got `float`"),
+        ('{"arrays": [["logits", "float32"]]}', "length 3"),
+        ('{"arrays": [], "inputs": 3}', "Expected `array`, got `int`"),
+        ('{"arrays": [], "error": {}}', "Expected `str"),
+        ('{"inputs": []}', "missing required field `arrays`"),
+        ("[]", "Expected `object`, got `array`"),
+        ("null", "Expected `object`, got `null`"),
+        ("hello", "JSON is malformed"),
+        ("[" * 60_000, "no answer"),
+        ('{"arrays": [], "more": ' + "[" * 60_000, "no answer"),
+    ],
+)
+def test_lies_of_the_process_are_refused(
+    exact: Path, monkeypatch: pytest.MonkeyPatch, line: str, fault: str
+) -> None:
     """What the process says is never more than numbers of known types and a bounded size."""
-    line = json.dumps({"arrays": [["logits", "float32", [1 << 40]]]})
     code = f"import sys; sys.stdout.write({line + chr(10)!r}); sys.stdout.flush()"
+    if len(line) > 1000:
+        code = f"import sys; print({line[:30]!r} + '[' * 60_000)"
     monkeypatch.setattr("qdeploy.deploy.foreign_engine._START", code)
-    with pytest.raises(RunError, match="the process that ran it ended"):
+    with pytest.raises(RunError, match="gave what is no answer .* take it anew from") as caught:
         ForeignEngine(exact, threads=1)
+    assert fault in str(caught.value) and len(str(caught.value)) < 700
 
 
 def test_the_command(file: Path, exact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):

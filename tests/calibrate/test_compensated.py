@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from qdeploy.calibrate import compensated as module
 from qdeploy.calibrate.affine import PAIR_LIMIT, pair_peak, quantize_weight
 from qdeploy.calibrate.compensated import compensated, output_noise
+from qdeploy.calibrate.observer import SiteStatistics
 
 Array = Any
 
@@ -102,6 +103,26 @@ def test_a_site_that_is_always_zero_rounds_to_nearest() -> None:
     weight = _weight(np.random.default_rng(1), 6, 3)
     nearest, scale = quantize_weight(weight, per_channel=True)
     np.testing.assert_array_equal(compensated(weight, scale, np.zeros((6, 6))), nearest)
+
+
+@pytest.mark.parametrize("away", [0.0, 1e2, 1e4])
+def test_gathered_moments_need_no_way_around(away: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More channels than directions, and means far larger than spreads: moments as calibrated."""
+    rng = np.random.default_rng(4)
+    k, seen = 256, SiteStatistics.empty(256, products=True)
+    spread, middle = rng.normal(size=(3, k)), away * rng.normal(size=k)
+    for rows in (300, 1, 40, 300):
+        seen.update((rng.normal(size=(rows, 3)) @ spread + middle).astype(np.float32))
+    covariance, weight = seen.covariance, _weight(rng, k, 8)
+    assert covariance is not None
+    monkeypatch.setattr(np.linalg, "eigh", None)
+    scale = np.abs(weight).max(axis=0) / 127
+    nearest = np.rint(weight / scale)
+    noises = [
+        output_noise(codes * scale - weight, spread.T @ spread)
+        for codes in (compensated(weight, scale, covariance), nearest)
+    ]
+    assert noises[0] < noises[1] / 4
 
 
 def test_moments_that_cancelled_are_no_failure() -> None:

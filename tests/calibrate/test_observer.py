@@ -17,7 +17,7 @@ from qdeploy.calibrate.observer import (
     widen,
 )
 from qdeploy.errors import StatisticsError
-from tests.tolerances import SUM_ORDER
+from tests.tolerances import PRODUCT_SUMS, SUM_ORDER
 
 
 def seen(*parts: Any) -> SiteStatistics:
@@ -145,6 +145,40 @@ def test_second_moments_are_those_of_the_values() -> None:
     np.testing.assert_allclose(covariance, exact, rtol=1e-4, atol=1e-4)
     found.merge(seen(x))  # of which nobody gathered them
     assert found.products is None and found.covariance is None
+
+
+@given(
+    st.integers(0, 2**31),
+    st.floats(0, 1e5),
+    st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_second_moments_do_not_cancel(
+    seed: int, away: float, sizes: list[int], merged: bool
+) -> None:
+    """Means up to 10⁵ spreads away, in batches of any size: within the rounding of the spreads."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(4, 4))
+    middle = away * rng.choice([-1.0, 1.0], 4)
+    parts = [(rng.normal(size=(n, 4)) @ mixed + middle).astype(np.float32) for n in sizes]
+    found = SiteStatistics.empty(4, products=True)
+    for part in parts:
+        if merged:
+            other = SiteStatistics.empty(4, products=True)
+            other.update(part)
+            found.merge(other)
+        else:
+            found.update(part)
+    covariance = found.covariance
+    assert covariance is not None
+    every = np.concatenate(parts).astype(np.float64)
+    exact = np.cov(every.T, bias=True).reshape(4, 4)
+    # a mean in FP32 is off by half a step of it, and each value about it by half a step of that
+    off = (np.abs(every).max() * 2.0**-24) ** 2 + PRODUCT_SUMS * np.trace(exact)
+    assert np.abs(covariance - exact).max() <= off
+    np.testing.assert_array_equal(covariance, covariance.T)
+    damped = covariance + 0.01 * (np.trace(covariance) / 4 or 1.0) * np.eye(4)
+    np.linalg.cholesky(damped)  # so that weights are compensated without the way around
 
 
 def test_other_channels_are_refused() -> None:

@@ -50,13 +50,40 @@ def test_second_moments_are_saved_and_held_against_their_digest(tmp_path: Path) 
     np.testing.assert_array_equal(found.sites["x"].products, site.products)
     with np.load(path) as arrays:
         kept = dict(arrays)
-    kept["x/products"] = kept["x/products"] * 2
+    kept["x/comoments"] = kept["x/comoments"] * 2
     np.savez_compressed(path, allow_pickle=False, **kept)
     with pytest.raises(StatisticsError, match="are not those that were observed"):
         Statistics.load(path)
-    kept["x/products"] = kept["x/products"][:-1]
+    kept["x/comoments"] = kept["x/comoments"][:-1]
     np.savez_compressed(path, allow_pickle=False, **kept)
     with pytest.raises(StatisticsError, match="is not a file of statistics"):
+        Statistics.load(path)
+
+
+def test_second_moments_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    """They are about zero, and their digest is of them as they stand in the file."""
+    x = values(3, 200, 4) + np.float32(2)
+    site = SiteStatistics.empty(4, products=True)
+    site.update(x)
+    exact, new = np.cov(x.T.astype(np.float64), bias=True), site.covariance
+    assert new is not None
+    site.products = x.T @ x
+    path = tmp_path / "s.npz"
+    Statistics(ORIGIN, {"x": site}).save(path)
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    kept["x/products"] = kept.pop("x/comoments")
+    np.savez_compressed(path, allow_pickle=False, **kept)
+    found = Statistics.load(path)
+    old = found.sites["x"].covariance
+    assert old is not None and found.has_products
+    np.testing.assert_allclose(old, exact, rtol=1e-4, atol=1e-4)
+    found.save(path)  # in the new form
+    again = Statistics.load(path).sites["x"].covariance
+    np.testing.assert_array_equal(again, old)
+    kept["x/products"] = kept["x/products"] * 2
+    np.savez_compressed(path, allow_pickle=False, **kept)
+    with pytest.raises(StatisticsError, match="are not those that were observed"):
         Statistics.load(path)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import qdeploy
 from qdeploy.cli import main
-from qdeploy.errors import ModelError, OutputError, PlanError
+from qdeploy.errors import GateError, ModelError, OutputError, PlanError
+from qdeploy.verification.whole import OF_HUBS
 from tests import manifests
 from tests.deploy.test_runtime import run_without
 from tests.verification.conftest import Copy, failed, states
@@ -161,6 +165,33 @@ def test_the_signature_goes_where_the_engine_goes(
     assert "symlink" in failed(elsewhere, public_key=public)["signature"]
 
 
+def test_what_git_and_the_hub_left_is_neither_signed_nor_counted(
+    copy: Copy, engine: Callable[..., Path], keys: tuple[Path, Path]
+) -> None:
+    """Files, count and signature leave the same out, whether it was there before or comes after."""
+    directory, (private, public) = copy(), keys
+    built = len(list(engine().iterdir()))
+
+    def left(content: bytes) -> None:
+        for name in OF_HUBS:
+            path = directory / name
+            if not name.startswith(".gita") and name != ".gitignore":
+                path.mkdir(exist_ok=True)
+                path = path / "inner"
+            path.write_bytes(content)
+
+    left(b"before")
+    found = qdeploy.sign(directory, key=private)
+    signed = json.loads((directory / "model.sig").read_bytes())["dsseEnvelope"]["payload"]
+    listed = json.loads(base64.b64decode(signed))["predicate"]["resources"]
+    assert found["files"] == len(listed) == built
+    left(b"after")
+    assert failed(directory, public_key=public) == {}
+    (directory / "deep").mkdir()
+    (directory / "deep" / ".gitignore").write_bytes(b"")  # of the top alone it is passed over
+    assert {"files", "signature"} == set(failed(directory, public_key=public))
+
+
 def test_a_signed_engine_can_be_built_anew(
     copy: Copy, engine: Callable[..., Path], keys: tuple[Path, Path]
 ) -> None:
@@ -239,6 +270,27 @@ def test_a_chain_that_names_no_file_is_not_passed_over(copy: Copy, chain: str | 
     """As of a variable of a shell that is not set: what was asked for is not left out."""
     with pytest.raises(PlanError, match="--certificate-chain names no file"):
         qdeploy.verify(copy(), certificate_chain=chain)
+
+
+def test_load_asks_who_signed(copy: Copy, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    directory, (private, public), pair = copy(), keys, [("a", "b")]
+    answers = qdeploy.load(directory).predict(pair)
+    with pytest.raises(GateError, match="signature: the engine is not signed"):
+        qdeploy.load(directory, public_key=public)
+    qdeploy.sign(directory, key=private)
+    for options in ({"verify": True}, {"verify": "sha256"}, {}):
+        loaded: Any = qdeploy.load(directory, public_key=public, **options)
+        assert loaded.predict(pair) == answers
+    _, other = key_pair(tmp_path, "other")
+    strangers: list[dict[str, Any]] = [{"public_key": other}, {"certificate_chain": [other]}]
+    for stranger in strangers:
+        with pytest.raises((GateError, PlanError), match=r"model\.sig|cannot be used"):
+            qdeploy.load(directory, verify=True, **stranger)
+    for verify in ("stat", False):
+        with pytest.raises(PlanError, match="public_key names who signed, .* Write verify=True"):
+            qdeploy.load(directory, verify=verify, public_key=public)
+    with pytest.raises(PlanError, match="Give both"):
+        qdeploy.load(directory, identity="a")
 
 
 def test_links_are_not_signed(copy: Copy, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import re
@@ -192,11 +193,64 @@ def test_what_was_not_checked_is_said(copy: Copy, engine: Callable[..., Path]) -
     assert "no canary.json" in texts["tokenizer"] and "a dry run" in texts["numbers"]
     plain = states(qdeploy.verify(engine(strategy="fp32")))
     assert plain["kernels"] == "not checked" and plain["numbers"] == "ok"
-    older = copy("older")
-    (older / "canary.json").unlink()
-    manifests.sign(older)
-    kept = read_manifest(older, "engine")["files"]
-    assert "canary.json" not in kept and states(qdeploy.verify(older))["numbers"] == "not checked"
+    bare = copy("bare")
+    (bare / "canary.json").unlink()
+    manifests.sign(bare)
+    kept = read_manifest(bare, "engine")["files"]
+    assert "canary.json" not in kept and states(qdeploy.verify(bare))["numbers"] == "not checked"
+
+
+def test_an_engine_of_an_earlier_version_is_to_be_built_again(
+    copy: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no canary.json, no processors in its certificate, and no digest in its manifest."""
+    directory = copy()
+    (directory / "canary.json").unlink()
+    (directory / "bom.cdx.json").unlink()
+    certificate = read_json(directory / "certificate.json")
+    del certificate["processors"]
+    (directory / "certificate.json").write_text(json.dumps(certificate))
+    manifests.sign(directory)
+    found = qdeploy.verify(directory)  # one of this version that was made so by hand
+    texts = {one["name"]: one["text"] for one in found["checks"] if one["state"] == "not checked"}
+    assert texts["processor"].endswith(
+        "an earlier qdeploy built the engine. Build it again with this version"
+    )
+    assert "Build the engine again on a machine that runs it" in texts["numbers"]
+    manifest = read_json(directory / MANIFEST)
+    del manifest["digest"]
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
+    again = (
+        "qdeploy.json has no digest of itself: an earlier qdeploy built the engine. Build it again "
+        "with this version"
+    )
+    assert failed(directory) == {"files": again}
+    assert qdeploy.load(directory).predict([("a", "b")])  # it answers as before
+    assert main(["verify", str(directory), "-q"]) == 1
+    assert capsys.readouterr().err.rstrip().endswith(f"{again}.")
+    if importlib.util.find_spec("model_signing"):
+        with pytest.raises(ModelError, match="is not signed: .* Build it again with this version"):
+            qdeploy.sign(directory, sigstore=True)
+
+
+def test_every_failed_check_says_what_to_do_next(copy: Copy, engine: Callable[..., Path]) -> None:
+    def said(directory: Path, **options: Any) -> str:
+        with pytest.raises(GateError) as caught:
+            qdeploy.verify(directory, **options)
+        return str(caught.value)
+
+    directory = copy()
+    (directory / "more.bin").write_bytes(b"x")
+    assert said(directory).endswith(
+        "more.bin came later. Take the directory anew from where it was built, or build the engine "
+        "again."
+    )
+    (directory / "more.bin").unlink()
+    assert "name the signer that you expect" in said(directory, public_key=directory / MANIFEST)
+    for name in ("model.onnx", "model.onnx.data"):
+        shutil.copyfile(engine(seed=1) / name, directory / name)
+    manifests.sign(directory)
+    assert said(directory).endswith("or build the engine here.")
 
 
 def test_latency_stands_beside_a_report(engine: Callable[..., Path], tmp_path: Path) -> None:

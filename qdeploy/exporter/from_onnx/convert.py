@@ -12,7 +12,6 @@ import numpy as np
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.from_onnx.canonical import Prepared, finish, prepare
 from qdeploy.exporter.from_onnx.facts import task_of_file
-from qdeploy.exporter.from_onnx.inputs import counted_from
 from qdeploy.exporter.from_onnx.observe import POINTS
 from qdeploy.exporter.from_onnx.outputs import (
     ROW_VECTORS,
@@ -29,6 +28,7 @@ from qdeploy.exporter.sentence_parts import Normalize, Pooling, SentenceParts, p
 from qdeploy.exporter.tasks import Task
 from qdeploy.head import EMBEDDINGS
 from qdeploy.onnx_file.check import load_graph
+from qdeploy.position_counts import counted_from
 
 REMEDY = "Export the checkpoint again, or pass the checkpoint itself."
 

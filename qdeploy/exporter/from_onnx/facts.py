@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from qdeploy.class_names import class_names
 from qdeploy.errors import CheckpointError, QDeployWarning
-from qdeploy.exporter.from_onnx.inputs import counted_from
 from qdeploy.exporter.from_onnx.outputs import Output, task_by_outputs
 from qdeploy.exporter.sentence_parts import SentenceParts
 from qdeploy.exporter.tasks import TASKS, Task, task_of
 from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS, unique
+from qdeploy.position_counts import tokens_at_most
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -55,12 +56,13 @@ def labels_of(config: Mapping[str, object], task: str, classes: int, origin: str
     """
     if task == EMBEDDINGS:
         return []
-    given = config.get("id2label")
-    pairs = given.items() if isinstance(given, dict) else ()
-    named = {str(key): str(value) for key, value in pairs}
     if task not in (SEQUENCES, TOKENS):
+        given = config.get("id2label")
+        pairs = given.items() if isinstance(given, dict) else ()
+        named = {str(key): str(name) for key, name in pairs}
         return [named.get(str(at), f"LABEL_{at}") for at in range(2)]
-    if not named:
+    names = class_names(config, classes, f"config.json of {origin}", CheckpointError)
+    if not names:
         warnings.warn(
             f"config.json of {origin} names no classes, so they are called LABEL_0 and so on. "
             "Write id2label into it.",
@@ -68,28 +70,15 @@ def labels_of(config: Mapping[str, object], task: str, classes: int, origin: str
             stacklevel=3,
         )
         return [f"LABEL_{at}" for at in range(classes)]
-    if sorted(named, key=_order) != [str(at) for at in range(classes)]:
-        raise CheckpointError(
-            f"config.json of {origin} names {len(named)} classes ({', '.join(sorted(named)[:5])}), "
-            f"and the graph gives {classes} logits. It is the config.json of another model: pass "
-            "the right one with --tokenizer, or correct id2label (counted from 0)."
-        )
-    return list(unique([named[str(at)] for at in range(classes)]))
-
-
-def _order(key: str) -> tuple[int, str]:
-    return (int(key), "") if key.isdigit() else (_NO_LIMIT, key)
+    return list(unique(names))
 
 
 def longest_row(config: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> int:
     """Tokens that the model takes: by config.json, and not more than the tokenizer's limit."""
     limit = int(tokenizer.model_max_length)
-    positions = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(positions, int) or positions <= 0:
+    positions = tokens_at_most(config)
+    if positions is None:
         return limit if limit < _NO_LIMIT else _LONGEST
-    padding = counted_from(config)
-    if padding is not None:
-        positions -= padding + 1
     return min(positions, limit)
 
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.from_onnx.edit import Edit, is_standard, readers
 from qdeploy.exporter.from_onnx.observe import BATCH, SEQUENCE
+from qdeploy.position_counts import counted_from
 
 # Canonical name → what exporters call it: torch, Optimum, TensorFlow (tf2onnx), Google's own code.
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -20,8 +21,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 _DECODER = ("past_key", "decoder_", "encoder_hidden", "encoder_outputs", "use_cache", "cache_")
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
-# Families whose positions count real tokens from the padding token on.
-_COUNTED = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert", "xmod")
 
 
 def prepare_inputs(model: ir.Model, origin: str, config: Mapping[str, object]) -> dict[str, str]:
@@ -151,13 +150,6 @@ def _compute_positions(edit: Edit, config: Mapping[str, object]) -> None:
         new = edit.add("Expand", [row, whole], name="positions/Expand")
     positions.replace_all_uses_with(new)
     edit.graph.inputs.remove(positions)
-
-
-def counted_from(config: Mapping[str, object]) -> int | None:
-    """The padding token behind which a family's positions start, as RoBERTa's; None of others."""
-    family, padding = str(config.get("model_type", "")), config.get("pad_token_id")
-    counts = any(word in family for word in _COUNTED)
-    return padding if counts and isinstance(padding, int) else None
 
 
 def _counted(edit: Edit, ids: ir.Value, padding: int) -> ir.Value:

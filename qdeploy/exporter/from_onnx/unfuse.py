@@ -99,14 +99,24 @@ def _skip_layer_norm(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
 
 
 def _simplified(edit: Edit, node: ir.Node) -> list[ir.Value | None]:
-    """x / √(mean(x²) + ε) · weight (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    """x / √(mean(x²) + ε) · weight (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    The mean is over `axis` and all axes behind it. Nothing where that is counted from the front of
+    a tensor whose rank the file does not say.
+    """
     x = given(node, 0)
+    first = node.attributes.get_int("axis", -1)
+    if first >= 0:
+        if x is None or x.shape is None:
+            return []
+        first -= len(x.shape)
     two = edit.constant("number", np.array(2, np.float32))
     epsilon = edit.constant(
         "epsilon", np.array(node.attributes.get_float("epsilon", 1e-5), np.float32)
     )
     square = edit.add("Pow", [x, two], node)
-    mean = edit.add("ReduceMean", [square, edit.integers("axes", [-1])], node, keepdims=1)
+    axes = edit.integers("axes", list(range(first, 0)))
+    mean = edit.add("ReduceMean", [square, axes], node, keepdims=1)
     root = edit.add("Sqrt", [edit.add("Add", [mean, epsilon], node)], node)
     return [edit.add("Mul", [edit.add("Div", [x, root], node), given(node, 1)], node)]
 
