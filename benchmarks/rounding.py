@@ -1,4 +1,4 @@
-"""What shifts and compensated rounding of weights bring, and what they cost: SQNR and time.
+"""What shifts, compensated weights and measured sensitivity bring, and cost: SQNR and time.
 
     python benchmarks/rounding.py --data DIR [--limit N]
 
@@ -32,13 +32,16 @@ RESULTS = Path(__file__).parent / "results"
 TARGETS = ("ort-cpu", "openvino")
 TOKENS, BATCH, RUNS = 128, 32, 3
 BOTH = {"shift": True, "weight_rounding": "compensated"}
+ALL = BOTH | {"sensitivity": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as built": {},
     "--cpu native": {"cpu": "native"},
     "--shift": {"shift": True},
     "--weight-rounding compensated": {"weight_rounding": "compensated"},
-    "both": BOTH,
-    "both, --noise-target 33": BOTH | {"noise_target": 33},
+    "--sensitivity": {"sensitivity": True},
+    "--shift and compensated": BOTH,
+    "all three": ALL,
+    "all three, --noise-target 28": ALL | {"noise_target": 28},
 }
 
 
@@ -68,7 +71,7 @@ def main() -> None:
         model, fp32 = folder / "model", folder / "fp32"
         qdeploy.export("embedded", model)
         statistics = qdeploy.calibrate(
-            model, data=args.data, max_length=TOKENS, second_moments=True
+            model, data=args.data, max_length=TOKENS, second_moments=True, sensitivity=True
         )
         qdeploy.build(model, fp32, strategy="fp32")
         exact, names = logits_of(fp32, rows), read_manifest(fp32, "engine")["labels"]
