@@ -6,8 +6,8 @@ DIR is a GLUE QNLI directory. Nothing that qdeploy builds has fewer than 8 bits.
 is made for 8 bits, and its ranges are then cut into 2^bits − 1 steps in place of 255. Weights have
 codes of ±31 in place of ±127, compensated ones too. Tables keep 8 bits, one scale per token. The
 graph is lowered to Q/DQ pairs and run in float, where groups keep their own scales. `--bits 8`
-holds the simulation against engines. Writes benchmarks/results/six-bits-DATE.json, but with
---limit or other bits.
+holds the simulation against engines. Writes benchmarks/results/6-bits-DATE.json, which says how
+many rows where those are not all.
 """
 
 from __future__ import annotations
@@ -153,8 +153,11 @@ def main() -> None:
     warnings.simplefilter("ignore", QDeployWarning)
     rows = read_rows(args.data, split="evaluation")
     rows = rows if args.limit is None else rows.take(args.limit)
-    result = heading("python benchmarks/six_bits.py --data DIR", 2)
+    command = "python benchmarks/six_bits.py --data DIR"
+    command += f" --limit {args.limit}" * bool(args.limit) + f" --bits {args.bits}"
+    result = heading(command, 2)
     result |= {"rows": len(rows), "bits": args.bits, "plans": {}}
+    file = f"{args.bits}-bits" + (f"-{len(rows)}-rows" if args.limit else "")
     with tempfile.TemporaryDirectory() as name:
         model, path = Path(name, "model"), Path(name, "simulated.onnx")
         qdeploy.export("embedded", model)
@@ -174,8 +177,7 @@ def main() -> None:
                 "one_class": bool(len(set(found.argmax(1))) == 1),
             }
             print(plan, result["plans"][plan], flush=True)
-            if args.limit is None and args.bits == 6:
-                keep(RESULTS / f"six-bits-{result['date']}.json", result)
+            keep(RESULTS / f"{file}-{result['date']}.json", result)
     print(json.dumps(result, indent=1))
 
 
