@@ -86,6 +86,7 @@ def compensated_or(
         weight, scale, covariance, fits_16_bits, largest: of `qdeploy.calibrate.compensated`.
     """
     codes = compensated(weight, scale, covariance, fits_16_bits=fits_16_bits, largest=largest)
+    # where many codes are at their limit, no row to come has room to make up for them
     noises = [output_noise(c * scale - weight, covariance) for c in (codes, nearest)]
     return codes if noises[0] < noises[1] else nearest
 
