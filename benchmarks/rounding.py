@@ -1,11 +1,13 @@
 """What shifts, compensated weights and measured sensitivity bring, and cost: SQNR and time.
 
-    python benchmarks/rounding.py --data DIR [--limit N]
+    python benchmarks/rounding.py --data DIR [--limit N] [--every-activation]
 
 DIR is a GLUE QNLI directory. Builds `peg` of the embedded model for both CPU targets, with and
 without the options, and compares logits with FP32 on the rows of the dev set, all of them without
 --limit. Times are of 8 × 128 full tokens, over those of the engine without options, one ratio for
-each of three runs. Writes benchmarks/results/rounding-DATE.json.
+each of three runs. With --every-activation the setting is that of arXiv 2603.04308 in place of
+the default: --scope all, one scale for each weight, two groups; shifts have no place there, and
+nothing is timed. Writes benchmarks/results/rounding-DATE.json, but with --limit.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from runners import RUNNERS, THREADS, interleaved  # benchmarks/runners.py
 import qdeploy
 from qdeploy.data.rows import Rows, read_rows
 from qdeploy.data.tokenize import TextEncoder
+from qdeploy.deploy.engine import Engine
 from qdeploy.deploy.open import open_engine
 from qdeploy.errors import QDeployWarning
 from qdeploy.files.artifact import read_manifest
@@ -44,10 +47,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "all three, --noise-target 28": ALL | {"noise_target": 28},
 }
 
+WHOLE: dict[str, Any] = {"scope": "all", "weights": "per-tensor", "groups": 2}
+WHOLE_VARIANTS: dict[str, dict[str, Any]] = {
+    f"{variant}, {scheme}": WHOLE | {"activations": scheme} | VARIANTS[variant]
+    for scheme in ("asymmetric", "symmetric")
+    for variant in ("as built", "--cpu native", "--weight-rounding compensated")
+}
+
 
 def logits_of(engine_dir: Path, rows: Rows) -> Any:
     """FP32 [N, classes] of an engine, in the order of the rows."""
-    encoder, engine = TextEncoder.from_directory(engine_dir), open_engine(engine_dir, threads=2)
+    return outputs_of(open_engine(engine_dir, threads=2), engine_dir, rows)
+
+
+def outputs_of(engine: Engine, directory: Path, rows: Rows) -> Any:
+    """The same, with the tokenizer of a directory."""
+    encoder = TextEncoder.from_directory(directory)
     encoded = encoder.encode(rows, max_length=TOKENS)
     found: dict[int, Any] = {}
     for batch in encoder.batches(encoded, BATCH):
@@ -60,12 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="GLUE QNLI directory")
     parser.add_argument("--limit", type=int, help="rows; all without it")
+    parser.add_argument("--every-activation", action="store_true", help="in the paper's setting")
     args = parser.parse_args()
     warnings.simplefilter("ignore", QDeployWarning)
     rows = read_rows(args.data, split="evaluation")
     rows = rows if args.limit is None else rows.take(args.limit)
-    result = heading("python benchmarks/rounding.py --data DIR", THREADS)
-    result |= {"rows": len(rows), "engines": {target: {} for target in TARGETS}}
+    every = args.every_activation
+    command = "python benchmarks/rounding.py --data DIR" + " --every-activation" * every
+    result = heading(command, THREADS) | {"rows": len(rows)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, fp32 = folder / "model", folder / "fp32"
@@ -73,27 +90,53 @@ def main() -> None:
         statistics = qdeploy.calibrate(
             model, data=args.data, max_length=TOKENS, second_moments=True, sensitivity=True
         )
+        given = {
+            name: options | {"statistics": statistics}
+            for name, options in (WHOLE_VARIANTS if every else VARIANTS).items()
+        }
         qdeploy.build(model, fp32, strategy="fp32")
         exact, names = logits_of(fp32, rows), read_manifest(fp32, "engine")["labels"]
         labels = np.array([names.index(str(label)) for label in rows.labels or ()])
-        for target in TARGETS:
-            engines = {}
-            for at, (variant, options) in enumerate(VARIANTS.items()):
-                engines[variant] = folder / f"{target}-{at}"
-                qdeploy.build(
-                    model, engines[variant], target=target, statistics=statistics, **options
-                )
-            for variant, engine in engines.items():
-                found = logits_of(engine, rows)
-                right = [(x.argmax(1) == labels).mean() for x in (exact, found)]
-                result["engines"][target][variant] = {
-                    "sqnr_db": round(logit_sqnr_db([(exact, found)], exclusive=True), 2),
-                    "drop": round(100 * float(right[0] - right[1]), 2),
-                    "answers_that_change": int((found.argmax(1) != exact.argmax(1)).sum()),
-                    "time": ratios(engines, variant),
-                }
-                print(target, variant, result["engines"][target][variant], flush=True)
-    keep(RESULTS / f"rounding-{result['date']}.json", result)
+        if every:
+            found = compared(model, exact, labels, rows, "ort-cpu", given, timed=False)
+            result["every_activation"] = found
+        else:
+            result["engines"] = {
+                target: compared(model, exact, labels, rows, target, given, timed=True)
+                for target in TARGETS
+            }
+    if args.limit is None:
+        keep(RESULTS / f"rounding-{result['date']}.json", result)
+
+
+def compared(
+    model: Path,
+    exact: Any,
+    labels: Any,
+    rows: Rows,
+    target: str,
+    variants: dict[str, dict[str, Any]],
+    *,
+    timed: bool,
+) -> dict[str, Any]:
+    """By variant what its engine loses against FP32's logits, and its time where that is asked."""
+    engines, result = {}, {}
+    for at, (variant, options) in enumerate(variants.items()):
+        engines[variant] = model.parent / f"{target}-{at}"
+        qdeploy.build(model, engines[variant], target=target, **options)
+    for variant, engine in engines.items():
+        found = logits_of(engine, rows)
+        right = [100 * float((x.argmax(1) == labels).mean()) for x in (exact, found)]
+        result[variant] = {
+            "accuracy": round(right[1], 2),
+            "sqnr_db": round(logit_sqnr_db([(exact, found)], exclusive=True), 2),
+            "drop": round(right[0] - right[1], 2),
+            "answers_that_change": int((found.argmax(1) != exact.argmax(1)).sum()),
+        }
+        if timed:
+            result[variant]["time"] = ratios(engines, variant)
+        print(target, variant, result[variant], flush=True)
+    return result
 
 
 def ratios(engines: dict[str, Path], variant: str) -> list[float]:

@@ -16,6 +16,7 @@ from qdeploy.errors import PlanError
 from qdeploy.types import Array
 
 LEVELS = 255  # steps between the codes 0 and 255
+LARGEST = 127  # code of an int8 weight
 PAIR_LIMIT = 128  # 255 · 128 ≤ 32,767 < 255 · 129: two int8 weights of one sign, in 16 bits
 MIDDLE = 128  # uint8 code that stands for int8 zero
 E4M3_LARGEST = 448.0  # of FP8
@@ -80,7 +81,7 @@ def dequantize(codes: Array, scale: Array | float, zero_point: Array | int) -> A
 
 
 def quantize_weight(
-    weight: Array, *, per_channel: bool, fits_16_bits: bool = False
+    weight: Array, *, per_channel: bool, fits_16_bits: bool = False, largest: int = LARGEST
 ) -> tuple[Array, Array]:
     """Symmetric int8 weight: codes [K, N] in −127 … 127 and FP32 scales [N] (or [1] per tensor).
 
@@ -88,22 +89,23 @@ def quantize_weight(
         weight: FP32 [K, N], output channels last.
         per_channel: one scale per output channel, else one for all.
         fits_16_bits: widen scales as far as the codes need for `pair_peak` ≤ `PAIR_LIMIT`.
+        largest: code, less than 127 for fewer bits than int8 has.
     """
     peak = np.abs(weight).max(axis=0)
     if fits_16_bits:
-        peak = np.maximum(peak, pair_peak(weight) * (127 / PAIR_LIMIT))
-    codes, scale = _rounded(weight, peak, per_channel)
+        peak = np.maximum(peak, pair_peak(weight) * (LARGEST / PAIR_LIMIT))
+    codes, scale = _rounded(weight, peak, per_channel, largest)
     if fits_16_bits and (over := pair_peak(codes) > PAIR_LIMIT).any():
         # two halves were both rounded up; a thousandth wider they cannot be
-        codes, scale = _rounded(weight, np.where(over, 1.001 * peak, peak), per_channel)
+        codes, scale = _rounded(weight, np.where(over, 1.001 * peak, peak), per_channel, largest)
     return codes, scale
 
 
-def _rounded(weight: Array, peak: Array, per_channel: bool) -> tuple[Array, Array]:
-    """Codes, and the scales at which the peaks [N] have the code 127."""
+def _rounded(weight: Array, peak: Array, per_channel: bool, largest: int) -> tuple[Array, Array]:
+    """Codes, and the scales at which the peaks [N] have the largest code."""
     peak = peak if per_channel else peak.max(keepdims=True)
-    scale = np.maximum(peak / 127, SMALLEST_SCALE).astype(np.float32)
-    return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
+    scale = np.maximum(peak / largest, SMALLEST_SCALE).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
 
 
 def pair_peak(weight: Array) -> Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qdeploy.calibrate.affine import PAIR_LIMIT
+from qdeploy.calibrate.affine import LARGEST, PAIR_LIMIT
 from qdeploy.types import Array
 
 # Added to the diagonal, of its mean: calibration rows are fewer than the channels' directions.
@@ -22,7 +22,12 @@ _BLOCK = 128  # rows whose corrections reach the rest together
 
 
 def compensated(
-    weight: Array, scale: Array, covariance: Array, *, fits_16_bits: bool = False
+    weight: Array,
+    scale: Array,
+    covariance: Array,
+    *,
+    fits_16_bits: bool = False,
+    largest: int = LARGEST,
 ) -> Array:
     """int8 codes [K, N] of a weight.
 
@@ -31,6 +36,7 @@ def compensated(
         scale: of each output [N], or [1].
         covariance: of the inputs with the noise of their rounding, [K, K].
         fits_16_bits: two neighbours (2i, 2i + 1) of one sign add up to `PAIR_LIMIT` at most.
+        largest: code, less than 127 for fewer bits than int8 has.
     """
     k, n = weight.shape
     # the input that varies most first, while there are others to make up for its rounding
@@ -44,7 +50,7 @@ def compensated(
         errors = np.empty((end - start, n))
         for at in range(start, end):
             row = order[at]
-            most = _most(codes[row ^ 1], fits_16_bits=fits_16_bits)
+            most = _most(codes[row ^ 1], largest, fits_16_bits=fits_16_bits)
             codes[row] = np.clip(np.rint(rest[at] / steps), -most[1], most[0])
             error = (rest[at] - codes[row] * steps) / upper[at, at]
             rest[at + 1 : end] -= upper[at, at + 1 : end, None] * error
@@ -53,13 +59,13 @@ def compensated(
     return codes[:k].astype(np.int8)
 
 
-def _most(neighbour: Array, *, fits_16_bits: bool) -> tuple[Array, Array]:
+def _most(neighbour: Array, largest: int, *, fits_16_bits: bool) -> tuple[Array, Array]:
     """The largest code above and below zero beside a neighbour's codes [N], 0 where it has none."""
     if not fits_16_bits:
-        whole = np.full(neighbour.shape, 127.0)
+        whole = np.full(neighbour.shape, float(largest))
         return whole, whole
-    above = np.minimum(127, PAIR_LIMIT - np.maximum(neighbour, 0))
-    below = np.minimum(127, PAIR_LIMIT + np.minimum(neighbour, 0))
+    above = np.minimum(largest, PAIR_LIMIT - np.maximum(neighbour, 0))
+    below = np.minimum(largest, PAIR_LIMIT + np.minimum(neighbour, 0))
     return above, below
 
 

@@ -52,6 +52,17 @@ def test_pairs_keep_the_limit_of_16_bits_at_any_scale(seed: int, k: int, n: int)
     assert pair_peak(codes).max() <= PAIR_LIMIT
 
 
+@given(st.integers(0, 999), st.integers(2, 9), st.sampled_from([1, 7, 31]))
+def test_codes_of_fewer_bits_reach_no_further(seed: int, k: int, largest: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, covariance = 4 * _weight(rng, k, 3), _correlated(rng, k, 2)
+    nearest, scale = quantize_weight(weight, per_channel=True, largest=largest)
+    codes = compensated(weight, scale, covariance, largest=largest)
+    assert np.abs(nearest).max(axis=0).tolist() == [largest] * 3
+    assert np.abs(codes).max() <= largest
+    np.testing.assert_allclose(nearest * scale, weight, atol=scale.max() * 0.501)
+
+
 @given(st.integers(0, 999), st.integers(1, 9))
 def test_inputs_that_have_nothing_to_do_with_each_other_round_to_nearest(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

@@ -231,9 +231,12 @@ def test_shifts_take_the_middle_of_each_range_off_behind_layer_norms(synthetic: 
         assert not any(getattr(s.treatment, "pre_quant_shift", ()) for s in before.values())
 
 
-def test_peg_says_that_scope_all_has_no_factors(synthetic: Synthetic) -> None:
-    with pytest.warns(QDeployWarning, match="--prescale is of scope gemm"):
-        plan = make_plan("peg", synthetic.context(prescale="everywhere", scope="all"))
+@pytest.mark.parametrize(("name", "value"), [("prescale", "everywhere"), ("shift", True)])
+def test_peg_says_that_scope_all_has_no_factors(
+    synthetic: Synthetic, name: str, value: Any
+) -> None:
+    with pytest.warns(QDeployWarning, match=f"--{name} is of scope gemm"):
+        plan = make_plan("peg", synthetic.context(scope="all", **{name: value}))
     assert not any(getattr(site.treatment, "pre_quant_scale", ()) for site in plan.sites.values())
 
 

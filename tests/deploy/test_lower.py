@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdeploy.calibrate.affine import Affine
+from qdeploy.calibrate.affine import Affine, quantize_weight
 from qdeploy.calibrate.plan import PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.groups import COARSER, REPEATED_SHARE, repetitions
 from qdeploy.deploy.lowering.lowered import TraceName
+from qdeploy.deploy.lowering.qdq import QdqLowering
 from qdeploy.deploy.ort.profile import optimized_graph
 from qdeploy.deploy.targets.ort_cpu.lower import lower as lower_ort_cpu
+from qdeploy.graph.constants import constant
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Structure
 from tests.deploy.layer import numpy_layer, one_layer, scale_of_two, seen_by_layer
@@ -229,3 +232,23 @@ def test_every_planned_weight_is_read_in_the_optimized_graph(tmp_path: Path) -> 
     assert {readers[trace_name.weight] for trace_name in weights["gemm"]} == {
         "MatMulIntegerToFloat"
     }
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["nearest", "compensated"])
+def test_a_lowering_of_fewer_bits_has_no_further_codes(together: bool) -> None:
+    class SixBits(QdqLowering):
+        largest = 31
+
+    model = one_gemm(ROUGH)
+    structure = find_structure(model)
+    plan = plan_of(structure, {g.input: TREATMENTS["per tensor"] for g in structure.gemms})
+    spread = np.ones((K, K)) + 0.01 * np.eye(K) if together else None
+    sites = {t: replace(site, covariance=spread) for t, site in plan.sites.items()}
+    lowered = SixBits(model, replace(plan, sites=sites), structure, 1).run()
+    (trace,) = lowered.trace_names["gemm"]
+    codes = constant(lowered.model.graph.initializers[trace.weight])
+    assert codes is not None and np.abs(codes).max() == 31
+    nearest, scale = quantize_weight(ROUGH, per_channel=True, largest=31)
+    assert np.array_equal(codes, nearest) is not together
+    stored = constant(lowered.model.graph.initializers["gemm.weight_scale"])
+    np.testing.assert_array_equal(stored, scale)

@@ -102,12 +102,14 @@ def _with_float(plan: Plan, context: Context) -> Plan:
 
 def _warn_of_unread(strategy: str, options: PlanOptions) -> None:
     """Warn of options that were set and change nothing, so that nobody compares equal engines."""
-    if strategy == "peg" and options.scope != GEMM_SCOPE and options.prescale not in (None, NONE):
-        warnings.warn(
-            f"--prescale is of scope gemm: in scope {options.scope} no input is scaled.",
-            QDeployWarning,
-            stacklevel=3,
-        )
+    if strategy == "peg" and options.scope != GEMM_SCOPE:
+        factors = {"--prescale": options.prescale not in (None, NONE), "--shift": options.shift}
+        for name in (name for name, given in factors.items() if given):
+            warnings.warn(
+                f"{name} is of scope gemm: in scope {options.scope} no input is scaled.",
+                QDeployWarning,
+                stacklevel=3,
+            )
     plain = defaults(PlanOptions) | {"activations": ASYMMETRIC, "prescale": NONE}
     unread = [
         f"--{name.replace('_', '-')}"

@@ -10,7 +10,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from qdeploy.calibrate.affine import quantize_weight
+from qdeploy.calibrate.affine import LARGEST, quantize_weight
 from qdeploy.calibrate.options import ALL_SCOPE
 from qdeploy.calibrate.plan import Float, Grouped, PerTensor, Plan, Treatment
 from qdeploy.deploy.lowering.embeddings import lower_tables
@@ -49,11 +49,13 @@ class Lowering(ABC):
     Attributes:
         signed, cuts: see `OperandWriter`.
         fits_16_bits: see `quantize_weight`; for targets that run on processors without VNNI.
+        largest: code of a weight; less for fewer bits than int8 has.
         tokens: rows times tokens of the runs that the graph is meant for.
     """
 
     signed: ClassVar[bool] = False
     fits_16_bits: ClassVar[bool] = False
+    largest: ClassVar[int] = LARGEST
     cuts: ClassVar[GemmConstraints] = GemmConstraints()
 
     def __init__(self, model: ir.Model, plan: Plan, structure: Structure, tokens: int) -> None:
@@ -111,6 +113,7 @@ class Lowering(ABC):
             weight,
             per_channel=self.plan.per_channel_weights,
             fits_16_bits=self._fits,
+            largest=self.largest,
         )
 
     def finish(self) -> ir.Model:
@@ -230,7 +233,14 @@ class Lowering(ABC):
         # layers that share a weight share its codes, and differ in what they meet
         if site.covariance is not None and self._readers[gemm.weight] == 1:
             covariance = covariance_of(site.covariance, treatment, operand)
-            codes = compensated_or(codes, part, scale, covariance, fits_16_bits=self._fits)
+            codes = compensated_or(
+                codes,
+                part,
+                scale,
+                covariance,
+                fits_16_bits=self._fits,
+                largest=self.largest,
+            )
         mean = mean_of(site.mean, treatment, operand)
         shift = 0.0 if mean is None else mean @ (codes * scale - part.astype(np.float64))
         return Factor(operand, codes, scale, shift - taken)

@@ -71,15 +71,22 @@ def covariance_of(covariance: Array, treatment: Treatment, operand: Operand) -> 
 
 
 def compensated_or(
-    nearest: Array, weight: Array, scale: Array, covariance: Array, *, fits_16_bits: bool
+    nearest: Array,
+    weight: Array,
+    scale: Array,
+    covariance: Array,
+    *,
+    fits_16_bits: bool,
+    largest: int,
 ) -> Array:
     """Codes whose error is made up for, where that adds less to the outputs than the nearest.
 
     Args:
         nearest: codes, int8 [K', N].
-        weight, scale, covariance, fits_16_bits: of `qdeploy.calibrate.compensated`.
+        weight, scale, covariance, fits_16_bits, largest: of `qdeploy.calibrate.compensated`.
     """
-    codes = compensated(weight, scale, covariance, fits_16_bits=fits_16_bits)
+    codes = compensated(weight, scale, covariance, fits_16_bits=fits_16_bits, largest=largest)
+    # where many codes are at their limit, no row to come has room to make up for them
     noises = [output_noise(c * scale - weight, covariance) for c in (codes, nearest)]
     return codes if noises[0] < noises[1] else nearest
 
