@@ -64,24 +64,30 @@ def torchscript(
     *,
     opset: int = 14,
     attention: str = "eager",
-    fixed: bool = False,
+    free: tuple[int, ...] = (0, 1),
+    size: tuple[int, int] | None = None,
     positions: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """What torch's first exporter writes, as Optimum uses it.
 
     Args:
-        fixed: without dynamic axes.
+        free: axes that are dynamic.
+        size: batch and sequence of the example, padded in its last row; two short texts without.
         positions: with an input `position_ids`.
         names: of inputs and outputs, in the place of transformers' own.
     """
     import torch
 
     model, feeds = _loaded(checkpoint, task, attention)
+    if size is not None:
+        feeds = {name: _example(name, *size) for name in feeds}
     if positions:
-        feeds["position_ids"] = torch.arange(feeds["input_ids"].shape[1]).expand(2, -1)
+        feeds["position_ids"] = torch.arange(feeds["input_ids"].shape[1]).expand(
+            len(feeds["input_ids"]), -1
+        )
     called = {name: (names or {}).get(name, name) for name in (*feeds, *OUTPUTS[task])}
-    axes = {called[name]: {0: "batch_size", 1: "sequence_length"} for name in feeds}
+    words = {at: ("batch_size", "sequence_length")[at] for at in free}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer speaks of every size that it reads
         torch.onnx.export(
@@ -93,16 +99,42 @@ def torchscript(
             opset_version=opset,
             input_names=[called[name] for name in feeds],
             output_names=[called[name] for name in OUTPUTS[task]],
-            dynamic_axes=None if fixed else axes,
+            dynamic_axes={called[name]: words for name in feeds} if free else None,
         )
     return file
 
 
-def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "sdpa") -> Path:
-    """What torch's second exporter writes, by default with torch's own attention."""
+def _example(name: str, batch: int, sequence: int) -> Any:
+    """One input of rows of one size, int64 [batch, sequence]."""
+    import torch
+
+    if name == "token_type_ids":
+        return torch.zeros(batch, sequence, dtype=torch.int64)
+    if name == "input_ids":
+        return torch.arange(5, 5 + batch * sequence).reshape(batch, sequence)
+    mask = torch.ones(batch, sequence, dtype=torch.int64)
+    mask[-1, sequence // 2 :] = 0
+    return mask
+
+
+def dynamo(
+    checkpoint: Path,
+    file: Path,
+    *,
+    opset: int = 18,
+    attention: str = "sdpa",
+    size: tuple[int, int] | None = None,
+) -> Path:
+    """What torch's second exporter writes, by default with torch's own attention.
+
+    Args:
+        size: batch and sequence of the example, and of everything else; free without.
+    """
     import torch
 
     model, feeds = _loaded(checkpoint, "sequence-classification", attention)
+    if size is not None:
+        feeds = {name: _example(name, *size) for name in feeds}
     dynamic = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -113,7 +145,9 @@ def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "s
             kwargs=feeds,
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes={name: {0: dynamic, 1: dynamic} for name in feeds},
+            dynamic_shapes=None
+            if size is not None
+            else {name: {0: dynamic, 1: dynamic} for name in feeds},
             input_names=list(feeds),
             output_names=["logits"],
             external_data=False,

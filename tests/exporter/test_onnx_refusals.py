@@ -155,7 +155,7 @@ def test_an_old_opset(home: Path, tmp_path: Path) -> None:
 
 def test_sizes_that_are_fixed(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home, tmp_path / "copy")
-    foreign.torchscript(exported_weights(home), home / "model.onnx", fixed=True)
+    foreign.torchscript(exported_weights(home), home / "model.onnx", free=())
     refused(home, tmp_path, "Export the checkpoint again with dynamic axes", CheckpointError)
 
 

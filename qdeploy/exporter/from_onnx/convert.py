@@ -44,6 +44,7 @@ class Converted:
     parts: SentenceParts | None
     classes: int
     facts: dict[str, Any]  # of the file itself
+    per_token: frozenset[str] = frozenset()  # canonical outputs of the file with an axis of tokens
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,7 +54,15 @@ class Converted:
     def file(self, path: Path) -> File:
         """The file, or another copy of its graph, as it runs."""
         padding = counted_from(self.source.checkpoint.config)
-        return File(path, self.prepared.inputs, self.outputs, self.parts, padding)
+        return File(
+            path,
+            self.prepared.inputs,
+            self.outputs,
+            self.parts,
+            padding,
+            self.prepared.traced,
+            self.per_token,
+        )
 
 
 def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
@@ -73,6 +82,15 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
     if parts is not None:
         add_parts(model, parts)
     finish(prepared, origin)
+    traced = prepared.traced
+    if traced is not None:
+        warnings.warn(
+            f"{origin} was exported for batches of {traced} alone. It was freed from that size, "
+            f"and takes rows of up to {traced.sequence or 'any number of'} tokens. For longer ones "
+            "export the checkpoint again with dynamic axes.",
+            QDeployWarning,
+            stacklevel=4,
+        )
     if prepared.halved:
         warnings.warn(
             f"{origin} is in half precision: its weights were rounded to FP16, and are computed "
@@ -89,9 +107,12 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
             "producer": producer,
             "precision": "fp16" if prepared.halved else "fp32",
             "unfused": list(prepared.fused),
+            **({"traced": str(traced)} if traced is not None else {}),
         },
     }
-    return Converted(source, prepared, task, names, parts, classes, facts)
+    axes = {o.name: o.axes for o in outputs}
+    per_token = frozenset(canonical for canonical, name in names.items() if "S" in axes[name])
+    return Converted(source, prepared, task, names, parts, classes, facts, per_token)
 
 
 def _parts(source: OnnxSource, asked: ExportOptions) -> SentenceParts | None:

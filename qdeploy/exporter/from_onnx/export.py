@@ -115,7 +115,7 @@ def _interface(made: Converted, tokenizer: PreTrainedTokenizerFast) -> Interface
     return Interface(
         inputs=inputs,
         outputs=made.names,
-        max_length=longest_row(config, tokenizer),
+        max_length=longest_row(config, tokenizer, made.prepared.traced),
         pad_token_id=pad_token_id(tokenizer, rows, config.get("pad_token_id")),
     )
 
@@ -143,7 +143,7 @@ def _verified(
             more["max_rel_diff_fp16"] = compare_half(
                 work / GRAPH, made.file(file), made.names, batches
             )
-        if made.prepared.halved or is_fixed(given):
+        if made.prepared.halved or (is_fixed(given) and made.prepared.traced is None):
             file = folder / GRAPH
             save_graph(plain(given), file, f"{GRAPH}.data")
         agreement = verify_file(

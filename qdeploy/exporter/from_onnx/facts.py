@@ -11,6 +11,7 @@ import onnx_ir as ir
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.from_onnx.inputs import counted_from
 from qdeploy.exporter.from_onnx.outputs import Output, task_by_outputs
+from qdeploy.exporter.from_onnx.unfreeze import Traced
 from qdeploy.exporter.sentence_parts import SentenceParts
 from qdeploy.exporter.tasks import TASKS, Task, task_of
 from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS, unique
@@ -81,9 +82,15 @@ def _order(key: str) -> tuple[int, str]:
     return (int(key), "") if key.isdigit() else (_NO_LIMIT, key)
 
 
-def longest_row(config: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> int:
-    """Tokens that the model takes: by config.json, and not more than the tokenizer's limit."""
+def longest_row(
+    config: Mapping[str, object],
+    tokenizer: PreTrainedTokenizerFast,
+    traced: Traced | None = None,
+) -> int:
+    """Tokens that the model takes: by config.json, tokenizer, and the one size of the file."""
     limit = int(tokenizer.model_max_length)
+    if traced is not None and traced.sequence is not None:
+        limit = min(limit, traced.sequence)
     positions = config.get("max_position_embeddings", config.get("n_positions"))
     if not isinstance(positions, int) or positions <= 0:
         return limit if limit < _NO_LIMIT else _LONGEST
