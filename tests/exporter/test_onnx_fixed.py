@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -91,8 +92,8 @@ def test_outputs_of_tokens_are_cut(task: str, tmp_path: Path) -> None:
     head = "sequence-classification" if task == "sentence-embedding" else task
     checkpoint = tiny_checkpoint(tmp_path / "bert", "bert", head)
     file = foreign.torchscript(checkpoint, tmp_path / "model.onnx", task, free=(), size=(2, 16))
-    pooling = {"pooling": "mean", "task": task} if task == "sentence-embedding" else {}
-    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=checkpoint, **pooling)
+    more: dict[str, Any] = {"pooling": "mean", "task": task} if task == "sentence-embedding" else {}
+    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=checkpoint, **more)
     assert manifest["task"] == task
     assert manifest["verification"]["max_rel_diff"] < 1e-5
 
