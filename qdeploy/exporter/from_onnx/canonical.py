@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -159,7 +160,8 @@ def _fold(model: ir.Model) -> None:
     from onnxscript import optimizer
 
     # not `optimizer.optimize`: its rules take an addition of 1e-12 for one of nothing
-    with hushed():
+    # a branch that a Where does not take may divide by zero
+    with hushed(), np.errstate(all="ignore"):
         optimizer.fold_constants(model, should_fold=_folds)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if len(list(model.graphs())) == 1:  # it cannot move values out of the body of an If

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.from_onnx.canonical import Prepared, finish, prepare
@@ -69,6 +70,8 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
     """The graph in canonical form, with its task's outputs."""
     file, config, origin = source.file, source.checkpoint.config, str(source.file)
     model = load_graph(file, REMEDY)
+    source = _with_data(source, model)
+    ir.external_data.load_to_model(model)  # what is written names no file of another
     opset = int(model.opset_imports.get("", 0))
     producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
     prepared = prepare(model, origin, config)
@@ -99,8 +102,7 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
             stacklevel=4,
         )
     facts = {
-        "path": source.checkpoint.name,
-        "sha256": source.checkpoint.source()["sha256"],
+        **source.origin(),
         "onnx": {
             "file": file.name,
             "opset": opset,
@@ -113,6 +115,14 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
     axes = {o.name: o.axes for o in outputs}
     per_token = frozenset(canonical for canonical, name in names.items() if "S" in axes[name])
     return Converted(source, prepared, task, names, parts, classes, facts, per_token)
+
+
+def _with_data(source: OnnxSource, model: ir.Model) -> OnnxSource:
+    """The same, with the files of weights that a graph names beside its own: all have a digest."""
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    data = {Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}
+    checkpoint = replace(source.checkpoint, weights=(source.file, *sorted(data)))
+    return replace(source, checkpoint=checkpoint)
 
 
 def _parts(source: OnnxSource, asked: ExportOptions) -> SentenceParts | None:
