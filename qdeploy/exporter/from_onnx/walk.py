@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from qdeploy.exporter.from_onnx.align import size_at
-from qdeploy.exporter.from_onnx.edit import Edit, array_of, is_standard
+from qdeploy.exporter.from_onnx.edit import Edit, array_of
 from qdeploy.exporter.from_onnx.observe import POINTS, Size, feeds, fit
 from qdeploy.types import Array
 
@@ -62,13 +64,17 @@ class Walk:
         return made
 
     def run(self, node: ir.Node) -> None:
-        """One operator at every size."""
-        from onnx.reference import ReferenceEvaluator
+        """One operator at every size, in a session of its own."""
+        import onnxruntime
 
-        read = [value for value in node.inputs if value is not None and value.name]
-        runner = ReferenceEvaluator(ir.serde.serialize_node(node), opsets=self._opsets)
-        own = node.attributes.get_int("axis", 0) if is_standard(node, "GatherElements") else None
+        read = list(dict.fromkeys(v for v in node.inputs if v is not None and v.name))
+        kept = [value for value in node.outputs if value.name]
         columns = [self.arrays(value) for value in read]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(
+            self._alone(node, read), options, providers=["CPUExecutionProvider"]
+        )
         fixed = all(all(array is column[0] for array in column) for column in columns)
         found: list[list[Array]] = []
         for at in range(len(self.points)):
@@ -76,15 +82,34 @@ class Walk:
                 found.append(found[0])
                 continue
             named = {str(v.name): c[at] for v, c in zip(read, columns, strict=True)}
-            if own is not None:  # that of onnx 1.23 fails on some shapes
-                data, index = named.values()
-                found.append([np.take_along_axis(data, index, axis=own)])
-                continue
-            with np.errstate(all="ignore"):
-                found.append([np.asarray(array) for array in runner.run(None, named)])
-        kept = [value for value in node.outputs if value.name]
+            found.append(session.run([str(value.name) for value in kept], named))
         for value, results in zip(kept, zip(*found, strict=True), strict=True):
             self.known[value] = list(results)
+
+    def _alone(self, node: ir.Node, read: Sequence[ir.Value]) -> bytes:
+        """A graph of this node, whose inputs may have any shape."""
+        inputs = {
+            value: ir.Value(
+                name=value.name,
+                type=ir.TensorType(ir.DataType.from_numpy(self.arrays(value)[0].dtype)),
+            )
+            for value in read
+        }
+        copy = ir.Node(
+            node.domain,
+            node.op_type,
+            [None if value is None else inputs.get(value) for value in node.inputs],
+            node.attributes.values(),
+            outputs=[ir.Value(name=value.name) for value in node.outputs],
+        )
+        graph = ir.Graph(
+            list(inputs.values()),
+            [value for value in copy.outputs if value.name],
+            nodes=[copy],
+            opset_imports=self._opsets,
+            name="alone",
+        )
+        return bytes(ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString())
 
     def is_constant(self, value: ir.Value) -> bool:
         arrays = self.arrays(value)
