@@ -153,19 +153,6 @@ def test_an_old_opset(home: Path, tmp_path: Path) -> None:
     refused(home, tmp_path, "is of opset 9, and 11 or later", CheckpointError)
 
 
-def test_sizes_that_are_fixed(home: Path, tmp_path: Path) -> None:
-    shutil.copytree(home, tmp_path / "copy")
-    foreign.torchscript(exported_weights(home), home / "model.onnx", free=())
-    refused(home, tmp_path, "Export the checkpoint again with dynamic axes", CheckpointError)
-
-
-def exported_weights(home: Path) -> Path:
-    """A checkpoint beside the file: another of the same shapes does."""
-    from tests.tiny import tiny_checkpoint
-
-    return tiny_checkpoint(home.parent / "again", "bert")
-
-
 def test_several_files_and_none_of_them_first(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     for name in ("model_fp16.onnx", "model_q8.onnx"):

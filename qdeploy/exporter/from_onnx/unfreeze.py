@@ -1,9 +1,9 @@
 """Files of one size, traced without dynamic axes, brought to any size up to it.
 
 A tracer writes the batch and sequence of its example as numbers: targets of Reshape and Expand,
-rows of positions, masks. The graph is walked once. Each operator runs at the sizes of `observe`, and
-at the traced one, and is mended before that where a number of the trace meets an axis that is known
-to be the batch or the sequence.
+rows of positions, masks. The graph is walked once. Each operator runs at the sizes of `observe`
+and at the traced one. It is mended before that where a number of the trace meets an axis that is
+known to be the batch or the sequence.
 
 A row that is shorter is the traced row with padding behind it. So a constant that is too long is
 cut from its start. `verify` holds the result against the file on rows that are padded to its size.
