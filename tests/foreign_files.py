@@ -117,6 +117,43 @@ def _example(name: str, batch: int, sequence: int) -> Any:
     return mask
 
 
+def t5_encoder(home: Path) -> Path:
+    """A directory's config.json and model.onnx of a tiny random T5 encoder of two layers."""
+    import torch
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=512, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4
+    )
+    model = transformers.T5EncoderModel(config).eval()
+    config.architectures = ["T5EncoderModel"]
+    config.save_pretrained(home)
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = model
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            read = {"input_ids": input_ids, "attention_mask": attention_mask}
+            return self.encoder(**read).last_hidden_state
+
+    names, file = ["input_ids", "attention_mask"], home / "model.onnx"
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Encoder().eval(),
+            tuple(_example(name, 2, 8) for name in names),
+            str(file),
+            dynamo=False,
+            opset_version=14,
+            input_names=names,
+            output_names=["last_hidden_state"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names},
+        )
+    return file
+
+
 def dynamo(
     checkpoint: Path,
     file: Path,
@@ -209,4 +246,24 @@ def dynamic_int8(source: Path, file: Path) -> Path:
         quantize_dynamic(str(source), str(file))
     finally:
         logging.disable(logging.NOTSET)
+    return file
+
+
+def four_bits(source: Path, file: Path) -> Path:
+    """What ONNX Runtime's quantizer of weights alone writes: MatMulNBits."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=16, is_symmetric=True)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(file))
+    return file
+
+
+def half(source: Path, file: Path, *, keeps_types: bool = True) -> Path:
+    """What transformers.js has as `fp16`, by ONNX Runtime's conversion."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=keeps_types), file)
     return file

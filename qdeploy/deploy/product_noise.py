@@ -77,7 +77,8 @@ def product_noise(
     left_out = [one for one in found if not isinstance(one, RoundedProduct)]
     if _is_half(exact):
         reason = f"{against.name} is in FP16, and products are rounded in FP32: name an FP32 file"
-        pairs, unmatched = [], [(one.name, reason) for one in known]
+        pairs: list[tuple[RoundedProduct, Product]] = []
+        unmatched = [(one.name, reason) for one in known]
     else:
         pairs, unmatched = match(known, find_products(exact), exact.graph)
     left_out += unmatched
