@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnxruntime as ort
 import pytest
+from tokenizers import Tokenizer
 
 import qdeploy
 from qdeploy.data.rows import read_rows
@@ -15,6 +18,7 @@ from tests import foreign_files as foreign
 from tests.against.files import hub, quantized
 from tests.documents import assert_is
 from tests.exports import Exports
+from tests.sentence_models import sentence_checkpoint
 
 # random weights may answer with one class; what is said of it stands in the report
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
@@ -86,3 +90,33 @@ def test_one_size(tmp_path: Path, exported: Exports) -> None:
     file = foreign.dynamic_int8(exact, tmp_path / "q.onnx")
     with pytest.raises(ModelError, match=r"takes batches of \[1,32\] alone.*with dynamic axes"):
         qdeploy.inspect_against(file, exact, data="qnli-mini", tokenizer=checkpoint)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_vectors_of_tokens_are_pooled(says: bool, tmp_path: Path) -> None:
+    """As modules.json says, or by their mean."""
+    home = sentence_checkpoint(tmp_path / "st", pooling="cls", parts=("Normalize",))
+    exact = foreign.torchscript(home, home / "model.onnx", "sentence-embedding")
+    file = foreign.dynamic_int8(exact, tmp_path / "q.onnx")
+    if not says:
+        (home / "modules.json").unlink()
+    texts = list(read_rows("qnli-mini", limit=6).first)
+    (tmp_path / "rows.tsv").write_text("\n".join(["text", *texts]) + "\n")
+    report = qdeploy.inspect_against(
+        file, exact, data=tmp_path / "rows.tsv", batch_size=1, tokenizer=home
+    )
+    assert_is(report, FileComparison)
+    answers, products = report["subjects"][1]["answers"], report["products"]
+    assert answers is not None and products is not None and len(products["products"]) > 10
+    encode = Tokenizer.from_file(str(home / "tokenizer.json"))
+    sides = []
+    for one in (exact, file):
+        session, rows = ort.InferenceSession(one), []
+        for text in texts:
+            ids = np.array([encode.encode(text).ids])
+            feeds = {"input_ids": ids, "attention_mask": ids**0, "token_type_ids": ids * 0}
+            found = session.run(["last_hidden_state"], feeds)[0][0]
+            row = found[0] / np.linalg.norm(found[0]) if says else found.mean(axis=0)
+            rows.append(row)
+        sides.append(np.stack(rows))
+    assert answers["max_abs_diff"] == pytest.approx(np.abs(sides[0] - sides[1]).max(), rel=1e-3)
