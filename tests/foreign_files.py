@@ -64,24 +64,30 @@ def torchscript(
     *,
     opset: int = 14,
     attention: str = "eager",
-    fixed: bool = False,
+    free: tuple[int, ...] = (0, 1),
+    size: tuple[int, int] | None = None,
     positions: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """What torch's first exporter writes, as Optimum uses it.
 
     Args:
-        fixed: without dynamic axes.
+        free: axes that are dynamic.
+        size: batch and sequence of the example, padded in its last row; two short texts without.
         positions: with an input `position_ids`.
         names: of inputs and outputs, in the place of transformers' own.
     """
     import torch
 
     model, feeds = _loaded(checkpoint, task, attention)
+    if size is not None:
+        feeds = {name: _example(name, *size) for name in feeds}
     if positions:
-        feeds["position_ids"] = torch.arange(feeds["input_ids"].shape[1]).expand(2, -1)
+        feeds["position_ids"] = torch.arange(feeds["input_ids"].shape[1]).expand(
+            len(feeds["input_ids"]), -1
+        )
     called = {name: (names or {}).get(name, name) for name in (*feeds, *OUTPUTS[task])}
-    axes = {called[name]: {0: "batch_size", 1: "sequence_length"} for name in feeds}
+    words = {at: ("batch_size", "sequence_length")[at] for at in free}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer speaks of every size that it reads
         torch.onnx.export(
@@ -93,16 +99,79 @@ def torchscript(
             opset_version=opset,
             input_names=[called[name] for name in feeds],
             output_names=[called[name] for name in OUTPUTS[task]],
-            dynamic_axes=None if fixed else axes,
+            dynamic_axes={called[name]: words for name in feeds} if free else None,
         )
     return file
 
 
-def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "sdpa") -> Path:
-    """What torch's second exporter writes, by default with torch's own attention."""
+def _example(name: str, batch: int, sequence: int) -> Any:
+    """One input of rows of one size, int64 [batch, sequence]."""
+    import torch
+
+    if name == "token_type_ids":
+        return torch.zeros(batch, sequence, dtype=torch.int64)
+    if name == "input_ids":
+        return torch.arange(5, 5 + batch * sequence).reshape(batch, sequence)
+    mask = torch.ones(batch, sequence, dtype=torch.int64)
+    mask[-1, sequence // 2 :] = 0
+    return mask
+
+
+def t5_encoder(home: Path) -> Path:
+    """A directory's config.json and model.onnx of a tiny random T5 encoder of two layers."""
+    import torch
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=512, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4
+    )
+    model = transformers.T5EncoderModel(config).eval()
+    config.architectures = ["T5EncoderModel"]
+    config.save_pretrained(home)
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = model
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            read = {"input_ids": input_ids, "attention_mask": attention_mask}
+            return self.encoder(**read).last_hidden_state
+
+    names, file = ["input_ids", "attention_mask"], home / "model.onnx"
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Encoder().eval(),
+            tuple(_example(name, 2, 8) for name in names),
+            str(file),
+            dynamo=False,
+            opset_version=14,
+            input_names=names,
+            output_names=["last_hidden_state"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names},
+        )
+    return file
+
+
+def dynamo(
+    checkpoint: Path,
+    file: Path,
+    *,
+    opset: int = 18,
+    attention: str = "sdpa",
+    size: tuple[int, int] | None = None,
+) -> Path:
+    """What torch's second exporter writes, by default with torch's own attention.
+
+    Args:
+        size: batch and sequence of the example, and of everything else; free without.
+    """
     import torch
 
     model, feeds = _loaded(checkpoint, "sequence-classification", attention)
+    if size is not None:
+        feeds = {name: _example(name, *size) for name in feeds}
     dynamic = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -113,7 +182,9 @@ def dynamo(checkpoint: Path, file: Path, *, opset: int = 18, attention: str = "s
             kwargs=feeds,
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes={name: {0: dynamic, 1: dynamic} for name in feeds},
+            dynamic_shapes=None
+            if size is not None
+            else {name: {0: dynamic, 1: dynamic} for name in feeds},
             input_names=list(feeds),
             output_names=["logits"],
             external_data=False,
@@ -175,4 +246,24 @@ def dynamic_int8(source: Path, file: Path) -> Path:
         quantize_dynamic(str(source), str(file))
     finally:
         logging.disable(logging.NOTSET)
+    return file
+
+
+def four_bits(source: Path, file: Path) -> Path:
+    """What ONNX Runtime's quantizer of weights alone writes: MatMulNBits."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=16, is_symmetric=True)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(file))
+    return file
+
+
+def half(source: Path, file: Path, *, keeps_types: bool = True) -> Path:
+    """What transformers.js has as `fp16`, by ONNX Runtime's conversion."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=keeps_types), file)
     return file

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdeploy.against.pooled import Pooled, pooled_of
 from qdeploy.class_names import class_names
 from qdeploy.data.tokenize import TextEncoder
 from qdeploy.data.tokenizer_files import FILES, read_plain_tokenizer
 from qdeploy.errors import ModelError
+from qdeploy.exporter.from_onnx.outputs import ROW_VECTORS
 from qdeploy.files.artifact import kind_of, read_json, read_manifest
 from qdeploy.head import (
     CONFIG,
@@ -45,12 +47,15 @@ class Home:
         encoder: of it, for the inputs of the graph.
         head: what the outputs mean.
         manifest: the same as an engine's manifest says it.
+        pooled: how vectors of tokens become one of a row; None where the graph does it, or has
+            other answers.
     """
 
     directory: Path
     encoder: TextEncoder
     head: Head
     manifest: EngineManifest
+    pooled: Pooled | None = None
 
 
 def find_home(tokenizer: Path | None, files: Sequence[Path]) -> Path:
@@ -91,6 +96,10 @@ def open_home(directory: Path, found: InspectedFile) -> Home:
         _check_answers(head, found)
         told: Any = dict(manifest)
         return Home(directory, TextEncoder.from_directory(directory), head, told)
+    pooled = pooled_of(directory, found["outputs"])
+    if pooled is not None:
+        found = found.copy()
+        found["outputs"] = {ROW_VECTORS: "[batch,size]", **found["outputs"]}
     config = _config(directory)
     task = _task(config, found, directory)
     labels = _labels(config, task, found, directory)
@@ -129,7 +138,7 @@ def open_home(directory: Path, found: InspectedFile) -> Home:
         "scope": "gemm",
         "opt_shape": [8, 128],
     }
-    return Home(directory, encoder, head, manifest_of_file)
+    return Home(directory, encoder, head, manifest_of_file, pooled)
 
 
 def last_axis(shape: str) -> int | None:
@@ -155,7 +164,7 @@ def _task(config: dict[str, Any], found: InspectedFile, directory: Path) -> str:
     outputs = found["outputs"]
     if {"start_logits", "end_logits"} <= set(outputs):
         return SPANS
-    if "sentence_embedding" in outputs:
+    if ROW_VECTORS in outputs:
         return EMBEDDINGS
     if "logits" not in outputs:
         raise ModelError(

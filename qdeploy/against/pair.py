@@ -11,6 +11,8 @@ from qdeploy.errors import ModelError
 from qdeploy.onnx_file.check import GRAPH, check_file
 from qdeploy.schemas.inspection import InspectedFile
 
+# Operators of files that store weights in few bits and multiply in float.
+_ROUNDED = ("MatMulNBits", "MatMulBnb4", "MatMulFpQ4", "DequantizeLinear")
 _FIELDS = {"input_ids", "attention_mask", "token_type_ids"}  # what rows of text can give
 
 
@@ -38,6 +40,7 @@ def find_pair(path: Path, against: Path) -> Pair:
         raise ModelError(f"{path} would be held against itself. Name its FP32 file with --against.")
     pair = Pair(file, base, look(file, None), look(base, None))
     _check_order(pair)
+    _check_sizes(pair)
     _check_same_model(pair)
     return pair
 
@@ -61,6 +64,7 @@ def _check_order(pair: Pair) -> None:
     """Refuse an FP32 file that is quantized itself."""
     planned = pair.exact["int8"]["planned"]
     if not planned:
+        _check_float(pair)
         return
     text = f"{pair.against} is quantized itself: {planned} of its products are INT8"
     if not pair.found["int8"]["planned"]:
@@ -69,6 +73,32 @@ def _check_order(pair: Pair) -> None:
             "and the FP32 file with --against."
         )
     raise ModelError(f"{text}. Name the FP32 file that {pair.file} was made from with --against.")
+
+
+def _check_float(pair: Pair) -> None:
+    """Refuse an FP32 file whose weights are rounded, though its products run in float."""
+    found = pair.exact["operators"]
+    kind = next((kind for kind in _ROUNDED if kind in found), None)
+    if kind is not None:
+        raise ModelError(
+            f"{pair.against} is quantized itself: it has {found[kind]} {kind} nodes, whose weights "
+            f"are rounded. Name the FP32 file that {pair.file} was made from with --against."
+        )
+
+
+def _check_sizes(pair: Pair) -> None:
+    """Refuse files of one size: rows of text have several.
+
+    Raises:
+        ModelError: with the size.
+    """
+    for path, look_at in ((pair.file, pair.found), (pair.against, pair.exact)):
+        shape = look_at["inputs"].get("input_ids", "")
+        if any(word.strip().isdigit() for word in shape.strip("[]").split(",")):
+            raise ModelError(
+                f"{path} takes batches of {shape} alone, and rows of text have other sizes. Export "
+                "the model again with dynamic axes for batch and sequence, and quantize that file."
+            )
 
 
 def _check_same_model(pair: Pair) -> None:

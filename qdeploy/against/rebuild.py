@@ -43,6 +43,7 @@ def rebuild(
     reading: Reading,
     asked: AgainstOptions,
     progress: Progress | None,
+    pooling: str | None = None,
 ) -> RebuiltFacts:
     """Build the engine of `asked.rebuild`; which rows calibrated it, its manifest says.
 
@@ -50,6 +51,7 @@ def rebuild(
         against: model directory, or an FP32 file, which is exported first.
         tokenizer: directory of the file's tokenizer.
         reading: of the rows that are compared.
+        pooling: of a file that gives vectors of tokens alone.
 
     Raises:
         DataError: too few rows to have some for each.
@@ -64,7 +66,7 @@ def rebuild(
         )
     assert asked.rebuild is not None
     engine_dir = Path(asked.rebuild)
-    with _model_of(against, tokenizer, progress) as model:
+    with _model_of(against, tokenizer, pooling, progress) as model:
         build_engine(
             model,
             engine_dir,
@@ -91,7 +93,9 @@ def rebuild(
 
 
 @contextlib.contextmanager
-def _model_of(against: Path, tokenizer: Path, progress: Progress | None) -> Iterator[Path]:
+def _model_of(
+    against: Path, tokenizer: Path, pooling: str | None, progress: Progress | None
+) -> Iterator[Path]:
     """A model directory: the one that is named, or one exported from the file while this lasts."""
     if kind_of(against) == "model":
         yield against
@@ -99,5 +103,6 @@ def _model_of(against: Path, tokenizer: Path, progress: Progress | None) -> Iter
     from qdeploy.exporter.entry import export_model  # transformers, for files alone
 
     with scratch("model") as folder:
-        export_model(against, folder / "model", tokenizer=tokenizer, progress=progress)
+        target = folder / "model"
+        export_model(against, target, tokenizer=tokenizer, pooling=pooling, progress=progress)
         yield folder / "model"

@@ -18,6 +18,7 @@ from qdeploy.against.answers import Asked, Said, answer, description, why_unmeas
 from qdeploy.against.home import Home, find_home, open_home
 from qdeploy.against.options import AgainstOptions
 from qdeploy.against.pair import Pair, find_pair, size_mb
+from qdeploy.against.pooled import PooledEngine
 from qdeploy.against.rebuild import check_rebuild, rebuild
 from qdeploy.against.timing import Timed, time_all
 from qdeploy.against.warn import warnings_of
@@ -83,7 +84,8 @@ def compare_files(
     files = {FP32: pair.against, FILE: pair.file}
     if asked.rebuild is not None:
         folder = Path(asked.rebuild)
-        built = rebuild(Path(against), home.directory, reading, asked, progress)
+        pooling = None if home.pooled is None else home.pooled.asked
+        built = rebuild(Path(against), home.directory, reading, asked, progress, pooling)
         calibration = read_manifest(folder, "engine").get("calibration")
         seen = frozenset(calibration.get("row_hashes", ()) if calibration else ())
         files[REBUILT] = folder / GRAPH
@@ -114,7 +116,11 @@ def _opened(files: dict[str, Path], home: Home, threads: int) -> Iterator[dict[s
     with contextlib.ExitStack() as stack:
         found = {}
         for name, file in files.items():
-            engine = ForeignEngine(file, threads=threads)
+            engine = (
+                ForeignEngine(file, threads=threads)
+                if home.pooled is None or name == REBUILT
+                else PooledEngine(file, home.pooled, threads=threads)
+            )
             stack.callback(engine.close)
             found[name] = LoadedEngine(file, home.manifest, engine, home.encoder, home.head)
         yield found
@@ -151,8 +157,8 @@ def _products(
         request = {
             "against": str(pair.against.absolute()),
             "feeds": str(folder / "feeds.npz"),
-            "names": list(home.head.answers),
-            "of_rows": home.head.of_rows,
+            "names": list(home.head.answers) if home.pooled is None else [home.pooled.output],
+            "of_rows": home.head.of_rows and home.pooled is None,
             "exclusive": home.head.exclusive,
         }
         (folder / "request.json").write_text(json.dumps(request), "utf-8")

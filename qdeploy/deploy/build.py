@@ -27,7 +27,7 @@ from qdeploy.deploy.roofline.summary import estimates
 from qdeploy.deploy.saturation import pair_sums, processors_of
 from qdeploy.deploy.store_canary import store_canary
 from qdeploy.deploy.tally import largest_unplanned, tally
-from qdeploy.errors import ModelError, QDeployWarning, StatisticsError, VerificationError
+from qdeploy.errors import ModelError, QDeployWarning, VerificationError
 from qdeploy.figures import percent
 from qdeploy.files.artifact import read_manifest, write_graph, write_json, write_manifest
 from qdeploy.files.integrity import read_whole
@@ -104,27 +104,8 @@ def _observed(request: Request, progress: Progress | None) -> Statistics | None:
         progress("plan", 0, 1)
     statistics = None if found is None else Statistics.load(found)
     if statistics is not None:
-        _require_measured(statistics, request)
+        request.check_statistics(statistics)
     return statistics
-
-
-def _require_measured(statistics: Statistics, request: Request) -> None:
-    """Refuse statistics without what the options need.
-
-    Raises:
-        StatisticsError: saying how it is measured.
-    """
-    found = statistics.path
-    if request.compensates and not statistics.has_products:
-        raise StatisticsError(
-            f"{found} has no second moments, which --weight-rounding compensated needs. Leave "
-            "--statistics out, or make them with `qdeploy calibrate MODEL_DIR --second-moments`."
-        )
-    if request.weighs_sites and not statistics.has_sensitivity:
-        raise StatisticsError(
-            f"{found} has no sensitivity of sites, which --sensitivity needs. Leave --statistics "
-            "out, or make them with `qdeploy calibrate MODEL_DIR --sensitivity`."
-        )
 
 
 def _warn_of_unread(**rows: object) -> None:

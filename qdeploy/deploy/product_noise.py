@@ -75,7 +75,12 @@ def product_noise(
     found = list(rounded_products(quantized))
     known = [one for one in found if isinstance(one, RoundedProduct)]
     left_out = [one for one in found if not isinstance(one, RoundedProduct)]
-    pairs, unmatched = match(known, find_products(exact), exact.graph)
+    if _is_half(exact):
+        reason = f"{against.name} is in FP16, and products are rounded in FP32: name an FP32 file"
+        pairs: list[tuple[RoundedProduct, Product]] = []
+        unmatched = [(one.name, reason) for one in known]
+    else:
+        pairs, unmatched = match(known, find_products(exact), exact.graph)
     left_out += unmatched
     rows = sum(len(next(iter(batch.values()))) for batch in batches)
     empty: ProductsNoise = {
@@ -111,6 +116,10 @@ def product_noise(
         for at, (rounded, product) in enumerate(pairs)
     ]
     return {**empty, "together_db": level(np.ones(count, np.bool_)), "products": products}
+
+
+def _is_half(model: ir.Model) -> bool:
+    return any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values())
 
 
 def match(

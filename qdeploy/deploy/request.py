@@ -16,10 +16,11 @@ from qdeploy.calibrate.options import (
     PlanOptions,
 )
 from qdeploy.calibrate.schemes import ASYMMETRIC
+from qdeploy.calibrate.statistics import Statistics
 from qdeploy.deploy.options import AUTO, REMOVED, BuildOptions, Shape, parse_shape
 from qdeploy.deploy.targets.base import HALF, Target
 from qdeploy.deploy.targets.registry import TARGETS, find_target
-from qdeploy.errors import PlanError, TargetError
+from qdeploy.errors import PlanError, StatisticsError, TargetError
 from qdeploy.files.artifact import read_manifest
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.head import head_of
@@ -104,6 +105,24 @@ class Request:
     def weighs_sites(self) -> bool:
         """Whether the sensitivity of sites is needed."""
         return self.asked.strategy == "peg" and self.plan.sensitivity
+
+    def check_statistics(self, statistics: Statistics) -> None:
+        """Refuse statistics without what the options need.
+
+        Raises:
+            StatisticsError: saying how it is measured.
+        """
+        found = statistics.path
+        if self.compensates and not statistics.has_products:
+            raise StatisticsError(
+                f"{found} has no second moments, which --weight-rounding compensated needs. Leave "
+                "--statistics out, or make them with `qdeploy calibrate MODEL_DIR --second-moments`."
+            )
+        if self.weighs_sites and not statistics.has_sensitivity:
+            raise StatisticsError(
+                f"{found} has no sensitivity of sites, which --sensitivity needs. Leave --statistics "
+                "out, or make them with `qdeploy calibrate MODEL_DIR --sensitivity`."
+            )
 
     @property
     def drops_padding(self) -> bool:

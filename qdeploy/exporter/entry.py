@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdeploy.errors import CheckpointError
-from qdeploy.exporter.from_onnx.source import onnx_file_of
+from qdeploy.exporter.from_onnx.source import hub_file_of, onnx_file_of
 from qdeploy.exporter.options import ExportOptions
 from qdeploy.files.output import check_apart, check_output
 from qdeploy.machine.remedies import require
@@ -34,7 +34,11 @@ def export_model(
         CheckpointError: a tokenizer for a checkpoint, which has its own.
     """
     asked = given_or(ExportOptions, options, fields)
-    file = None if str(checkpoint) == embedded.NAME else onnx_file_of(checkpoint)
+    file = None
+    if str(checkpoint) != embedded.NAME:
+        file = onnx_file_of(checkpoint)
+        if file is None:
+            file = hub_file_of(str(checkpoint), allow_pickle=asked.allow_pickle)
     if file is not None:
         require("onnxscript", "transformers", "onnxruntime")
         check_output(Path(model_dir), "model", force=force)

@@ -11,6 +11,8 @@ from qdeploy.errors import CheckpointError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 # Configuration, tokenizer and safetensors; pickles and code only when they are asked for.
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md")
+# The FP32 graph where a repository has one, and its weights beside it; not its quantized copies.
+_GRAPHS = ("model.onnx", "model.onnx_data*", "model.onnx.data")
 
 
 def is_hub_id(text: str) -> bool:
@@ -33,6 +35,28 @@ def download(hub_id: str, *, allow_pickle: bool = False, trust_remote_code: bool
     Raises:
         CheckpointError: no such repository, no access to it, or no network and no cached copy.
     """
+    patterns = [*_FILES, *(["*.bin"] if allow_pickle else [])]
+    patterns += ["*.py"] if trust_remote_code else []
+    # folders such as 1_Pooling belong to a model of sentence-transformers; onnx/ does not
+    return _fetch(hub_id, allow_patterns=patterns, ignore_patterns=["[!0-9]*/*"])
+
+
+def download_onnx(hub_id: str) -> Path:
+    """Fetch a repository's model.onnx, beside config.json or in its folder `onnx`.
+
+    Returns:
+        The directory of the repository, with what `download` fetches.
+
+    Raises:
+        CheckpointError: see `download`.
+    """
+    graphs = [f"{folder}{name}" for folder in ("", "onnx/") for name in _GRAPHS]
+    return _fetch(hub_id, allow_patterns=graphs)
+
+
+def _fetch(
+    hub_id: str, *, allow_patterns: list[str], ignore_patterns: list[str] | None = None
+) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
@@ -40,14 +64,14 @@ def download(hub_id: str, *, allow_pickle: bool = False, trust_remote_code: bool
         enable_progress_bars,
     )
 
-    patterns = [*_FILES, *(["*.bin"] if allow_pickle else [])]
-    patterns += ["*.py"] if trust_remote_code else []
     silent = are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        # folders such as 1_Pooling belong to a model of sentence-transformers; onnx/ does not
-        others = ["[!0-9]*/*"]
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=others))
+        return Path(
+            snapshot_download(
+                hub_id, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+            )
+        )
     except Exception as error:  # the client raises many kinds; each means: no files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
         raise CheckpointError(

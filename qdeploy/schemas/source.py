@@ -11,7 +11,8 @@ class OnnxFile(TypedDict):
     """The ONNX file that a model was made from.
 
     `precision` is "fp32", or "fp16" where its weights were in half precision; `unfused` are
-    operators of ONNX Runtime's optimizer that were written out.
+    operators of ONNX Runtime's optimizer that were written out; `traced` is the one size that the
+    file takes, "[1, 128]", where it takes no other.
     """
 
     file: Text
@@ -19,6 +20,7 @@ class OnnxFile(TypedDict):
     producer: str
     precision: Text
     unfused: list[str]
+    traced: NotRequired[Text]
 
 
 class Source(TypedDict):

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
 import qdeploy
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.from_onnx.pooling import pool, pooling_of
+from qdeploy.graph.sites import find_structure
 from qdeploy.sentence_layout import POOLING_MODES
 from tests import foreign_files as foreign
 from tests.sentence_models import sentence_checkpoint
+from tests.tiny import tiny_checkpoint
 
 
 def embedding_file(home: Path, **settings: object) -> Path:
@@ -60,6 +63,19 @@ def test_pooling_is_asked_for(tmp_path: Path) -> None:
     feeds = {"input_ids": ids, "attention_mask": ids // ids, "token_type_ids": ids * 0}
     row, tokens = session.run(["sentence_embedding", "token_embeddings"], feeds)
     np.testing.assert_array_equal(row, tokens[:, 0])
+
+
+def test_an_encoder_of_t5(tmp_path: Path) -> None:
+    """Without positions, and normalized by the root of the mean square."""
+    checkpoint = tiny_checkpoint(tmp_path / "home", "bert")
+    (checkpoint / "model.safetensors").unlink()
+    foreign.t5_encoder(checkpoint)
+    manifest = qdeploy.export(checkpoint, tmp_path / "out", pooling="mean")
+    assert manifest["task"] == "sentence-embedding"
+    assert manifest["model_type"] == "t5" and manifest["hidden_size"] == 32
+    assert manifest["verification"]["max_rel_diff"] < 1e-5
+    # four of attention and two of the feed-forward block in each layer
+    assert len(find_structure(ir.load(tmp_path / "out" / "model.onnx")).gemms) == 12
 
 
 def test_pooling_inside_a_file_is_recognised() -> None:

@@ -195,12 +195,16 @@ def test_torchs_attention_loses_its_guards(family: str, tmp_path: Path, exported
     assert structure(tmp_path / "out")[0] == structure(done.model_dir)[0]
 
 
+@pytest.mark.parametrize("by", ["optimizer", "types kept", "types changed"])
 def test_half_precision_is_said_and_held_against_the_file(
-    tmp_path: Path, exported: Exports
+    by: str, tmp_path: Path, exported: Exports
 ) -> None:
     done = exported()
-    source = foreign.torchscript(done.checkpoint, tmp_path / "source.onnx")
-    file = foreign.optimized(source, tmp_path / "model.onnx", half=True)
+    source, file = foreign.torchscript(done.checkpoint, tmp_path / "s.onnx"), tmp_path / "m.onnx"
+    if by == "optimizer":
+        foreign.optimized(source, file, half=True)
+    else:
+        foreign.half(source, file, keeps_types=by == "types kept")
     with pytest.warns(QDeployWarning, match="is in half precision"):
         manifest = qdeploy.export(file, tmp_path / "out", tokenizer=done.checkpoint)
     check = manifest["verification"]

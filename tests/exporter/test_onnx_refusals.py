@@ -135,6 +135,23 @@ def test_no_mask(home: Path, tmp_path: Path) -> None:
     refused(home, tmp_path, "and no attention_mask. The logits of a row", CheckpointError)
 
 
+def test_a_mask_that_nothing_reads(home: Path, tmp_path: Path) -> None:
+    def unread(model: ir.Model) -> None:
+        mask = next(v for v in model.graph.inputs if v.name == "attention_mask")
+        ids = next(v for v in model.graph.inputs if v.name == "input_ids")
+        mask.replace_all_uses_with(ids)
+
+    change(home, unread)
+    refused(home, tmp_path, "does not read its attention_mask, so that", CheckpointError)
+
+
+def test_weights_in_four_bits(home: Path, tmp_path: Path) -> None:
+    source = (home / "model.onnx").rename(tmp_path / "float.onnx")
+    foreign.four_bits(source, home / "model.onnx")
+    match = r"is quantized already \(it has MatMulNBits nodes\).*Pass the FP32 file"
+    refused(home, tmp_path, match, CheckpointError)
+
+
 def test_an_operator_without_a_rule(home: Path, tmp_path: Path) -> None:
     def fuse(model: ir.Model) -> None:
         node = next(node for node in model.graph if node.op_type == "Tanh")
@@ -151,19 +168,6 @@ def test_an_old_opset(home: Path, tmp_path: Path) -> None:
 
     change(home, age)
     refused(home, tmp_path, "is of opset 9, and 11 or later", CheckpointError)
-
-
-def test_sizes_that_are_fixed(home: Path, tmp_path: Path) -> None:
-    shutil.copytree(home, tmp_path / "copy")
-    foreign.torchscript(exported_weights(home), home / "model.onnx", fixed=True)
-    refused(home, tmp_path, "Export the checkpoint again with dynamic axes", CheckpointError)
-
-
-def exported_weights(home: Path) -> Path:
-    """A checkpoint beside the file: another of the same shapes does."""
-    from tests.tiny import tiny_checkpoint
-
-    return tiny_checkpoint(home.parent / "again", "bert")
 
 
 def test_several_files_and_none_of_them_first(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -19,6 +20,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
+from qdeploy.errors import CheckpointError
 from qdeploy.exporter.canonical import name_nodes, strip
 from qdeploy.exporter.fold import fold_constants
 from qdeploy.exporter.from_onnx.edit import hushed
@@ -33,6 +35,7 @@ from qdeploy.exporter.from_onnx.opset import check_opset, lower_opset, to_opset
 from qdeploy.exporter.from_onnx.refuse import check_encoder, check_float, table_rows
 from qdeploy.exporter.from_onnx.shapes import simplify_shapes
 from qdeploy.exporter.from_onnx.single import to_single
+from qdeploy.exporter.from_onnx.unfreeze import Traced, traced_size, unfreeze
 from qdeploy.exporter.from_onnx.unfuse import unfuse
 
 _MOST_ROUNDS = 5  # each round may open the branch of an If, whose sizes the next one sees
@@ -49,6 +52,7 @@ class Prepared:
         halved: the file was in FP16 or BF16.
         fused: operators of ONNX Runtime's optimizer that were written out.
         observed: shapes of its tensors.
+        traced: the one size that the file takes, from which the graph was freed; None of others.
     """
 
     model: ir.Model
@@ -57,6 +61,7 @@ class Prepared:
     halved: bool
     fused: tuple[str, ...]
     observed: Observed
+    traced: Traced | None = None
 
 
 def prepare(model: ir.Model, origin: str, config: Mapping[str, object]) -> Prepared:
@@ -68,18 +73,34 @@ def prepare(model: ir.Model, origin: str, config: Mapping[str, object]) -> Prepa
     InlinePass()(model)
     check_float(model, origin)
     check_opset(model, origin)
+    size = traced_size(model)
     inputs = prepare_inputs(model, origin, config)
     check_encoder(model, origin)
     vocabulary = table_rows(model, origin)
     halved = to_single(model)
     scope_nodes(model.graph)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    traced = size if size is not None and not _is_free(model, vocabulary, origin) else None
+    if traced is not None:
+        unfreeze(model, vocabulary, traced, origin)
     set_shapes(model, observe(model, vocabulary, origin))
     to_opset(model, origin)
     fused = unfuse(model, origin)
     lower_opset(model)
     observed = observe(model, vocabulary, origin)
-    return Prepared(model, inputs, vocabulary, halved, tuple(fused), observed)
+    return Prepared(model, inputs, vocabulary, halved, tuple(fused), observed, traced)
+
+
+def _is_free(model: ir.Model, vocabulary: int, origin: str) -> bool:
+    """Whether the nodes take other sizes, whatever the file says of its inputs."""
+    free = model.clone()
+    for value in (v for node in free.graph for v in node.outputs):
+        value.shape = None
+    try:
+        observe(free, vocabulary, origin)
+    except CheckpointError:
+        return False
+    return True
 
 
 def is_fixed(model: ir.Model) -> bool:
@@ -139,7 +160,8 @@ def _fold(model: ir.Model) -> None:
     from onnxscript import optimizer
 
     # not `optimizer.optimize`: its rules take an addition of 1e-12 for one of nothing
-    with hushed():
+    # a branch that a Where does not take may divide by zero
+    with hushed(), np.errstate(all="ignore"):
         optimizer.fold_constants(model, should_fold=_folds)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if len(list(model.graphs())) == 1:  # it cannot move values out of the body of an If

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.from_onnx.canonical import Prepared, finish, prepare
@@ -44,6 +45,7 @@ class Converted:
     parts: SentenceParts | None
     classes: int
     facts: dict[str, Any]  # of the file itself
+    per_token: frozenset[str] = frozenset()  # canonical outputs of the file with an axis of tokens
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,13 +55,23 @@ class Converted:
     def file(self, path: Path) -> File:
         """The file, or another copy of its graph, as it runs."""
         padding = counted_from(self.source.checkpoint.config)
-        return File(path, self.prepared.inputs, self.outputs, self.parts, padding)
+        return File(
+            path,
+            self.prepared.inputs,
+            self.outputs,
+            self.parts,
+            padding,
+            self.prepared.traced,
+            self.per_token,
+        )
 
 
 def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
     """The graph in canonical form, with its task's outputs."""
     file, config, origin = source.file, source.checkpoint.config, str(source.file)
     model = load_graph(file, REMEDY)
+    source = _with_data(source, model)
+    ir.external_data.load_to_model(model)  # what is written names no file of another
     opset = int(model.opset_imports.get("", 0))
     producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
     prepared = prepare(model, origin, config)
@@ -73,6 +85,15 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
     if parts is not None:
         add_parts(model, parts)
     finish(prepared, origin)
+    traced = prepared.traced
+    if traced is not None:
+        warnings.warn(
+            f"{origin} was exported for batches of {traced} alone. It was freed from that size, "
+            f"and takes rows of up to {traced.sequence or 'any number of'} tokens. For longer ones "
+            "export the checkpoint again with dynamic axes.",
+            QDeployWarning,
+            stacklevel=4,
+        )
     if prepared.halved:
         warnings.warn(
             f"{origin} is in half precision: its weights were rounded to FP16, and are computed "
@@ -81,17 +102,27 @@ def convert(source: OnnxSource, asked: ExportOptions) -> Converted:
             stacklevel=4,
         )
     facts = {
-        "path": source.checkpoint.name,
-        "sha256": source.checkpoint.source()["sha256"],
+        **source.origin(),
         "onnx": {
             "file": file.name,
             "opset": opset,
             "producer": producer,
             "precision": "fp16" if prepared.halved else "fp32",
             "unfused": list(prepared.fused),
+            **({"traced": str(traced)} if traced is not None else {}),
         },
     }
-    return Converted(source, prepared, task, names, parts, classes, facts)
+    axes = {o.name: o.axes for o in outputs}
+    per_token = frozenset(canonical for canonical, name in names.items() if "S" in axes[name])
+    return Converted(source, prepared, task, names, parts, classes, facts, per_token)
+
+
+def _with_data(source: OnnxSource, model: ir.Model) -> OnnxSource:
+    """The same, with the files of weights that a graph names beside its own: all have a digest."""
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    data = {Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}
+    checkpoint = replace(source.checkpoint, weights=(source.file, *sorted(data)))
+    return replace(source, checkpoint=checkpoint)
 
 
 def _parts(source: OnnxSource, asked: ExportOptions) -> SentenceParts | None:

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from qdeploy.exporter.from_onnx.canonical import is_fixed, plain
 from qdeploy.exporter.from_onnx.convert import REMEDY, Converted, convert, seen_parts
 from qdeploy.exporter.from_onnx.facts import hidden_size, labels_of, longest_row
-from qdeploy.exporter.from_onnx.source import OnnxSource, find_source
+from qdeploy.exporter.from_onnx.source import OnnxSource, find_source, without_links
 from qdeploy.exporter.from_onnx.verify import (
     Batches,
     check_longest,
     compare_half,
     verify_file,
 )
+from qdeploy.exporter.licences import licences_of
 from qdeploy.exporter.options import ExportOptions
 from qdeploy.exporter.sentence_parts import embedding_facts
 from qdeploy.exporter.tokenizer import (
@@ -81,8 +83,16 @@ def export_onnx(
     source = find_source(name, file, asked.tokenizer, allow_pickle=asked.allow_pickle)
     # a model directory may lie beside the file, but not around it
     check_apart(model_dir, [file, source.checkpoint.tokenizer / CONFIG])
-    check_file(file)
-    progress("find checkpoint", 1, 1)
+    with without_links(source) as plainly:
+        check_file(plainly.file)
+        progress("find checkpoint", 1, 1)
+        _export(plainly, model_dir, asked, force=force, progress=progress)
+    return read_manifest(model_dir, "model")
+
+
+def _export(
+    source: OnnxSource, model_dir: Path, asked: ExportOptions, *, force: bool, progress: Progress
+) -> None:
     progress("read graph", 0, 1)
     made = convert(source, asked)
     tokenizer = load_tokenizer(replace(source.checkpoint, parts=made.parts or source.parts))
@@ -97,6 +107,7 @@ def export_onnx(
         verification = _verified(work, made, tokenizer, interface, asked.seed, progress)
         fields = {
             "source": made.facts,
+            "licences": licences_of(source.checkpoint),
             "task": made.task.name,
             **_facts(made, interface),
             "verification": verification,
@@ -104,7 +115,6 @@ def export_onnx(
             "seed": asked.seed,
         }
         write_manifest(work, "model", fields)
-    return read_manifest(model_dir, "model")
 
 
 def _interface(made: Converted, tokenizer: PreTrainedTokenizerFast) -> Interface:
@@ -115,7 +125,7 @@ def _interface(made: Converted, tokenizer: PreTrainedTokenizerFast) -> Interface
     return Interface(
         inputs=inputs,
         outputs=made.names,
-        max_length=longest_row(config, tokenizer),
+        max_length=longest_row(config, tokenizer, made.prepared.traced),
         pad_token_id=pad_token_id(tokenizer, rows, config.get("pad_token_id")),
     )
 
@@ -139,11 +149,12 @@ def _verified(
     file, more = made.source.file, dict[str, object]()
     with scratch("export") as folder:
         given = load_graph(file, REMEDY)
+        ir.external_data.load_to_model(given)
         if made.prepared.halved:
             more["max_rel_diff_fp16"] = compare_half(
                 work / GRAPH, made.file(file), made.names, batches
             )
-        if made.prepared.halved or is_fixed(given):
+        if made.prepared.halved or (is_fixed(given) and made.prepared.traced is None):
             file = folder / GRAPH
             save_graph(plain(given), file, f"{GRAPH}.data")
         agreement = verify_file(

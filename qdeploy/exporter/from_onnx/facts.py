@@ -11,6 +11,7 @@ import onnx_ir as ir
 from qdeploy.class_names import class_names
 from qdeploy.errors import CheckpointError, QDeployWarning
 from qdeploy.exporter.from_onnx.outputs import Output, task_by_outputs
+from qdeploy.exporter.from_onnx.unfreeze import Traced
 from qdeploy.exporter.sentence_parts import SentenceParts
 from qdeploy.exporter.tasks import TASKS, Task, task_of
 from qdeploy.head import EMBEDDINGS, SEQUENCES, TOKENS, unique
@@ -73,9 +74,15 @@ def labels_of(config: Mapping[str, object], task: str, classes: int, origin: str
     return list(unique(names))
 
 
-def longest_row(config: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> int:
-    """Tokens that the model takes: by config.json, and not more than the tokenizer's limit."""
+def longest_row(
+    config: Mapping[str, object],
+    tokenizer: PreTrainedTokenizerFast,
+    traced: Traced | None = None,
+) -> int:
+    """Tokens that the model takes: by config.json, tokenizer, and the one size of the file."""
     limit = int(tokenizer.model_max_length)
+    if traced is not None and traced.sequence is not None:
+        limit = min(limit, traced.sequence)
     positions = tokens_at_most(config)
     if positions is None:
         return limit if limit < _NO_LIMIT else _LONGEST

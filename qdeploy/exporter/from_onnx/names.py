@@ -57,8 +57,9 @@ def name_parameters(model: ir.Model) -> None:
 
     1. Assumes `scope_nodes`.
     2. Recognizes weights of products, normalizations and tables, and biases behind products.
-    3. Guarantees the same numbers. A vector that several modules read becomes one for each; a
-       matrix stays one, since layers of an ALBERT share theirs.
+    3. Guarantees the same numbers. A vector that several modules read becomes one for each. What
+       one module reads in each of its runs is one: TorchScript's exporter stores a transposed
+       matrix for every layer of an ALBERT, whose layers share theirs.
     4. Leaves names that say the module already.
     """
     edit, taken = Edit(model), dict[str, ir.Value]()
@@ -79,7 +80,12 @@ def name_parameters(model: ir.Model) -> None:
                 own = edit.constant(name, value.const_value.numpy())  # type: ignore[union-attr]
                 taken[name] = own
             node.replace_input_with(at, own)
-        elif module and not str(value.name).endswith(f".{word}") and name not in taken:
+        elif module and name in taken:
+            if taken[name] is not value and _equal(taken[name], value):
+                node.replace_input_with(at, taken[name])
+        elif module and str(value.name) == name:
+            taken[name] = value
+        elif module and not str(value.name).endswith(f".{word}"):
             ir.convenience.rename_values(value, edit.unique(name))
             taken[str(value.name)] = value
     edit.finish()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qdeploy.errors import CheckpointError
@@ -17,11 +20,15 @@ from qdeploy.exporter.checkpoint import (
 from qdeploy.exporter.json_file import json_file
 from qdeploy.exporter.sentence_parts import SentenceParts, check_pickles, find_parts
 from qdeploy.files.artifact import MANIFEST
+from qdeploy.files.scratch import scratch
+from qdeploy.models import hub
 from qdeploy.sentence_layout import MODULES
 
 SUFFIX = ".onnx"
 _FOLDER = "onnx"  # of the hub's layouts, beside config.json and tokenizer
 _PREFERRED = "model.onnx"
+_BLOBS = "blobs"  # of a repository in the hub's cache
+_DATA = ("_data", ".data")  # how files of weights beside a graph end
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", ADAPTER_CONFIG)
 _SHOWN = 8  # files named in a text
 
@@ -42,6 +49,13 @@ class OnnxSource:
     def parts(self) -> SentenceParts | None:
         """What stands behind the encoder of an embedding model."""
         return self.checkpoint.parts
+
+    def origin(self) -> dict[str, str]:
+        """What the manifest says of it: path or hub id, digest, and the commit of a hub."""
+        name, found = self.checkpoint.name, self.checkpoint.source()
+        if Path(name).expanduser().exists():
+            return {"path": name, "sha256": found["sha256"]}
+        return {"id": name} | {key: found[key] for key in ("sha256", "revision") if key in found}
 
 
 def onnx_file_of(checkpoint: str | Path) -> Path | None:
@@ -72,10 +86,49 @@ def onnx_file_of(checkpoint: str | Path) -> Path | None:
     return files[0] if files else None
 
 
+def hub_file_of(name: str, *, allow_pickle: bool = False) -> Path | None:
+    """The ONNX file of a hub repository that has no weights of a checkpoint; else None.
+
+    Raises:
+        CheckpointError: it cannot be fetched.
+    """
+    if Path(name).expanduser().exists() or not hub.is_hub_id(name):
+        return None
+    try:
+        directory = hub.download(name, allow_pickle=allow_pickle)
+    except CheckpointError:
+        return None  # what is wrong with the id is told where checkpoints are found
+    return None if _has_weights(directory) else onnx_file_of(hub.download_onnx(name))
+
+
 def _has_weights(directory: Path) -> bool:
     """Whether a directory is a checkpoint, which goes before ONNX files beside it."""
     encoders = [directory, directory / "0_Transformer"]
     return any(any(folder.glob(pattern)) for folder in encoders for pattern in _WEIGHTS)
+
+
+@contextlib.contextmanager
+def without_links(source: OnnxSource) -> Iterator[OnnxSource]:
+    """The same with its graph and weights as plain files, while the block lasts.
+
+    In the hub's cache every file is a link into one folder of blobs. Weights that are links are
+    refused elsewhere, since they may lead anywhere; those that lead to the blobs of the graph's own
+    repository are its own.
+    """
+    blobs = source.file.resolve().parent
+    data = [
+        path
+        for path in source.file.parent.iterdir()
+        if path.name.startswith(source.file.name) or path.name.endswith(_DATA)
+        if path.is_symlink() and path.is_file() and path.resolve().parent == blobs
+    ]
+    if not source.file.is_symlink() or blobs.name != _BLOBS or len(data) < 2:
+        yield source
+        return
+    with scratch("export") as folder:
+        for path in data:
+            shutil.copyfile(path, folder / path.name)
+        yield replace(source, file=folder / source.file.name)
 
 
 def find_source(
@@ -115,7 +168,7 @@ def find_source(
         file,
         Checkpoint(
             name=name,
-            directory=file.parent,
+            directory=file.parent.parent if file.parent.name == _FOLDER else file.parent,
             weights=(file,),
             config_directory=configured,
             config=config,
@@ -136,8 +189,9 @@ def _places(file: Path, tokenizer: str | Path | None) -> list[Path]:
         beside = [given, file.parent]
     else:
         beside = [file.parent]
-    above = file.resolve().parent
-    return beside + ([above.parent] if above.name == _FOLDER else [])
+    # as it was named first: in the hub's cache files are links to a folder of all blobs
+    folders = dict.fromkeys([Path(os.path.abspath(file)).parent, file.resolve().parent])
+    return beside + [folder.parent for folder in folders if folder.name == _FOLDER]
 
 
 def _first(places: Sequence[Path], holds: object) -> Path | None:

@@ -17,6 +17,7 @@ import numpy as np
 from qdeploy.errors import CheckpointError, VerificationError
 from qdeploy.exporter.from_onnx.outputs import ROW_VECTORS, TOKEN_VECTORS
 from qdeploy.exporter.from_onnx.pooling import embed
+from qdeploy.exporter.from_onnx.unfreeze import Traced
 from qdeploy.exporter.rounding import (
     REPORT,
     Agreement,
@@ -48,6 +49,8 @@ class File:
         outputs: canonical name → its name; without the vectors that `parts` make.
         parts: what the canonical graph has behind the file's outputs, or None.
         padding: token behind which positions start, where they are counted so.
+        traced: the one size that the file takes; rows are padded to it.
+        per_token: canonical outputs with an axis of tokens.
     """
 
     path: Path
@@ -55,6 +58,8 @@ class File:
     outputs: Mapping[str, str]
     parts: SentenceParts | None = None
     padding: int | None = None
+    traced: Traced | None = None
+    per_token: frozenset[str] = frozenset()
 
     def runner(
         self, *, optimized: bool = True
@@ -87,6 +92,40 @@ class File:
     def _run(
         self, session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]
     ) -> dict[str, Array]:
+        if self.traced is None:
+            found = self._given(session, feeds)
+        else:
+            found = self._in_pieces(session, feeds, self.traced)
+        if self.parts is not None and ROW_VECTORS not in found:
+            tokens, mask = found[TOKEN_VECTORS], feeds["attention_mask"]
+            found[ROW_VECTORS] = embed(tokens, mask, self.parts).astype(np.float32)
+        return found
+
+    def _in_pieces(
+        self, session: onnxruntime.InferenceSession, feeds: Mapping[str, Array], traced: Traced
+    ) -> dict[str, Array]:
+        """Rows padded to the one size of the file, as many at a time as it takes."""
+        rows, length = feeds["input_ids"].shape
+        batch, wide = traced.batch or rows, traced.sequence or length
+        pieces = []
+        for start in range(0, rows, batch):
+            piece = {}
+            for name, array in feeds.items():
+                filled = np.zeros((batch, wide), array.dtype)
+                filled[:, :length] = array[np.arange(start, start + batch) % rows]
+                if name == "input_ids" and self.padding is not None:
+                    filled[:, length:] = self.padding
+                piece[name] = filled
+            pieces.append(self._given(session, piece))
+        whole = {name: np.concatenate([p[name] for p in pieces])[:rows] for name in pieces[0]}
+        return {
+            name: array[:, :length] if name in self.per_token else array
+            for name, array in whole.items()
+        }
+
+    def _given(
+        self, session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]
+    ) -> dict[str, Array]:
         types = {value.name: value.type for value in session.get_inputs()}
         fixed = {value.name: value.shape for value in session.get_inputs()}
         batch, length = feeds["input_ids"].shape
@@ -111,14 +150,10 @@ class File:
                 f"{' '.join(str(error).split())[:300]} Export the checkpoint again with dynamic "
                 "axes for batch and sequence, or pass the checkpoint itself."
             ) from error
-        found = {
+        return {
             canonical: array.astype(np.float32)
             for canonical, array in zip(self.outputs, arrays, strict=True)
         }
-        if self.parts is not None and ROW_VECTORS not in found:
-            tokens, mask = found[TOKEN_VECTORS], feeds["attention_mask"]
-            found[ROW_VECTORS] = embed(tokens, mask, self.parts).astype(np.float32)
-        return found
 
 
 _NUMPY: Mapping[str, type[np.generic]] = {
