@@ -44,7 +44,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "--sensitivity": {"sensitivity": True},
     "--shift and compensated": BOTH,
     "all three": ALL,
-    "all three, --noise-target 28": ALL | {"noise_target": 28},
 }
 
 WHOLE: dict[str, Any] = {"scope": "all", "weights": "per-tensor", "groups": 2}

@@ -115,13 +115,13 @@ class Request:
         found = statistics.path
         if self.compensates and not statistics.has_products:
             raise StatisticsError(
-                f"{found} has no second moments, which --weight-rounding compensated needs. Leave "
-                "--statistics out, or make them with `qdeploy calibrate MODEL_DIR --second-moments`."
+                f"{found} has no second moments, which --weight-rounding compensated needs. Leave"
+                " --statistics out, or make them: `qdeploy calibrate MODEL_DIR --second-moments`."
             )
         if self.weighs_sites and not statistics.has_sensitivity:
             raise StatisticsError(
-                f"{found} has no sensitivity of sites, which --sensitivity needs. Leave --statistics "
-                "out, or make them with `qdeploy calibrate MODEL_DIR --sensitivity`."
+                f"{found} has no sensitivity of sites, which --sensitivity needs. Leave"
+                " --statistics out, or measure it: `qdeploy calibrate MODEL_DIR --sensitivity`."
             )
 
     @property
