@@ -12,6 +12,7 @@ cut from its start. `verify` holds the result against the file on rows that are 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,10 @@ def unfreeze(model: ir.Model, vocabulary: int, traced: Traced, origin: str) -> N
         )
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     walk = _Mender(model, vocabulary, traced.point)
-    for node in list(model.graph):
+    nodes = list(model.graph)
+    readers = Counter(value for node in nodes for value in node.inputs)
+    for node in nodes:
+        read = node.inputs
         for value in node.outputs:
             value.shape = None
         try:
@@ -101,6 +105,8 @@ def unfreeze(model: ir.Model, vocabulary: int, traced: Traced, origin: str) -> N
                 f"{origin} was exported for batches of {traced} alone, and what its "
                 f"{node.op_type} {node.name} does with others cannot be told ({reason}). {REMEDY}"
             ) from error
+        readers.subtract(read)
+        walk.forget(value for value in read if value is not None and not readers[value])
     walk.edit.finish()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -37,6 +37,11 @@ class Walk:
             assert array is not None, f"{value.name} is not known"
             self.known[value] = [array] * len(self.points)
         return self.known[value]
+
+    def forget(self, values: Iterable[ir.Value]) -> None:
+        """Of values that no operator reads any more."""
+        for value in values:
+            self.known.pop(value, None)
 
     def shape(self, value: ir.Value) -> tuple[Size | None, ...]:
         """Sizes of the axes as functions of batch and sequence."""
