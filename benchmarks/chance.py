@@ -35,19 +35,19 @@ SMALL = 1.0  # margin of the rows whose noise is drawn from
 DRAWS = 2000
 STDS = (0.16, 0.12, 0.08, 0.06, 0.04, 0.02, 0.01)  # of the noise of a margin
 TOKENS = 128  # of a row, as arXiv 2603.04308 evaluates QNLI
-BOTH: dict[str, Any] = {"shift": True, "weight_rounding": "compensated"}
+ALL: dict[str, Any] = {"shift": True, "weight_rounding": "compensated", "sensitivity": True}
 ENGINES: dict[str, dict[str, Any]] = {
     "w8a8": {"strategy": "w8a8"},
     "peg": {"strategy": "peg"},
     "peg --cpu native": {"strategy": "peg", "cpu": "native"},
     "peg --shift": {"strategy": "peg", "shift": True},
     "peg --weight-rounding compensated": {"strategy": "peg", "weight_rounding": "compensated"},
-    "peg, both": {"strategy": "peg"} | BOTH,
-    "peg, both, --noise-target 33": {"strategy": "peg", "noise_target": 33} | BOTH,
-    "peg, both, --noise-target 36": {"strategy": "peg", "noise_target": 36} | BOTH,
+    "peg --sensitivity": {"strategy": "peg", "sensitivity": True},
+    "peg, all three": {"strategy": "peg"} | ALL,
+    "peg, all three, --noise-target 36": {"strategy": "peg", "noise_target": 36} | ALL,
     "peg, symmetric": {"strategy": "peg", "activations": "symmetric"},
     "peg, openvino": {"strategy": "peg", "target": "openvino"},
-    "peg, both, openvino": {"strategy": "peg", "target": "openvino"} | BOTH,
+    "peg, all three, openvino": {"strategy": "peg", "target": "openvino"} | ALL,
 }
 
 
@@ -96,12 +96,18 @@ def main() -> None:
     rows, task = read_rows(args.data), find_task("qnli")
     rows = rows if args.limit is None else rows.take(args.limit)
     rng = np.random.default_rng(0)
-    result = heading("python benchmarks/chance.py --data DIR", 2)
+    command = "python benchmarks/chance.py --data DIR"
+    command += "".join(f" --only '{name}'" for name in args.only or ())
+    result = heading(command, 2)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         qdeploy.export("embedded", work / "model")
         statistics = qdeploy.calibrate(
-            work / "model", data=str(args.data), max_length=TOKENS, second_moments=True
+            work / "model",
+            data=str(args.data),
+            max_length=TOKENS,
+            second_moments=True,
+            sensitivity=True,
         )
         qdeploy.build(work / "model", work / "fp32", strategy="fp32")
         base = predict_rows(
