@@ -35,7 +35,13 @@ def calibrate_once(source: Path, asked: BuildOptions, progress: Progress | None)
     """
     if asked.calibration.statistics is not None or not needs_statistics(asked.strategy):
         return asked
-    path = calibrate_model(source, asked.calibration, progress=progress)
+    path = calibrate_model(
+        source,
+        asked.calibration,
+        second_moments=asked.compensates,
+        sensitivity=asked.weighs_sites,
+        progress=progress,
+    )
     rows = CalibrationOptions(statistics=path, seed=asked.calibration.seed)
     return replace(asked, calibration=rows)
 

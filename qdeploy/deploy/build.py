@@ -92,8 +92,8 @@ def _observed(request: Request, progress: Progress | None) -> Statistics | None:
             path = calibrate_model(
                 request.model_dir,
                 rows,
-                second_moments=request.compensates,
-                sensitivity=request.weighs_sites,
+                second_moments=request.asked.compensates,
+                sensitivity=request.asked.weighs_sites,
                 progress=progress,
             )
         else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from qdeploy import common_options as common
 from qdeploy.calibrate.options import (
     BUILDER,
+    COMPENSATED,
     OTHERS,
     CalibrationOptions,
     PlanOptions,
@@ -207,6 +208,16 @@ class BuildOptions(Options):
     def shape(self) -> Shape:
         """Rows and tokens of the runs that the engine is tuned for."""
         return parse_shape(self.opt_shape)
+
+    @property
+    def compensates(self) -> bool:
+        """Whether the plan needs second moments."""
+        return self.strategy == "peg" and self.plan.weight_rounding == COMPENSATED
+
+    @property
+    def weighs_sites(self) -> bool:
+        """Whether the plan needs the sensitivity of sites."""
+        return self.strategy == "peg" and self.plan.sensitivity
 
 
 def _capabilities(named: Sequence[str] | str) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from qdeploy.calibrate.options import (
     ANY_CPU,
-    COMPENSATED,
     EVERYWHERE,
     NATIVE,
     NOISE_TARGET,
@@ -96,16 +95,6 @@ class Request:
             return self.asked.padding == REMOVED
         return self.asked.strategy == FP16 or needs_statistics(self.asked.strategy)
 
-    @property
-    def compensates(self) -> bool:
-        """Whether second moments are needed."""
-        return self.asked.strategy == "peg" and self.plan.weight_rounding == COMPENSATED
-
-    @property
-    def weighs_sites(self) -> bool:
-        """Whether the sensitivity of sites is needed."""
-        return self.asked.strategy == "peg" and self.plan.sensitivity
-
     def check_statistics(self, statistics: Statistics) -> None:
         """Refuse statistics without what the options need.
 
@@ -113,12 +102,12 @@ class Request:
             StatisticsError: saying how it is measured.
         """
         found = statistics.path
-        if self.compensates and not statistics.has_products:
+        if self.asked.compensates and not statistics.has_products:
             raise StatisticsError(
                 f"{found} has no second moments, which --weight-rounding compensated needs. Leave"
                 " --statistics out, or make them: `qdeploy calibrate MODEL_DIR --second-moments`."
             )
-        if self.weighs_sites and not statistics.has_sensitivity:
+        if self.asked.weighs_sites and not statistics.has_sensitivity:
             raise StatisticsError(
                 f"{found} has no sensitivity of sites, which --sensitivity needs. Leave"
                 " --statistics out, or measure it: `qdeploy calibrate MODEL_DIR --sensitivity`."

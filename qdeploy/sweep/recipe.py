@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from qdeploy.calibrate.options import AUTO, NONE
 from qdeploy.calibrate.strategies import STRATEGIES
@@ -95,6 +96,15 @@ class Recipe:
     iterations: int = 500
     threads: int = 2
     resources: dict[str, Resources] = field(default_factory=dict)
+
+    @property
+    def gathers(self) -> dict[str, Any]:
+        """What the calibration that all trials share gathers beyond ranges, by keyword."""
+        asked = [make(BuildOptions, trial.settings) for trial in self.trials]
+        return {
+            "second_moments": any(options.compensates for options in asked),
+            "sensitivity": any(options.weighs_sites for options in asked),
+        }
 
     def protocol(self) -> RecipeProtocol:
         """What decides the figures of every trial, for their keys."""

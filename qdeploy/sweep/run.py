@@ -160,7 +160,8 @@ def _prepare(
         max_length=recipe.max_length,
         seed=recipe.seed,
     )
-    statistics = calibrate_model(model_dir, rows_asked, progress=progress, observer=observer)
+    more = {"progress": progress, "observer": observer} | recipe.gathers
+    statistics = calibrate_model(model_dir, rows_asked, **more)
     write_bytes(folder / STATISTICS, statistics.read_bytes())
     origin = Statistics.load(statistics).origin
     same = judged.source == reading.source  # as for `eval` without --data

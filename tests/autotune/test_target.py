@@ -61,6 +61,16 @@ def test_the_times_are_real_and_the_report_says_them(model: Path, tmp_path: Path
     assert report["int8"]["executed"] == report["int8"]["planned"]
 
 
+def test_what_a_plan_needs_is_measured_once_for_all_targets(model: Path, tmp_path: Path) -> None:
+    asked = {"strategy": "peg", "weight_rounding": "compensated", "sensitivity": True}
+    build(model, tmp_path / "engine", **asked)
+    plan = read_json(tmp_path / "engine" / "plan.json")
+    assert {name: plan["options"][name] for name in asked if name != "strategy"} == {
+        "weight_rounding": "compensated",
+        "sensitivity": True,
+    }
+
+
 def test_a_target_that_cannot_is_left_out_with_its_reason(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     result = build_without_data(model, tmp_path / "engine")
