@@ -1,5 +1,5 @@
 #!/bin/sh
-# A directory with Python 3.11, NumPy and ONNX Runtime for aarch64, for qemu-aarch64 on Debian 12:
+# A directory with Python 3.11, NumPy, ONNX Runtime and OpenVINO for aarch64, for qemu-aarch64 on Debian 12:
 #     sh benchmarks/arm_sysroot.sh SYSROOT
 # Packages are downloaded with a configuration of apt of its own; the system's stays as it is.
 set -eu
@@ -24,10 +24,11 @@ done
 for file in *.deb; do dpkg -x "$file" "$ROOT"; done
 VERSIONS=$(python -c "
 from importlib.metadata import version
-print(*(f'{name}=={version(name)}' for name in ('numpy', 'onnxruntime')))")
+print(*(f'{name}=={version(name)}' for name in ('numpy', 'onnxruntime', 'openvino')))")
 # shellcheck disable=SC2086  # two requirements
 python -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 -d "$ROOT/debs" \
-    --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 $VERSIONS
+    --platform manylinux_2_35_aarch64 --platform manylinux_2_28_aarch64 \
+    --platform manylinux2014_aarch64 $VERSIONS
 for wheel in *.whl; do python -m zipfile -e "$wheel" "$ROOT/wheels"; done
 # qemu shows the x86 file, in which ONNX Runtime finds no ARM core and crashes; this one is shown
 # in its place.

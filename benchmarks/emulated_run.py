@@ -1,10 +1,11 @@
-"""Logits of ONNX files on this processor, real or emulated, with NumPy and ONNX Runtime alone.
+"""Logits of ONNX files on this processor, real or emulated, with NumPy and the runtimes alone.
 
-    python benchmarks/emulated_run.py FEEDS.npz OUT.npz MODEL.onnx [MODEL.onnx ...]
+    python benchmarks/emulated_run.py FEEDS.npz OUT.npz [openvino:]MODEL.onnx ...
 
-FEEDS.npz has an array "ROW/INPUT" for each row and input, [1, tokens]. OUT.npz has the logits of
-each file, "0", "1", ... in the order given, [rows, classes], and "operators": of each file, the
-names of the integer kernels that ran in its first row.
+A file with openvino: in front runs in OpenVINO, any other in ONNX Runtime. FEEDS.npz has an array
+"ROW/INPUT" for each row and input, [1, tokens]. OUT.npz has the logits of each file, "0", "1", ...
+in the order given, [rows, classes], and "operators": of each file, the names of the integer kernels
+that ran in its first row, or that OpenVINO compiled.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
+OPENVINO = "openvino:"
 INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinear", "QGemm", "QAttention")
 
 
-def logits(path: str, rows: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, str]:
+Rows = list[dict[str, np.ndarray]]
+
+
+def logits(path: str, rows: Rows) -> tuple[np.ndarray, str]:
     """Logits [rows, classes] of a file, and which integer kernels it ran."""
+    if path.startswith(OPENVINO):
+        return openvino_logits(path.removeprefix(OPENVINO), rows)
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -35,9 +43,27 @@ def logits(path: str, rows: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, st
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     found += [session.run(None, row)[0] for row in fed[1:]]
     ran = [event.get("args", {}).get("op_name", "") for event in events]
-    whole = [name for name in ran if name.startswith(INTEGER)]
-    counted = ", ".join(f"{whole.count(name)} {name}" for name in sorted(set(whole)))
-    return np.concatenate(found), counted
+    return np.concatenate(found), counted([name for name in ran if name.startswith(INTEGER)])
+
+
+def openvino_logits(path: str, rows: Rows) -> tuple[np.ndarray, str]:
+    """The same of OpenVINO, with what `qdeploy` sets."""
+    import openvino as ov
+
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ov.Core().compile_model(path, "CPU", settings)
+    taken = {name for port in compiled.inputs for name in port.names}
+    request = compiled.create_infer_request()
+    fed = [{name: x for name, x in row.items() if name in taken} for row in rows]
+    found = [next(iter(request.infer(row).values())).copy() for row in fed]
+    told = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kernels = [str(info["primitiveType"].value) for info in told if "primitiveType" in info]
+    return np.concatenate(found), counted([name for name in kernels if name.endswith("I8")])
+
+
+def counted(names: list[str]) -> str:
+    """How often each is there."""
+    return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 
 DIR is a GLUE QNLI directory. The embedded model as `peg` with `--cpu native` (before) and `any`
 (after), as `peg` in the Q/DQ form of `openvino`, and as `dynamic`, in ONNX Runtime on the first
-rows of the dev set, one row at a time: here, and under qemu-user (`apt-get install qemu-user`).
+rows of the dev set, one row at a time; that form and FP32 in OpenVINO too. Here, and under
+qemu-user (`apt-get install qemu-user`).
 qemu 7.2 has no AVX-512, so all three x86 processors run kernels of AVX2. With `--arm` on ARM too:
 `benchmarks/arm_sysroot.sh SYSROOT` makes that directory. Engines that stand in `--work` are taken.
 Prints a table in Markdown.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from emulated_run import OPENVINO  # benchmarks/emulated_run.py
 from machine import heading  # benchmarks/machine.py
 
 import qdeploy
@@ -42,6 +44,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "peg-openvino": {"strategy": "peg", "target": "openvino"},
     "dynamic": {"strategy": "dynamic"},
 }
+IN_OPENVINO = ("fp32", "peg-openvino")  # engines that run in OpenVINO too
+RUNS = (*ENGINES, *(f"{OPENVINO}{name}" for name in IN_OPENVINO))
 
 
 def built(work: Path, data: Path) -> list[Path]:
@@ -74,19 +78,19 @@ def emulated(processor: str, sysroot: Path | None) -> list[str]:
     return ["qemu-aarch64", "-cpu", ARM[processor], "-L", str(sysroot), *home, python]
 
 
-def outputs(command: list[str], files: list[Path], feeds: Path) -> dict[str, Any]:
-    """Logits [rows, classes] of each file, and the integer kernels that ran."""
+def outputs(command: list[str], files: list[str], feeds: Path) -> dict[str, Any]:
+    """Logits [rows, classes] of each run, and the integer kernels that ran."""
     out = feeds.with_name("out.npz")
-    whole = [*command, str(SCRIPT), str(feeds), str(out), *map(str, files)]
+    whole = [*command, str(SCRIPT), str(feeds), str(out), *files]
     subprocess.run(whole, check=True, env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"})
     with np.load(out) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 def lines(processor: str, here: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """A line of the table per engine."""
+    """A line of the table per run."""
     told = []
-    for index, name in enumerate(ENGINES):
+    for index, name in enumerate(RUNS):
         exact, native, other = here["0"], here[str(index)], found[str(index)]
         db = [logit_sqnr_db([(x, other)], exclusive=True) for x in (native, exact)]
         turned = int((native.argmax(1) != other.argmax(1)).sum())
@@ -108,7 +112,8 @@ def main() -> None:
         directories = built(args.work or Path(folder), args.data)
         feeds = Path(folder) / "feeds.npz"
         write_feeds(directories[0], args.data, args.rows, feeds)
-        files = [one / "model.onnx" for one in directories]
+        files = [str(one / "model.onnx") for one in directories]
+        files += [f"{OPENVINO}{files[list(ENGINES).index(name)]}" for name in IN_OPENVINO]
         here = outputs([sys.executable], files, feeds)
         about = heading(" ".join(sys.argv), 1)
         print(f"{about['date']}, {about['machine']}, {about['versions']}\n")
