@@ -57,7 +57,8 @@ def openvino_logits(path: str, rows: Rows) -> tuple[np.ndarray, str]:
     fed = [{name: x for name, x in row.items() if name in taken} for row in rows]
     found = [next(iter(request.infer(row).values())).copy() for row in fed]
     told = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
-    kernels = [str(info["primitiveType"].value) for info in told if "primitiveType" in info]
+    products = [info for info in told if info["layerType"].value == "FullyConnected"]
+    kernels = [str(info["primitiveType"].value) for info in products]
     return np.concatenate(found), counted([name for name in kernels if name.endswith("I8")])
 
 
