@@ -36,7 +36,11 @@ SCRIPT = Path(__file__).parent / "emulated_run.py"
 TOKENS = 128
 X86 = ("Haswell", "EPYC-Milan", "Skylake-Server")
 # No signed pointers as ARM has them: emulating those takes most of the time.
-ARM = {"neoverse-n1": "neoverse-n1", "max": "max,pauth-impdef=on"}
+ARM = {
+    "neoverse-n1": "neoverse-n1",
+    "max-without-sme": "max,pauth-impdef=on,sme=off",
+    "max": "max,pauth-impdef=on",
+}
 ENGINES: dict[str, dict[str, Any]] = {
     "fp32": {"strategy": "fp32"},
     "peg-native": {"strategy": "peg", "cpu": "native"},
