@@ -41,6 +41,7 @@ SMALL_TABLE = 16_384
 # What a site's sensitivity may move its noise target by, dB. Weights add noise too, and soften what
 # the input of their GEMM can mend.
 MOST_SENSITIVITY = 6.0
+UNHEARD = -100.0  # dB; noise that comes out weaker than this is not heard beside FP32's own
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,14 @@ class Context:
     def sensitivity_above_mean(self, site: Site) -> float:
         """How much more than on average of a site's noise comes out of the model, dB.
 
-        Between −`MOST_SENSITIVITY` and `MOST_SENSITIVITY`; 0 where it was not measured.
+        Between −`MOST_SENSITIVITY` and `MOST_SENSITIVITY`; 0 where it was not measured. Sites
+        whose noise changes no answer (behind weights of zero) do not count for the mean.
         """
         levels = self._sensitivity
-        if site.tensor not in levels:
+        heard = [level for level in levels.values() if level > UNHEARD]
+        if site.tensor not in levels or not heard:
             return 0.0
-        above = levels[site.tensor] - float(np.mean(list(levels.values())))
+        above = levels[site.tensor] - float(np.mean(heard))
         return float(np.clip(above, -MOST_SENSITIVITY, MOST_SENSITIVITY))
 
     def affine(self, bounds: Range) -> Affine:

@@ -89,17 +89,18 @@ def calibrate_model(
     if text is not None:
         warnings.warn(text, QDeployWarning, stacklevel=2)
     path = directory / FOLDER / f"{_key(origin)}.npz"
-    kept = _kept(directory, path, origin, second_moments)
+    kept = _kept(directory, path, origin)
     report("read calibration rows", 1, 1)
-    found, is_new = kept, kept is None
-    if found is None:
+    found, is_new = kept, False
+    if found is None or (second_moments and not found.has_products):
         report("calibrate", 0, len(encoded))
         batches = _batches(encoder, encoded, progress)
-        found = Statistics(origin, observer(directory, batches, second_moments))
+        found, is_new = Statistics(origin, observer(directory, batches, second_moments)), True
+        found.take_sensitivity(kept)
     elif origin.reading not in (None, found.origin.reading):  # the same rows under another name
         found, is_new = Statistics(replace(found.origin, reading=origin.reading), found.sites), True
     if sensitivity and not found.has_sensitivity:
-        few = _encode(encoder, sample.select(range(0, len(sample), -(-len(sample) // ROWS))), limit)
+        few = _encode(encoder, sample.sample(ROWS, asked.seed), limit)
         report("measure sensitivity", 0, 1)
         add_sensitivity(directory, found.sites, _batches(encoder, few, None))
         report("measure sensitivity", 1, 1)
@@ -221,17 +222,11 @@ def reading_of(model_dir: Path, asked: CalibrationOptions) -> ReadingFields | No
 _SAME = ("model_sha256", "data_hash", "max_length", "row_hashes", "row_lengths", "token_classes")
 
 
-def _kept(directory: Path, path: Path, origin: Origin, products: bool) -> Statistics | None:
-    """The statistics of this model and these rows that are kept there, whole; or None.
-
-    Args:
-        products: they are to have second moments.
-    """
+def _kept(directory: Path, path: Path, origin: Origin) -> Statistics | None:
+    """The statistics of this model and these rows that are kept there, whole; or None."""
     try:
         found = Statistics.load(path)
         if any(getattr(found.origin, name) != getattr(origin, name) for name in _SAME):
-            return None
-        if products and not found.has_products:
             return None
         found.require_sites(find_structure(load_model(directory)[0], directory / GRAPH))
     except StatisticsError:

@@ -21,10 +21,12 @@ from qdeploy.calibrate.context import is_gemm_input, weights_of
 from qdeploy.calibrate.model import load_model
 from qdeploy.calibrate.noise import NoiseModel
 from qdeploy.calibrate.observer import SiteStatistics
+from qdeploy.files.artifact import read_manifest
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.session import blaming, run_session, session_of
 from qdeploy.graph.sites import find_structure
 from qdeploy.graph.structure import Site, Structure
+from qdeploy.head import Head, head_of
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.sqnr import logit_sqnr_db
 from qdeploy.types import Array
@@ -47,9 +49,10 @@ def add_sensitivity(
         ModelError, RunError: see `load_model` and `run_session`.
     """
     model, _ = load_model(model_dir)
+    head = head_of(model_dir, read_manifest(model_dir, "model"))
     structure = find_structure(model, model_dir / GRAPH)
     with blaming(model_dir / GRAPH):
-        found = measure_sensitivity(model, structure, statistics, batches)
+        found = measure_sensitivity(model, structure, statistics, batches, head)
     for tensor, level in found.items():
         statistics[tensor].sensitivity = level
 
@@ -59,19 +62,22 @@ def measure_sensitivity(
     structure: Structure,
     statistics: Mapping[str, SiteStatistics],
     batches: Iterable[Feeds],
+    head: Head,
     *,
     threads: int = 2,
 ) -> dict[str, float]:
     """The sensitivity of every GEMM input, dB, by tensor name.
 
-    It is the noise of the model's outputs above that of the GEMM's output, each as a share of its
-    own signal: 0 dB where a GEMM that is 40 dB above its noise gives outputs 40 dB above theirs.
+    It is the noise of the model's answers above that of the GEMM's output, each as a share of its
+    own signal: 0 dB where a GEMM that is 40 dB above its noise gives answers 40 dB above theirs.
+    −160 dB is that of a site whose noise changes no answer.
 
     Args:
         model: canonical model, FP32.
         structure: its sites.
         statistics: by tensor name, of the same model.
         batches: int64 [B, S] feeds with an `attention_mask`; some dozens of rows.
+        head: says which outputs answer, and whether of rows or tokens.
         threads: of the runs.
     """
     weights = weights_of(model, structure)
@@ -79,14 +85,14 @@ def measure_sensitivity(
     sites = [s for s in structure.sites if is_gemm_input(s) and s.tensor in statistics]
     session = _open_noisy(model, structure, sites, threads)
     kept = list(batches)
-    exact = _outputs(session, sites, kept, {})
+    exact = _outputs(session, sites, kept, head, {})
     found = {}
     for site in sites:
         # white noise of one step: share = step² / 12 · Σ over channels of what each adds
         spread = max(float(noise.channel_weight(site).sum()), 1e-30)
         step = float(np.sqrt(12 * 10 ** (-_LET_IN_DB / 10) / spread))
-        noisy = _outputs(session, sites, kept, {site.tensor: step})
-        level = logit_sqnr_db(list(zip(exact, noisy, strict=True)), exclusive=False)
+        noisy = _outputs(session, sites, kept, head, {site.tensor: step})
+        level = logit_sqnr_db(list(zip(exact, noisy, strict=True)), exclusive=head.exclusive)
         found[site.tensor] = _LET_IN_DB - float(np.clip(level, -_MOST_DB, _MOST_DB))
     return found
 
@@ -133,20 +139,17 @@ def _outputs(
     session: ort.InferenceSession,
     sites: Iterable[Site],
     batches: Sequence[Feeds],
+    head: Head,
     steps: Mapping[str, float],
 ) -> list[Array]:
-    """The outputs of all rows without padding, with noise of these steps."""
+    """The answers of all rows without padding, with noise of these steps."""
     given = {_step_name(s): np.array(steps.get(s.tensor, 0.0), np.float32) for s in sites}
     wanted = [v.name for v in session.get_inputs() if v.name not in given]
+    names = [v.name for v in session.get_outputs()]
     parts = []
     for feeds in batches:
         outputs = run_session(session, {n: feeds[n] for n in wanted} | given, Path(GRAPH))
-        parts.append([_real(value, feeds["attention_mask"].astype(bool)) for value in outputs])
+        named = dict(zip(names, outputs, strict=True))
+        own = feeds["attention_mask"].astype(bool)
+        parts.append([named[n] if head.of_rows else named[n][own] for n in head.answers])
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
-
-
-def _real(value: Array, mask: Array) -> Array:
-    """FP32 [rows or tokens, …] of an output [B, …] or [B, S, …]."""
-    by_token = value.shape[: mask.ndim] == mask.shape
-    real: Array = value[mask] if by_token else value
-    return real

@@ -188,6 +188,11 @@ class Statistics:
         """Whether the sensitivity of sites was measured with it."""
         return any(site.sensitivity is not None for site in self.sites.values())
 
+    def take_sensitivity(self, other: Statistics | None) -> None:
+        """Take over what was measured with other statistics of the same model and rows."""
+        for name, site in ({} if other is None else other.sites).items():
+            self.sites[name].sensitivity = site.sensitivity
+
     def require_sites(self, structure: Structure) -> None:
         """Refuse statistics that are not of every site of a model.
 

@@ -101,16 +101,23 @@ class Request:
         Raises:
             StatisticsError: saying how it is measured.
         """
-        found = statistics.path
-        if self.asked.compensates and not statistics.has_products:
+        needs = {
+            "--weight-rounding compensated": (
+                *("second moments", "--second-moments"),
+                self.asked.compensates and not statistics.has_products,
+            ),
+            "--sensitivity": (
+                *("sensitivity of sites", "--sensitivity"),
+                self.asked.weighs_sites and not statistics.has_sensitivity,
+            ),
+        }
+        lacks = {option: (what, flag) for option, (what, flag, missing) in needs.items() if missing}
+        if lacks:
+            named = " and no ".join(what for what, _ in lacks.values())
+            flags = " ".join(flag for _, flag in lacks.values())
             raise StatisticsError(
-                f"{found} has no second moments, which --weight-rounding compensated needs. Leave"
-                " --statistics out, or make them: `qdeploy calibrate MODEL_DIR --second-moments`."
-            )
-        if self.asked.weighs_sites and not statistics.has_sensitivity:
-            raise StatisticsError(
-                f"{found} has no sensitivity of sites, which --sensitivity needs. Leave"
-                " --statistics out, or measure it: `qdeploy calibrate MODEL_DIR --sensitivity`."
+                f"{statistics.path} has no {named}, which {' and '.join(lacks)} needs. Leave "
+                f"--statistics out, or make them: `qdeploy calibrate MODEL_DIR {flags}`."
             )
 
     @property

@@ -16,21 +16,24 @@ import pytest
 from qdeploy.calibrate.context import MOST_SENSITIVITY, Context, is_gemm_input, weights_of
 from qdeploy.calibrate.noise import NoiseModel
 from qdeploy.calibrate.observe import observe
+from qdeploy.calibrate.options import PlanOptions
 from qdeploy.calibrate.run import calibrate_model
-from qdeploy.calibrate.sensitivity import _real, measure_sensitivity
+from qdeploy.calibrate.sensitivity import measure_sensitivity
 from qdeploy.calibrate.statistics import Statistics
 from qdeploy.calibrate.strategies import make_plan
 from qdeploy.deploy.build import build_engine
-from qdeploy.errors import StatisticsError
+from qdeploy.errors import QDeployWarning, StatisticsError
 from qdeploy.graph.editor import GraphEditor
 from qdeploy.graph.session import session_of
 from qdeploy.graph.sites import find_structure
+from qdeploy.head import SEQUENCES, Head
 from tests.calibrate.conftest import Synthetic
 from tests.calibrate.encoder import encoder, feeds
 
 DEPTHS = (2, 4)  # two sizes
 LET_IN = 1e-4  # the share that is drawn
 SMALLER = 64
+HEAD = Head(SEQUENCES, ("no", "yes"))
 Batches = list[dict[str, Any]]
 
 
@@ -56,7 +59,8 @@ def batches_of(rows: int) -> Batches:
 def measured(model: ir.Model, batches: Batches) -> dict[str, float]:
     """By the name of the site."""
     structure = find_structure(model)
-    found = measure_sensitivity(model, structure, observe(model, structure, batches), batches)
+    statistics = observe(model, structure, batches)
+    found = measure_sensitivity(model, structure, statistics, batches, HEAD)
     return {structure.by_tensor[tensor].name: level for tensor, level in found.items()}
 
 
@@ -136,12 +140,39 @@ def test_padding_changes_nothing(depth: int) -> None:
         assert level == pytest.approx(same[name], abs=2), name
 
 
-def test_outputs_are_without_padding() -> None:
-    mask = np.array([[True, True, False], [True, False, False]])
-    by_token = np.arange(12.0).reshape(2, 3, 2)
-    assert _real(by_token, mask).tolist() == [[0, 1], [2, 3], [6, 7]]
-    by_row = np.arange(4.0).reshape(2, 2)
-    assert _real(by_row, mask) is by_row
+@pytest.mark.parametrize("columns", [2, 8])
+def test_a_row_may_be_as_long_as_it_has_outputs(columns: int) -> None:
+    """[B, C] and [B, S] are told apart by the head, not by their sizes."""
+    model = encoder()
+    for name in ("classifier.weight", "classifier.bias"):
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        more = np.random.default_rng(0).normal(size=(columns, *array.shape[1:]))
+        value.const_value = ir.tensor(more.astype(np.float32), name=name)
+        value.shape = ir.Shape(more.shape)
+    model.graph.outputs[0].shape = ir.Shape(["batch", columns])
+    alone, mixed = [feeds(6, columns)], [feeds(6, columns), feeds(6, columns + 1)]
+    for batches in (alone, mixed):
+        assert len(measured(model, batches)) > 4
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_site_that_nothing_hears_moves_no_other(depth: int) -> None:
+    batches, dead = batches_of(8), f"layer.{depth - 1}.down"
+    model = calm(depth)
+    scaled(model.graph.initializers[f"{dead}.weight"], 0)
+    structure = find_structure(model)
+    statistics = observe(model, structure, batches)
+    levels = measure_sensitivity(model, structure, statistics, batches, HEAD)
+    for tensor, level in levels.items():
+        statistics[tensor].sensitivity = level
+    weights = weights_of(model, structure)
+    context = Context(structure, statistics, weights, PlanOptions(sensitivity=True))
+    above = {site.name: context.sensitivity_above_mean(site) for site in context.sites}
+    assert above[f"{dead}.input"] == -MOST_SENSITIVITY
+    others = [moved for name, moved in above.items() if not name.startswith(dead)]
+    assert min(others) < 0 < max(others)
 
 
 def context_with(synthetic: Synthetic, levels: Mapping[str, float], **options: Any) -> Context:
@@ -162,6 +193,12 @@ def test_a_plan_asks_more_of_sites_that_matter(synthetic: Synthetic) -> None:
         noise[level] = plan.sites[tensor].sqnr_db
     assert noise[-30.0] < noise[30.0]
     assert noise[-30.0] <= noise[0.0] <= noise[30.0]
+
+
+def test_a_number_of_groups_leaves_nothing_to_weigh(synthetic: Synthetic) -> None:
+    context = context_with(synthetic, {}, sensitivity=True, groups=2)
+    with pytest.warns(QDeployWarning, match=r"--groups 2 asks for none"):
+        make_plan("peg", context)
 
 
 def test_a_target_moves_by_the_sensitivity_above_the_mean_within_limits(
@@ -214,12 +251,20 @@ def test_it_is_added_without_a_second_pass(tmp_path: Path, monkeypatch: pytest.M
     assert sum(site.sensitivity is not None for site in seen.sites.values()) > 4
     calibrated(tmp_path, sensitivity=True)
     assert path.stat().st_mtime_ns == before
+    monkeypatch.undo()
+    again = Statistics.load(calibrated(tmp_path, second_moments=True))
+    assert again.has_products
+    levels = {name: site.sensitivity for name, site in seen.sites.items()}
+    assert {name: site.sensitivity for name, site in again.sites.items()} == levels
 
 
 def test_a_build_says_how_what_it_lacks_is_measured(tmp_path: Path) -> None:
     path = calibrated(tmp_path)
-    with pytest.raises(StatisticsError, match=r"qdeploy calibrate MODEL_DIR --sensitivity"):
-        build_engine(tmp_path / "model", tmp_path / "engine", statistics=path, sensitivity=True)
+    more: dict[str, Any] = {"statistics": path, "sensitivity": True}
+    with pytest.raises(StatisticsError, match=r"qdeploy calibrate MODEL_DIR --sensitivity`"):
+        build_engine(tmp_path / "model", tmp_path / "engine", **more)
+    with pytest.raises(StatisticsError, match=r"MODEL_DIR --second-moments --sensitivity`"):
+        build_engine(tmp_path / "model", tmp_path / "engine", weight_rounding="compensated", **more)
     assert not (tmp_path / "engine").exists()
 
 

@@ -7,7 +7,7 @@ import warnings
 
 from qdeploy.calibrate.checks import check_distinct, check_plan
 from qdeploy.calibrate.context import Context, assemble
-from qdeploy.calibrate.options import GEMM_SCOPE, NONE, PlanOptions
+from qdeploy.calibrate.options import AUTO, GEMM_SCOPE, NONE, PlanOptions
 from qdeploy.calibrate.plan import Float, Plan, SitePlan
 from qdeploy.calibrate.schemes import ASYMMETRIC
 from qdeploy.errors import PlanError, QDeployWarning, choose
@@ -110,6 +110,14 @@ def _warn_of_unread(strategy: str, options: PlanOptions) -> None:
                 QDeployWarning,
                 stacklevel=3,
             )
+    fixed = options.groups != AUTO and options.prescale in (None, NONE)
+    if strategy == "peg" and options.sensitivity and fixed:
+        warnings.warn(
+            f"--sensitivity moves noise targets, and --groups {options.groups} asks for none: the "
+            "engine is the same without.",
+            QDeployWarning,
+            stacklevel=3,
+        )
     plain = defaults(PlanOptions) | {"activations": ASYMMETRIC, "prescale": NONE}
     unread = [
         f"--{name.replace('_', '-')}"
