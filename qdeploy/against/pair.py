@@ -52,7 +52,8 @@ def size_mb(path: Path) -> float:
 
 def _graph_of(path: Path, what: str) -> Path:
     if path.is_dir():
-        path = path / GRAPH
+        places = [path / GRAPH, path / "onnx" / GRAPH]  # of a model directory, or of the hub's
+        path = next((place for place in places if place.is_file()), places[0])
         if not path.is_file():
             raise ModelError(f"{path} is missing. Name an .onnx file, or a directory with one.")
     if not path.is_file():

@@ -52,6 +52,8 @@ class VerifyOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.public_key is not None and not str(self.public_key).strip():
+            raise PlanError("--public-key names no file. Name one, or leave it out.")
         given = [self.public_key is not None, bool(self.chain), self.identity is not None]
         if sum(given) > 1:
             raise PlanError(

@@ -58,6 +58,15 @@ def test_a_file_is_exported_and_rebuilt(tmp_path: Path, exported: Exports) -> No
     assert answers[0] is None and answers[2] is not None and answers[2]["sqnr_db"] > 5
 
 
+def test_a_repository_that_holds_onnx_alone(file: Path, exact: Path) -> None:
+    """Its file stands in a folder of its own, and the tokenizer above it."""
+    found, same = (
+        qdeploy.inspect_against(file, base, data="qnli-mini", limit=4)["subjects"][1]["answers"]
+        for base in (exact.parents[1], exact)
+    )
+    assert found is not None and found == same
+
+
 def test_weights_in_four_bits(file: Path, exact: Path, tmp_path: Path) -> None:
     rounded = foreign.four_bits(exact, tmp_path / "q4.onnx")
     report = qdeploy.inspect_against(rounded, exact, data="qnli-mini", limit=4)

@@ -272,6 +272,11 @@ def test_a_chain_that_names_no_file_is_not_passed_over(copy: Copy, chain: str | 
         qdeploy.verify(copy(), certificate_chain=chain)
 
 
+def test_a_key_that_names_no_file_is_not_passed_over(copy: Copy) -> None:
+    with pytest.raises(PlanError, match="--public-key names no file"):
+        qdeploy.load(copy(), public_key="")
+
+
 def test_load_asks_who_signed(copy: Copy, keys: tuple[Path, Path], tmp_path: Path) -> None:
     directory, (private, public), pair = copy(), keys, [("a", "b")]
     answers = qdeploy.load(directory).predict(pair)
