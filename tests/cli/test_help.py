@@ -94,7 +94,7 @@ def test_headings_of_strategies_are_of_options_that_only_they_take() -> None:
     said = {param.name: param.group for param in build.params if isinstance(param, sections.Option)}
     peg = {name for name, heading in said.items() if heading == PEG}
     groups = {"groups", "grouping", "outlier_channels"}
-    assert peg == groups | {"prescale", "noise_target", "shift", "weight_rounding"}
+    assert peg == groups | {"prescale", "noise_target", "shift", "weight_rounding", "sensitivity"}
     for param in build.params:
         if isinstance(param, sections.Option) and param.group == OTHERS:
             assert param.help is not None
