@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from machine import heading, keep  # benchmarks/machine.py
+from rounding import ALL  # benchmarks/rounding.py
 
 import qdeploy
 from qdeploy.data.rows import read_rows
@@ -35,7 +36,6 @@ SMALL = 1.0  # margin of the rows whose noise is drawn from
 DRAWS = 2000
 STDS = (0.16, 0.12, 0.08, 0.06, 0.04, 0.02, 0.01)  # of the noise of a margin
 TOKENS = 128  # of a row, as arXiv 2603.04308 evaluates QNLI
-ALL: dict[str, Any] = {"shift": True, "weight_rounding": "compensated", "sensitivity": True}
 ENGINES: dict[str, dict[str, Any]] = {
     "w8a8": {"strategy": "w8a8"},
     "peg": {"strategy": "peg"},

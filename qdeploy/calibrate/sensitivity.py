@@ -4,8 +4,8 @@ The noise that a site adds to its GEMM is known from statistics (`noise`). What 
 make of that noise is not: from one site to the next it differs by 20 dB. So noise is added to the
 input of each GEMM by itself, in the FP32 model, and the outputs are compared. It is drawn, not made
 by rounding: a channel that hardly varies would be off by a constant, by more or less as its value
-happens to lie between two steps. Dong et al. 2019 (HAWQ, arXiv
-1905.03696) take curvature for the same question, which needs gradients; an ONNX file has none.
+happens to lie between two steps. Dong et al. 2019 (HAWQ, arXiv 1905.03696) take curvature for the
+same question, which needs gradients; an ONNX file has none.
 """
 
 from __future__ import annotations

@@ -15,23 +15,12 @@ from qdeploy.errors import ModelError
 from qdeploy.files.artifact import read_manifest, sha256_file
 from qdeploy.schemas.comparison import FileComparison
 from tests import foreign_files as foreign
-from tests.against.files import hub, quantized
 from tests.documents import assert_is
 from tests.exports import Exports
 from tests.sentence_models import sentence_checkpoint
 
 # random weights may answer with one class; what is said of it stands in the report
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
-
-
-@pytest.fixture(scope="module")
-def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hub(tmp_path_factory.mktemp("hub") / "exact", 1)
-
-
-@pytest.fixture(scope="module")
-def file(exact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return quantized(exact, "dynamic-tensor", tmp_path_factory.mktemp("quantized") / "q.onnx")
 
 
 def test_a_file_is_exported_and_rebuilt(tmp_path: Path, exported: Exports) -> None:

@@ -14,21 +14,11 @@ import qdeploy
 from qdeploy.cli import main
 from qdeploy.deploy.foreign_engine import ForeignEngine
 from qdeploy.errors import DataError, ModelError, OutputError, PlanError, RunError
-from tests.against.files import changed, hub, quantized, with_weight
+from tests.against.files import changed, quantized, with_weight
 from tests.calibrate.encoder import HIDDEN, feeds
 
 # random weights may answer with one class; what is said of it stands in the report
 pytestmark = pytest.mark.filterwarnings("ignore::qdeploy.errors.QDeployWarning")
-
-
-@pytest.fixture(scope="module")
-def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hub(tmp_path_factory.mktemp("hub") / "exact", 1)
-
-
-@pytest.fixture(scope="module")
-def file(exact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return quantized(exact, "dynamic-tensor", tmp_path_factory.mktemp("quantized") / "q.onnx")
 
 
 def _another_input(model: ir.Model) -> None:
