@@ -15,12 +15,14 @@ _CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "sentence-embedding": "AutoModel",
+    "pooled-embedding": "AutoModel",
 }
 OUTPUTS = {
     "sequence-classification": ["logits"],
     "token-classification": ["logits"],
     "question-answering": ["start_logits", "end_logits"],
     "sentence-embedding": ["last_hidden_state"],
+    "pooled-embedding": ["token_embeddings", "sentence_embedding"],
 }
 
 
@@ -38,11 +40,17 @@ def _loaded(checkpoint: Path, task: str, attention: str) -> tuple[Any, dict[str,
         return_tensors="pt",
     )
     feeds = {name: given[name] for name in _INPUTS if name in given}
-    return (_vectors_of(model) if task == "sentence-embedding" else model), feeds
+    if task.endswith("embedding"):
+        model = _vectors_of(model, pooled=task == "pooled-embedding")
+    return model, feeds
 
 
-def _vectors_of(model: Any) -> Any:
-    """The encoder with its last vectors alone: the first exporter cannot call it otherwise."""
+def _vectors_of(model: Any, *, pooled: bool) -> Any:
+    """The encoder with its last vectors, which the first exporter cannot call otherwise.
+
+    Args:
+        pooled: with their mean beside them, written as sentence-transformers writes it.
+    """
     import torch
 
     class Encoder(torch.nn.Module):
@@ -52,7 +60,11 @@ def _vectors_of(model: Any) -> Any:
 
         def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
             read = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-            return self.encoder(input_ids, attention_mask, **read).last_hidden_state
+            tokens = self.encoder(input_ids, attention_mask, **read).last_hidden_state
+            if not pooled:
+                return tokens
+            mask = attention_mask.unsqueeze(-1).expand(tokens.size()).float()
+            return tokens, (tokens * mask).sum(1) / torch.clamp(mask.sum(1), min=1e-9)
 
     return Encoder().eval()
 

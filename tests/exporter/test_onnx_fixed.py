@@ -98,6 +98,21 @@ def test_outputs_of_tokens_are_cut(task: str, tmp_path: Path) -> None:
     assert manifest["verification"]["max_rel_diff"] < 1e-5
 
 
+@pytest.mark.parametrize("size", [(1, 32), pytest.param((2, 32), marks=SLOW)])
+@pytest.mark.filterwarnings("ignore:.*was freed from that size")
+def test_rows_as_long_as_the_vectors_are_wide(size: tuple[int, int], tmp_path: Path) -> None:
+    """The mask is expanded over tokens in the attention, over channels in the mean."""
+    checkpoint = tiny_checkpoint(tmp_path / "bert", hidden=32)
+    file = foreign.torchscript(
+        checkpoint, tmp_path / "model.onnx", "pooled-embedding", free=(), size=size
+    )
+    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=checkpoint)
+    facts = manifest["head"]["embedding"]
+    assert facts is not None
+    assert (facts["pooling"], facts["dimension"]) == (["mean"], 32)
+    assert manifest["verification"]["max_rel_diff"] < 1e-5
+
+
 @pytest.mark.filterwarnings("ignore:.*was freed from that size")
 def test_what_depends_on_padding_is_refused(tmp_path: Path, exported: Exports) -> None:
     """The mean of all tokens, padding too, is another number on shorter rows."""
@@ -148,6 +163,6 @@ def test_axes_of_a_reshape_are_found() -> None:
     assert align([B, S, h], [8, 64], 1, 16) is None  # the sequence is cut in two
     assert align([B, None], [1, 16], 1, 16) is None
     assert align([B, S], [1, 17], 1, 16) is None
-    assert spread([B, number(1), number(1), S], [1, 1, 16, 16], 1, 16) == (
+    assert spread([B, number(1), number(1), S], [1, 1, 16, 16], (1, 16)) == (
         *(number(1), number(1), S, number(1)),
     )

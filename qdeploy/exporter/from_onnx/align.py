@@ -118,26 +118,38 @@ def _size(number: int, batches: bool, tokens: bool) -> Size:
 
 
 def spread(
-    given: Sequence[Size | None], target: Sequence[int], batch: int, sequence: int
+    given: Sequence[Size | None],
+    target: Sequence[int],
+    point: tuple[int, int],
+    met: Sequence[Size | None] = (),
 ) -> tuple[Size, ...]:
     """The target of an Expand: 1 keeps an axis, and new axes of the traced size are of any size.
 
     Args:
         given: sizes of the input.
         target: at the traced size, at least as long.
-        batch: traced.
-        sequence: traced.
+        point: batch and sequence, traced.
+        met: sizes of the tensor that reads the result beside it, which tell a hidden size from a
+            sequence as long; empty where they are not known.
+
+    >>> tokens, channels = (0, 0, 1, 0), (32, 0, 0, 0)
+    >>> spread([tokens, _ONE], [32, 32], (1, 32), [tokens, channels])
+    ((1, 0, 0, 0), (32, 0, 0, 0))
     """
+    batch, sequence = point
     ahead = len(target) - len(given)
     found: list[Size] = []
     for at, number in enumerate(target):
         size: Size | None = _ONE if at < ahead else given[at - ahead]
+        constant: Size = (number, 0, 0, 0)
         if size != _ONE or number == 1:
             found.append(_ONE)
+        elif met and met[at] == constant:
+            found.append(constant)
         elif number == sequence:
             found.append((0, 0, 1, 0))
         elif number == batch:
             found.append((0, 1, 0, 0))
         else:
-            found.append((number, 0, 0, 0))
+            found.append(constant)
     return tuple(found)

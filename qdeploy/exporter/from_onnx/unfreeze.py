@@ -165,7 +165,9 @@ class _Mender(Walk):
         if any(size is None or any(size[1:]) for size in sizes):
             return  # it is computed from the batch
         ahead = len(self.arrays(source)[-1].shape) - len(wanted)
-        self._retarget(node, spread(self.shape(source), [1] * ahead + wanted, *self.point))
+        wanted = [1] * ahead + wanted
+        met = self.beside(node.outputs[0], len(wanted))
+        self._retarget(node, spread(self.shape(source), wanted, self.point, met))
 
     def _gather(self, node: ir.Node) -> None:
         """All rows of a tensor in their order are a Reshape: of a mask, by the number of each."""

@@ -50,6 +50,20 @@ class Walk:
             raise ValueError("its number of axes depends on the batch")
         return tuple(fit(sizes) for sizes in zip(*shapes, strict=True))
 
+    def beside(self, value: ir.Value, rank: int) -> tuple[Size | None, ...]:
+        """Sizes of what reads a value, or its Cast, meets; empty where none is known yet."""
+        for node, _ in value.uses():
+            if node.op_type == "Cast":
+                found = self.beside(node.outputs[0], rank)
+                if found:
+                    return found
+            for other in node.inputs:
+                if other in self.known and other is not value and not self.is_constant(other):
+                    found = self.shape(other)
+                    if len(found) == rank:
+                        return found
+        return ()
+
     def vector(self, numbers: tuple[Size, ...]) -> ir.Value:
         """int64 [N] of constants, batch and sequence, of operators that opset 11 has."""
         if numbers in self._vectors:
