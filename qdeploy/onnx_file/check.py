@@ -57,8 +57,8 @@ def check_inside(path: Path) -> int:
         if path.is_symlink() and path.resolve().parent != path.parent.resolve():
             raise ModelError(
                 f"{path} is a link out of its directory, and was not followed. Copy the directory "
-                "with its files (`cp -rL`), and name the copy; `hf download` with --local-dir makes "
-                "no links."
+                "with its files (`cp -rL`), and name the copy; a download by `hf download "
+                "--local-dir` has no links."
             )
     except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a loop
         raise ModelError(f"{path} is a link that leads nowhere ({error}).") from error
