@@ -8,6 +8,7 @@ the checkpoint's prefix, and words that every name of a family has.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # `layer.3.`, `/layers.0/`, `h.2.`; else the first number between two separators
 _LAYER = re.compile(r"(?:layers?|blocks?|h)[._/](\d+)[./]")
@@ -75,9 +76,18 @@ def short_list(names: list[str], most: int) -> str:
     >>> short_list(["layer.0.ffn.input", "layer.1.ffn.input", "layer.2.ffn.input"], 2)
     'L0 ffn.input, L1 ffn.input and 1 more'
     """
-    text = ", ".join(short_name(name) for name in names[:most])
-    more = len(names) - most
-    return f"{text} and {more} more" if more > 0 else text
+    return few([short_name(name) for name in names], most)
+
+
+def few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
+    """The first of many, and how many more there are.
+
+    >>> few(["a", "b"], 2), few(["a", "b", "c"], 2), few(["a", "b", "c"], 1, "; ")
+    ('a, b', 'a, b and 1 more', 'a; and 2 more')
+    """
+    shown, more = separator.join(texts[:most]), len(texts) - most
+    end = ";" if separator == "; " else ""
+    return f"{shown}{end} and {more} more" if more > 0 else shown
 
 
 def _shortened(name: str) -> str:

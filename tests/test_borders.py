@@ -300,6 +300,7 @@ def test_the_command_line_knows_nobody_it_need_not() -> None:
         "qdeploy.types.PathLike",
         "qdeploy.common_options",
         "qdeploy.names.eight_bits",
+        "qdeploy.names.few",
         "qdeploy.names.short_name",
         "qdeploy.text.json_text",
         "qdeploy.text.beside",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from qdeploy.cli import tables
 from qdeploy.figures import decibels
-from qdeploy.names import short_name
+from qdeploy.names import few, short_name
 from qdeploy.report.comparison_figures import (
     MEASURES,
     costliest,
@@ -69,5 +71,9 @@ def _products(report: FileComparison, *, verbose: bool) -> None:
             tables.say(f"  {decibels(one['alone_db'] or 0):>5} dB  {short_name(one['of'])}")
         if len(known) > _COSTLIEST and not verbose:
             tables.say(f"  and {len(known) - _COSTLIEST} more, with less noise: add -v.")
+    causes = defaultdict[str, list[str]](list)
     for other in products["not_matched"]:
-        tables.wrapped(f"  not known  {other['product']}: {other['reason']}", hanging="    ")
+        causes[other["reason"]].append(other["product"])
+    for reason, names in causes.items():
+        shown = few(names, len(names) if verbose else _COSTLIEST)
+        tables.wrapped(f"  not known  {shown}: {reason}", hanging="    ")

@@ -8,7 +8,7 @@ from qdeploy.cli import choices, rules, tables
 from qdeploy.cli.certificate import certificate
 from qdeploy.commands import command, free_place, quoted
 from qdeploy.figures import decibels, megabytes
-from qdeploy.names import eight_bits, short_name
+from qdeploy.names import eight_bits, few, short_name
 from qdeploy.schemas.certificate import Compiled, Int8, Processors
 from qdeploy.schemas.inspection import (
     CompiledFile,
@@ -238,10 +238,9 @@ def _statistics(kept: list[KeptStatistics]) -> str:
         f"{one['file']} (damaged: the next calibration makes it anew)"
         if one["damaged"]
         else f"{one['rows']} rows of {one['data']}, at most {one['max_length']} tokens"
-        for one in kept[:_STATISTICS]
+        for one in kept
     ]
-    more = len(kept) - _STATISTICS
-    return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
+    return few(texts, _STATISTICS, "; ")
 
 
 def _layers(rows: list[Layer], precision: str) -> None:

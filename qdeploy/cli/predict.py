@@ -15,6 +15,7 @@ from qdeploy.cli import output as talk
 from qdeploy.errors import GateError
 from qdeploy.evaluate.options import PredictOptions
 from qdeploy.figures import counted, speed
+from qdeploy.names import few
 from qdeploy.schemas.prediction import AnsweredFile
 
 _NAMED = 6  # classes
@@ -68,7 +69,6 @@ def _summary(result: AnsweredFile, print_: Callable[[str], None]) -> None:
     )
     if result["answers"]:
         most = sorted(result["answers"].items(), key=lambda item: -item[1])
-        named = ", ".join(f"{label} {count}" for label, count in most[:_NAMED])
-        print_(named + (f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""))
+        print_(few([f"{label} {count}" for label, count in most], _NAMED))
     if result["out"] is not None:
         print_(f"Answers: {result['out']}")

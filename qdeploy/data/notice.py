@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from qdeploy.data.tasks import BETWEEN_COLUMNS, Columns, Task, generic_task
 from qdeploy.data.values import looks_like_text, of_column
 from qdeploy.errors import QDeployWarning
+from qdeploy.names import few
 
 _LOG = logging.getLogger(__name__)
 _NAMED = 6  # columns that are not read
@@ -28,8 +29,7 @@ def read_text(source: str, parts: Mapping[str, str], unread: Sequence[str]) -> s
     text = f"{source}: " + ", ".join(f"{name} = {column}" for name, column in parts.items())
     if not unread:
         return text
-    more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
-    return f"{text}; not read: {', '.join(unread[:_NAMED])}{more}"
+    return f"{text}; not read: {few(unread, _NAMED)}"
 
 
 def say(text: str) -> None:
@@ -50,8 +50,7 @@ def say_read(source: str, known: Sequence[str], task: Task, columns: Columns) ->
     parts = dict(zip(named, columns.texts, strict=False))
     if set(columns.labels) <= set(known):
         side = columns.spelled_label[0]
-        more = f" and {len(columns.labels) - _NAMED} more" if len(columns.labels) > _NAMED else ""
-        parts[side] = BETWEEN_COLUMNS.join(columns.labels[:_NAMED]) + more
+        parts[side] = few(columns.labels, _NAMED, BETWEEN_COLUMNS)
     unread = [column for column in known if column not in (*columns.texts, *columns.labels)]
     task_name = "" if task == generic_task(columns) else f" as {task.name}"
     text = read_text(f"{source}{task_name}", parts, unread)

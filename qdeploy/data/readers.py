@@ -13,6 +13,7 @@ from typing import TypeAlias
 from qdeploy.data.files import LONGEST, DataFile, TextSource
 from qdeploy.errors import DataError
 from qdeploy.machine.remedies import install_command
+from qdeploy.names import few
 
 # Where a row stands ("line 7"), and its values by column; a key may be missing in JSON Lines only.
 Record: TypeAlias = tuple[str, Mapping[str, object]]
@@ -242,8 +243,7 @@ def named(columns: Collection[str]) -> str:
     'question, sentence, \\\\ud800'
     """
     shown = [name.encode("utf-8", "backslashreplace").decode() for name in columns]
-    few = [name if len(name) <= 60 else f"{name[:60]}…" for name in shown[:_NAMED]]
-    return ", ".join(few) + (f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else "")
+    return few([name if len(name) <= 60 else f"{name[:60]}…" for name in shown], _NAMED)
 
 
 READERS: dict[str, Callable[[Path], Table]] = {

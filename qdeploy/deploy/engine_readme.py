@@ -23,6 +23,7 @@ from qdeploy.head import (
     default_prompt,
     head_of,
 )
+from qdeploy.names import few
 from qdeploy.schemas.certificate import Certificate, Int8
 from qdeploy.schemas.manifest import EngineFields, Noise
 from qdeploy.text import markdown
@@ -109,9 +110,7 @@ def _table(
     yield "| | |\n|---|---|"
     yield f"| model | {markdown(str(manifest.get('checkpoint')))} |"
     if head.labels and head.task in (SEQUENCES, TOKENS):
-        more = len(head.labels) - _SHOWN
-        named = ", ".join(map(markdown, head.labels[:_SHOWN])) + (f" and {more} more" * (more > 0))
-        yield f"| classes | {named} |"
+        yield f"| classes | {few(list(map(markdown, head.labels)), _SHOWN)} |"
     yield f"| rows | of up to {manifest['max_length']} tokens |"
     yield f"| target | `{manifest['target']}`, the rest in {manifest['rest_precision']} |"
     yield f"| strategy | `{manifest['strategy']}`, scope `{manifest['scope']}` |"

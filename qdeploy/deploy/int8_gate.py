@@ -5,7 +5,7 @@ from __future__ import annotations
 from qdeploy.deploy.tally import largest_unplanned, name_of
 from qdeploy.errors import PlanError
 from qdeploy.figures import percent
-from qdeploy.names import short_name
+from qdeploy.names import few, short_name
 from qdeploy.schemas.certificate import Int8
 
 _ROUNDING = 1e-9  # a share of exactly the limit passes, whatever binary fractions make of it
@@ -37,14 +37,13 @@ def shortfall(int8: Int8, share: float | None) -> str | None:
         return "No GEMM is planned in INT8, and --require-int8 is set."
     if int8["flops_share"] >= share - _ROUNDING:
         return None
-    fallbacks = "; ".join(
+    fallbacks = [
         f"{short_name(entry['site'])} ran as {entry['kernel']} ({entry['reason']})"
-        for entry in int8["fallbacks"][:_SHOWN]
-    )
-    more = len(int8["fallbacks"]) - _SHOWN
+        for entry in int8["fallbacks"]
+    ]
     return (
         f"{name_of(int8)} kernels did {percent(int8['flops_share'])} of all constant-weight FLOPs, "
         f"and --require-int8 asks for {100 * share:g} %: {int8['summary']}. Fell back: "
-        f"{fallbacks or 'none'}{f'; and {more} more' if more > 0 else ''}. Not planned: "
+        f"{few(fallbacks, _SHOWN, '; ') or 'none'}. Not planned: "
         f"{largest_unplanned(int8.get('unplanned', ())) or 'none'}."
     )

@@ -18,7 +18,7 @@ from qdeploy.errors import QDeployWarning
 from qdeploy.figures import changed, decibels, logit_difference
 from qdeploy.graph.sites import find_structure
 from qdeploy.head import head_of
-from qdeploy.names import short_name
+from qdeploy.names import few, short_name
 from qdeploy.onnx_file.check import GRAPH
 from qdeploy.schemas.manifest import EngineFields, Noise, Remedy
 
@@ -141,9 +141,8 @@ def _warning(report: Noise, found: Difference, strategy: str, sources: list[Sour
             f"{logit_difference(found.max_abs)}."
         )
     if sources:
-        named = [f"{short_name(s.name)} ({_level(s.alone_db)} alone)" for s in sources[:_NAMED]]
-        more = len(sources) - len(named)
-        text += f" Noisiest sites: {', '.join(named)}{f' and {more} more' if more else ''}."
+        named = [f"{short_name(s.name)} ({_level(s.alone_db)} alone)" for s in sources]
+        text += f" Noisiest sites: {few(named, _NAMED)}."
     return f"{text} {_remedy(report, strategy)}"
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from qdeploy.calibrate.plan import FLOAT, FP8
 from qdeploy.deploy.engine import KernelTime
 from qdeploy.figures import percent
-from qdeploy.names import short_name
+from qdeploy.names import few, short_name
 from qdeploy.schemas.certificate import (
     CertifiedGemm,
     Fallback,
@@ -166,10 +166,9 @@ def largest_unplanned(unplanned: Iterable[Unplanned], most: int = 3) -> str:
     found = [entry for entry in unplanned if entry["flops_share"] > 0]
     named = [
         f"{short_name(entry['site'])} ({percent(entry['flops_share'])}: {entry['reason']})"
-        for entry in found[:most]
+        for entry in found
     ]
-    more = len(found) - most
-    return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+    return few(named, most, "; ")
 
 
 def _others(kernels: Sequence[KernelTime], precision: str) -> list[KernelTime]:

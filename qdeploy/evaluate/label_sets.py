@@ -18,6 +18,7 @@ from qdeploy.data.tokens import TAGS, items_of
 from qdeploy.errors import DataError, PlanError
 from qdeploy.evaluate.labels import INTEGERS, places_of, say_meaning
 from qdeploy.head import MULTI_LABEL, Head
+from qdeploy.names import few
 from qdeploy.types import Array
 
 _NAMED = 12  # classes, in an error text
@@ -177,5 +178,4 @@ def _remedy(label: str, names: Sequence[str]) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return few(names, _NAMED)

@@ -14,6 +14,7 @@ from qdeploy.data.notice import say
 from qdeploy.data.rows import Rows
 from qdeploy.data.tasks import Task
 from qdeploy.errors import DataError, ModelError
+from qdeploy.names import few
 from qdeploy.types import Array
 
 NAMES, INTEGERS = "names", "integers"
@@ -120,14 +121,13 @@ def absent_text(indices: Array, form: str | None, order: ClassOrder) -> str | No
     """
     names, found = order.names, set(indices.tolist())
     absent = [name for at, name in enumerate(names) if at not in found]
-    few = len(indices) < _ENOUGH * len(names)
-    if form != INTEGERS or not absent or (few and 0 in found):
+    short = len(indices) < _ENOUGH * len(names)
+    if form != INTEGERS or not absent or (short and 0 in found):
         return None
-    shown = f"{', '.join(absent[:_NAMED])}{' and more' if len(absent) > _NAMED else ''}"
     return (
         f"The labels are numbers, and stand for {len(found)} of the model's {len(names)} classes: "
-        f"no row is of {shown}. Numbers are read from 0 up. If these mean something else, write "
-        "the names of the classes."
+        f"no row is of {few(absent, _NAMED)}. Numbers are read from 0 up. If these mean something "
+        "else, write the names of the classes."
     )
 
 
@@ -144,9 +144,8 @@ def say_meaning(rows: Rows, names: Sequence[str], places: Mapping[str, int]) -> 
     ]
     if not meaning:
         return
-    more = f" and {len(meaning) - _NAMED} more" if len(meaning) > _NAMED else ""
-    named = ", ".join(f"{label} = {name}" for label, name in meaning[:_NAMED])
-    say(f"{rows.source}, labels: {named}{more}")
+    named = [f"{label} = {name}" for label, name in meaning]
+    say(f"{rows.source}, labels: {few(named, _NAMED)}")
 
 
 def _remedy(names: Sequence[str], counts: Counter[str], places: Mapping[str, int]) -> str:

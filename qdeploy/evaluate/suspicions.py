@@ -9,6 +9,7 @@ from qdeploy.evaluate.labels import INTEGERS, absent_text
 from qdeploy.evaluate.loaded_engine import LoadedEngine
 from qdeploy.figures import accuracy
 from qdeploy.head import TOKENS
+from qdeploy.names import few
 from qdeploy.schemas.evaluation import Evaluation
 
 _SHOWN = 6  # classes that a warning names
@@ -63,7 +64,6 @@ def swap_text(judged: Judged) -> str | None:
         return None
     share = metrics.accuracy(judged.predicted, judged.gold)
     pairs = [f"'{label}' get '{name}'" for label, name in swapped.answered]
-    more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
     order = ", ".join(f"{at} = {name}" for at, name in enumerate(judged.order.names[:_SHOWN]))
     if judged.form == INTEGERS:
         way = (
@@ -80,6 +80,6 @@ def swap_text(judged: Judged) -> str | None:
         )
     return (
         f"CLASS ORDER: the labels fit another order of the classes far better. Rows labelled "
-        f"{', '.join(pairs[:_SHOWN])}{more}. Accuracy is {accuracy(share)} %, and would be "
+        f"{few(pairs, _SHOWN)}. Accuracy is {accuracy(share)} %, and would be "
         f"{accuracy(swapped.accuracy)} %. {way}"
     )

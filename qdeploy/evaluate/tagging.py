@@ -21,6 +21,7 @@ from qdeploy.data.tokens import items_of
 from qdeploy.errors import DataError
 from qdeploy.evaluate.bootstrap import quality_of_scores
 from qdeploy.evaluate.words import OUTSIDE, are_spans, split_tag, tags_of_spans, words_of
+from qdeploy.names import few
 from qdeploy.schemas.quality import Quality
 from qdeploy.types import Array
 
@@ -101,10 +102,9 @@ def gold_tags(rows: Rows, labels: Sequence[str]) -> list[list[str]]:
                 "and ner_tags, or a text with a list of spans: [[0, 3, 'PER'], …]."
             )
         if strange := sorted(set(tags) - known):
-            more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
             raise DataError(
                 f"{rows.source}, row {row_id + 1}: the tag '{strange[0][:40]}' is no class of the "
-                f"model, which has {', '.join(labels[:_NAMED])}{more}. Spell the tags as the model "
+                f"model, which has {few(labels, _NAMED)}. Spell the tags as the model "
                 "does."
             )
         found.append(tags)

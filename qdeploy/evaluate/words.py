@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from qdeploy.data.rows import Rows
 from qdeploy.data.span_labels import Span, spans_of
 from qdeploy.errors import DataError
+from qdeploy.names import few
 
 Place = tuple[int, int]  # first character of a word, and the one behind its last
 OUTSIDE, PREFIXES = "O", ("B", "I", "E", "S")
@@ -84,11 +85,9 @@ def tags_of_spans(
                 "characters. Mend that row."
             )
         if span.kind not in known:
-            names = sorted(known)
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             raise DataError(
                 f"{where}: the type '{span.kind[:40]}' is none of the model's, which are "
-                f"{', '.join(names[:_NAMED])}{more}. Spell the types as the model does."
+                f"{few(sorted(known), _NAMED)}. Spell the types as the model does."
             )
         for at in own:
             tags[at] = _tag(span.kind, at == own[0], at == own[-1], classes)

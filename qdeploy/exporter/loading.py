@@ -19,6 +19,7 @@ from qdeploy.exporter.tasks import Task
 from qdeploy.exporter.unread import check_unread
 from qdeploy.exporter.weight_files import stored_shapes
 from qdeploy.head import EMBEDDINGS
+from qdeploy.names import few
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -215,7 +216,7 @@ def check_trained(checkpoint: Checkpoint, model: PreTrainedModel, missing: Colle
     """
     if not missing:
         return
-    names = _names(sorted(missing))
+    names = few(sorted(missing), _SHOWN)
     encoder = f"{model.base_model_prefix}."
     total = len(dict(model.named_parameters()))
     if any(name.startswith(encoder) and "pooler" not in name for name in missing):
@@ -252,11 +253,6 @@ def check_finite(model: torch.nn.Module, origin: Path) -> None:
                 "infinite, so no logit can be right. The training diverged or the file is damaged: "
                 "pass an earlier checkpoint, or download it again."
             )
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def first_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from qdeploy.exporter.checkpoint import Checkpoint
 from qdeploy.exporter.quiet import quiet
 from qdeploy.exporter.sentence_parts import SentenceParts
 from qdeploy.machine.remedies import install_command
+from qdeploy.names import few
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -127,12 +128,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, rows: int, directory: P
     if not without:
         return
     names = [token for _, token in sorted(without)]
-    listed = ", ".join(names[:_SHOWN]) + (
-        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    )
     fact = (
         f"{len(names)} tokens of {directory} have no row in the model's table of {rows} "
-        f"embeddings: {listed}."
+        f"embeddings: {few(names, _SHOWN)}."
     )
     framing = [n for n in names if n in {getattr(tokenizer, key, None) for key in _FRAMING}]
     if framing:

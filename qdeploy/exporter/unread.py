@@ -12,6 +12,7 @@ import transformers
 
 from qdeploy.errors import CheckpointError
 from qdeploy.exporter.tasks import TASKS
+from qdeploy.names import few
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -59,17 +60,13 @@ def check_unread(
         return
     kind = type(model).__name__
     raise CheckpointError(
-        f"{len(names)} tensors of {origin} are read by nothing in {kind}: {_listed(names)}. The "
-        f"weights are of another model than config.json describes ({_described(model.config)}), so "
-        "the export would not be this checkpoint. Correct config.json; if the tensors do not "
-        f"belong to the model, drop them: `transformers.{kind}.from_pretrained({origin!r})"
+        f"{len(names)} tensors of {origin} are read by nothing in {kind}: {few(names, _SHOWN)}. "
+        "The weights are of another model than config.json describes "
+        f"({_described(model.config)}), so the export would not be this checkpoint. Correct "
+        "config.json; if the tensors do not belong to the model, drop them: "
+        f"`transformers.{kind}.from_pretrained({origin!r})"
         ".save_pretrained(...)` writes a checkpoint without them."
     )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _described(config: PreTrainedConfig) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from qdeploy.errors import ModelError, OutputError
 from qdeploy.files.artifact import MANIFEST, SIGNATURE, read_json
 from qdeploy.files.lease import sweep
+from qdeploy.names import few
 from qdeploy.text import is_utf8
 
 # What qdeploy writes into a finished directory later on, by kind.
@@ -115,11 +116,9 @@ def check_ours(path: Path, place: Path, kind: str) -> None:
     if kind == "model":
         sweep(place / "statistics")
     if kind != "demo" and (foreign := _foreign(place, kind, {MANIFEST, *files})):
-        named = ", ".join(foreign[:_NAMED])
-        more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
         raise OutputError(
-            f"{path} holds what qdeploy did not write ({named}{more}); --force will not remove it. "
-            "Move it elsewhere, or name another output."
+            f"{path} holds what qdeploy did not write ({few(foreign, _NAMED)}); --force will not "
+            "remove it. Move it elsewhere, or name another output."
         )
 
 

@@ -11,7 +11,7 @@ from qdeploy.deploy.ort.events import INT8_KERNELS
 from qdeploy.deploy.tally import name_of
 from qdeploy.figures import counted, percent
 from qdeploy.files.artifact import read_manifest
-from qdeploy.names import short_name
+from qdeploy.names import few, short_name
 from qdeploy.schemas.certificate import Certificate, Int8
 from qdeploy.schemas.verification import Check, State
 from qdeploy.types import Array
@@ -54,14 +54,14 @@ def _traced(found: Int8, built: Int8) -> tuple[Check, None]:
             f"{found['executed']} of {found['planned']} planned GEMMs ran in {name}, "
             f"{percent(found['flops_share'])} of all constant-weight FLOPs, as at build",
         )
-    named = "; ".join(
+    named = [
         f"{short_name(entry['site'])} ran as {entry['kernel']} ({entry['reason']})"
-        for entry in lost[:_NAMED]
-    )
-    more = f"; and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        for entry in lost
+    ]
     return _check(
         "failed",
-        f"{counted(len(lost), 'GEMM')} that ran in {name} at build did not here: {named}{more}",
+        f"{counted(len(lost), 'GEMM')} that ran in {name} at build did not here: "
+        f"{few(named, _NAMED, '; ')}",
     )
 
 

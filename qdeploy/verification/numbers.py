@@ -13,6 +13,7 @@ from qdeploy.errors import DataError, ModelError
 from qdeploy.figures import counted, decibels, logit_difference
 from qdeploy.files.artifact import read_manifest
 from qdeploy.head import head_of
+from qdeploy.names import few
 from qdeploy.schemas.canary import Canary, CanaryText
 from qdeploy.schemas.verification import Check, Numbers, State
 
@@ -99,6 +100,5 @@ def _text(found: Agreement, canary: Canary, beyond: list[int]) -> str:
         f"({logit_difference(bounds['max_abs_diff'])} at most), {found.equal} equal to the bit"
     )
     if beyond:
-        text += f"; beyond it: row {', '.join(str(at + 1) for at in beyond[:_SHOWN])}"
-        text += f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
+        text += f"; beyond it: row {few([str(at + 1) for at in beyond], _SHOWN)}"
     return text

@@ -8,6 +8,7 @@ from pathlib import Path
 from qdeploy.figures import counted, megabytes
 from qdeploy.files import own_digest
 from qdeploy.files.artifact import MANIFEST, SIGNATURE, open_regular, read_manifest, sha256_file
+from qdeploy.names import few
 from qdeploy.schemas.manifest import EngineManifest
 
 _NAMED = 3
@@ -69,8 +70,7 @@ def listed(manifest: EngineManifest) -> dict[str, str]:
 
 def named(faults: list[str]) -> str:
     """The first faults, and how many more there are."""
-    more = len(faults) - _NAMED
-    return "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    return few(faults, _NAMED, "; ")
 
 
 def _fault(path: Path, digest: str) -> str:

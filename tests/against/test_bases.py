@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import qdeploy
+from qdeploy.cli.comparison import show
 from qdeploy.data.rows import read_rows
 from qdeploy.errors import ModelError
 from qdeploy.files.artifact import read_manifest, sha256_file
@@ -67,7 +68,13 @@ def test_weights_in_four_bits(file: Path, exact: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keeps_types", [True, False])
-def test_half_precision(keeps_types: bool, file: Path, exact: Path, tmp_path: Path) -> None:
+def test_half_precision(
+    keeps_types: bool,
+    file: Path,
+    exact: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     halved = foreign.half(exact, tmp_path / "fp16.onnx", keeps_types=keeps_types)
     report = qdeploy.inspect_against(halved, exact, data="qnli-mini", limit=4)
     answers = report["subjects"][1]["answers"]
@@ -79,6 +86,9 @@ def test_half_precision(keeps_types: bool, file: Path, exact: Path, tmp_path: Pa
     assert products is not None and products["products"] == []
     assert all("fp16.onnx is in FP16" in one["reason"] for one in products["not_matched"])
     assert any("name an FP32 file" in text for text in report["warnings"])
+    capsys.readouterr()
+    show(report)
+    assert capsys.readouterr().out.count("not known") == 1 < len(products["not_matched"])
 
 
 def test_one_size(tmp_path: Path, exported: Exports) -> None:
