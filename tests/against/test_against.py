@@ -66,7 +66,7 @@ def level(exact: Any, other: Any) -> float:
     return 10 * math.log10(np.square(exact - exact.mean()).sum() / np.square(exact - other).sum())
 
 
-@pytest.mark.parametrize("layers", SIZES)
+@pytest.mark.parametrize("layers", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_figures_are_those_of_plain_onnx_runtime(
     files: dict[int, Path], kind: str, layers: int, tmp_path: Path

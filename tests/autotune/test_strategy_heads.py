@@ -47,7 +47,7 @@ def rows_file(head: str, home: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("hidden", [32, 64])
+@pytest.mark.parametrize("hidden", [32, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("head", "metric", "labelled"),
     [

@@ -79,8 +79,13 @@ def products(found: list[Any]) -> Iterator[tuple[str, int, list[int]]]:
         yield layer["Name"], 32 if whole else 16, sizes
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("hidden", [32, 96])
+@pytest.mark.parametrize(
+    ("hidden", "form"),
+    [
+        *((32, form) for form in FORMS),
+        *(pytest.param(96, form, marks=pytest.mark.slow) for form in FORMS),
+    ],
+)
 def test_sizes_and_strides_of_products_are_multiples(
     hidden: int, form: str, sized: Callable[[int], Source], tmp_path: Path
 ) -> None:
@@ -122,12 +127,14 @@ def engines(embedded: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return made
 
 
+@pytest.mark.slow
 def test_the_embedded_model_is_compiled_as_planned(engines: dict[str, Path]) -> None:
     for strategy, engine in engines.items():
         check = read_json(engine / "certificate.json")["compiled"]
         assert check["executed"] == check["planned"] == (0 if strategy == "fp16" else 36)
 
 
+@pytest.mark.slow
 def test_sizes_and_strides_of_the_embedded_model(engines: dict[str, Path]) -> None:
     found = read_json(engines["peg"] / "layers.json")["Layers"]
     planned = [one for one in products(found) if "encoder" in one[0]]
@@ -147,6 +154,7 @@ def kernels_by_layer(engine: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 def test_an_int8_layer_has_at_most_two_kernels_more_than_fp16(engines: dict[str, Path]) -> None:
     half = kernels_by_layer(engines["fp16"])
     assert set("012345") <= set(half)

@@ -17,8 +17,8 @@ from tests.tiny import tiny_checkpoint
 @pytest.mark.parametrize(
     ("size", "hidden"),
     [
-        (300, 32),
         (1e5, 256),
+        pytest.param(300, 32, marks=pytest.mark.slow),
         pytest.param(300, 256, marks=pytest.mark.slow),
         pytest.param(1e5, 32, marks=pytest.mark.slow),
     ],

@@ -21,6 +21,7 @@ from qdeploy.files.artifact import read_json
 from tests.deploy.conftest import Source, sqnr_db
 from tests.deploy.dry_runs import dry_run
 from tests.deploy.fakequant import fake_quantized
+from tests.deploy.family_cases import family_cases
 from tests.deploy.toys import saved
 from tests.tiny import FAMILIES, LAYERS
 
@@ -100,8 +101,7 @@ def to_integer(node: ir.Node) -> bool:
     )
 
 
-@pytest.mark.parametrize("plan_name", PLANS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "plan_name"), family_cases(PLANS, first="groups"))
 def test_every_family_keeps_the_rules_and_computes_its_plan(
     family: str,
     plan_name: str,

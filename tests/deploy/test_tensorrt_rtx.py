@@ -23,6 +23,7 @@ from qdeploy.deploy.targets.tensorrt import ahead_of_time, dump, proof
 from qdeploy.errors import PlanError, TargetError
 from qdeploy.files.artifact import read_json, read_manifest
 from tests.deploy.conftest import Source
+from tests.deploy.family_cases import family_cases
 from tests.deploy.test_tensorrt_contract import calls_of, fits, names_of, source_of
 from tests.tiny import FAMILIES
 
@@ -60,8 +61,7 @@ def compiled_again(engine: Path, certificate: dict[str, Any], capability: str) -
     return dict(told)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "strategy"), family_cases(STRATEGIES, first="peg"))
 def test_planned_gemms_of_every_family_are_compiled_so(
     family: str, strategy: str, source: Callable[[str], Source], tmp_path: Path
 ) -> None:

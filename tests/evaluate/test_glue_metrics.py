@@ -131,6 +131,7 @@ def test_stsb_is_judged_by_spearmans_correlation(hidden: int, tmp_path: Path) ->
     assert found["pearson"] == pytest.approx(stats.pearsonr(scores, said).statistic)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_sweep_compares_by_the_tasks_metric(tmp_path: Path) -> None:
     pytest.importorskip("jinja2")

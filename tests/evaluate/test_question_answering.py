@@ -290,12 +290,13 @@ def test_a_metric_of_ones_own_gets_answers(home: Home, tmp_path: Path) -> None:
     engine, seen = home("bert"), list[tuple[Any, Any]]()
 
     def exact(outputs: Any, labels: Any) -> float:
-        seen.extend(zip(outputs, labels, strict=True))
-        return sum(row["answer"] in (gold or [""]) for row, gold in seen) / len(seen)
+        pairs = list(zip(outputs, labels, strict=True))
+        seen.extend(pairs[:40])
+        return sum(row["answer"] in (gold or [""]) for row, gold in pairs) / len(pairs)
 
     qdeploy.build(engine / "model", tmp_path / "e", strategy="auto", metric=exact, max_drop=100,
                   data=str(engine / "rows.jsonl"), calibration_rows=8, measure=False,
                   opt_shape="2x16")  # fmt: skip
-    for row, gold in seen[:40]:
+    for row, gold in seen:
         assert isinstance(row["answer"], str) and len(row["start_logits"]) >= 1
         assert isinstance(gold, list) and all(isinstance(text, str) for text in gold)

@@ -110,6 +110,7 @@ def test_every_trial_ends_once_though_a_node_dies(
     assert written(folder) == before  # no trial ran again
 
 
+@pytest.mark.slow
 def test_a_calibration_in_shards_has_the_ranges_of_one_pass(
     cluster: Any, rows: str, tmp_path: Path
 ) -> None:

@@ -77,7 +77,17 @@ def checkpoint(head: str, home: Path) -> Path:
     return head_checkpoint(home, ("score",))
 
 
-@pytest.mark.parametrize("head", list(METRICS))
+# the metrics themselves have faster tests; a sweep of each is half a minute
+@pytest.mark.parametrize(
+    "head",
+    [
+        *("tags", "texts", "answers"),
+        *(
+            pytest.param(head, marks=pytest.mark.slow)
+            for head in ("one logit", "spans", "embedding")
+        ),
+    ],
+)
 def test_trials_are_compared_by_the_heads_metric(
     head: str, once: Once, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

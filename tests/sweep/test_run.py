@@ -215,7 +215,7 @@ def test_a_failed_trial_does_not_stop_the_others(model: Path, rows: str, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:CONSTANT PREDICTOR:qdeploy.errors.QDeployWarning")
-@pytest.mark.parametrize("limit", [None, 6])
+@pytest.mark.parametrize("limit", [pytest.param(None, marks=pytest.mark.slow), 6])
 def test_rows_that_calibrate_are_left_out_as_eval_leaves_them(
     limit: int | None, model: Path, rows: str, tmp_path: Path
 ) -> None:

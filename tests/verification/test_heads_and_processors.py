@@ -48,7 +48,7 @@ def test_every_head_holds_and_its_other_weights_do_not(
     assert "beyond it: row 3" in failed(directory)["numbers"]
 
 
-@pytest.mark.parametrize("hidden", [32, 64])
+@pytest.mark.parametrize("hidden", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_embeddings(tmp_path: Path, hidden: int) -> None:
     for name, pooling in (("one", "mean"), ("other", "cls")):
         sentence_checkpoint(tmp_path / f"{name}-checkpoint", pooling=pooling, hidden=hidden)
@@ -62,7 +62,7 @@ def test_embeddings(tmp_path: Path, hidden: int) -> None:
     assert list(failed(directory)) == ["numbers"]  # the same weights, pooled otherwise
 
 
-@pytest.mark.parametrize("hidden", [32, 64])
+@pytest.mark.parametrize("hidden", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_openvino_that_lost_int8_is_caught(
     engine: Callable[..., Path], copy: Copy, hidden: int
 ) -> None:
