@@ -77,6 +77,19 @@ def _no_module_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     yield from _watched([tmp_path_factory.getbasetemp()])
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _short_searches() -> Iterator[None]:
+    """Random weights are noisy, and most tests do not ask which sites the noise comes from.
+
+    `tests/deploy/test_noise_report.py` gives the search its runs back.
+    """
+    from qdeploy.deploy import noise_sources
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise_sources, "_RUNS", 6)  # of 40
+        yield
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """What all processes of a run share; not to be changed."""

@@ -81,6 +81,7 @@ def test_noise_that_adds_up_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(noise_sources, "_SECONDS", 600)  # a busy machine names the same sites
+    monkeypatch.setattr(noise_sources, "_RUNS", 40)
     # sites are measured on the first batch, and the engine on all: levels of one kind of row differ
     # from those of another by more than what is asked for here, so that both are of the same rows
     monkeypatch.setattr(Sample, "first", lambda sample: sample)
