@@ -7,7 +7,8 @@ without the options, and compares logits with FP32 on the rows of the dev set, a
 --limit. Times are of 8 × 128 full tokens, over those of the engine without options, one ratio for
 each of three runs. With --every-activation the setting is that of arXiv 2603.04308 in place of
 the default: --scope all, one scale for each weight, two groups; shifts have no place there, and
-nothing is timed. Writes benchmarks/results/rounding-DATE.json, but with --limit.
+nothing is timed. Both write their section of benchmarks/results/rounding-DATE.json, but with
+--limit.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def main() -> None:
     rows = read_rows(args.data, split="evaluation")
     rows = rows if args.limit is None else rows.take(args.limit)
     every = args.every_activation
-    command = "python benchmarks/rounding.py --data DIR" + " --every-activation" * every
+    command = "python benchmarks/rounding.py --data DIR [--every-activation]"
     result = heading(command, THREADS) | {"rows": len(rows)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
