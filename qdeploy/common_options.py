@@ -34,7 +34,7 @@ def columns() -> str | None:
 ROW_FILES = "a TSV, CSV, JSONL, Parquet or CoNLL file, SQuAD's .json"  # of --data
 
 
-def calibration_data() -> str | None:
+def calibration_data() -> PathLike | None:
     """--data of commands that calibrate."""
     return option(
         None,

@@ -52,7 +52,7 @@ def scope_option() -> str:
 class CalibrationOptions(Options):
     """Which rows are observed. `columns` may be `qdeploy.data.Columns` too."""
 
-    data: str | None = common.calibration_data()
+    data: PathLike | None = common.calibration_data()
     task: str = common.task()
     columns: Columns | str | None = common.columns()
     calibration_rows: int = common.calibration_rows()

@@ -76,4 +76,5 @@ def _products(report: FileComparison, *, verbose: bool) -> None:
         causes[other["reason"]].append(other["product"])
     for reason, names in causes.items():
         shown = few(names, len(names) if verbose else _COSTLIEST)
+        shown += " (all of them: -v)" if len(names) > _COSTLIEST and not verbose else ""
         tables.wrapped(f"  not known  {shown}: {reason}", hanging="    ")

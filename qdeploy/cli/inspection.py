@@ -182,6 +182,8 @@ def _file(found: InspectedFile, path: Path) -> list[tuple[str, str]]:
     rows = [("file", str(path)), ("inputs", inputs), ("operators", text)]
     if check := found.get("int8"):
         rows.append(("INT8", f"on ONNX Runtime's CPU provider: {check['summary']}"))
+    if (processors := found.get("processors")) is not None:
+        rows.append(("processors", _processors(processors)))
     if compiled := found.get("compiled"):
         rows.append(("compiled", compiled["summary"]))
     if planned := found.get("planned_gemms_of_engine"):

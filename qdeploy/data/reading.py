@@ -35,6 +35,7 @@ from qdeploy.files.artifact import read_json, read_manifest, write_json
 from qdeploy.schemas.checked import check
 from qdeploy.schemas.manifest import EngineFields, Interface
 from qdeploy.schemas.reading import ReadingFields
+from qdeploy.types import PathLike
 
 NOTE = "statistics/data.json"  # of a model directory: what it was calibrated on last
 _REMEDY = "Delete it: it only spares you to name --data again."
@@ -102,7 +103,7 @@ class Reading:
 def reading_for_model(
     model_dir: str | Path,
     *,
-    data: str | None,
+    data: PathLike | None,
     task: str,
     columns: Columns | str | None,
     max_length: int | None,
@@ -123,7 +124,8 @@ def reading_for_model(
     before = _noted(Path(model_dir)) if data is None else None
     if before is not None:
         _require(before, "this model was calibrated on last")
-    return _settle(manifest, before, data, task, columns, max_length, split)
+    typed = None if data is None else str(data)
+    return _settle(manifest, before, typed, task, columns, max_length, split)
 
 
 def reading_for_engine(

@@ -195,12 +195,22 @@ def _as_multiplied(product: Product, codes: Array) -> Array | None:
 def _unsigned(codes: ir.Value | None) -> bool:
     """Whether computed codes are known to be uint8."""
     node = None if codes is None else codes.producer()
+    while node is not None and node.op_type in TRANSPARENT and node.inputs:
+        codes = node.inputs[0]
+        node = None if codes is None else codes.producer()
     if node is not None and node.op_type == "QuantizeLinear":
-        zero = node.inputs[2] if len(node.inputs) > 2 else None
-        return zero is None or zero.dtype == ir.DataType.UINT8
+        return _is_uint8(node.inputs[2]) if len(node.inputs) > 2 else True
     if node is not None and node.op_type == "DynamicQuantizeLinear":
         return True
-    return codes is not None and codes.dtype == ir.DataType.UINT8
+    return codes is not None and _is_uint8(codes)
+
+
+def _is_uint8(value: ir.Value | None) -> bool:
+    """Whether a value is of uint8, as a zero point is that is left out."""
+    if value is None:
+        return True
+    tensor = constant_tensor(value)
+    return ir.DataType.UINT8 in (value.dtype, None if tensor is None else tensor.dtype)
 
 
 def _computed(graph: ir.Graph, judged: Container[ir.Node]) -> Iterator[PairSums]:
@@ -212,7 +222,10 @@ def _computed(graph: ir.Graph, judged: Container[ir.Node]) -> Iterator[PairSums]
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node in judged or node.op_type not in _SECOND:
             continue
-        second = node.inputs[_SECOND[node.op_type]]
+        at = _SECOND[node.op_type]
+        second = node.inputs[at]
+        if at == 3 and _is_uint8(node.inputs[at + 2]):  # its zero point is of its type
+            continue
         if node.op_type == "MatMul":
             sources = [None if value is None else value.producer() for value in node.inputs]
             if not all(source is not None and source.op_type == _BACK for source in sources):

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from qdeploy import common_options as common
 from qdeploy.options import DATA, Options, option
+from qdeploy.types import PathLike
 
 
 @dataclass(frozen=True)
 class SweepOptions(Options):
     """Which rows a sweep reads, and which engine it is to name."""
 
-    data: str | None = common.calibration_data()
-    eval_data: str | None = option(
+    data: PathLike | None = common.calibration_data()
+    eval_data: PathLike | None = option(
         None,
         "Evaluation rows, where --data does not hold them too (a directory or a hub data set do).",
         group=DATA,

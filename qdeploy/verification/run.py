@@ -85,7 +85,8 @@ def _checked(directory: Path, asked: VerifyOptions) -> Verified:
     found["checks"].append(_signature(directory, asked))
     if any(check["state"] == FAILED for check in found["checks"]):
         # what is not the engine that was built is not loaded into a runtime
-        rest = [_check(name, UNKNOWN, "the engine is not as it was built") for name in _AFTER]
+        why = "the engine is not as it was built" if faults else "the signature does not hold"
+        rest = [_check(name, UNKNOWN, why) for name in _AFTER]
         return {**found, "ok": False, "checks": [*found["checks"], *rest]}
     manifest = read_manifest(directory, "engine")
     found["target"] = manifest["target"]

@@ -163,6 +163,8 @@ def _plain(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, AttributeError) and "curve" in str(error):  # the library asks any key
+        return "it is of no elliptic curve"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

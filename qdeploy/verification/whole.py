@@ -35,7 +35,10 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
         if _OTHER_KIND.search(content):
             read_manifest(directory, "engine")  # says which kind it is of
         if not own_digest.there(content):
-            return [f"{MANIFEST} has no digest of itself: {EARLIER}"], ""
+            return [
+                f"{MANIFEST} has no digest of itself: an earlier qdeploy wrote it, or it was "
+                "written again. Build the engine again with this version"
+            ], ""
         return [f"{MANIFEST} is not as `qdeploy build` wrote it"], ""
     manifest = read_manifest(directory, "engine")
     faults = [

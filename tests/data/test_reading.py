@@ -100,6 +100,16 @@ def test_the_same_rows_under_another_name_are_observed_once(home: Path) -> None:
     assert after.sites.keys() == before.sites.keys()
 
 
+def test_rows_may_be_named_by_a_path(home: Path) -> None:
+    rows = Path("reviews.csv")
+    build("e", data=rows)
+    given = read_manifest(home / "e", "engine")["calibration"]
+    assert given is not None and given["data"] == str(rows)
+    named = (qdeploy.calibrate("model", data=one, calibration_rows=8) for one in (rows, str(rows)))
+    assert len(set(named)) == 1
+    assert qdeploy.analyze("model", data=rows, calibration_rows=8, cost_rows=0)["sites"]
+
+
 def test_what_is_noted_is_no_file_of_somebody_else(home: Path) -> None:
     """`export --force` and `build --force` replace what calibration and predict.py leave there."""
     build("engine")

@@ -76,6 +76,15 @@ def test_a_file_by_layer(engine: Callable[..., Built]) -> None:
     assert sum(row["gemms"] for row in found["layers"]) == len(found["int8"]["gemms"])
 
 
+def test_the_summary_of_a_file_says_whether_it_can_saturate(
+    engine: Callable[..., Built], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = engine(strategy="w8a8").directory / "model.onnx"
+    assert main(["inspect", str(path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert qdeploy.inspect(path)["processors"]["summary"] in said
+
+
 def test_the_share_of_int8_is_a_gate(engine: Callable[..., Built], tmp_path: Path) -> None:
     built = engine(strategy="w8a8").directory
     assert qdeploy.inspect(built, require_int8=0.5)["int8"]["flops_share"] >= 0.5

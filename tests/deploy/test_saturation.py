@@ -127,6 +127,29 @@ def test_two_computed_operands_prove_nothing_unless_both_are_uint8() -> None:
     assert found["saturating"] == [{"gemm": "p", "largest_pair": None, "columns_over": 0}]
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_two_computed_operands_of_a_product_of_integers(signed: bool) -> None:
+    """As ONNX Runtime's static quantization writes attention: its zero points tell the types."""
+    toy, kind = Toy((2, 8, 8)), np.int8 if signed else np.uint8
+    scale, dtype = toy.constant("s", np.float32(0.1)), ir.DataType.from_numpy(np.dtype(kind))
+    zero, other = toy.constant("z", np.uint8(128)), toy.constant("o", kind(0))
+    left = toy.op("QuantizeLinear", toy.x, scale, zero, dtype=ir.DataType.UINT8)
+    right = toy.op("QuantizeLinear", toy.x, scale, other, dtype=dtype)
+    turned = toy.op("Transpose", right, perm=[0, 2, 1], dtype=dtype)
+    given = (left, scale, zero, turned, scale, other, scale, zero)
+    product = toy.op("QLinearMatMul", *given, name="p", dtype=ir.DataType.UINT8)
+    whole = toy.op("MatMulInteger", left, turned, zero, other, name="q", dtype=ir.DataType.INT32)
+    model = toy.model(
+        toy.op(
+            "Add",
+            toy.op("Cast", product, to=ir.DataType.FLOAT),
+            toy.op("Cast", whole, to=ir.DataType.FLOAT),
+        )
+    )
+    found = processors_of(pair_sums(model))
+    assert [one["gemm"] for one in found["saturating"]] == (["p", "q"] if signed else [])
+
+
 def test_a_graph_without_int8_has_nothing_to_prove() -> None:
     toy = Toy(SHAPE)
     model = toy.model(toy.op("MatMul", toy.x, toy.constant("w", np.ones((8, 4), np.float32))))

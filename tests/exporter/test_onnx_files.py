@@ -247,6 +247,19 @@ def test_a_file_that_says_one_size_takes_any(tmp_path: Path, exported: Exports) 
     assert structure(tmp_path / "out") == structure(done.model_dir)
 
 
+def test_vectors_of_a_file_that_says_one_size(tmp_path: Path, exported: Exports) -> None:
+    source = exported().checkpoint
+    file = foreign.torchscript(source, tmp_path / "model.onnx", "pooled-embedding")
+    model = ir.load(file)
+    for value in model.graph.inputs:
+        value.shape = ir.Shape([1, 64])
+    for value in model.graph.outputs:
+        value.shape = None
+    ir.save(model, file)
+    head = qdeploy.export(file, tmp_path / "out", tokenizer=source)["head"]["embedding"]
+    assert head is not None and head["pooling"] == ["mean"]
+
+
 @pytest.mark.parametrize("family", ["bert", pytest.param("roberta", marks=SLOW)])
 def test_positions_are_computed(family: str, tmp_path: Path, exported: Exports) -> None:
     """From 0 on, or behind the padding token as RoBERTa counts them."""

@@ -72,11 +72,31 @@ def test_torchs_own_attention_of_one_size(
 
 
 @SLOW
+@pytest.mark.parametrize("size", [(1, 32), (2, 32)])
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
-def test_dynamo_of_one_size(family: str, tmp_path: Path, exported: Exports) -> None:
+def test_dynamo_of_one_size(
+    family: str, size: tuple[int, int], tmp_path: Path, exported: Exports
+) -> None:
     source = exported(family).checkpoint
-    file = foreign.dynamo(source, tmp_path / "model.onnx", size=(1, 32))
-    check(file, (1, 32), exported, family, 32)
+    file = foreign.dynamo(source, tmp_path / "model.onnx", size=size)
+    check(file, size, exported, family, 32)
+
+
+@pytest.mark.parametrize("free", [(0, 1), pytest.param((), marks=SLOW)])
+@pytest.mark.filterwarnings("ignore:.*was freed from that size")
+def test_what_padding_sees_of_padding_is_not_compared(
+    free: tuple[int, ...], tmp_path: Path
+) -> None:
+    """In a window of 8 tokens, padding far behind the text sees none: torch's attention gives 0."""
+    checkpoint = tiny_checkpoint(
+        tmp_path / "modernbert", "modernbert", "token-classification", local_attention=8
+    )
+    file = foreign.torchscript(
+        checkpoint, tmp_path / "model.onnx", "token-classification", attention="sdpa", free=free,
+        size=(2, 32),
+    )  # fmt: skip
+    manifest = qdeploy.export(file, tmp_path / "out", tokenizer=checkpoint)
+    assert manifest["verification"]["max_rel_diff"] < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,11 @@ def _parts(source: OnnxSource, asked: ExportOptions) -> SentenceParts | None:
     return pooled(asked.pooling)
 
 
-def seen_parts(made: Converted) -> SentenceParts:
+def seen_parts(made: Converted, file: File) -> SentenceParts:
     """The pooling that a file computes itself, by what it gives.
+
+    Args:
+        file: as it runs at any size.
 
     Raises:
         CheckpointError: it is none that is known.
@@ -155,7 +158,7 @@ def seen_parts(made: Converted) -> SentenceParts:
         "attention_mask": mask,
         "token_type_ids": np.zeros((batch, length), np.int64),
     }
-    found = made.file(made.source.file).runner()(feeds)
+    found = file.runner()(feeds)
     seen = pooling_of(found[TOKEN_VECTORS], found[ROW_VECTORS], mask)
     if seen is None:
         raise CheckpointError(

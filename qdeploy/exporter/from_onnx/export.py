@@ -146,20 +146,15 @@ def _verified(
     rng = np.random.default_rng(seed)
     rows = made.prepared.vocabulary
     batches: Batches = list(batches_of(tokenizer, interface, rows, rng))
-    file, more = made.source.file, dict[str, object]()
+    more = dict[str, object]()
     with scratch("export") as folder:
-        given = load_graph(file, REMEDY)
-        ir.external_data.load_to_model(given)
         if made.prepared.halved:
             more["max_rel_diff_fp16"] = compare_half(
-                work / GRAPH, made.file(file), made.names, batches
+                work / GRAPH, made.file(made.source.file), made.names, batches
             )
-        if made.prepared.halved or (is_fixed(given) and made.prepared.traced is None):
-            file = folder / GRAPH
-            save_graph(plain(given), file, f"{GRAPH}.data")
         agreement = verify_file(
             work / GRAPH,
-            made.file(file),
+            made.file(_in_fp32(made, folder)),
             made.names,
             batches,
             step=lambda done, total: report("verify", done, total),
@@ -173,12 +168,29 @@ def _verified(
     }
 
 
+def _in_fp32(made: Converted, folder: Path) -> Path:
+    """The file, or its copy in `folder` in FP32, without declared sizes that its nodes do not need.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    given = load_graph(made.source.file, REMEDY)
+    if not made.prepared.halved and (made.prepared.traced is not None or not is_fixed(given)):
+        return made.source.file
+    ir.external_data.load_to_model(given)
+    save_graph(plain(given), folder / GRAPH, f"{GRAPH}.data")
+    return folder / GRAPH
+
+
 def _facts(made: Converted, interface: Interface) -> dict[str, object]:
     """What the model takes and gives, for the manifest."""
     config = made.source.checkpoint.config
     size = hidden_size(config, made.prepared.model)
     if made.task.name == EMBEDDINGS:
-        parts = made.parts or seen_parts(made)
+        parts = made.parts
+        if parts is None:
+            with scratch("export") as folder:
+                parts = seen_parts(made, made.file(_in_fp32(made, folder)))
         head: dict[str, object] = {"embedding": embedding_facts(parts, size)}
     else:
         head = dict(head_facts(config))

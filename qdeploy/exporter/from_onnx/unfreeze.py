@@ -24,7 +24,7 @@ from qdeploy.errors import CheckpointError
 from qdeploy.exporter.from_onnx.align import align, spread
 from qdeploy.exporter.from_onnx.edit import given, is_standard
 from qdeploy.exporter.from_onnx.observe import POINTS, Size, fit
-from qdeploy.exporter.from_onnx.walk import BATCH_SIZE, SEQUENCE_SIZE, Walk
+from qdeploy.exporter.from_onnx.walk import BATCH_SIZE, BROADCAST, SEQUENCE_SIZE, Walk
 from qdeploy.types import Array
 
 LEAST = 16  # tokens of a row that is worth an engine; the sizes of `observe` are below it
@@ -33,10 +33,6 @@ REMEDY = (
     "torch.onnx.export; `optimum-cli export onnx` has them), or pass the checkpoint itself."
 )
 _FREE = (11, 23)  # batch and sequence where a file leaves one of them free
-_BROADCAST = (
-    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Where", "Equal", "Less", "Greater", "Min", "Max"),
-    *("LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor"),
-)
 _ONE: Size = (1, 0, 0, 0)
 _KEEP: Size = (-1, 0, 0, 0)
 
@@ -123,7 +119,7 @@ class _Mender(Walk):
             self._gather(node)
         elif is_standard(node, "GatherElements"):
             self._elements(node)
-        elif is_standard(node, *_BROADCAST):
+        elif is_standard(node, *BROADCAST):
             self._broadcast(node, range(len(node.inputs)), 0)
         elif is_standard(node, "MatMul"):
             self._broadcast(node, (0, 1), 2)
@@ -201,17 +197,22 @@ class _Mender(Walk):
         own = node.attributes.get_int("axis", 0)
         pairs = list(zip(self.shape(data), self.shape(index), strict=True))
         own %= len(pairs)
-        target, ends = [_ONE] * len(pairs), dict[int, Size]()
+        target, ends, kept = [_ONE] * len(pairs), dict[int, Size](), dict[int, Size]()
         for axis, (stored, wanted) in enumerate(pairs):
             if axis == own or stored is None or wanted is None:
                 continue
             end = self._end(index, axis, wanted, (stored,))
             if end is not None:
                 ends[axis - len(pairs)] = end
+            if (short := self._end(data, axis, stored, (wanted,))) is not None:
+                kept[axis - len(pairs)] = stored = short
             if stored == _ONE and any(wanted[1:]):
                 target[axis] = wanted
         if ends:
             node.replace_input_with(1, self.cut(index, ends))
+        if kept:
+            data = self.cut(data, kept)
+            node.replace_input_with(0, data)
         if any(size != _ONE for size in target):
             shape = self.vector(tuple(target))
             new = self.edit.add("Expand", [data, shape], name="sizes/Expand")

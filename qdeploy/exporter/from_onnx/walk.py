@@ -8,10 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from qdeploy.exporter.from_onnx.align import size_at
-from qdeploy.exporter.from_onnx.edit import Edit, array_of
+from qdeploy.exporter.from_onnx.edit import Edit, array_of, is_standard
 from qdeploy.exporter.from_onnx.observe import POINTS, Size, feeds, fit
 from qdeploy.types import Array
 
+BROADCAST = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Where", "Equal", "Less", "Greater", "Min", "Max"),
+    *("LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor"),
+)
 BATCH_SIZE: Size = (0, 1, 0, 0)
 SEQUENCE_SIZE: Size = (0, 0, 1, 0)
 
@@ -51,18 +55,18 @@ class Walk:
         return tuple(fit(sizes) for sizes in zip(*shapes, strict=True))
 
     def beside(self, value: ir.Value, rank: int) -> tuple[Size | None, ...]:
-        """Sizes of what reads a value, or its Cast, meets; empty where none is known yet."""
-        for node, _ in value.uses():
-            if node.op_type == "Cast":
-                found = self.beside(node.outputs[0], rank)
-                if found:
+        """Sizes of what a value meets, or what is made of it by element; empty where none is known.
+
+        What stands beside it reads its sizes from the batch: a constant may be of the traced size.
+        """
+        readers = [node for node, _ in value.uses()]
+        for other in (read for node in readers for read in node.inputs):
+            if other in self.known and other is not value and not self.is_constant(other):
+                found = self.shape(other)
+                if len(found) == rank:
                     return found
-            for other in node.inputs:
-                if other in self.known and other is not value and not self.is_constant(other):
-                    found = self.shape(other)
-                    if len(found) == rank:
-                        return found
-        return ()
+        made = [n.outputs[0] for n in readers if is_standard(n, "Cast", "Not", *BROADCAST)]
+        return next(filter(None, (self.beside(one, rank) for one in made)), ())
 
     def vector(self, numbers: tuple[Size, ...]) -> ir.Value:
         """int64 [N] of constants, batch and sequence, of operators that opset 11 has."""
