@@ -36,8 +36,8 @@ def faults_of(directory: Path) -> tuple[list[str], str]:
             read_manifest(directory, "engine")  # says which kind it is of
         if not own_digest.there(content):
             return [
-                f"{MANIFEST} has no digest of itself: an earlier qdeploy wrote it, or it was "
-                "written again. Build the engine again with this version"
+                f"{MANIFEST} has no digest of itself: it was written again by something else, or "
+                f"{EARLIER}"
             ], ""
         return [f"{MANIFEST} is not as `qdeploy build` wrote it"], ""
     manifest = read_manifest(directory, "engine")

@@ -221,8 +221,8 @@ def test_an_engine_of_an_earlier_version_is_to_be_built_again(
     del manifest["digest"]
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
     again = (
-        "qdeploy.json has no digest of itself: an earlier qdeploy built the engine. Build it again "
-        "with this version"
+        "qdeploy.json has no digest of itself: it was written again by something else, or an "
+        "earlier qdeploy built the engine. Build it again with this version"
     )
     assert failed(directory) == {"files": again}
     assert qdeploy.load(directory).predict([("a", "b")])  # it answers as before
