@@ -73,9 +73,10 @@ def deep_model(home: Path, hidden: int) -> Path:
 
 
 @pytest.mark.slow  # twelve layers
-@pytest.mark.parametrize("hidden", [32, 64])
+@pytest.mark.parametrize(("hidden", "apart"), [(32, 3.0), (64, 1.5)])
 def test_noise_that_adds_up_is_seen(
     hidden: int,
+    apart: float,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -105,7 +106,7 @@ def test_noise_that_adds_up_is_seen(
     assert {s["site"] for s in sources} <= {
         s["name"] for s in read_json(engine / "plan.json")["sites"]
     }
-    assert levels[0] > noise["sqnr_db"] + 1.5  # none of them is more than 70 % of it
+    assert levels[0] > noise["sqnr_db"] + apart  # none of them is it alone
 
     # it stays in the manifest, and inspect and the command say it
     assert read_json(engine / "qdeploy.json")["noise"] == noise

@@ -72,25 +72,27 @@ def test_torchs_own_attention_of_one_size(
 
 
 @SLOW
-@pytest.mark.parametrize("size", [(1, 32), (2, 32)])
+@pytest.mark.parametrize(("hidden", "size"), [(32, (1, 32)), (32, (2, 32)), (256, (2, 32))])
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
 def test_dynamo_of_one_size(
-    family: str, size: tuple[int, int], tmp_path: Path, exported: Exports
+    family: str, hidden: int, size: tuple[int, int], tmp_path: Path, exported: Exports
 ) -> None:
-    source = exported(family).checkpoint
+    source = exported(family, hidden=hidden).checkpoint
     file = foreign.dynamo(source, tmp_path / "model.onnx", size=size)
-    check(file, size, exported, family, 32)
+    check(file, size, exported, family, hidden)
 
 
+@pytest.mark.parametrize("hidden", [32, pytest.param(64, marks=SLOW)])
 @pytest.mark.parametrize("free", [(0, 1), pytest.param((), marks=SLOW)])
 @pytest.mark.filterwarnings("ignore:.*was freed from that size")
 def test_what_padding_sees_of_padding_is_not_compared(
-    free: tuple[int, ...], tmp_path: Path
+    free: tuple[int, ...], hidden: int, tmp_path: Path
 ) -> None:
     """In a window of 8 tokens, padding far behind the text sees none: torch's attention gives 0."""
     checkpoint = tiny_checkpoint(
-        tmp_path / "modernbert", "modernbert", "token-classification", local_attention=8
-    )
+        tmp_path / "modernbert", "modernbert", "token-classification", hidden=hidden,
+        local_attention=8,
+    )  # fmt: skip
     file = foreign.torchscript(
         checkpoint, tmp_path / "model.onnx", "token-classification", attention="sdpa", free=free,
         size=(2, 32),
@@ -118,18 +120,20 @@ def test_outputs_of_tokens_are_cut(task: str, tmp_path: Path) -> None:
     assert manifest["verification"]["max_rel_diff"] < 1e-5
 
 
-@pytest.mark.parametrize("size", [(1, 32), pytest.param((2, 32), marks=SLOW)])
+@pytest.mark.parametrize(
+    "size", [(1, 32), *(pytest.param(size, marks=SLOW) for size in ((2, 32), (1, 64), (2, 64)))]
+)
 @pytest.mark.filterwarnings("ignore:.*was freed from that size")
 def test_rows_as_long_as_the_vectors_are_wide(size: tuple[int, int], tmp_path: Path) -> None:
     """The mask is expanded over tokens in the attention, over channels in the mean."""
-    checkpoint = tiny_checkpoint(tmp_path / "bert", hidden=32)
+    checkpoint = tiny_checkpoint(tmp_path / "bert", hidden=size[1])
     file = foreign.torchscript(
         checkpoint, tmp_path / "model.onnx", "pooled-embedding", free=(), size=size
     )
     manifest = qdeploy.export(file, tmp_path / "out", tokenizer=checkpoint)
     facts = manifest["head"]["embedding"]
     assert facts is not None
-    assert (facts["pooling"], facts["dimension"]) == (["mean"], 32)
+    assert (facts["pooling"], facts["dimension"]) == (["mean"], size[1])
     assert manifest["verification"]["max_rel_diff"] < 1e-5
 
 

@@ -16,6 +16,7 @@ from qdeploy.exporter.from_onnx.facts import hidden_size, labels_of, longest_row
 from qdeploy.exporter.from_onnx.source import OnnxSource, find_source, without_links
 from qdeploy.exporter.from_onnx.verify import (
     Batches,
+    File,
     check_longest,
     compare_half,
     verify_file,
@@ -98,18 +99,19 @@ def _export(
     tokenizer = load_tokenizer(replace(source.checkpoint, parts=made.parts or source.parts))
     interface = _interface(made, tokenizer)
     progress("read graph", 1, 1)
-    with staged(model_dir, "model", force=force) as work:
+    with staged(model_dir, "model", force=force) as work, scratch("export") as folder:
         write_graph(made.prepared.model, work / GRAPH)
         write_json(work / CONFIG, source.checkpoint.config)
         save_tokenizer(tokenizer, work)
         check_inside(work / GRAPH)
         check_longest(work / GRAPH, interface.inputs, interface.max_length, interface.pad_token_id)
-        verification = _verified(work, made, tokenizer, interface, asked.seed, progress)
+        file = made.file(_in_fp32(made, folder))
+        verification = _verified(work, made, file, tokenizer, interface, asked.seed, progress)
         fields = {
             "source": made.facts,
             "licences": licences_of(source.checkpoint),
             "task": made.task.name,
-            **_facts(made, interface),
+            **_facts(made, file, interface),
             "verification": verification,
             "command": _command(source, model_dir, asked),
             "seed": asked.seed,
@@ -133,12 +135,16 @@ def _interface(made: Converted, tokenizer: PreTrainedTokenizerFast) -> Interface
 def _verified(
     work: Path,
     made: Converted,
+    file: File,
     tokenizer: PreTrainedTokenizerFast,
     interface: Interface,
     seed: int,
     report: Progress,
 ) -> dict[str, object]:
     """What was compared with the file and with transformers' tokenizer, for the manifest.
+
+    Args:
+        file: what the graph is compared with, see `_in_fp32`.
 
     Raises:
         VerificationError: outputs or tokens differ.
@@ -147,18 +153,16 @@ def _verified(
     rows = made.prepared.vocabulary
     batches: Batches = list(batches_of(tokenizer, interface, rows, rng))
     more = dict[str, object]()
-    with scratch("export") as folder:
-        if made.prepared.halved:
-            more["max_rel_diff_fp16"] = compare_half(
-                work / GRAPH, made.file(made.source.file), made.names, batches
-            )
-        agreement = verify_file(
-            work / GRAPH,
-            made.file(_in_fp32(made, folder)),
-            made.names,
-            batches,
-            step=lambda done, total: report("verify", done, total),
-        )
+    if made.prepared.halved:
+        halved = made.file(made.source.file)
+        more["max_rel_diff_fp16"] = compare_half(work / GRAPH, halved, made.names, batches)
+    agreement = verify_file(
+        work / GRAPH,
+        file,
+        made.names,
+        batches,
+        step=lambda done, total: report("verify", done, total),
+    )
     tokens = verify_tokenizer(tokenizer, work / "tokenizer.json", interface.inputs)
     return {
         **agreement.as_dict(),
@@ -182,15 +186,12 @@ def _in_fp32(made: Converted, folder: Path) -> Path:
     return folder / GRAPH
 
 
-def _facts(made: Converted, interface: Interface) -> dict[str, object]:
+def _facts(made: Converted, file: File, interface: Interface) -> dict[str, object]:
     """What the model takes and gives, for the manifest."""
     config = made.source.checkpoint.config
     size = hidden_size(config, made.prepared.model)
     if made.task.name == EMBEDDINGS:
-        parts = made.parts
-        if parts is None:
-            with scratch("export") as folder:
-                parts = seen_parts(made, made.file(_in_fp32(made, folder)))
+        parts = made.parts or seen_parts(made, file)
         head: dict[str, object] = {"embedding": embedding_facts(parts, size)}
     else:
         head = dict(head_facts(config))

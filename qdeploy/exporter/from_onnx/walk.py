@@ -59,14 +59,18 @@ class Walk:
 
         What stands beside it reads its sizes from the batch: a constant may be of the traced size.
         """
-        readers = [node for node, _ in value.uses()]
-        for other in (read for node in readers for read in node.inputs):
-            if other in self.known and other is not value and not self.is_constant(other):
-                found = self.shape(other)
-                if len(found) == rank:
-                    return found
-        made = [n.outputs[0] for n in readers if is_standard(n, "Cast", "Not", *BROADCAST)]
-        return next(filter(None, (self.beside(one, rank) for one in made)), ())
+        queue = [value]
+        for one in queue:
+            readers = [node for node, _ in one.uses()]
+            for other in (read for node in readers for read in node.inputs):
+                if other in self.known and other is not one and not self.is_constant(other):
+                    found = self.shape(other)
+                    if len(found) == rank:
+                        return found
+            for node in readers:
+                if is_standard(node, "Cast", "Not", *BROADCAST) and node.outputs[0] not in queue:
+                    queue.append(node.outputs[0])
+        return ()
 
     def vector(self, numbers: tuple[Size, ...]) -> ir.Value:
         """int64 [N] of constants, batch and sequence, of operators that opset 11 has."""
